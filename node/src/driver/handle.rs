@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use shoal_protocol::model::view::EventView;
 use shoal_protocol::model::{Artifact, Digest, Facts, NodeId, RuntimeKind};
-use shoal_protocol::node::{Command, FetchOutcome, Node, Order, Reply, Report, Routes, WayTo};
+use shoal_protocol::node::{
+    Command, FetchOutcome, Node, Order, Reachability, Reply, Report, Routes,
+};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::network::Directory;
@@ -188,11 +190,11 @@ impl DriverHandle {
 }
 
 impl Directory for DriverHandle {
-    fn way(&self, node: NodeId) -> BoxFuture<'_, WayTo> {
+    fn way(&self, node: NodeId) -> BoxFuture<'_, Reachability> {
         // A stopped driver knows no addresses and no hops.
         Box::pin(async move {
             let version = *self.changes.borrow();
-            let ask = self.query(move |known| known.way_to(&node));
+            let ask = self.query(move |known| known.reachability(&node));
             self.paths.get(version, node, ask).await.unwrap_or_default()
         })
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shoal_protocol::model::NodeId;
-use shoal_protocol::node::WayTo;
+use shoal_protocol::node::Reachability;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -24,7 +24,7 @@ pub(super) struct Paths(Arc<Mutex<Kept>>);
 struct Kept {
     /// The views' version that the answers belong to.
     version: u64,
-    answers: BTreeMap<NodeId, (Instant, Arc<OnceCell<WayTo>>)>,
+    answers: BTreeMap<NodeId, (Instant, Arc<OnceCell<Reachability>>)>,
 }
 
 impl Paths {
@@ -33,13 +33,13 @@ impl Paths {
         &self,
         version: u64,
         node: NodeId,
-        ask: impl Future<Output = Result<WayTo, E>>,
-    ) -> Result<WayTo, E> {
+        ask: impl Future<Output = Result<Reachability, E>>,
+    ) -> Result<Reachability, E> {
         let answer = self.answer(version, node);
         answer.get_or_try_init(|| ask).await.cloned()
     }
 
-    fn answer(&self, version: u64, node: NodeId) -> Arc<OnceCell<WayTo>> {
+    fn answer(&self, version: u64, node: NodeId) -> Arc<OnceCell<Reachability>> {
         let now = Instant::now();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.version < version {
@@ -67,10 +67,10 @@ mod tests {
 
     impl Core {
         /// A path whose text is the number of questions so far.
-        async fn ask(&self) -> Result<WayTo, ()> {
+        async fn ask(&self) -> Result<Reachability, ()> {
             tokio::task::yield_now().await;
             let asked = self.0.fetch_add(1, Relaxed) + 1;
-            Ok(WayTo { addresses: vec![asked.to_string()], ..WayTo::default() })
+            Ok(Reachability { addresses: vec![asked.to_string()], ..Reachability::default() })
         }
     }
 

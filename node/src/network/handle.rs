@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures::future::BoxFuture;
 use shoal_protocol::model::{Lane, NodeId};
-use shoal_protocol::node::{DialTarget, Message, OwnAddresses, Ticket, Verdict, WayTo};
+use shoal_protocol::node::{DialTarget, Message, OwnAddresses, Reachability, Ticket, Verdict};
 use shoal_protocol::wire;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -36,7 +36,7 @@ pub struct Network {
 /// Knows the addresses of nodes, and the relays to nodes that cannot be dialled.
 pub trait Directory: Send + Sync + 'static {
     /// How to reach a node; without addresses when none are known.
-    fn way(&self, node: NodeId) -> BoxFuture<'_, WayTo>;
+    fn way(&self, node: NodeId) -> BoxFuture<'_, Reachability>;
 }
 
 impl Network {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use shoal_protocol::model::NodeId;
-use shoal_protocol::node::WayTo;
+use shoal_protocol::node::Reachability;
 use tokio::sync::oneshot;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
@@ -126,14 +126,14 @@ impl Network {
         self.open_linked(node, purpose).await
     }
 
-    async fn way(&self, node: NodeId) -> Result<WayTo, OpenError> {
+    async fn way(&self, node: NodeId) -> Result<Reachability, OpenError> {
         Ok(self.directory.get().ok_or(OpenError::NoLink(node))?.way(node).await)
     }
 
     /// Opens a stream to a node without a link: by a dial, and over a relay if that fails or takes
     /// long.
     async fn open_unlinked(&self, node: NodeId, purpose: Purpose) -> Result<MeshStream, OpenError> {
-        let WayTo { addresses, unreachable, hops } = self.way(node).await?;
+        let Reachability { addresses, unreachable, hops } = self.way(node).await?;
         if let Some(dial) = unreachable {
             return self.open_relayed(node, purpose, &hops, dial).await;
         }

@@ -15,7 +15,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use shoal_protocol::model::{ClusterId, Digest, KeyPair, Lane, NodeId};
 use shoal_protocol::node::{
-    Answerer, DialFailure, DialTarget, Input, Message, OwnAddresses, Verdict, WayTo,
+    Answerer, DialFailure, DialTarget, Input, Message, OwnAddresses, Reachability, Verdict,
 };
 use shoal_protocol::wire;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -387,10 +387,13 @@ async fn stream_ends_at_once_with_its_link() {
 struct OneAddress(NodeId, String);
 
 impl Directory for OneAddress {
-    fn way(&self, node: NodeId) -> BoxFuture<'_, WayTo> {
+    fn way(&self, node: NodeId) -> BoxFuture<'_, Reachability> {
         let known = (node == self.0).then(|| self.1.clone());
-        std::future::ready(WayTo { addresses: known.into_iter().collect(), ..WayTo::default() })
-            .boxed()
+        std::future::ready(Reachability {
+            addresses: known.into_iter().collect(),
+            ..Reachability::default()
+        })
+        .boxed()
     }
 }
 
@@ -465,10 +468,14 @@ async fn stop_sends_queued_messages() {
 struct RelaysOnly(Vec<NodeId>);
 
 impl Directory for RelaysOnly {
-    fn way(&self, _: NodeId) -> BoxFuture<'_, WayTo> {
+    fn way(&self, _: NodeId) -> BoxFuture<'_, Reachability> {
         let unreachable = Some("no address answered".to_owned());
-        std::future::ready(WayTo { addresses: Vec::new(), unreachable, hops: self.0.clone() })
-            .boxed()
+        std::future::ready(Reachability {
+            addresses: Vec::new(),
+            unreachable,
+            hops: self.0.clone(),
+        })
+        .boxed()
     }
 }
 

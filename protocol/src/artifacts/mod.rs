@@ -109,7 +109,7 @@ impl Artifacts {
     }
 
     /// `node` says that it holds what a workload names. Whether that is news.
-    pub fn held_by(&mut self, digest: Digest, node: NodeId) -> bool {
+    pub fn add_holder(&mut self, digest: Digest, node: NodeId) -> bool {
         let entry = self.entry(digest);
         entry.holders.len() < MAX_HOLDERS && entry.holders.insert(node)
     }
@@ -160,7 +160,7 @@ impl Artifacts {
     }
 
     /// Retries that were due and that nobody took up: they are not wanted now.
-    pub fn drop_due(&mut self, now: Time) {
+    pub fn drop_due_retries(&mut self, now: Time) {
         let entries = &mut self.entries;
         self.waiting.retain(|digest| {
             let Some(entry) = entries.get_mut(digest) else { return false };

@@ -97,11 +97,11 @@ struct Replica {
     /// The revision that runs and answers, and since when.
     serving: Option<(Revision, Time)>,
     /// Others were told that the target is healthy.
-    is_told: bool,
+    is_reported: bool,
     /// It was claimed in an earlier life, or before a stall, and was not reported healthy since.
     is_returning: bool,
     /// It is not reported healthy before then.
-    quiet_until: Option<Time>,
+    report_held_until: Option<Time>,
 }
 
 /// A replica that this node holds, as the auction asks about it.
@@ -219,7 +219,7 @@ impl Holding {
         let ready = Replica {
             target: Some(revision),
             serving: Some((revision, now)),
-            is_told: true,
+            is_reported: true,
             ..Replica::new(Stage::Ready, resources)
         };
         self.insert(replica, ready);
@@ -276,7 +276,7 @@ impl Holding {
                 continue;
             }
             if now.since(*since) >= late_after {
-                entry.quiet_until = Some(now + self.config.late_report_after);
+                entry.report_held_until = Some(now + self.config.late_report_after);
             }
             awards.push((*batch, award.clone()));
             entry.stage = Stage::Fetching;
@@ -311,8 +311,8 @@ impl Holding {
         entry.target = Some(to);
         entry.restarts = 0;
         entry.is_returning |= !has_compared;
-        entry.quiet_until = None;
-        entry.is_told = false;
+        entry.report_held_until = None;
+        entry.is_reported = false;
         if !matches!(entry.stage, Stage::Writing { .. }) {
             entry.stage = Stage::Fetching;
         }
@@ -411,7 +411,7 @@ impl Holding {
             }
             Stage::Fetching | Stage::Starting | Stage::Ready | Stage::Stopping => {}
         }
-        entry.is_told = false;
+        entry.is_reported = false;
         let reason = short_reason(reason.to_owned());
         let wait = config.restart_after.saturating_mul(1 << entry.restarts.min(16));
         if entry.serving.is_some() {
@@ -476,19 +476,19 @@ impl Holding {
     }
 
     /// Late claims that may be reported healthy now. Whether there are any.
-    pub fn end_quiet(&mut self, now: Time) -> bool {
+    pub fn end_report_delays(&mut self, now: Time) -> bool {
         let mut any = false;
         for entry in self.replicas.values_mut() {
-            any |= entry.quiet_until.take_if(|until| *until <= now).is_some();
+            any |= entry.report_held_until.take_if(|until| *until <= now).is_some();
         }
         any
     }
 
-    /// The time when [`Holding::take_due`] or [`Holding::end_quiet`] has something.
+    /// The time when [`Holding::take_due`] or [`Holding::end_report_delays`] has something.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.replicas
             .values()
-            .flat_map(|entry| entry.stage.due().into_iter().chain(entry.quiet_until))
+            .flat_map(|entry| entry.stage.due().into_iter().chain(entry.report_held_until))
             .min()
     }
 
@@ -529,16 +529,16 @@ impl Holding {
     }
 
     /// Replicas that are ready, which others were not told yet, by slot.
-    pub fn untold(&self) -> impl Iterator<Item = ReplicaId> {
-        self.replicas.iter().filter(|(_, entry)| entry.is_untold()).map(|((_, it), _)| *it)
+    pub fn unreported(&self) -> impl Iterator<Item = ReplicaId> {
+        self.replicas.iter().filter(|(_, entry)| entry.is_unreported()).map(|((_, it), _)| *it)
     }
 
     /// The same in one slot, with their revisions.
-    pub fn untold_in(&self, slot: u8) -> Vec<(ReplicaId, Revision)> {
+    pub fn unreported_in(&self, slot: u8) -> Vec<(ReplicaId, Revision)> {
         let first = (slot, LEAST);
         let of_slot = self.replicas.range(first..).take_while(|((of, _), _)| *of == slot);
         of_slot
-            .filter(|(_, entry)| entry.is_untold())
+            .filter(|(_, entry)| entry.is_unreported())
             .filter_map(|((_, replica), entry)| Some((*replica, entry.target?)))
             .collect()
     }
@@ -547,21 +547,21 @@ impl Holding {
     /// earlier life is not reported before this node knows what the others know.
     pub fn may_report(&self, replica: &ReplicaId, has_compared: bool) -> bool {
         self.entry(replica).is_some_and(|entry| {
-            entry.quiet_until.is_none() && (!entry.is_returning || has_compared)
+            entry.report_held_until.is_none() && (!entry.is_returning || has_compared)
         })
     }
 
     /// The replica was reported healthy.
     pub fn reported(&mut self, replica: &ReplicaId) {
         if let Some(entry) = self.entry_mut(replica) {
-            (entry.is_told, entry.is_returning) = (true, false);
+            (entry.is_reported, entry.is_returning) = (true, false);
         }
     }
 
     /// This node stood still for long: others may have taken over what was not reported healthy.
     pub fn stalled(&mut self) {
         for entry in self.replicas.values_mut() {
-            entry.is_returning |= !entry.is_told;
+            entry.is_returning |= !entry.is_reported;
         }
     }
 
@@ -608,14 +608,14 @@ impl Replica {
             committed: resources,
             restarts: 0,
             serving: None,
-            is_told: false,
+            is_reported: false,
             is_returning: false,
-            quiet_until: None,
+            report_held_until: None,
         }
     }
 
-    fn is_untold(&self) -> bool {
-        self.stage == Stage::Ready && !self.is_told
+    fn is_unreported(&self) -> bool {
+        self.stage == Stage::Ready && !self.is_reported
     }
 }
 

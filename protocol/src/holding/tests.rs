@@ -73,7 +73,7 @@ fn late_claim_delays_its_health_report() {
     holding.claims_written(at(1), PersistId(5), LATE);
     assert!(!holding.may_report(&REPLICA, true));
     assert_eq!(holding.poll_timeout(), Some(at(2)));
-    assert!(!holding.end_quiet(at(1)) && holding.end_quiet(at(2)));
+    assert!(!holding.end_report_delays(at(1)) && holding.end_report_delays(at(2)));
     assert!(holding.may_report(&REPLICA, true));
 }
 
@@ -106,7 +106,7 @@ fn old_revision_serves_until_the_new_one_is_ready() {
     holding.replace(&REPLICA, NEW, LARGE, true);
     holding.next(&REPLICA, &Bytes::Ready);
     assert!(holding.ready(now, &REPLICA, NEW));
-    assert_eq!(holding.untold().collect::<Vec<_>>(), [REPLICA]);
+    assert_eq!(holding.unreported().collect::<Vec<_>>(), [REPLICA]);
 }
 
 /// When the old revision fails while the new one does, too, nothing serves: others get the place.

@@ -30,8 +30,8 @@ pub(super) struct Questions {
 
 #[derive(Clone, Debug)]
 struct Question {
-    wish: Idle,
-    silent: BTreeSet<NodeId>,
+    unchanged: Unchanged,
+    unanswered: BTreeSet<NodeId>,
     /// Members that hold something else, or are lost.
     unheard: BTreeSet<NodeId>,
     until: Time,
@@ -39,7 +39,7 @@ struct Question {
 
 /// A wish that is fulfilled already, as far as is known here.
 #[derive(Clone, Debug)]
-pub(super) struct Idle {
+pub(super) struct Unchanged {
     pub request: RequestId,
     pub name: WorkloadName,
     /// None for a removal.
@@ -52,20 +52,23 @@ impl Questions {
         self.open.len()
     }
 
-    pub fn next(&self) -> Option<Time> {
+    pub fn poll_timeout(&self) -> Option<Time> {
         self.open.values().map(|question| question.until).min()
     }
 
     /// Who waits for whom: for tests that compare states.
     pub fn waiting(&self) -> Vec<(RequestId, &BTreeSet<NodeId>, &BTreeSet<NodeId>)> {
-        self.open.values().map(|it| (it.wish.request, &it.silent, &it.unheard)).collect()
+        self.open
+            .values()
+            .map(|asked| (asked.unchanged.request, &asked.unanswered, &asked.unheard))
+            .collect()
     }
 }
 
 impl Node {
     /// Asks all others whether they hold what this node does; the user is answered when that is
     /// known.
-    pub(super) fn ask_all(&mut self, now: Time, wish: Idle) {
+    pub(super) fn ask_members(&mut self, now: Time, unchanged: Unchanged) {
         let is_full_mesh = self.desired.members().len() <= self.config.membership.links.full_mesh;
         let others = self.desired.members().keys().copied().filter(|node| *node != self.me);
         let (linked, rest): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
@@ -78,16 +81,16 @@ impl Node {
             unheard.extend(linked.iter().copied());
         }
         if !unheard.is_empty() || linked.is_empty() {
-            return self.answer_idle(now, wish, unheard);
+            return self.answer_unchanged(now, unchanged, unheard);
         }
         self.questions.last += 1;
-        let (question, key) = (self.questions.last, Key::Workload(wish.name.clone()).hash());
+        let (question, key) = (self.questions.last, Key::Workload(unchanged.name.clone()).hash());
         let holds = self.holds(&key);
         for to in linked.iter().copied() {
             let message = Message::AskKey { question, key, holds };
             self.outbox.push(Action::Send { to, lane: Lane::Urgent, message });
         }
-        let asked = Question { wish, silent: linked, unheard, until: now + ANSWER_WITHIN };
+        let asked = Question { unchanged, unanswered: linked, unheard, until: now + ANSWER_WITHIN };
         self.questions.open.insert(question, asked);
     }
 
@@ -110,16 +113,16 @@ impl Node {
 
     pub(super) fn on_same_key(&mut self, now: Time, from: NodeId, question: u64, same: bool) {
         let Some(asked) = self.questions.open.get_mut(&question) else { return };
-        if asked.silent.remove(&from) && !same {
+        if asked.unanswered.remove(&from) && !same {
             asked.unheard.insert(from);
         }
         self.close_questions(now);
     }
 
     /// This node will not answer any more.
-    pub(super) fn lost_answerer(&mut self, now: Time, node: &NodeId) {
+    pub(super) fn on_answerer_lost(&mut self, now: Time, node: &NodeId) {
         for asked in self.questions.open.values_mut() {
-            if asked.silent.remove(node) {
+            if asked.unanswered.remove(node) {
                 asked.unheard.insert(*node);
             }
         }
@@ -129,7 +132,7 @@ impl Node {
     /// Answers the users whose questions are answered, or will not be.
     pub(super) fn close_questions(&mut self, now: Time) {
         let is_done = |asked: &Question| {
-            asked.silent.is_empty() || !asked.unheard.is_empty() || asked.until <= now
+            asked.unanswered.is_empty() || !asked.unheard.is_empty() || asked.until <= now
         };
         let done: Vec<Question> = self
             .questions
@@ -137,20 +140,20 @@ impl Node {
             .extract_if(.., |_, asked| is_done(asked))
             .map(|(_, asked)| asked)
             .collect();
-        for Question { wish, silent, mut unheard, until } in done {
+        for Question { unchanged, unanswered, mut unheard, until } in done {
             if until <= now {
-                unheard.extend(silent);
+                unheard.extend(unanswered);
             }
-            self.answer_idle(now, wish, unheard);
+            self.answer_unchanged(now, unchanged, unheard);
         }
     }
 
-    fn answer_idle(&mut self, now: Time, wish: Idle, unheard: BTreeSet<NodeId>) {
-        let Idle { request, name, spec, force } = wish;
+    fn answer_unchanged(&mut self, now: Time, unchanged: Unchanged, unheard: BTreeSet<NodeId>) {
+        let Unchanged { request, name, spec, force } = unchanged;
         let key = Key::Workload(name.clone());
         if self.saving.is_staged(&key.hash()) {
             // Another user was faster: what is there now is asked anew.
-            return self.defer(request, Command::Prepare { name, spec, force });
+            return self.defer_command(request, Command::Prepare { name, spec, force });
         }
         let names = self.names_of(unheard);
         let reply = match self.desired.workload(&name) {
@@ -160,19 +163,19 @@ impl Node {
             None if spec.is_none() && !force && self.desired.effective(&key).is_none() => {
                 Err(Refusal::MayBeElsewhere { name, unheard: names })
             }
-            _ => self.prepared(now, &name, names),
+            _ => self.draft_reply(now, &name, names),
         };
         self.outbox.push(Action::Reply { request, reply: reply.unwrap_or_else(Reply::Refused) });
     }
 
     /// The draft for the author of the next change of a workload.
-    pub(super) fn prepared(
+    pub(super) fn draft_reply(
         &self,
         now: Time,
         name: &WorkloadName,
         unheard: Vec<String>,
     ) -> Result<Reply, Refusal> {
-        let current = self.desired.workload(name).map(|wish| wish.spec.clone());
+        let current = self.desired.workload(name).map(|workload| workload.spec.clone());
         let context = self.desired.context(&Key::Workload(name.clone()), self.wall(now));
         let context = context.map_err(|error| Refusal::Full(error.to_string()))?;
         let draft = Draft { clock: context.clock, serial: context.serial, uid: context.uid };

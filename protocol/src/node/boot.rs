@@ -131,13 +131,16 @@ impl Node {
             }
         }
         self.repair.restore_all(Tree::Rulings, self.rulings.digests());
-        let living =
-            self.desired.workloads().map(|wish| (wish.uid, wish.name.clone())).collect::<Vec<_>>();
+        let living = self
+            .desired
+            .workloads()
+            .map(|workload| (workload.uid, workload.name.clone()))
+            .collect::<Vec<_>>();
         for (uid, name) in living {
-            self.ward(uid);
+            self.index_workload(uid);
             self.due.routes.insert(name);
         }
-        self.found(now);
+        self.admit_founder(now);
         self.publish_roster(now);
         for record in saved.nodes {
             match record.verify(&self.cluster) {
@@ -158,7 +161,7 @@ impl Node {
         self.repair.restore_all(Tree::Sheets, self.claims.hashes());
         let wall = self.wall(now);
         for slot in self.claims.restarting(wall) {
-            self.issue_lightly(now, slot);
+            self.issue_cached(now, slot);
         }
         self.publish_profile(now);
         self.adopt_own_claims();
@@ -167,11 +170,11 @@ impl Node {
                 "{unreadable} saved records were left out, they cannot be read; the others will \
                     send them again"
             );
-            self.tell(now, Level::Warning, "saved-unreadable", None, Some(self.me), message);
+            self.emit_event(now, Level::Warning, "saved-unreadable", None, Some(self.me), message);
         }
         self.wait_for_others(now, false);
         self.due.all();
-        self.mark_all();
+        self.mark_all_dirty();
         self.reconcile(now);
     }
 
@@ -187,7 +190,7 @@ impl Node {
     }
 
     /// The node that makes the cluster admits itself.
-    pub(super) fn found(&mut self, now: Time) {
+    pub(super) fn admit_founder(&mut self, now: Time) {
         if self.config.founder && self.desired.members().is_empty() {
             self.admit(now, self.me, None);
         }

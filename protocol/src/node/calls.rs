@@ -26,7 +26,7 @@ use super::outlook::{Demand, Outlook};
 use super::pending_sends::PendingSend;
 
 /// The round trip that is assumed where none was measured.
-const GUESSED_RTT: Duration = Duration::from_millis(50);
+const ASSUMED_RTT: Duration = Duration::from_millis(50);
 
 /// What rooms returned, until the node acts on it.
 #[derive(Clone, Debug)]
@@ -110,7 +110,7 @@ impl BidContext for Context<'_> {
 
     fn rtt(&self, node: &NodeId) -> Duration {
         let membership = self.outlook.membership;
-        let rtt = membership.rtt(node).unwrap_or(GUESSED_RTT);
+        let rtt = membership.rtt(node).unwrap_or(ASSUMED_RTT);
         // Without a link the first message waits for one, and a handshake takes some five round
         // trips.
         if membership.has_link(node) { rtt } else { rtt * 6 }

@@ -6,14 +6,14 @@ use crate::model::{Change, Key, Spec, Time, WorkloadName};
 use crate::trust::{self, Rejection};
 
 use super::Node;
-use super::asking::Idle;
+use super::asking::Unchanged;
 use super::contract::{Action, Command, Refusal, Reply, RequestId};
 use super::saving::Then;
 
 impl Node {
     pub(super) fn on_command(&mut self, now: Time, request: RequestId, command: Command) {
         if key_of(&command).is_some_and(|key| self.saving.is_staged(&key.hash())) {
-            return self.defer(request, command);
+            return self.defer_command(request, command);
         }
         let outcome = match command {
             Command::Prepare { name, spec, force } => {
@@ -47,26 +47,27 @@ impl Node {
         spec: Option<Spec>,
         force: bool,
     ) -> Result<Option<Reply>, Refusal> {
-        self.writable()?;
+        self.check_writable()?;
         if let Some(spec) = spec.as_ref().filter(|spec| spec.replicas > 0 && !force) {
-            self.placeable(spec)?;
+            self.check_placeable(spec)?;
         }
         // The user is about to wait for holders, also where nothing is to be written, and the words
         // of some may have been lost.
         if let Some(digest) = spec.as_ref().map(|spec| spec.artifact.digest) {
-            self.follow_up(now, digest);
+            self.track_replication(now, digest);
         }
-        let is_idle = self.desired.workload(&name).map(|wish| &wish.spec) == spec.as_ref();
-        if is_idle {
-            self.ask_all(now, Idle { request, name, spec, force });
+        let is_unchanged =
+            self.desired.workload(&name).map(|workload| &workload.spec) == spec.as_ref();
+        if is_unchanged {
+            self.ask_members(now, Unchanged { request, name, spec, force });
             return Ok(None);
         }
-        self.prepared(now, &name, Vec::new()).map(Some)
+        self.draft_reply(now, &name, Vec::new()).map(Some)
     }
 
     /// Whether any member that is up could ever run this, and if none, which requirement left out
     /// how many.
-    fn placeable(&self, spec: &Spec) -> Result<(), Refusal> {
+    fn check_placeable(&self, spec: &Spec) -> Result<(), Refusal> {
         let mut why: BTreeMap<String, usize> = BTreeMap::new();
         for node in self.membership.up() {
             let Some(record) = self.membership.record(&node) else { continue };
@@ -82,8 +83,8 @@ impl Node {
     }
 
     fn submit(&mut self, now: Time, request: RequestId, change: Change) -> Result<(), Refusal> {
-        self.writable()?;
-        self.is_next(&change)?;
+        self.check_writable()?;
+        self.check_not_stale(&change)?;
         let wall = self.wall(now);
         self.desired
             .plausible(&change.signed, wall)
@@ -92,7 +93,7 @@ impl Node {
     }
 
     /// An author who did not know what is here would overwrite it unseen.
-    fn is_next(&self, change: &Change) -> Result<(), Refusal> {
+    fn check_not_stale(&self, change: &Change) -> Result<(), Refusal> {
         if let Key::Member(_) = change.signed.key {
             return Err(Refusal::Invalid("nodes are admitted by nodes, not by users".into()));
         }
@@ -107,7 +108,7 @@ impl Node {
         if siblings.all(seen) { Ok(()) } else { Err(Refusal::Stale) }
     }
 
-    fn writable(&self) -> Result<(), Refusal> {
+    fn check_writable(&self) -> Result<(), Refusal> {
         if let Some(why) = &self.saving.read_only {
             return Err(Refusal::ReadOnly(why.clone()));
         }

@@ -495,7 +495,7 @@ pub struct Route {
 
 /// How a node can be reached, for whoever opens streams.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct WayTo {
+pub struct Reachability {
     /// Where it can be dialled, as multiaddrs.
     pub addresses: Vec<String>,
     /// Why dialling it is of no use now, in words; none when it may be dialled.

@@ -11,8 +11,8 @@ use super::Node;
 impl Node {
     /// The place as it is, the auctions that are known here, and who may know more.
     pub fn explain(&self, name: &ReplicaName) -> Option<ExplainView> {
-        let wish = self.desired.workload(&name.workload)?;
-        let replica = ReplicaId { uid: wish.uid, place: name.place };
+        let workload = self.desired.workload(&name.workload)?;
+        let replica = ReplicaId { uid: workload.uid, place: name.place };
         let now = self.workload(&name.workload)?.replicas;
         let text = name.to_string();
         let mut ask: Vec<NodeId> =

@@ -24,9 +24,9 @@ impl Node {
 
     /// Gets the artifact of a workload that this node guards.
     pub(super) fn want_artifact(&mut self, now: Time, uid: &Digest) {
-        let Some(wish) = self.desired.by_uid(uid) else { return };
-        let artifact = wish.spec.artifact;
-        if self.is_guardian(uid, &wish.name) {
+        let Some(workload) = self.desired.by_uid(uid) else { return };
+        let artifact = workload.spec.artifact;
+        if self.is_guardian(uid, &workload.name) {
             self.fetch(now, artifact);
         }
     }
@@ -48,15 +48,15 @@ impl Node {
         let is_up = |node: &NodeId| {
             *node != self.me && self.membership.state(node) == crate::membership::State::Up
         };
-        let wishes =
-            || self.desired.workloads().filter(|wish| wish.spec.artifact.digest == *digest);
-        let running = wishes().flat_map(|wish| {
-            let healthy = self.claims.of_workload(&wish.uid).into_iter();
+        let workloads =
+            || self.desired.workloads().filter(|workload| workload.spec.artifact.digest == *digest);
+        let running = workloads().flat_map(|workload| {
+            let healthy = self.claims.of_workload(&workload.uid).into_iter();
             healthy.filter(|(_, claim)| {
-                claim.phase == Phase::Healthy && claim.generation == wish.generation
+                claim.phase == Phase::Healthy && claim.generation == workload.generation
             })
         });
-        let guardians = wishes().flat_map(|wish| self.guardians(&wish.name));
+        let guardians = workloads().flat_map(|workload| self.guardians(&workload.name));
         let likely = self
             .artifacts
             .holders(digest)
@@ -121,7 +121,7 @@ impl Node {
         self.artifacts.uploads.note(now, digest);
         self.fetch(now, artifact);
         if !is_known {
-            self.tell(
+            self.emit_event(
                 now,
                 Level::Info,
                 "artifact-uploaded",
@@ -140,12 +140,19 @@ impl Node {
         match outcome {
             FetchOutcome::Ready => {
                 self.artifacts.ready(digest, self.me);
-                self.say_held(digest);
+                self.announce_artifact(digest);
             }
             FetchOutcome::Unusable(why) => {
                 let message = format!("{} cannot be run: {why}", digest.short());
                 self.artifacts.unusable(digest, why);
-                self.tell(now, Level::Warning, "artifact-unusable", None, Some(self.me), message);
+                self.emit_event(
+                    now,
+                    Level::Warning,
+                    "artifact-unusable",
+                    None,
+                    Some(self.me),
+                    message,
+                );
             }
             FetchOutcome::Failed(why) => {
                 self.artifacts.failed(now, digest, why.clone());
@@ -154,7 +161,14 @@ impl Node {
                         "{} could not be fetched: {why}; it is tried again",
                         digest.short()
                     );
-                    self.tell(now, Level::Warning, "fetch-failed", None, Some(self.me), message);
+                    self.emit_event(
+                        now,
+                        Level::Warning,
+                        "fetch-failed",
+                        None,
+                        Some(self.me),
+                        message,
+                    );
                 }
             }
         }
@@ -169,18 +183,18 @@ impl Node {
         let claimed =
             self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
         let wanted: Vec<Artifact> =
-            claimed.chain(self.guarded()).map(|wish| wish.spec.artifact).collect();
+            claimed.chain(self.guarded()).map(|workload| workload.spec.artifact).collect();
         for artifact in wanted {
             self.fetch(now, artifact);
         }
         // What nobody wants any more is not tried again.
         self.forget_unwanted();
-        self.artifacts.drop_due(now);
+        self.artifacts.drop_due_retries(now);
     }
 
     /// Tells all that this node holds what a workload names. Of other artifacts nobody would take
     /// it.
-    pub(super) fn say_held(&mut self, digest: Digest) {
+    pub(super) fn announce_artifact(&mut self, digest: Digest) {
         if self.desired.names_artifact(&digest) && self.artifacts.is_ready(&digest) {
             self.outbox.push(Action::Broadcast(Message::Have { node: self.me, digest }));
         }
@@ -192,7 +206,7 @@ impl Node {
     /// again.
     pub(super) fn on_have(&mut self, node: NodeId, digest: Digest) -> Verdict {
         let counts = self.desired.names_artifact(&digest) && self.is_member(&node);
-        if counts && self.artifacts.held_by(digest, node) {
+        if counts && self.artifacts.add_holder(digest, node) {
             self.shown.version += 1;
             return Verdict::Accept;
         }

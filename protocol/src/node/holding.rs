@@ -27,7 +27,7 @@ impl Node {
             let known = self.desired.by_uid(&award.replica.uid);
             let workload = known.filter(|workload| workload.generation == award.generation);
             let Some(workload) = workload.filter(|_| self.saving.read_only.is_none()) else {
-                self.unclaimed(now, &award, CHANGED);
+                self.report_unclaimed(now, &award, CHANGED);
                 continue;
             };
             claims.push(Claim {
@@ -48,7 +48,7 @@ impl Node {
         for (award, resources) in won {
             let replica = award.replica;
             if let Some(full) = full.get(&replica).map(SheetFull::to_string) {
-                self.unclaimed(now, &award, &full);
+                self.report_unclaimed(now, &award, &full);
                 continue;
             }
             // The owner is answered, also if it asks again, when the claim is on disk.
@@ -58,7 +58,7 @@ impl Node {
         }
     }
 
-    fn unclaimed(&mut self, now: Time, award: &Signed<Award>, why: &str) {
+    fn report_unclaimed(&mut self, now: Time, award: &Signed<Award>, why: &str) {
         self.with_auction(now, |auction, now, context, out| {
             auction.unclaimed(now, award, why, context, out)
         });
@@ -81,10 +81,10 @@ impl Node {
 
     /// The disk has failed: claims that are not on it are released, since a restart would not know
     /// of them.
-    pub(super) fn unclaim_unwritten(&mut self, now: Time) {
+    pub(super) fn release_unwritten(&mut self, now: Time) {
         const WHY: &str = "the disk takes no writes";
         for award in self.holding.writing() {
-            self.unclaimed(now, &award, WHY);
+            self.report_unclaimed(now, &award, WHY);
             self.release(now, &award.replica, "replica-moves", WHY.into());
         }
     }
@@ -212,17 +212,17 @@ impl Node {
             return;
         }
         self.reroute([replica.uid]);
-        if self.may_tell_health(now, replica) {
+        if self.may_report_healthy(now, replica) {
             self.slot_gossip.note(replica.slot());
         }
     }
 
     /// Marks the slots of replicas that could not be reported healthy before and can be now.
-    pub(super) fn tell_health(&mut self, now: Time) {
+    pub(super) fn mark_reportable_slots(&mut self, now: Time) {
         let slots: BTreeSet<u8> = self
             .holding
-            .untold()
-            .filter(|replica| self.may_tell_health(now, replica))
+            .unreported()
+            .filter(|replica| self.may_report_healthy(now, replica))
             .map(|replica| replica.slot())
             .collect();
         slots.into_iter().for_each(|slot| self.slot_gossip.note(slot));
@@ -231,7 +231,7 @@ impl Node {
     /// Whether a replica may be reported healthy: not while another node that took it over runs it
     /// well. Two healthy holders would be weighed by age, and the replica would come back here for
     /// nothing.
-    pub(super) fn may_tell_health(&self, now: Time, replica: &ReplicaId) -> bool {
+    pub(super) fn may_report_healthy(&self, now: Time, replica: &ReplicaId) -> bool {
         self.holding.may_report(replica, self.has_compared()) && !self.is_taken_over(now, replica)
     }
 
@@ -261,7 +261,7 @@ impl Node {
         }
         let name = self.replica_name(replica);
         let reason = short_reason(reason.to_owned());
-        self.tell(now, Level::Warning, "replica-failed", Some(name), Some(self.me), reason);
+        self.emit_event(now, Level::Warning, "replica-failed", Some(name), Some(self.me), reason);
         self.count("replica_failures");
         self.show_progress(now, replica);
         self.on_own_change(replica);
@@ -281,18 +281,18 @@ impl Node {
             // Its report is under way.
             Some(serving) if serving == target && claimed == Some(target) => {
                 if let Some(slot) = self.claims.set_update(replica, None) {
-                    self.issue_lightly(now, slot);
+                    self.issue_cached(now, slot);
                 }
             }
             Some(serving) => {
                 let update = (serving != target).then_some(Update { revision: target, phase });
                 if let Some(slot) = self.claims.set_update(replica, update) {
-                    self.issue_lightly(now, slot);
+                    self.issue_cached(now, slot);
                 }
             }
             None if claimed == Some(target) => {
                 if let Some(slot) = self.claims.set_phase(replica, phase, since) {
-                    self.issue_lightly(now, slot);
+                    self.issue_cached(now, slot);
                 }
             }
             // The disk has to know it: a restart starts it, and not what is gone.
@@ -311,7 +311,14 @@ impl Node {
         self.holding.release(replica);
         self.issue(now, &[slot]);
         self.outbox.push(Action::Order(Order::Stop { replica: *replica }));
-        self.tell(now, Level::Info, kind, Some(name), Some(self.me), format!("let go: {why}"));
+        self.emit_event(
+            now,
+            Level::Info,
+            kind,
+            Some(name),
+            Some(self.me),
+            format!("let go: {why}"),
+        );
         self.on_own_change(replica);
         if self.desired.by_uid(&replica.uid).is_none() {
             self.claims.forget_workload(&replica.uid);
@@ -320,7 +327,7 @@ impl Node {
 
     /// Next tries, releases, and late reports that are due.
     pub(super) fn retry_replicas(&mut self, now: Time) {
-        self.due.duplicates |= self.holding.end_quiet(now);
+        self.due.duplicates |= self.holding.end_report_delays(now);
         for (replica, due) in self.holding.take_due(now) {
             match due {
                 Due::Retry => self.due.holding = true,

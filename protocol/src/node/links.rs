@@ -14,7 +14,7 @@ pub(super) const JOIN_RETRY: Duration = Duration::from_secs(2);
 
 impl Node {
     pub(super) fn on_link_up(&mut self, now: Time, peer: NodeId) {
-        self.rest_seeds(now);
+        self.back_off_seeds(now);
         // What the peer tells comes before the news that it is up.
         if self.membership.state(&peer) == membership::State::Down {
             self.rescue_throttle.reached(now);
@@ -38,7 +38,7 @@ impl Node {
         self.with_membership(now, |membership, now, out| {
             membership.handle_link_down(now, peer, out)
         });
-        self.lost_answerer(now, &peer);
+        self.on_answerer_lost(now, &peer);
         self.due.ready = true;
         self.shown.version += 1;
     }
@@ -65,7 +65,7 @@ impl Node {
         // A newcomer knows no members. Where one was seen is as good as what the join line names,
         // or better.
         if !self.admitted() && self.membership.links().next().is_none() {
-            self.reach.sighted(now, &addresses);
+            self.reach.add_seeds(now, &addresses);
         }
         self.with_membership(now, |membership, now, out| {
             membership.handle_sighted(now, node, addresses, out)
@@ -93,7 +93,7 @@ impl Node {
         self.reach.join_at = None;
         if !self.admitted() {
             let links: Vec<NodeId> = self.membership.links().collect();
-            if let Some(index) = super::planning::pick(&mut self.device.rng, links.len()) {
+            if let Some(index) = super::planning::random_index(&mut self.device.rng, links.len()) {
                 self.ask_to_join(now, links[index]);
             }
         }

@@ -10,7 +10,9 @@
 //! | `contract` | the boundary: inputs, effects, records |
 //! | `calls` | calls into rooms, and the queue of the facts that they return |
 //! | `boot` | from a saved state to a running node |
-//! | `links`, `pending_sends`, `inbox` | the network: links, messages without one, gossip |
+//! | `links`, `pending_sends` | links, and messages that wait for one |
+//! | `inbox`, `joining` | messages from peers; admitting a node |
+//! | `membership_facts`, `claim_facts` | reactions to what the rooms return |
 //! | `reach` | where this node can be dialled, and the seeds it dials |
 //! | `relay`, `reachability` | messages over one common member; members that cannot be dialled |
 //! | `commands`, `asking` | users, and questions to others before a user is answered |
@@ -31,13 +33,16 @@
 mod asking;
 mod boot;
 mod calls;
+mod claim_facts;
 mod commands;
 mod contract;
 mod explaining;
 mod fetching;
 mod holding;
 mod inbox;
+mod joining;
 mod links;
+mod membership_facts;
 mod message;
 mod outbox;
 mod outlook;
@@ -153,7 +158,7 @@ pub enum Reason {
     /// A failed replica is tried again, or given up.
     Restart,
     /// Slots of this node's sheet that wait to be told.
-    Tell,
+    SlotGossip,
     /// A gap is looked at again.
     Plan,
     /// A seed is dialled again.
@@ -286,7 +291,7 @@ impl Node {
         self.ask_holders(now);
         self.retry_replicas(now);
         self.retry_plans(now);
-        self.resume_paced(now);
+        self.resume_throttled(now);
         self.retry_seeds(now);
         self.retry_join(now);
         self.flush_cache(now);
@@ -306,15 +311,15 @@ impl Node {
             after(self.artifacts.uploads.poll_timeout(), Reason::Upload),
             after(self.artifacts.replication.poll_timeout(), Reason::Holders),
             after(self.holding.poll_timeout(), Reason::Restart),
-            after(self.slot_gossip.due(), Reason::Tell),
+            after(self.slot_gossip.due(), Reason::SlotGossip),
             after(self.planning.throttle.due(), Reason::Plan),
             after(self.planning.again.values().min().copied(), Reason::Plan),
-            after(self.next_seed(), Reason::Seed),
+            after(self.seed_due(), Reason::Seed),
             after(self.readiness.poll_timeout(), Reason::Grace),
             after(self.rescue_throttle.poll_timeout(), Reason::Grace),
             after(self.saving.cache.due(), Reason::Cache),
             after(self.reach.join_at, Reason::Join),
-            after(self.questions.next(), Reason::Question),
+            after(self.questions.poll_timeout(), Reason::Question),
         ]
         .into_iter()
         .flatten()
@@ -358,7 +363,7 @@ impl Node {
     }
 
     /// Tells people.
-    fn tell(
+    fn emit_event(
         &mut self,
         now: Time,
         level: Level,
@@ -397,7 +402,7 @@ impl Node {
         self.device.facts = facts;
         self.publish_profile(now);
         self.due.holding = true;
-        self.mark_all();
+        self.mark_all_dirty();
     }
 
     /// Artifacts that must not be evicted: those of workloads that this node claims or guards, and
@@ -405,7 +410,7 @@ impl Node {
     pub fn pinned(&self) -> BTreeSet<Digest> {
         let claimed =
             self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
-        let wanted = self.guarded().chain(claimed).map(|wish| wish.spec.artifact.digest);
+        let wanted = self.guarded().chain(claimed).map(|workload| workload.spec.artifact.digest);
         wanted.chain(self.artifacts.uploads.iter().copied()).collect()
     }
 }

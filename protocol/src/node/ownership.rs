@@ -15,7 +15,7 @@ use super::planning::GUARDIANS;
 /// Nodes that are nearer to the farthest ward than this node, on average. That of so many fewer
 /// than [`GUARDIANS`] are there, so that a workload that is no ward is this node's to guard,
 /// happens to one workload in 10^50; after half of the nodes have gone, in 10^24.
-const NEARER: u64 = 128;
+const NEARER_NODES: u64 = 128;
 
 /// The book of workloads by where they lie on the ring.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) struct Ownership {
     /// How large the ring was when `near` was drawn.
     drawn_for: usize,
     /// Workloads at most so far away are in `near`.
-    reach: u64,
+    radius: u64,
     /// By uid, with the distance.
     near: BTreeMap<Digest, u64>,
 }
@@ -37,13 +37,13 @@ pub(super) struct Ownership {
 impl Ownership {
     fn set(&mut self, uid: Digest, probes: Probes) {
         self.near.remove(&uid);
-        self.see(uid, &probes);
+        self.add_if_near(uid, &probes);
         self.probes.insert(uid, probes);
     }
 
-    fn see(&mut self, uid: Digest, probes: &Probes) {
+    fn add_if_near(&mut self, uid: Digest, probes: &Probes) {
         let distance = self.point.map(|point| probes.distance(point));
-        if let Some(distance) = distance.filter(|distance| *distance <= self.reach) {
+        if let Some(distance) = distance.filter(|distance| *distance <= self.radius) {
             self.near.insert(uid, distance);
         }
     }
@@ -61,15 +61,15 @@ impl Ownership {
         }
         (self.point, self.drawn_for) = (point, nodes);
         let points = (nodes as u64).saturating_mul(ring::PROBES as u64).max(1);
-        self.reach = (u64::MAX / points).saturating_mul(NEARER);
+        self.radius = (u64::MAX / points).saturating_mul(NEARER_NODES);
         self.near.clear();
         let all = self.probes.clone();
-        all.iter().for_each(|(uid, probes)| self.see(*uid, probes));
+        all.iter().for_each(|(uid, probes)| self.add_if_near(*uid, probes));
         true
     }
 
     /// Those that a node at this point is nearer to than this node.
-    fn behind(&self, point: u64) -> Vec<Digest> {
+    fn nearer_to(&self, point: u64) -> Vec<Digest> {
         let nearer = |uid: &Digest, mine: u64| {
             self.probes.get(uid).is_some_and(|it| it.distance(point) <= mine)
         };
@@ -79,10 +79,10 @@ impl Ownership {
 
 impl Node {
     /// A workload came, went, or has another name.
-    pub(super) fn ward(&mut self, uid: Digest) {
+    pub(super) fn index_workload(&mut self, uid: Digest) {
         match self.desired.by_uid(&uid) {
-            Some(wish) => {
-                self.ownership.set(uid, Probes::of(&Key::Workload(wish.name.clone()).hash()))
+            Some(workload) => {
+                self.ownership.set(uid, Probes::of(&Key::Workload(workload.name.clone()).hash()))
             }
             None => {
                 self.ownership.forget(&uid);
@@ -94,8 +94,10 @@ impl Node {
     }
 
     fn probes_of(&self, name: &WorkloadName) -> Probes {
-        let known =
-            self.desired.workload(name).and_then(|wish| self.ownership.probes.get(&wish.uid));
+        let known = self
+            .desired
+            .workload(name)
+            .and_then(|workload| self.ownership.probes.get(&workload.uid));
         known.cloned().unwrap_or_else(|| Probes::of(&Key::Workload(name.clone()).hash()))
     }
 
@@ -122,7 +124,7 @@ impl Node {
     /// The workloads that this node guards.
     pub(super) fn guarded(&self) -> impl Iterator<Item = &crate::desired::Workload> {
         let near = self.ownership.near.keys().filter_map(|uid| self.desired.by_uid(uid));
-        near.filter(|wish| self.is_guardian(&wish.uid, &wish.name))
+        near.filter(|workload| self.is_guardian(&workload.uid, &workload.name))
     }
 
     /// These nodes came to the ring, or left it, with these points: what this node owns and guards
@@ -130,22 +132,22 @@ impl Node {
     pub(super) fn on_ring_change(&mut self, now: Time, moved: &[u64]) {
         let salt = self.desired.members().get(&self.me);
         let point = salt.map(|salt| ring::point(&self.me, *salt));
-        let turned: Vec<Digest> = if self.ownership.redraw(point, self.ownership.ring.len())
+        let affected: Vec<Digest> = if self.ownership.redraw(point, self.ownership.ring.len())
             || moved.iter().any(|at| Some(*at) == point)
         {
             self.ownership.near.keys().copied().collect()
         } else {
-            moved.iter().flat_map(|point| self.ownership.behind(*point)).collect()
+            moved.iter().flat_map(|point| self.ownership.nearer_to(*point)).collect()
         };
-        let guarded = turned.iter().filter_map(|uid| self.desired.by_uid(uid));
-        let guarded = guarded.filter(|wish| self.is_guardian(&wish.uid, &wish.name));
-        let artifacts: Vec<Artifact> = guarded.map(|wish| wish.spec.artifact).collect();
+        let guarded = affected.iter().filter_map(|uid| self.desired.by_uid(uid));
+        let guarded = guarded.filter(|workload| self.is_guardian(&workload.uid, &workload.name));
+        let artifacts: Vec<Artifact> = guarded.map(|workload| workload.spec.artifact).collect();
         artifacts.into_iter().for_each(|artifact| self.fetch(now, artifact));
-        self.due.dirty.extend(turned);
+        self.due.dirty.extend(affected);
     }
 
     /// Every workload that may be this node's is looked at.
-    pub(super) fn mark_all(&mut self) {
+    pub(super) fn mark_all_dirty(&mut self) {
         self.due.dirty.extend(self.ownership.near.keys().copied());
     }
 }
@@ -189,7 +191,7 @@ mod tests {
             };
             let noticed = match ownership.redraw(Some(point), ring.len()) {
                 true => ownership.near.keys().copied().collect(),
-                false => ownership.behind(ring::point(&node(n), n)),
+                false => ownership.nearer_to(ring::point(&node(n), n)),
             };
             let now = guarded(&ring, &ownership);
             assert!(

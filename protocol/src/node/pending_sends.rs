@@ -17,9 +17,9 @@ use super::message::Message;
 /// What waits for longer is no longer true: who wrote it has its own time-outs, and says it anew.
 const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Nodes written to at a time: those whose link may be waited for.
-pub(super) const MOST_NODES: usize = MAX_PENDING_LINKS;
+pub(super) const MAX_NODES: usize = MAX_PENDING_LINKS;
 /// Messages per node: the messages of an auction for a few replicas.
-pub(super) const MOST_EACH: usize = 16;
+pub(super) const MAX_PER_NODE: usize = 16;
 
 /// What waits for a link, by node.
 #[derive(Clone, Debug, Default)]
@@ -43,11 +43,11 @@ impl PendingSends {
         self.0.retain(|_, pending| {
             pending.back().is_some_and(|last| now.since(last.at) < STALE_AFTER)
         });
-        if self.0.len() >= MOST_NODES && !self.0.contains_key(&to) {
+        if self.0.len() >= MAX_NODES && !self.0.contains_key(&to) {
             return;
         }
         let pending = self.0.entry(to).or_default();
-        if pending.len() == MOST_EACH {
+        if pending.len() == MAX_PER_NODE {
             pending.pop_front();
         }
         pending.push_back(send);
@@ -57,7 +57,7 @@ impl PendingSends {
 impl Node {
     /// Says it over the link, or makes one for it.
     pub(super) fn deliver(&mut self, now: Time, to: NodeId, send: PendingSend) {
-        let is_business = match send.message {
+        let may_wait = match send.message {
             Message::Claims(_)
             | Message::Auction(_)
             | Message::AskHolder { .. }
@@ -74,8 +74,8 @@ impl Node {
             | Message::AskKey { .. }
             | Message::SameKey { .. } => false,
         };
-        if !is_business || self.membership.has_link(&to) {
-            if is_business {
+        if !may_wait || self.membership.has_link(&to) {
+            if may_wait {
                 self.membership.note_link_used(now, &to);
             }
             let PendingSend { lane, message, .. } = send;
@@ -104,7 +104,7 @@ impl Node {
     /// There is a link now.
     pub(super) fn send_pending(&mut self, now: Time, to: NodeId) {
         for send in self.pending_sends.0.remove(&to).into_iter().flatten() {
-            if now.since(send.at) < STALE_AFTER && self.is_still_true(&send.message) {
+            if now.since(send.at) < STALE_AFTER && self.is_current(&send.message) {
                 let PendingSend { lane, message, .. } = send;
                 self.outbox.push(Action::Send { to, lane, message });
             }
@@ -112,7 +112,7 @@ impl Node {
     }
 
     /// What was claimed may have been let go while the link was made.
-    fn is_still_true(&self, message: &Message) -> bool {
+    fn is_current(&self, message: &Message) -> bool {
         let Message::Auction(auction::Message::Claimed { claims, .. }) = message else {
             return true;
         };
@@ -124,7 +124,7 @@ impl Node {
     /// There will be none: what can be goes over a common member.
     pub(super) fn redirect_pending(&mut self, now: Time, to: NodeId) {
         for send in self.pending_sends.0.remove(&to).into_iter().flatten() {
-            let is_fresh = now.since(send.at) < STALE_AFTER && self.is_still_true(&send.message);
+            let is_fresh = now.since(send.at) < STALE_AFTER && self.is_current(&send.message);
             if !is_fresh || !self.carry(now, to, &send.message) {
                 self.count("sends_without_way");
             }

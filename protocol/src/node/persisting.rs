@@ -50,7 +50,7 @@ impl Cache {
     }
 
     /// All of it is to be written now.
-    pub fn hurry(&mut self, now: Time) {
+    pub fn make_due(&mut self, now: Time) {
         self.due = (!self.slots.is_empty() || !self.records.is_empty()).then_some(now);
     }
 
@@ -108,7 +108,7 @@ impl Node {
     /// Puts all siblings of a key on disk.
     pub(super) fn persist_key(&mut self, key: &Key) {
         let hash = key.hash();
-        let changes = self.to_lie_under(&hash);
+        let changes = self.changes_for_row(&hash);
         self.persist(vec![Record::Desired { key: hash, changes }]);
     }
 
@@ -121,42 +121,42 @@ impl Node {
         if let Some(batch) = batch {
             slots.iter().for_each(|slot| self.holding.slot_issued(slot.slot, batch));
         }
-        slots.iter().for_each(|slot| self.tell_slot(now, slot));
+        slots.iter().for_each(|slot| self.queue_slot(now, slot));
         batch
     }
 
     /// As `issue`, for what need not survive a crash: how far a claim has come is found anew after
     /// a restart.
-    pub(super) fn issue_lightly(&mut self, now: Time, slot: Signed<Slot>) {
+    pub(super) fn issue_cached(&mut self, now: Time, slot: Signed<Slot>) {
         self.saving.cache.slot(now, self.me, slot.slot);
-        self.tell_slot(now, &slot);
+        self.queue_slot(now, &slot);
     }
 
     /// To be told when its turn comes, and when it is on disk. A node that cannot write makes no
     /// claims, but lets go of some; that may be said.
-    fn tell_slot(&mut self, now: Time, slot: &Signed<Slot>) {
+    fn queue_slot(&mut self, now: Time, slot: &Signed<Slot>) {
         let is_unwritten = self.holding.slot_batch(slot.slot).is_some();
         if is_unwritten && self.saving.read_only.is_some() {
             return; // what never gets to disk is being taken out of it
         }
         if !is_unwritten {
-            self.note_slot(now, slot);
+            self.note_slot_for_repair(now, slot);
             self.slot_gossip.note(slot.slot);
         }
     }
 
     /// These own slots no longer wait for the disk: whoever compares is told of them.
-    fn note_slots(&mut self, now: Time, numbers: &[u8]) -> Vec<Signed<Slot>> {
+    fn note_own_slots_for_repair(&mut self, now: Time, numbers: &[u8]) -> Vec<Signed<Slot>> {
         let slots: Vec<_> = numbers
             .iter()
             .filter_map(|number| self.claims.slot(&self.me, *number).cloned())
             .collect();
-        slots.iter().for_each(|slot| self.note_slot(now, slot));
+        slots.iter().for_each(|slot| self.note_slot_for_repair(now, slot));
         slots
     }
 
     /// Whoever's slot it is: for repair.
-    pub(super) fn note_slot(&mut self, now: Time, slot: &Signed<Slot>) {
+    pub(super) fn note_slot_for_repair(&mut self, now: Time, slot: &Signed<Slot>) {
         let node = NodeId(slot.by().0);
         self.repair.note(now, Tree::Sheets, Claims::key(&node, slot.slot), slot.hash());
     }
@@ -165,7 +165,7 @@ impl Node {
         self.outbox.stored(upto);
         self.saving.rows.retain(|_, batch| batch.is_none_or(|batch| batch > upto));
         let written = self.holding.slots_written(upto);
-        for slot in self.note_slots(now, &written) {
+        for slot in self.note_own_slots_for_repair(now, &written) {
             self.slot_gossip.note_written(now, &slot);
         }
         self.on_claims_written(now, upto);
@@ -195,7 +195,7 @@ impl Node {
         if self.saving.read_only.is_some() {
             return;
         }
-        self.tell(
+        self.emit_event(
             now,
             Level::Warning,
             "store-failed",
@@ -212,11 +212,11 @@ impl Node {
         let refused = self.saving.incarnations.drain(..).map(|(_, incarnation)| incarnation).max();
         self.saving.refused_incarnation = self.saving.refused_incarnation.max(refused);
         self.drop_staged(now, &why);
-        self.unclaim_unwritten(now);
+        self.release_unwritten(now);
         // What was to be told when it is written was dropped with it, also that something was let
         // go.
         let dropped = self.holding.slots_dropped();
-        for slot in self.note_slots(now, &dropped) {
+        for slot in self.note_own_slots_for_repair(now, &dropped) {
             self.outbox.push(super::Action::Broadcast(super::Message::Slot(slot.wire())));
         }
         self.shown.version += 1;

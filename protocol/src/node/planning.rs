@@ -55,7 +55,7 @@ impl Node {
                 self.plan_again(until, uid);
             } else {
                 let places = self.demand().count(&workload);
-                if self.planning.throttle.may(now, Work::Plan, uid, places) {
+                if self.planning.throttle.may_run(now, Work::Plan, uid, places) {
                     self.auction_free_places(now, &workload);
                 }
             }
@@ -79,7 +79,8 @@ impl Node {
     pub(super) fn on_compared(&mut self, now: Time, from: NodeId, raw: RawChange) -> Verdict {
         let uid = raw.change.peek().ok().map(|body| body.uid.unwrap_or_else(|| raw.change.hash()));
         let Some(uid) = uid else { return self.on_changed(now, raw, None) };
-        let places = |node: &Node| node.desired.by_uid(&uid).map_or(0, |wish| wish.spec.replicas);
+        let places =
+            |node: &Node| node.desired.by_uid(&uid).map_or(0, |workload| workload.spec.replicas);
         let before = places(self);
         let verdict = self.on_changed(now, raw, None);
         if places(self) > before {
@@ -98,7 +99,7 @@ impl Node {
     }
 
     /// All that this peer holds is known here.
-    pub(super) fn believe(&mut self, peer: &NodeId) {
+    pub(super) fn resume_deferred(&mut self, peer: &NodeId) {
         let believed = self.planning.deferred.extract_if(.., |_, (from, _)| from == peer);
         self.due.dirty.extend(believed.map(|(uid, _)| uid));
     }
@@ -135,11 +136,11 @@ impl Node {
                 self.plan_again(until, uid);
                 continue;
             }
-            if let Err(at) = self.may_move(now, &why) {
+            if let Err(at) = self.may_auction(now, &why) {
                 self.plan_again(at, uid);
                 break;
             }
-            places.push(OfferPlace { place, counter, why: short_reason(self.told(&why)) });
+            places.push(OfferPlace { place, counter, why: short_reason(self.describe_free(&why)) });
         }
         if places.is_empty() {
             return;
@@ -164,7 +165,7 @@ impl Node {
     }
 
     /// Why a replica is missing, for people.
-    pub(super) fn told(&self, why: &Free) -> String {
+    pub(super) fn describe_free(&self, why: &Free) -> String {
         match why {
             Free::NodeDown { node, evidence } => {
                 format!("its node {} is down: {evidence}", self.name_of(node))
@@ -179,7 +180,7 @@ impl Node {
     /// Replicas of dead nodes are moved at the pace of rescue; what was never placed is nobody's
     /// loss. What a node has let go that returns was mostly taken over by one that returns a moment
     /// later.
-    fn may_move(&mut self, now: Time, why: &Free) -> Result<(), Time> {
+    fn may_auction(&mut self, now: Time, why: &Free) -> Result<(), Time> {
         match why {
             Free::NodeDown { node, .. } => self.rescue_throttle.take(now, node),
             Free::GivenUp => self.rescue_throttle.heals_until(now).map_or(Ok(()), Err),
@@ -188,20 +189,20 @@ impl Node {
     }
 
     /// Who can be asked, by static facts: in random order, so that no node is always asked first.
-    fn bidders(&mut self, wish: &Workload) -> (Vec<NodeId>, Vec<(NodeId, Unfit)>) {
+    fn bidders(&mut self, workload: &Workload) -> (Vec<NodeId>, Vec<(NodeId, Unfit)>) {
         let (mut candidates, mut excluded) = (Vec::new(), Vec::new());
         for node in self.membership.up() {
             let Some(record) = self.membership.record(&node) else { continue };
             if record.leaving {
                 continue;
             }
-            match record.facts.fits(&wish.spec) {
+            match record.facts.fits(&workload.spec) {
                 Ok(()) => candidates.push(node),
                 Err(unfit) => excluded.push((node, unfit)),
             }
         }
         for index in (1..candidates.len()).rev() {
-            if let Some(other) = pick(&mut self.device.rng, index + 1) {
+            if let Some(other) = random_index(&mut self.device.rng, index + 1) {
                 candidates.swap(index, other);
             }
         }
@@ -216,7 +217,7 @@ impl Node {
         why: &[Excluded],
         retry_after: Duration,
     ) {
-        let Some(name) = self.desired.by_uid(&uid).map(|wish| wish.name.to_string()) else {
+        let Some(name) = self.desired.by_uid(&uid).map(|workload| workload.name.to_string()) else {
             return;
         };
         let why: Vec<String> = why.iter().map(Excluded::to_string).collect();
@@ -224,7 +225,7 @@ impl Node {
             if why.is_empty() { "there is no node to ask".to_owned() } else { why.join("; ") };
         let replicas = if places == 1 { "replica finds" } else { "replicas find" };
         let message = format!("{places} {replicas} no taker: {why}");
-        self.tell(now, Level::Warning, "unplaceable", Some(name), None, message);
+        self.emit_event(now, Level::Warning, "unplaceable", Some(name), None, message);
         self.plan_again(now + retry_after, uid);
     }
 
@@ -251,7 +252,7 @@ impl Node {
 }
 
 /// An index below `len`; none when there is nothing to pick.
-pub(super) fn pick(rng: &mut ChaCha8Rng, len: usize) -> Option<usize> {
+pub(super) fn random_index(rng: &mut ChaCha8Rng, len: usize) -> Option<usize> {
     let len = u64::try_from(len).ok().filter(|len| *len > 0)?;
     usize::try_from(rng.next_u64() % len).ok()
 }

@@ -41,11 +41,15 @@ impl Node {
             Queue::new(
                 "nodes written to that have no link",
                 waiting_nodes,
-                pending_sends::MOST_NODES,
+                pending_sends::MAX_NODES,
             ),
-            Queue::new("messages that wait for one of them", most_to_one, pending_sends::MOST_EACH),
+            Queue::new(
+                "messages that wait for one of them",
+                most_to_one,
+                pending_sends::MAX_PER_NODE,
+            ),
             Queue::new("authors heard over a hop", authors_heard, members + 1),
-            Queue::new("authors carried for", authors_carried, relay::MOST_AUTHORS),
+            Queue::new("authors carried for", authors_carried, relay::MAX_AUTHORS),
             Queue::new("workloads to be planned again", self.planning.again.len(), workloads),
             Queue::new("large workloads just looked at", resting, 2 * workloads),
             Queue::new("large workloads to be looked at again", paced, resting),

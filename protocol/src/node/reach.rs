@@ -54,7 +54,7 @@ impl Reach {
     }
 
     /// Takes addresses where a member was seen for seeds.
-    pub(super) fn sighted(&mut self, now: Time, addresses: &[String]) {
+    pub(super) fn add_seeds(&mut self, now: Time, addresses: &[String]) {
         let decent =
             addresses.iter().filter(|address| !is_name(address) && address.len() <= MAX_SEED);
         for address in decent {
@@ -90,12 +90,12 @@ impl Node {
         if addresses != self.config.addresses {
             let before = std::mem::replace(&mut self.config.addresses, addresses);
             let message = moved_message("this node", &self.config.addresses, &before);
-            self.tell(now, Level::Info, "addresses-changed", None, Some(self.me), message);
+            self.emit_event(now, Level::Info, "addresses-changed", None, Some(self.me), message);
             self.publish_profile(now);
         }
         if trouble != self.reach.trouble {
             match &trouble {
-                Some(why) => self.tell(
+                Some(why) => self.emit_event(
                     now,
                     Level::Warning,
                     "not-reachable",
@@ -105,7 +105,7 @@ impl Node {
                 ),
                 None => {
                     let message = "others can connect to this node again".into();
-                    self.tell(now, Level::Info, "reachable", None, Some(self.me), message);
+                    self.emit_event(now, Level::Info, "reachable", None, Some(self.me), message);
                 }
             }
             self.reach.trouble = trouble;
@@ -127,7 +127,7 @@ impl Node {
             .map(|record| record.addresses.clone())
             .unwrap_or_default();
         let message = moved_message("the node", &addresses, before);
-        self.tell(now, Level::Info, "node-moved", None, Some(node), message);
+        self.emit_event(now, Level::Info, "node-moved", None, Some(node), message);
     }
 
     pub(super) fn on_seed_failed(&mut self, now: Time, address: String, how: &DialFailure) {
@@ -144,7 +144,7 @@ impl Node {
             seed.failed = Some(why.clone());
             let message =
                 format!("the seed {address} could not be reached: {why}; it is tried again");
-            self.tell(now, Level::Warning, "seed-unreachable", None, None, message);
+            self.emit_event(now, Level::Warning, "seed-unreachable", None, None, message);
         }
         self.shown.version += 1;
     }
@@ -215,7 +215,7 @@ impl Node {
         }
     }
 
-    pub(super) fn next_seed(&self) -> Option<Time> {
+    pub(super) fn seed_due(&self) -> Option<Time> {
         if !self.needs_seeds() {
             return None;
         }
@@ -224,7 +224,7 @@ impl Node {
 
     /// With a link there is less need of seeds; when it is lost, members are dialled first. Whoever
     /// is not admitted, or a newcomer, may be linked to nobody but others that are the same.
-    pub(super) fn rest_seeds(&mut self, now: Time) {
+    pub(super) fn back_off_seeds(&mut self, now: Time) {
         let pause = if self.admitted() && !self.readiness.is_newcomer() {
             SEED_RETRY.1
         } else {

@@ -4,17 +4,17 @@
 use crate::membership::DialFailure;
 use crate::model::{NodeId, Time};
 
-use super::contract::WayTo;
+use super::contract::Reachability;
 use super::{Level, Node};
 
 /// Pairs that a status names. A router that fails parts many pairs at once, and a few show what is
 /// the matter.
-const MOST_TOLD: usize = 8;
+const MAX_PAIRS: usize = 8;
 
 impl Node {
     /// How a node can be reached, as far as is known here.
-    pub fn way_to(&self, node: &NodeId) -> WayTo {
-        WayTo {
+    pub fn reachability(&self, node: &NodeId) -> Reachability {
+        Reachability {
             addresses: self.membership.addresses(node),
             unreachable: self.membership.unreachable(node).map(|how| how.to_string()),
             hops: self.membership.hops(node),
@@ -27,19 +27,19 @@ impl Node {
     }
 
     /// A member that is up could not be dialled for a while.
-    pub(super) fn on_no_way(&mut self, now: Time, node: NodeId, how: DialFailure) {
+    pub(super) fn on_unreachable(&mut self, now: Time, node: NodeId, how: DialFailure) {
         let over = match self.membership.hops(&node).first() {
             Some(hop) => format!("messages and requests to it go over {}", self.name_of(hop)),
             None => "no common member reaches both".to_owned(),
         };
         let message = format!("others reach the node, this one does not ({how}): {over}");
-        self.tell(now, Level::Warning, "no-way", None, Some(node), message);
+        self.emit_event(now, Level::Warning, "no-way", None, Some(node), message);
     }
 
     /// Each pair of members without a way, once, and what to do.
-    pub(super) fn warn_of_ways(&self, warnings: &mut Vec<String>) {
+    pub(super) fn add_unreachable_warnings(&self, warnings: &mut Vec<String>) {
         let pairs = self.membership.unreachable_pairs();
-        for (one, other) in pairs.iter().take(MOST_TOLD) {
+        for (one, other) in pairs.iter().take(MAX_PAIRS) {
             let mut names = [self.name_of(one), self.name_of(other)];
             names.sort();
             let [one_name, other_name] = names;
@@ -53,10 +53,10 @@ impl Node {
                     start it with --advertise ADDRESS:PORT"
             ));
         }
-        if pairs.len() > MOST_TOLD {
+        if pairs.len() > MAX_PAIRS {
             warnings.push(format!(
                 "{} more pairs of nodes have no way to one another: `shoal nodes` marks them",
-                pairs.len() - MOST_TOLD
+                pairs.len() - MAX_PAIRS
             ));
         }
     }

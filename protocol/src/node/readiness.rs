@@ -25,10 +25,10 @@ impl Node {
             0 => "nobody else can be reached; this node acts on what it knows".to_owned(),
             in_step => format!("in step with {in_step} of {} linked nodes", peers.reachable),
         };
-        self.tell(now, Level::Info, "ready", None, Some(self.me), message);
+        self.emit_event(now, Level::Info, "ready", None, Some(self.me), message);
         self.due.ring.insert(self.me);
         self.due.holding = true;
-        self.mark_all();
+        self.mark_all_dirty();
     }
 
     fn surroundings(&self) -> Surroundings {

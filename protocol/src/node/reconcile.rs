@@ -41,7 +41,7 @@ impl Due {
         self.duplicates = true;
     }
 
-    fn quiet(&self) -> bool {
+    fn is_empty(&self) -> bool {
         let Due { ring, ready, holding, duplicates, facts, routes, dirty } = self;
         !(*ready || *holding || *duplicates || *facts)
             && ring.is_empty()
@@ -59,32 +59,32 @@ impl Node {
             }
             let moved = std::mem::take(&mut self.due.ring);
             if !moved.is_empty() {
-                self.redraw_ring(now, moved);
+                self.update_ring(now, moved);
             }
             if std::mem::take(&mut self.due.facts) {
-                self.retry_what_waits();
+                self.retry_waiting();
             }
             if std::mem::take(&mut self.due.holding) {
                 self.hold(now);
             }
             if std::mem::take(&mut self.due.duplicates) {
-                self.tell_health(now);
-                self.reconsider(now);
+                self.mark_reportable_slots(now);
+                self.resolve_duplicates(now);
             }
             self.plan(now);
             for name in std::mem::take(&mut self.due.routes) {
-                self.draw_routes(now, &name);
+                self.update_routes(now, &name);
             }
-            self.tell_slots(now);
+            self.gossip_slots(now);
             self.drain(now);
             // What cannot be planned yet stays dirty.
-            if self.due.quiet() || (!self.may_plan() && self.only_dirty()) {
+            if self.due.is_empty() || (!self.may_plan() && self.is_only_dirty()) {
                 return;
             }
         }
     }
 
-    fn only_dirty(&self) -> bool {
+    fn is_only_dirty(&self) -> bool {
         let Due { ring, ready, holding, duplicates, facts, routes, dirty: _ } = &self.due;
         !(*ready || *holding || *duplicates || *facts) && ring.is_empty() && routes.is_empty()
     }
@@ -95,7 +95,7 @@ impl Node {
     }
 
     /// On the ring are the members that are up and say that they know enough.
-    fn redraw_ring(&mut self, now: Time, moved: BTreeSet<NodeId>) {
+    fn update_ring(&mut self, now: Time, moved: BTreeSet<NodeId>) {
         let mut points = Vec::new();
         for node in moved {
             let before = self.ownership.ring.salt(&node);
@@ -127,12 +127,12 @@ impl Node {
     }
 
     /// More room, or more nodes: what waits for a taker need not wait longer.
-    fn retry_what_waits(&mut self) {
+    fn retry_waiting(&mut self) {
         let waiting: Vec<Digest> = self.planning.again.keys().copied().collect();
         self.due.dirty.extend(waiting);
     }
 
-    fn reconsider(&mut self, now: Time) {
+    fn resolve_duplicates(&mut self, now: Time) {
         let (membership, me) = (&self.membership, self.me);
         let demand = Demand { desired: &self.desired, rulings: &self.rulings };
         let mut out = crate::model::Out::new();

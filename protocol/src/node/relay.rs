@@ -2,7 +2,7 @@
 //! owner behind one router and a bidder behind another.
 //!
 //! The author seals what it says, so the member that carries it can lose it, but neither alter nor
-//! invent it, nor play it again: the seal names the addressee, its life, and a number that grows.
+//! invent it, nor play it again: the seal names the addressee, its incarnation, and a number that grows.
 //! **Exactly one hop**: carried is only what comes from its author, and only to a member that the
 //! carrier reaches itself.
 
@@ -24,17 +24,17 @@ const MAX_SEALED: usize = 64 * 1024;
 /// What is carried for one author at once, and how often one more. An owner's auction of 64 places
 /// takes some two hundred messages, and a second of a hundred auctions keeps within what a small
 /// device signs.
-const CARRIED: (u32, Duration) = (512, Duration::from_millis(5));
+const CARRY_RATE: (u32, Duration) = (512, Duration::from_millis(5));
 /// Authors for whom it is counted; more than a node has links.
-pub(super) const MOST_AUTHORS: usize = 128;
+pub(super) const MAX_AUTHORS: usize = 128;
 
 /// What an author says to a member that it has no way to.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Sealed {
     /// To whom.
     pub to: NodeId,
-    /// In which of the addressee's lives: an older one's is not heard after a restart.
-    pub life: u64,
+    /// In which of the addressee's accepted: an older one's is not heard after a restart.
+    pub incarnation: u64,
     /// Grows with each that the author seals, over restarts as well.
     pub number: u64,
     /// The canonical bytes of a [`Message`]; not the message itself, so that none can hold another
@@ -51,35 +51,45 @@ impl Signable for Sealed {
 pub(super) struct Relay {
     /// This node's life when it started. What is sealed for that one or a later one was sealed
     /// since.
-    first_life: u64,
+    first_incarnation: u64,
     next: u64,
     /// The last number of each author. Members only.
-    heard: BTreeMap<NodeId, u64>,
-    /// How much is carried for each author. At most [`MOST_AUTHORS`].
-    passed: BTreeMap<NodeId, Bucket>,
+    last_numbers: BTreeMap<NodeId, u64>,
+    /// How much is carried for each author. At most [`MAX_AUTHORS`].
+    budgets: BTreeMap<NodeId, Bucket>,
 }
 
 impl Relay {
     pub fn new(incarnation: u64) -> Self {
         let next = incarnation.saturating_mul(1 << 32).saturating_add(1);
-        Relay { first_life: incarnation, next, heard: BTreeMap::new(), passed: BTreeMap::new() }
+        Relay {
+            first_incarnation: incarnation,
+            next,
+            last_numbers: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+        }
     }
 
     /// Authors heard over a hop, and authors carried for.
     pub fn len(&self) -> (usize, usize) {
-        (self.heard.len(), self.passed.len())
+        (self.last_numbers.len(), self.budgets.len())
     }
 
-    fn may_pass(&mut self, now: Time, author: NodeId, is_linked: impl Fn(&NodeId) -> bool) -> bool {
-        if self.passed.len() >= MOST_AUTHORS && !self.passed.contains_key(&author) {
-            self.passed.retain(|other, _| is_linked(other));
-            if self.passed.len() >= MOST_AUTHORS {
+    fn may_carry_for(
+        &mut self,
+        now: Time,
+        author: NodeId,
+        is_linked: impl Fn(&NodeId) -> bool,
+    ) -> bool {
+        if self.budgets.len() >= MAX_AUTHORS && !self.budgets.contains_key(&author) {
+            self.budgets.retain(|other, _| is_linked(other));
+            if self.budgets.len() >= MAX_AUTHORS {
                 return false;
             }
         }
-        self.passed
+        self.budgets
             .entry(author)
-            .or_insert_with(|| Bucket::new(CARRIED.0, CARRIED.1))
+            .or_insert_with(|| Bucket::new(CARRY_RATE.0, CARRY_RATE.1))
             .take(now)
             .is_ok()
     }
@@ -93,7 +103,7 @@ impl Node {
         else {
             return false;
         };
-        let Some(life) = self.membership.incarnation_of(&to) else { return false };
+        let Some(incarnation) = self.membership.incarnation_of(&to) else { return false };
         let message = codec::encode(message);
         if message.len() > MAX_SEALED {
             self.count("sends_undeliverable");
@@ -101,8 +111,11 @@ impl Node {
         }
         let number = self.relay.next;
         self.relay.next = number.saturating_add(1);
-        let sealed =
-            Signed::sign(Sealed { to, life, number, message }, &self.identity.keys, &self.cluster);
+        let sealed = Signed::sign(
+            Sealed { to, incarnation, number, message },
+            &self.identity.keys,
+            &self.cluster,
+        );
         self.membership.note_link_used(now, &hop);
         self.count("carried_sent");
         self.outbox.push(Action::Send {
@@ -120,14 +133,14 @@ impl Node {
             return self.on_garbage(now, from, "a sealed message that cannot be read");
         };
         if body.to == self.me {
-            return self.open(now, from, author, sealed);
+            return self.open_sealed(now, from, author, sealed);
         }
         // One hop: what comes from another than its author has made that hop.
         let is_last = author == from
             && self.is_member(&body.to)
             && self.membership.unreachable(&body.to).is_none();
         let membership = &self.membership;
-        if !is_last || !self.relay.may_pass(now, author, |node| membership.has_link(node)) {
+        if !is_last || !self.relay.may_carry_for(now, author, |node| membership.has_link(node)) {
             return self.count("carried_refused");
         }
         self.count("carried_on");
@@ -138,19 +151,19 @@ impl Node {
         );
     }
 
-    fn open(&mut self, now: Time, from: NodeId, author: NodeId, sealed: Unverified<Sealed>) {
+    fn open_sealed(&mut self, now: Time, from: NodeId, author: NodeId, sealed: Unverified<Sealed>) {
         if !self.is_member(&author) {
             return self.count("dropped_stranger");
         }
         let Ok(sealed) = sealed.verify(&self.cluster) else {
             return self.on_garbage(now, from, "a sealed message that its author did not sign");
         };
-        let lives = self.relay.first_life..=self.membership.incarnation();
-        let is_new = self.relay.heard.get(&author).is_none_or(|last| sealed.number > *last);
-        if !lives.contains(&sealed.life) || !is_new {
+        let accepted = self.relay.first_incarnation..=self.membership.incarnation();
+        let is_new = self.relay.last_numbers.get(&author).is_none_or(|last| sealed.number > *last);
+        if !accepted.contains(&sealed.incarnation) || !is_new {
             return self.count("carried_stale");
         }
-        self.relay.heard.insert(author, sealed.number);
+        self.relay.last_numbers.insert(author, sealed.number);
         match codec::decode::<Message>(&sealed.message) {
             Ok(message) if is_carried(&message) => {
                 self.count("carried_received");
@@ -162,9 +175,9 @@ impl Node {
     }
 
     /// A node is no member any more.
-    pub(super) fn forget_carried(&mut self, node: &NodeId) {
-        self.relay.heard.remove(node);
-        self.relay.passed.remove(node);
+    pub(super) fn forget_author(&mut self, node: &NodeId) {
+        self.relay.last_numbers.remove(node);
+        self.relay.budgets.remove(node);
     }
 }
 

@@ -75,7 +75,7 @@ impl Node {
         ReplicaView {
             replica: ReplicaName { workload: workload.name.clone(), place }.to_string(),
             phase: "missing".into(),
-            reason: Some(reason.unwrap_or_else(|| self.told(why))),
+            reason: Some(reason.unwrap_or_else(|| self.describe_free(why))),
             node: None,
             node_name: None,
             current: false,
@@ -122,7 +122,7 @@ impl Node {
             Some(Step::Wait { why: why @ Waiting::OtherPhase, .. }) => Some(why.to_string()),
             Some(Step::Wait { why: Waiting::Failing { reason, .. }, .. }) => Some(reason.clone()),
             Some(Step::Wait { why: Waiting::Starting, .. }) if node == self.me => {
-                self.why_no_bytes(workload)
+                self.why_no_artifact(workload)
             }
             Some(Step::Wait { .. } | Step::Auction { .. }) | None => None,
         };
@@ -146,7 +146,7 @@ impl Node {
     }
 
     /// The reason why a replica that starts here still waits for its artifact.
-    fn why_no_bytes(&self, workload: &Workload) -> Option<String> {
+    fn why_no_artifact(&self, workload: &Workload) -> Option<String> {
         let digest = workload.spec.artifact.digest;
         match self.artifacts.local(&digest) {
             Local::Absent => Some("its artifact is not here yet".into()),

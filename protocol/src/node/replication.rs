@@ -16,7 +16,7 @@ use super::pending_sends::PendingSend;
 
 impl Node {
     /// Asks guardians that say nothing within a moment whether they hold it.
-    pub(super) fn follow_up(&mut self, now: Time, digest: Digest) {
+    pub(super) fn track_replication(&mut self, now: Time, digest: Digest) {
         if self.desired.names_artifact(&digest) {
             self.artifacts.replication.begin(now, digest);
         }

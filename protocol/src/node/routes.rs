@@ -9,15 +9,15 @@ use super::contract::{Route, Routes};
 use super::planning_throttle::Work;
 
 impl Node {
-    pub(super) fn draw_routes(&mut self, now: Time, name: &WorkloadName) {
+    pub(super) fn update_routes(&mut self, now: Time, name: &WorkloadName) {
         let demand = self.demand();
         let size = self.desired.workload(name).map(|it| (it.uid, demand.count(it)));
         if size.is_some_and(|(uid, places)| {
-            !self.planning.throttle.may(now, Work::Routes, uid, places)
+            !self.planning.throttle.may_run(now, Work::Routes, uid, places)
         }) {
             return;
         }
-        let found = self.desired.workload(name).map(|wish| self.routes_of(wish));
+        let found = self.desired.workload(name).map(|workload| self.routes_of(workload));
         let (version, routes) = &mut self.shown.routes;
         if routes.get(name).map(|known| &known[..]) != found.as_deref() {
             *version += 1;
@@ -55,7 +55,7 @@ impl Node {
     /// Where these workloads are found may be something else now.
     pub(super) fn reroute(&mut self, uids: impl IntoIterator<Item = Digest>) {
         for uid in uids {
-            self.due.routes.extend(self.desired.by_uid(&uid).map(|wish| wish.name.clone()));
+            self.due.routes.extend(self.desired.by_uid(&uid).map(|workload| workload.name.clone()));
         }
     }
 

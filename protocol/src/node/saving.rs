@@ -149,7 +149,7 @@ impl Node {
                 }
             }
         }
-        self.resume(now);
+        self.resume_commands(now);
     }
 
     /// The disk refused them: nothing changed.
@@ -157,7 +157,7 @@ impl Node {
         for (_, staged) in std::mem::take(&mut self.saving.staged) {
             self.refuse(now, staged.then, Refusal::ReadOnly(why.to_owned()));
         }
-        self.resume(now);
+        self.resume_commands(now);
     }
 
     /// The change is on disk, or was there already.
@@ -172,13 +172,13 @@ impl Node {
                     .push(Action::Reply { request, reply: Reply::Accepted { uid, change: hash } });
                 self.outbox.push(Action::Broadcast(Message::Changed { change: raw, holder }));
                 if let Some(digest) = artifact {
-                    self.follow_up(now, digest);
+                    self.track_replication(now, digest);
                 }
             }
             Then::Admit(node, record) => {
                 self.outbox.push(Action::Broadcast(Message::Changed { change: raw, holder: None }));
                 if let Some(record) = record {
-                    self.welcome(now, node, *record);
+                    self.send_admission(now, node, *record);
                 }
             }
         }
@@ -190,7 +190,7 @@ impl Node {
                 self.outbox.push(Action::Reply { request, reply: Reply::Refused(refusal) })
             }
             Then::Admit(node, _) => {
-                self.tell(
+                self.emit_event(
                     now,
                     Level::Warning,
                     "node-refused",
@@ -204,7 +204,7 @@ impl Node {
 
     /// Lets a command wait until the change of the same key that is on its way to disk counts, or
     /// is gone.
-    pub(super) fn defer(&mut self, request: RequestId, command: Command) {
+    pub(super) fn defer_command(&mut self, request: RequestId, command: Command) {
         if self.saving.deferred.len() >= MAX_DEFERRED {
             let busy = Refusal::Busy(format!("{MAX_DEFERRED} commands wait for the disk"));
             return self.outbox.push(Action::Reply { request, reply: Reply::Refused(busy) });
@@ -213,14 +213,14 @@ impl Node {
     }
 
     /// Commands that waited go on; some may have to wait again.
-    fn resume(&mut self, now: Time) {
+    fn resume_commands(&mut self, now: Time) {
         for (request, command) in std::mem::take(&mut self.saving.deferred) {
             self.on_command(now, request, command);
         }
     }
 
     /// The changes that are to lie on disk under a key: effective ones, and one that is on its way.
-    pub(super) fn to_lie_under(&self, key: &Digest) -> Vec<crate::model::RawChange> {
+    pub(super) fn changes_for_row(&self, key: &Digest) -> Vec<crate::model::RawChange> {
         let staged = self
             .saving
             .staged
@@ -241,7 +241,7 @@ impl Node {
             return;
         }
         let message = "the disk takes writes again: this node takes changes and new replicas";
-        self.tell(now, Level::Info, "store-recovered", None, Some(self.me), message.into());
+        self.emit_event(now, Level::Info, "store-recovered", None, Some(self.me), message.into());
         let rows = std::mem::take(&mut self.saving.rows);
         let mut records: Vec<Record> =
             rows.into_keys().filter_map(|row| self.record_of(row)).collect();
@@ -249,19 +249,19 @@ impl Node {
         records.extend(incarnation.map(Record::Incarnation));
         let batch = self.persist(records);
         self.saving.incarnations.extend(batch.zip(incarnation));
-        self.saving.cache.hurry(now);
+        self.saving.cache.make_due(now);
         // A founder's own admission may be what was refused.
-        self.found(now);
+        self.admit_founder(now);
         self.due.all();
         self.due.facts = true;
-        self.mark_all();
+        self.mark_all_dirty();
         self.shown.version += 1;
     }
 
     /// A row as memory holds it.
     fn record_of(&self, row: Row) -> Option<Record> {
         match row {
-            Row::Desired(key) => Some(Record::Desired { key, changes: self.to_lie_under(&key) }),
+            Row::Desired(key) => Some(Record::Desired { key, changes: self.changes_for_row(&key) }),
             Row::Slot(node, slot) => {
                 self.claims.slot(&node, slot).map(|slot| Record::Slot { node, slot: slot.wire() })
             }

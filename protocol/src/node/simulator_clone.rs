@@ -31,7 +31,7 @@ impl Node {
             me,
             keys.clone(),
             LIFE,
-            self.drawn(&seed, 1),
+            self.derived_seed(&seed, 1),
             &mut out,
         )?;
         if !self.readiness.is_ready() || membership.record(&me).is_none_or(|record| !record.ready) {
@@ -41,7 +41,11 @@ impl Node {
         let mut node = Node {
             membership,
             claims: self.claims.like(config.claims.clone(), me, keys, LIFE),
-            repair: self.repair.simulator_clone(config.repair.clone(), me, self.drawn(&seed, 3)),
+            repair: self.repair.simulator_clone(
+                config.repair.clone(),
+                me,
+                self.derived_seed(&seed, 3),
+            ),
             ownership: self.ownership.clone(),
             desired: self.desired.clone(),
             rulings: self.rulings.clone(),
@@ -68,11 +72,11 @@ impl Node {
     }
 
     /// What it knows counts as known for long: for one after whom others are made.
-    pub fn rest(&mut self) {
+    pub fn settle_repair(&mut self) {
         self.repair.settle_all();
     }
 
-    fn drawn(&self, seed: &[u8; 32], number: u8) -> [u8; 32] {
+    fn derived_seed(&self, seed: &[u8; 32], number: u8) -> [u8; 32] {
         crate::model::Digest::of_parts(&[seed, &[number]]).0
     }
 }

@@ -109,9 +109,9 @@ impl SlotGossip {
 impl Node {
     /// Tells those of the slots that wait whose turn has come: first how their replicas fare, then
     /// the slot.
-    pub(super) fn tell_slots(&mut self, now: Time) {
+    pub(super) fn gossip_slots(&mut self, now: Time) {
         while let Some(slot) = self.slot_gossip.next(now) {
-            self.tell_healthy(now, slot);
+            self.report_healthy(now, slot);
             let Some(current) = self.claims.slot(&self.me, slot) else { continue };
             let wire = current.wire();
             let batch = self.holding.slot_batch(slot);
@@ -124,9 +124,9 @@ impl Node {
     }
 
     /// Reports the replicas of a slot healthy that run and answer, as far as that may be told now.
-    fn tell_healthy(&mut self, now: Time, slot: u8) {
-        let mut healthy = self.holding.untold_in(slot);
-        healthy.retain(|(replica, _)| self.may_tell_health(now, replica));
+    fn report_healthy(&mut self, now: Time, slot: u8) {
+        let mut healthy = self.holding.unreported_in(slot);
+        healthy.retain(|(replica, _)| self.may_report_healthy(now, replica));
         if healthy.is_empty() {
             return;
         }
@@ -135,12 +135,12 @@ impl Node {
         let Some(slot) = self.claims.set_healthy(slot, &healthy, since) else { return };
         self.saving.cache.slot(now, self.me, slot.slot);
         if self.holding.slot_batch(slot.slot).is_none() {
-            self.note_slot(now, &slot);
+            self.note_slot_for_repair(now, &slot);
         }
         for (replica, _) in healthy {
             self.on_own_change(&replica);
             let name = self.replica_name(&replica);
-            self.tell(
+            self.emit_event(
                 now,
                 Level::Info,
                 "replica-healthy",

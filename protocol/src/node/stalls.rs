@@ -18,10 +18,17 @@ impl Node {
                 the way; bytes are asked of other nodes first, and small packets are tried: look \
                 at the MTU of tunnels on this path";
             self.count("paths_stalling");
-            self.tell(now, Level::Warning, "transfers-stall", None, Some(peer), message.into());
+            self.emit_event(
+                now,
+                Level::Warning,
+                "transfers-stall",
+                None,
+                Some(peer),
+                message.into(),
+            );
         } else {
             let message = "packets of full size arrive again: transfers pass".to_owned();
-            self.tell(now, Level::Info, "transfers-pass", None, Some(peer), message);
+            self.emit_event(now, Level::Info, "transfers-pass", None, Some(peer), message);
         }
     }
 

@@ -42,7 +42,7 @@ impl fmt::Debug for Node {
                 &self
                     .desired
                     .workloads()
-                    .map(|wish| (wish.uid, wish.generation))
+                    .map(|workload| (workload.uid, workload.generation))
                     .collect::<Vec<_>>(),
             )
             .field("claims", &self.claims)

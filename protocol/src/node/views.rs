@@ -38,7 +38,7 @@ impl Node {
             healthy: self
                 .desired
                 .workloads()
-                .map(|wish| u64::from(self.healthy_places(wish)))
+                .map(|workload| u64::from(self.healthy_places(workload)))
                 .sum(),
             read_only: self.saving.read_only.clone(),
             warnings: self.warnings(),
@@ -85,7 +85,7 @@ impl Node {
             );
         }
         warnings.extend(self.reach.trouble.clone());
-        self.warn_of_ways(&mut warnings);
+        self.add_unreachable_warnings(&mut warnings);
         for key in self.desired.conflicts() {
             if let Key::Workload(name) = key {
                 warnings.push(format!(
@@ -114,9 +114,10 @@ impl Node {
         let record = self.membership.record(node);
         let facts = record.map(|record| &record.facts);
         let claims: Vec<&Claim> = self.claims.of_node(node).collect();
-        let wishes = claims.iter().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
-        let used =
-            wishes.map(|wish| wish.spec.resources).fold(Resources::default(), Resources::plus);
+        let workloads = claims.iter().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
+        let used = workloads
+            .map(|workload| workload.spec.resources)
+            .fold(Resources::default(), Resources::plus);
         let me = *node == self.me;
         NodeView {
             id: node.to_string(),
@@ -155,7 +156,7 @@ impl Node {
             answered_by: self
                 .membership
                 .answers_at(node)
-                .map(|(address, by)| (address.clone(), self.who(by)))
+                .map(|(address, by)| (address.clone(), self.answerer_name(by)))
                 .collect(),
             no_way_to: self
                 .membership
@@ -176,7 +177,7 @@ impl Node {
         self.membership.addresses(node)
     }
 
-    fn who(&self, by: &Answerer) -> String {
+    fn answerer_name(&self, by: &Answerer) -> String {
         match by {
             Answerer::Node(other) => format!("node {}", self.name_of(other)),
             Answerer::Stranger => "a program that is not of this cluster".into(),
@@ -186,43 +187,43 @@ impl Node {
 
     /// Every workload, by name.
     pub fn workloads(&self) -> Vec<WorkloadView> {
-        self.desired.workloads().map(|wish| self.workload_view(wish)).collect()
+        self.desired.workloads().map(|workload| self.workload_view(workload)).collect()
     }
 
     /// One workload.
     pub fn workload(&self, name: &WorkloadName) -> Option<WorkloadView> {
-        self.desired.workload(name).map(|wish| self.workload_view(wish))
+        self.desired.workload(name).map(|workload| self.workload_view(workload))
     }
 
-    fn workload_view(&self, wish: &Workload) -> WorkloadView {
-        let guardians = self.guardians(&wish.name);
+    fn workload_view(&self, workload: &Workload) -> WorkloadView {
+        let guardians = self.guardians(&workload.name);
         let names: Vec<String> = guardians.iter().map(|node| self.name_of(node)).collect();
         WorkloadView {
-            namespace: wish.name.namespace.to_string(),
-            name: wish.name.name.to_string(),
-            uid: wish.uid.to_string(),
-            generation: wish.generation.to_string(),
-            runtime: wish.spec.runtime.as_str().into(),
-            artifact: wish.spec.artifact.digest.to_string(),
-            artifact_size: wish.spec.artifact.size,
-            artifact_holders: self.artifact_holders(wish),
-            desired: self.demand().count(wish),
-            healthy: self.healthy_places(wish),
-            memory: wish.spec.resources.memory,
-            cpu: wish.spec.resources.cpu,
-            env: wish.spec.env.clone(),
-            require: wish.spec.require.clone(),
+            namespace: workload.name.namespace.to_string(),
+            name: workload.name.name.to_string(),
+            uid: workload.uid.to_string(),
+            generation: workload.generation.to_string(),
+            runtime: workload.spec.runtime.as_str().into(),
+            artifact: workload.spec.artifact.digest.to_string(),
+            artifact_size: workload.spec.artifact.size,
+            artifact_holders: self.artifact_holders(workload),
+            desired: self.demand().count(workload),
+            healthy: self.healthy_places(workload),
+            memory: workload.spec.resources.memory,
+            cpu: workload.spec.resources.cpu,
+            env: workload.spec.env.clone(),
+            require: workload.spec.require.clone(),
             owner: names.first().cloned(),
             guardians: names,
-            conflict: self.desired.siblings(&Key::Workload(wish.name.clone())).count() > 1,
-            replicas: self.replica_views(wish),
+            conflict: self.desired.siblings(&Key::Workload(workload.name.clone())).count() > 1,
+            replicas: self.replica_views(workload),
         }
     }
 
     /// The nodes that claim a replica, this one first.
     pub fn holders(&self, replica: &ReplicaName) -> Vec<(NodeId, ReplicaId)> {
-        let Some(wish) = self.desired.workload(&replica.workload) else { return Vec::new() };
-        let id = ReplicaId { uid: wish.uid, place: replica.place };
+        let Some(workload) = self.desired.workload(&replica.workload) else { return Vec::new() };
+        let id = ReplicaId { uid: workload.uid, place: replica.place };
         let mut holders: Vec<(NodeId, ReplicaId)> = self
             .claims
             .of(&id)
@@ -279,7 +280,7 @@ impl Node {
 
     /// The wish as it counts now.
     pub fn spec(&self, name: &WorkloadName) -> Option<&Spec> {
-        self.desired.workload(name).map(|wish| &wish.spec)
+        self.desired.workload(name).map(|workload| &workload.spec)
     }
 
     /// The replicas that are wished for.
@@ -291,12 +292,12 @@ impl Node {
 
     /// The generation that is wished for.
     pub fn generation(&self, uid: &Digest) -> Option<Digest> {
-        self.desired.by_uid(uid).map(|wish| wish.generation)
+        self.desired.by_uid(uid).map(|workload| workload.generation)
     }
 
     /// Whether this node is one of the workload's guardians, which hold its artifact.
     pub fn guards(&self, name: &WorkloadName) -> bool {
-        self.desired.workload(name).is_some_and(|wish| self.is_guardian(&wish.uid, name))
+        self.desired.workload(name).is_some_and(|workload| self.is_guardian(&workload.uid, name))
     }
 
     /// Since when this node runs, by its own time.

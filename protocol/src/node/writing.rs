@@ -38,12 +38,12 @@ impl Node {
             return Ok(());
         }
         match &key {
-            Key::Member(node) => self.on_member(now, *node),
+            Key::Member(node) => self.on_member_changed(now, *node),
             Key::Workload(name) => {
-                let uid = self.desired.workload(name).map(|wish| wish.uid);
+                let uid = self.desired.workload(name).map(|workload| workload.uid);
                 self.due.routes.insert(name.clone());
                 let counts = self.desired.effective(&key).map(Change::uid);
-                [before, counts].into_iter().flatten().for_each(|uid| self.ward(uid));
+                [before, counts].into_iter().flatten().for_each(|uid| self.index_workload(uid));
                 if let Some(gone) = before.filter(|before| uid != Some(*before)) {
                     self.reroute([gone]);
                     self.forget_workload(now, &gone);
@@ -75,7 +75,7 @@ impl Node {
         self.forget_unwanted();
     }
 
-    fn on_member(&mut self, now: Time, node: NodeId) {
+    fn on_member_changed(&mut self, now: Time, node: NodeId) {
         let salt = self.desired.members().get(&node).copied();
         let joined = salt.is_some();
         self.with_membership(now, |membership, now, out| {
@@ -87,7 +87,7 @@ impl Node {
         if joined {
             let message =
                 if node == self.me { "this node is a member now" } else { "a node was admitted" };
-            self.tell(now, Level::Info, "node-admitted", None, Some(node), message.into());
+            self.emit_event(now, Level::Info, "node-admitted", None, Some(node), message.into());
             if node == self.me {
                 self.reach.join_at = None;
                 self.compare_with_all(now);
@@ -97,8 +97,8 @@ impl Node {
             self.reroute(claimed.into_iter().map(|replica| replica.uid));
             self.artifacts.forget_holder(&node);
             self.saving.forget(&node);
-            self.forget_carried(&node);
-            self.tell(
+            self.forget_author(&node);
+            self.emit_event(
                 now,
                 Level::Info,
                 "node-left",
@@ -106,7 +106,7 @@ impl Node {
                 Some(node),
                 "a node was removed from the cluster".into(),
             );
-            self.mark_all();
+            self.mark_all_dirty();
         }
     }
 
@@ -124,7 +124,7 @@ impl Node {
             trust::admit(&self.identity.genesis, &self.identity.join, node, salt, context.serial);
         let Ok(change) = admission else { return };
         if let Err(refusal) = self.stage(now, change, Then::Admit(node, record.map(Box::new))) {
-            self.tell(
+            self.emit_event(
                 now,
                 Level::Warning,
                 "node-refused",

@@ -62,7 +62,7 @@ fn samples() -> Vec<(&'static str, Message)> {
         tick: 1,
     };
     let ruling = Signed::sign(Ruling { key, sequence: 1, value: -1 }, &node, &cluster);
-    let sealed = Sealed { to: id, life: 2, number: (2 << 32) + 1, message: vec![1, 2, 3] };
+    let sealed = Sealed { to: id, incarnation: 2, number: (2 << 32) + 1, message: vec![1, 2, 3] };
     let sealed = Signed::sign(sealed, &node, &cluster);
     vec![
         ("changed", Message::Changed { change: admission.clone(), holder: Some(id) }),

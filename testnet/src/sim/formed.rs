@@ -137,7 +137,7 @@ impl World {
             );
             while node.poll_effect().is_some() {}
         }
-        node.rest();
+        node.settle_repair();
         let status = node.status();
         let wished = formed.changes.len() - self.devices.len();
         if status.workloads != wished {

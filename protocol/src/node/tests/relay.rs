@@ -37,7 +37,12 @@ impl ThreeNodes {
 
     fn sealed(&self, to: NodeId, number: u64) -> Sealed {
         let message = codec::encode(&Message::AskHolder { digest: self.digest });
-        Sealed { to, life: self.harness.node.status().counters["incarnation"], number, message }
+        Sealed {
+            to,
+            incarnation: self.harness.node.status().counters["incarnation"],
+            number,
+            message,
+        }
     }
 
     /// Whether what came from `from` led to an answer.
@@ -66,7 +71,7 @@ fn carried_message_is_taken_once_and_from_its_author() {
     assert!(
         !nodes.answers(
             hop,
-            sign(&Sealed { number: 8, life: good.life + 1, ..good.clone() }, &author)
+            sign(&Sealed { number: 8, incarnation: good.incarnation + 1, ..good.clone() }, &author)
         ),
         "of another life"
     );
@@ -259,10 +264,10 @@ fn message_sealed_for_the_previous_incarnation_is_taken() {
     let mut nodes = ThreeNodes::new();
     let (me, hop, cluster) = (nodes.harness.node.id(), nodes.hop, nodes.cluster.genesis.cluster());
     let before = nodes.sealed(me, 7);
-    nodes.harness.node.persist_incarnation(before.life + 1);
+    nodes.harness.node.persist_incarnation(before.incarnation + 1);
     nodes.harness.run_for(Duration::from_millis(1));
     nodes.harness.input(Input::Lag(Duration::ZERO));
-    assert_eq!(nodes.sealed(me, 8).life, before.life + 1, "the set-up");
+    assert_eq!(nodes.sealed(me, 8).incarnation, before.incarnation + 1, "the set-up");
     assert!(nodes.answers(hop, Signed::sign(before, &nodes.author.clone(), &cluster)));
 }
 
