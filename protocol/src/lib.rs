@@ -1,30 +1,30 @@
-//! The brain of one node.
+//! The core of one node.
 //!
-//! **This crate never touches the world.** It knows no sockets, files, threads or clocks, and no
-//! order that a seed does not fix: bytes and instants come in, effects come out. The same seed and
-//! the same inputs give the same effects, byte for byte, on every device, which is why a simulated
-//! world can run thousands of nodes and replay any history.
+//! **This crate never touches the world.** It uses no sockets, files, threads or clocks, and no
+//! order that its seed does not fix: bytes and instants come in, effects come out. The same seed
+//! and the same inputs give the same effects, byte for byte, on every device. So a simulator can
+//! run thousands of nodes and replay any history.
 //!
 //! ```text
 //!                  ┌───────────────────────────── node ─────────────────────────────┐
 //!   Input ───────► │ membership  ring  desired  claims  plan  auction  sync  rulings │ ───────► Effect
-//!   (what          │      each a room: handle_*(now, .., out) -> facts               │  (what it asks of the world)
-//!    happened)     │                    trust: who may write                         │
+//!                  │      each a room: handle_*(now, .., out) -> facts               │
+//!                  │      readiness  holding  artifacts  workload  trust             │
 //!                  └────────── model: plain types ── wire: the envelope ─────────────┘
 //! ```
 //!
-//! The loop of whoever drives a node, real or simulated:
+//! The loop of the driver, which is the daemon or a simulator:
 //!
 //! ```text
 //! loop {
-//!     while let Some(effect) = node.poll_effect() { do it, once what it waits for is on disk }
+//!     while let Some(effect) = node.poll_effect() { run it, once its batch is on disk }
 //!     wait for an input, or until node.poll_timeout()
 //!     node.handle(now, input)  or  node.handle_timeout(now)
 //! }
 //! ```
 //!
 //! The one rule: **an effect that names a batch of records waits until that batch is on disk.** All
-//! others go at once.
+//! others are run at once.
 
 pub mod artifacts;
 pub mod auction;

@@ -1,10 +1,10 @@
-//! A user asks for what is there already. Whether that is so everywhere is asked of the others
-//! before the user is told: this node may have missed a change that another acknowledged, and that
-//! one would count later.
+//! Questions to the members before a user is told that there is nothing to do.
 //!
-//! Every member must be up and say that it holds the same. In a cluster of more than a full mesh
-//! those with a link are asked, and the others have to be up: what these know spreads among them in
-//! seconds.
+//! A user asks for a spec that this node holds already. This node may have missed a change that
+//! another member acknowledged and that will supersede it. So before "nothing to do" every member
+//! must be up and confirm that it holds the same. In a cluster above the size of a full mesh only
+//! members with a link are asked, and the others need only be up: a change spreads among members
+//! that are up within seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,10 +18,11 @@ use super::message::Message;
 
 /// A member that takes longer to answer counts as one that cannot be asked.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// Questions at a time. Beyond that nobody is asked, and what need not be written is written.
+/// Questions at a time. Beyond that no member is asked: all count as unheard, so the author writes
+/// the change although it may be needless.
 pub(super) const MAX_QUESTIONS: usize = 64;
 
-/// Questions to the other members.
+/// Open questions to the other members, by number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Questions {
     open: BTreeMap<u64, Question>,
@@ -31,13 +32,14 @@ pub(super) struct Questions {
 #[derive(Clone, Debug)]
 struct Question {
     unchanged: Unchanged,
+    /// Members that were asked and have not answered.
     unanswered: BTreeSet<NodeId>,
-    /// Members that hold something else, or are lost.
+    /// Members that hold another version, or cannot be asked.
     unheard: BTreeSet<NodeId>,
     until: Time,
 }
 
-/// A wish that is fulfilled already, as far as is known here.
+/// A request for what this node holds already.
 #[derive(Clone, Debug)]
 pub(super) struct Unchanged {
     pub request: RequestId,
@@ -56,7 +58,8 @@ impl Questions {
         self.open.values().map(|question| question.until).min()
     }
 
-    /// Who waits for whom: for tests that compare states.
+    /// Each waiting request with the unanswered and the unheard members, for tests that compare
+    /// states.
     pub fn waiting(&self) -> Vec<(RequestId, &BTreeSet<NodeId>, &BTreeSet<NodeId>)> {
         self.open
             .values()
@@ -66,8 +69,8 @@ impl Questions {
 }
 
 impl Node {
-    /// Asks all others whether they hold what this node does; the user is answered when that is
-    /// known.
+    /// Asks the other members whether they hold what this node holds. The user is answered when all
+    /// have answered or one cannot.
     pub(super) fn ask_members(&mut self, now: Time, unchanged: Unchanged) {
         let is_full_mesh = self.desired.members().len() <= self.config.membership.links.full_mesh;
         let others = self.desired.members().keys().copied().filter(|node| *node != self.me);
@@ -94,8 +97,9 @@ impl Node {
         self.questions.open.insert(question, asked);
     }
 
-    /// The hash that is compared. With the roster: a member that is not known here may have taken a
-    /// change, and whoever admitted it knows it.
+    /// The hash that members compare: of this key and of the roster. The roster is in it because a
+    /// member that this node does not know may have accepted a change; the member that admitted it
+    /// then answers with another hash.
     fn holds(&self, key: &Digest) -> Digest {
         let entry = self.desired.held(key);
         let entry = entry.as_ref().map_or(&[][..], |hash| hash.as_bytes());
@@ -119,7 +123,7 @@ impl Node {
         self.close_questions(now);
     }
 
-    /// This node will not answer any more.
+    /// A member cannot answer any more: it is down, or its link is.
     pub(super) fn on_answerer_lost(&mut self, now: Time, node: &NodeId) {
         for asked in self.questions.open.values_mut() {
             if asked.unanswered.remove(node) {
@@ -129,7 +133,7 @@ impl Node {
         self.close_questions(now);
     }
 
-    /// Answers the users whose questions are answered, or will not be.
+    /// Answers the users whose questions are answered, or will not be in time.
     pub(super) fn close_questions(&mut self, now: Time) {
         let is_done = |asked: &Question| {
             asked.unanswered.is_empty() || !asked.unheard.is_empty() || asked.until <= now
@@ -152,13 +156,13 @@ impl Node {
         let Unchanged { request, name, spec, force } = unchanged;
         let key = Key::Workload(name.clone());
         if self.saving.is_staged(&key.hash()) {
-            // Another user was faster: what is there now is asked anew.
+            // Another user's change came first: start again once it is on disk.
             return self.defer_command(request, Command::Prepare { name, spec, force });
         }
         let names = self.names_of(unheard);
         let reply = match self.desired.workload(&name) {
-            // Its removal is known here and can be repeated; of a name that was never heard of that
-            // is done on demand only.
+            // A tombstone that this node knows can be written again. For a name that it never heard
+            // of, a tombstone is written only if the user insists.
             None if spec.is_none() && names.is_empty() => Err(Refusal::NoSuchWorkload(name)),
             None if spec.is_none() && !force && self.desired.effective(&key).is_none() => {
                 Err(Refusal::MayBeElsewhere { name, unheard: names })

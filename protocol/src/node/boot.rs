@@ -1,5 +1,5 @@
-//! From what was saved to a running node. A fresh node is an empty `Saved`; boot and recovery are
-//! one path.
+//! From a saved state to a running node. A fresh node starts from an empty `Saved`: boot and
+//! recovery are one path.
 
 use std::collections::VecDeque;
 
@@ -34,8 +34,8 @@ use super::slot_gossip::SlotGossip;
 use super::{Config, Device, Identity, Level, Node, Shown};
 
 impl Node {
-    /// A node that runs from `now` on. `seed` makes its randomness; the same seed and inputs give
-    /// the same effects.
+    /// A node that runs from `now` on. `seed` is the source of all its randomness: the same seed
+    /// and inputs give the same effects.
     pub fn new(
         config: Config,
         identity: Identity,
@@ -50,7 +50,7 @@ impl Node {
         node
     }
 
-    /// One that knows nothing.
+    /// A node without any state.
     pub(super) fn blank(
         config: Config,
         identity: Identity,
@@ -113,7 +113,7 @@ impl Node {
     fn recover(&mut self, now: Time, saved: Saved) {
         self.auction.set_capacity(self.device.facts.capacity);
         let mut unreadable = 0;
-        // By key, as they lie on disk.
+        // In the order of their keys on disk.
         for raw in fill_order(saved.changes) {
             match trust::accept(&self.identity.genesis, raw) {
                 Ok(change) => unreadable += usize::from(self.desired.apply(change).is_err()),
@@ -178,7 +178,7 @@ impl Node {
         self.reconcile(now);
     }
 
-    /// The records that were just taken in came from disk: they are old, and need not be written
+    /// The records that were just handled came from disk: they are old, and need not be written
     /// again.
     fn records_are_on_disk(&mut self) {
         let hashes = self
@@ -189,14 +189,14 @@ impl Node {
         self.saving.cache = Cache::default();
     }
 
-    /// The node that makes the cluster admits itself.
+    /// The founder of a cluster admits itself.
     pub(super) fn admit_founder(&mut self, now: Time) {
         if self.config.founder && self.desired.members().is_empty() {
             self.admit(now, self.me, None);
         }
     }
 
-    /// Tells membership who is on the roster.
+    /// Passes the roster to membership.
     pub(super) fn publish_roster(&mut self, now: Time) {
         let roster = self.desired.members().clone();
         self.with_membership(now, |membership, now, out| membership.set_roster(now, &roster, out));
@@ -205,7 +205,7 @@ impl Node {
         self.shown.version += 1;
     }
 
-    /// The key under which a node's admission stands.
+    /// The key of a node's admission in desired state.
     pub(super) fn member_key(node: NodeId) -> Key {
         Key::Member(node)
     }

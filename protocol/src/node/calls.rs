@@ -1,5 +1,5 @@
-//! Calls into the rooms: lending them what they ask of their node while they work, sending what
-//! they want to say, and queueing the facts that they return.
+//! Calls into the rooms: each call lends a room what it reads of other rooms, sends the messages
+//! that it produced, and queues the facts that it returned.
 //!
 //! **Facts go through one queue that one loop drains** ([`Node::drain`]), so that no room is called
 //! while a call into it is on the stack.
@@ -25,23 +25,23 @@ use super::message::Message;
 use super::outlook::{Demand, Outlook};
 use super::pending_sends::PendingSend;
 
-/// The round trip that is assumed where none was measured.
+/// The round trip to a node that none was measured to.
 const ASSUMED_RTT: Duration = Duration::from_millis(50);
 
-/// What rooms returned, until the node acts on it.
+/// A result of a room that the node has not handled yet.
 #[derive(Clone, Debug)]
 pub(super) enum Returned {
     Membership(membership::Fact),
     Repair(sync::Fact),
     Claims(claims::Fact),
     Auction(auction::Fact),
-    /// Awards that were won in one call: one batch on disk, one issue of each slot.
+    /// Awards that one call won: their claims are one batch on disk, and each slot is issued once.
     Won(Vec<Signed<Award>>),
     /// A message of this node to itself.
     Own(Message),
 }
 
-/// What a bidder or an owner may ask of its node.
+/// The state of other rooms that the auction reads, as bidder and as owner.
 struct Context<'a> {
     outlook: Outlook<'a>,
     holding: &'a Holding,
@@ -121,7 +121,7 @@ impl BidContext for Context<'_> {
     }
 }
 
-/// Where repair finds what a peer lacks.
+/// The entries that repair sends to a peer that lacks them.
 struct RepairSource<'a> {
     desired: &'a Desired,
     rulings: &'a Rulings,
@@ -142,7 +142,7 @@ impl Source for RepairSource<'_> {
                 .into_iter()
                 .collect(),
             Tree::Sheets => {
-                // Nobody hears of an own slot that is not on disk.
+                // No peer gets an own slot that is not on disk.
                 let is_written = |slot: &&Signed<Slot>| {
                     slot.by().0 != self.me.0 || self.holding.slot_batch(slot.slot).is_none()
                 };
@@ -164,7 +164,7 @@ impl Source for RepairSource<'_> {
 }
 
 impl Node {
-    /// Acts on all that rooms returned, and on what follows from that.
+    /// Handles all facts that rooms returned, and those that follow from them.
     pub(super) fn drain(&mut self, now: Time) {
         while let Some(returned) = self.returned.pop_front() {
             match returned {
@@ -260,7 +260,7 @@ impl Node {
         self.returned.extend(facts.into_iter().map(Returned::Claims));
     }
 
-    /// Sends what a room has put into its outbox.
+    /// Sends the messages of a room's outbox.
     pub(super) fn post<M>(&mut self, now: Time, mut out: Out<M>, wrap: impl Fn(M) -> Message) {
         while let Some(outgoing) = out.pop() {
             let action = match outgoing {

@@ -18,7 +18,7 @@ impl Node {
                     format!("{keeper} keeps it: {because}"),
                 );
             }
-            // It would not outlive a restart.
+            // Without the disk the adoption would not survive a restart.
             claims::Fact::Adopt { .. } if self.saving.read_only.is_some() => {}
             claims::Fact::Adopt { replica, token } => {
                 if let Some(slot) = self.claims.adopt(&replica, token) {

@@ -1,4 +1,4 @@
-//! What users ask for.
+//! The commands of users.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ impl Node {
             Command::Prepare { name, spec, force } => {
                 match self.prepare(now, request, name, spec, force) {
                     Ok(Some(reply)) => Ok(reply),
-                    Ok(None) => return, // the others are asked first
+                    Ok(None) => return, // the other members are asked first
                     Err(refusal) => Err(refusal),
                 }
             }
@@ -37,8 +37,8 @@ impl Node {
         self.outbox.push(Action::Reply { request, reply });
     }
 
-    /// The answer; none while others are asked whether they know better than this node what is
-    /// there.
+    /// The answer; `None` if the other members have to be asked first whether they hold a later
+    /// version.
     fn prepare(
         &mut self,
         now: Time,
@@ -51,8 +51,8 @@ impl Node {
         if let Some(spec) = spec.as_ref().filter(|spec| spec.replicas > 0 && !force) {
             self.check_placeable(spec)?;
         }
-        // The user is about to wait for holders, also where nothing is to be written, and the words
-        // of some may have been lost.
+        // The user is about to wait for holders, even if nothing is to be written, and the gossip
+        // of some holders may have been lost.
         if let Some(digest) = spec.as_ref().map(|spec| spec.artifact.digest) {
             self.track_replication(now, digest);
         }
@@ -65,8 +65,8 @@ impl Node {
         self.draft_reply(now, &name, Vec::new()).map(Some)
     }
 
-    /// Whether any member that is up could ever run this, and if none, which requirement left out
-    /// how many.
+    /// Refuses a spec that fits no member that is up; the refusal counts the members that each
+    /// requirement excludes.
     fn check_placeable(&self, spec: &Spec) -> Result<(), Refusal> {
         let mut why: BTreeMap<String, usize> = BTreeMap::new();
         for node in self.membership.up() {
@@ -92,14 +92,15 @@ impl Node {
         self.stage(now, change, Then::Answer(request))
     }
 
-    /// An author who did not know what is here would overwrite it unseen.
+    /// Refuses a change whose author has not seen all changes that it would supersede.
     fn check_not_stale(&self, change: &Change) -> Result<(), Refusal> {
         if let Key::Member(_) = change.signed.key {
             return Err(Refusal::Invalid("nodes are admitted by nodes, not by users".into()));
         }
         let seen = |sibling: &Change| {
             let known = change.signed.clock.get(&sibling.signed.writer);
-            // An author's own entry is the change itself: what it wrote before must lie below.
+            // An author's own entry names the change itself, so its earlier write must have a lower
+            // serial.
             let itself = change.signed.writer == sibling.signed.writer
                 && change.signed.serial == sibling.signed.serial;
             known.is_some_and(|serial| *serial >= sibling.signed.serial) && !itself

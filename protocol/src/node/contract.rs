@@ -1,4 +1,12 @@
-//! What can happen to a node, and what it asks of the world. The whole boundary of the core.
+//! The whole boundary of the core: [`Input`] in, [`Effect`] out, and what both carry.
+//!
+//! The *driver* is the program around the core: the daemon, or a simulator. It calls
+//! [`Node::handle`](super::Node::handle) with each input, in the order in which they happened, and
+//! takes all effects after each call. **An effect whose `after` names a batch waits until that
+//! batch is on disk**; all others are carried out at once.
+//!
+//! Multiaddrs are text as in `/ip4/10.0.0.1/tcp/7700`. Durations are measured by the device's
+//! monotonic clock.
 
 use std::time::Duration;
 
@@ -13,203 +21,222 @@ use super::Message;
 pub use crate::membership::Answerer;
 pub use crate::model::PersistId;
 
-/// A request of a user, so that the answer finds its way back. The driver draws it; it is never
-/// sent.
+/// A user's request. The driver numbers requests and never uses a number twice in one run; the
+/// number never leaves the device.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RequestId(pub u64);
 
-/// A gossip message on its way: the mesh waits for a verdict before it relays.
+/// A gossip message that the network has received and relays only after the core's verdict. The
+/// driver numbers the messages and never uses a number twice in one run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Ticket(pub u64);
 
-/// What can happen to a node.
+/// An event that the driver reports to the core.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A peer said something over its link.
+    /// A message came over the link of a peer.
     Message {
-        /// Who.
+        /// The peer; the link has proven its key. Need not be a member.
         from: NodeId,
-        /// What, decoded within limits.
+        /// The message, decoded within the limits of [`wire`](crate::wire); its signatures are not
+        /// verified yet.
         message: Message,
     },
-    /// Something came by gossip. Answered by exactly one [`Action::Verdict`].
+    /// A message came by gossip. The core answers with exactly one [`Action::Verdict`].
     Gossip {
-        /// For the verdict.
+        /// The ticket that the verdict names.
         ticket: Ticket,
-        /// Who relayed it, which need not be who wrote it.
+        /// The peer that relayed the message, which need not have written it.
         from: NodeId,
-        /// What.
+        /// The message, decoded within the limits of [`wire`](crate::wire); its signatures are not
+        /// verified yet.
         message: Message,
     },
-    /// A peer sent bytes that are no message; they were dropped.
+    /// A peer sent bytes that do not decode as a message; the driver dropped them.
     Garbage {
-        /// Who.
+        /// The peer that sent or relayed the bytes.
         from: NodeId,
-        /// What was wrong.
+        /// The decoder's error, for people.
         why: String,
     },
-    /// There is a link to this peer now; its key is proven.
+    /// A link to this peer exists now; it has proven its key and that it knows the join key.
     LinkUp {
-        /// The peer.
+        /// The peer, which need not be a member.
         peer: NodeId,
     },
-    /// The link is gone.
+    /// The link to this peer is closed, by either side or by the network.
     LinkDown {
-        /// The peer.
+        /// The peer whose link closed.
         peer: NodeId,
     },
-    /// Transfers on the path to this peer stall while small messages pass, or no longer do. Seen at
-    /// either end.
+    /// Transfers over the path to this peer began to stall while small messages pass, or stopped
+    /// stalling. Either end may have detected it.
     PathChanged {
-        /// The peer.
+        /// The peer at the other end of the path.
         peer: NodeId,
-        /// Whether they stall.
+        /// True while transfers stall.
         is_stalling: bool,
     },
-    /// A dial of [`Action::Dial`] led to no link.
+    /// A dial that [`Action::Dial`] asked for ended without a link.
     DialFailed {
-        /// What was dialled.
+        /// The target of the dial, as the action named it.
         target: DialTarget,
-        /// How it failed.
+        /// The strongest evidence that the dialled addresses gave.
         how: DialFailure,
     },
-    /// Somebody says that a node can be reached at these addresses.
+    /// The local network announced addresses of a node (mDNS). A hint: nothing about it is proven.
     Sighted {
-        /// The node.
+        /// The announced node.
         node: NodeId,
-        /// Multiaddrs.
+        /// The announced addresses, as multiaddrs.
         addresses: Vec<String>,
     },
-    /// The device's addresses, or what else decides where this node can be dialled, changed. Also
-    /// at start, unless others can connect at [`Config`](super::Config)'s addresses.
+    /// The addresses under which others can dial this node changed, or the reason why they cannot.
+    /// Also sent once at start, unless [`Config::addresses`](super::Config::addresses) is right.
     Addresses(OwnAddresses),
-    /// How an [`Action::Resolve`] ended.
+    /// The name lookup that [`Action::Resolve`] asked for ended.
     Resolved {
-        /// The seed.
+        /// The seed, as the action named it.
         seed: String,
-        /// Its addresses, as multiaddrs, or why there are none now.
+        /// The addresses as multiaddrs, of which the core uses the first 16; or the lookup's error,
+        /// for people.
         found: Result<Vec<String>, String>,
     },
-    /// A dial of a node was answered at one of its addresses by somebody else.
+    /// One address of a dialled node was answered by another party. A dial may lead to several of
+    /// these, and to a link all the same.
     Answered {
-        /// The node that was to be met.
+        /// The node that was dialled.
         node: NodeId,
-        /// Where, as a multiaddr.
+        /// The dialled address, as a multiaddr.
         address: String,
-        /// Who answers there.
+        /// The party that answers there.
         by: Answerer,
     },
-    /// A user wants something.
+    /// A user asked for a change. The core answers with exactly one [`Action::Reply`], unless the
+    /// disk fails while that reply waits for it: see [`Effect`].
     Command {
-        /// For the reply.
+        /// The number that the reply names.
         request: RequestId,
-        /// What.
+        /// The change that the user asked for.
         command: Command,
     },
-    /// How a replica fares; level-triggered, the latest counts.
+    /// The runtime reports the state of a replica. Only the latest report of a replica counts; the
+    /// driver may leave out those before it.
     Report(Report),
-    /// The device's facts, at start and when they change.
+    /// The device's static facts changed.
     Facts(Facts),
-    /// How an [`Action::Fetch`] ended.
+    /// A fetch that [`Action::Fetch`] asked for ended.
     Fetched {
-        /// What was fetched.
+        /// The artifact's digest.
         digest: Digest,
-        /// How it ended.
+        /// The end of the fetch.
         outcome: FetchOutcome,
     },
-    /// Everything up to this batch is on disk.
+    /// All batches up to and including this one are on disk.
     Stored {
-        /// The last batch that is.
+        /// The last batch that is on disk. Never less than in an earlier `Stored`.
         upto: PersistId,
     },
-    /// The disk takes no writes: nothing that was asked of it since the last [`Input::Stored`] is
-    /// on it. The node is read-only until [`Input::StoreRecovered`].
+    /// The disk takes no writes: no batch after the last [`Input::Stored`] counts as written. The
+    /// core is read-only until [`Input::StoreRecovered`].
     StoreFailed {
-        /// What the disk said.
+        /// The disk's error, for people.
         why: String,
     },
-    /// The disk takes writes again. It holds what it held at the last [`Input::Stored`], and
-    /// perhaps parts of what failed.
+    /// The disk takes writes again. It holds all batches up to the last [`Input::Stored`], and
+    /// perhaps some of those that failed; the core writes what differs again.
     StoreRecovered,
-    /// The device's clock, at start and every second or so.
+    /// The device's clock. The driver sends it every few seconds, so that the core follows a clock
+    /// that is set anew.
     WallClock(WallClock),
-    /// This process did not run for so long though it wanted to.
+    /// The process did not run for this time although a timer or a write was due. The driver sends
+    /// it before the inputs that came meanwhile, so that the core does not take its own delay for
+    /// the silence of others. Delays of less than some 50 ms need not be reported.
     Lag(Duration),
-    /// The daemon is about to stop on purpose and hopes to be back.
+    /// The daemon is about to stop on purpose. No input undoes it.
     Goodbye {
-        /// When it hopes to be back.
+        /// The time until the node hopes to be back. Others do not replace its replicas before.
         back_in: Duration,
     },
 }
 
-/// Where this node can be dialled now.
+/// The addresses under which other nodes can dial this one. The driver's network sets them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct OwnAddresses {
-    /// As multiaddrs, the best first. A record takes 16.
+    /// Multiaddrs, the best first. The core publishes the first 16.
     pub addresses: Vec<String>,
-    /// Why nobody can connect to this node, and what to do, for people; none when others can.
+    /// The reason why no node can connect to this one, and the remedy, for people. `None` if others
+    /// can connect.
     pub trouble: Option<String>,
-    /// An address of the device came or went: links may be lost, and others may know this node by
-    /// addresses that lead nowhere.
+    /// An address of the device came or went since the last input: links may be lost, and others
+    /// may know this node by addresses that are gone.
     pub moved: bool,
 }
 
-/// What is dialled.
+/// The target of a dial.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum DialTarget {
-    /// A known node, by the addresses the effect names.
+    /// A node by its id. Only a link to this very node counts as success.
     Node(NodeId),
-    /// An address whose node is not known: a seed.
+    /// A seed: a multiaddr or `HOST:PORT` whose node is not known. A link to any node of the
+    /// cluster counts as success.
     Address(String),
 }
 
-/// How a dial failed.
+/// The evidence that a failed dial gave.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DialFailure {
-    /// The address that led there last refused, or all that say anything did: nobody listens, so
-    /// the process is gone.
+    /// The address that carried the last link refused; or no address did carry one, and all that
+    /// answered refused. No program listens there, so the process is gone.
     Refused,
-    /// No answer, or no way: the network may be cut.
+    /// No address answered, or there is no route to any. The network may be cut, so this does not
+    /// show that the process is gone.
     TimedOut,
-    /// Somebody answered who is not of this cluster, or not that node.
+    /// A program answered that is not of this cluster, or that is another node. The text is for
+    /// people.
     Stranger(String),
 }
 
-/// How a fetch ended.
+/// The end of a fetch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FetchOutcome {
-    /// It is here, verified, and ready to start.
+    /// The artifact is on this device, verified, and ready to start.
     Ready,
-    /// It is here, and can never be started: what the runtime said.
+    /// The artifact is on this device and can never start. The runtime's error, for people.
     Unusable(String),
-    /// None of the candidates gave it: what the last one said.
+    /// No candidate provided the bytes, or the device cannot store them. The last error, for
+    /// people.
     Failed(String),
 }
 
-/// Members named in [`Reply::Prepared`]; of more it says how many.
+/// Names of members in [`Reply::Prepared`]; for further ones it has a single entry with their
+/// number.
 pub const MAX_UNHEARD: usize = 8;
 
-/// What a user can ask for that changes something.
+/// A user's request to change something.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Check a wish and tell what its author must sign. Answered by [`Reply::Prepared`].
+    /// Validate a workload's new spec, and return what its author must sign. Changes nothing.
+    /// Answered by [`Reply::Prepared`], after up to a second if the members have to be asked.
     Prepare {
-        /// The workload.
+        /// The workload to create, change or remove.
         name: WorkloadName,
-        /// The wish; none to remove it.
+        /// The new spec. `None` removes the workload.
         spec: Option<Spec>,
-        /// Accept a wish that no known node can fulfil now, and the removal of a workload that only
-        /// others may know.
+        /// Accept a spec that fits no member that is up, and the removal of a workload that this
+        /// node does not know but other members may.
         force: bool,
     },
-    /// Take a signed change. Answered by [`Reply::Accepted`] once it is on disk.
+    /// Accept a change that its author has signed. Answered by [`Reply::Accepted`] once the change
+    /// is on this node's disk.
     Submit {
-        /// The change.
+        /// The signed change. The core verifies it.
         change: RawChange,
     },
-    /// An artifact was put into this node's store by a user.
+    /// A user put an artifact into this node's store. Answered by [`Reply::Done`]. The store keeps
+    /// it for ten minutes even if no workload names it.
     Uploaded {
-        /// Which.
+        /// Digest and size of the stored bytes, as the driver measured them.
         artifact: Artifact,
     },
 }
@@ -217,44 +244,48 @@ pub enum Command {
 /// The answer to a command.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
-    /// What to sign.
+    /// The spec is valid, and this is what its author must sign.
     Prepared {
-        /// The body without its writer: the author puts itself and its serial into writer and
-        /// clock.
+        /// What the author must put into the signed change.
         draft: Draft,
-        /// What is there now, if anything.
+        /// The present spec. `None` if the workload does not exist, as far as this node knows.
         current: Option<Spec>,
-        /// Where the wish is what is there already: names of members that may know of another,
-        /// because they cannot be asked now or hold something else. None of them: nothing need be
-        /// written. Some: whoever acknowledges the wish writes it with this draft, so that it
-        /// outlasts what they bring. At most [`MAX_UNHEARD`] names, and a count of the others.
+        /// Empty if `current` differs from the requested spec.
+        ///
+        /// If they are equal: the members that may hold another version, because they do not
+        /// answer or said so, by name. Empty then means that every member has confirmed `current`,
+        /// and nothing need be written. Otherwise the author should write the change all the same,
+        /// so that it supersedes a version that one of them may bring. At most [`MAX_UNHEARD`]
+        /// names, then one entry with the number of the others.
         unheard: Vec<String>,
     },
-    /// The change is on this node's disk and on its way to the others.
+    /// The change is on this node's disk, and this node has begun to gossip it.
     Accepted {
-        /// The workload's identity.
+        /// The id of the workload that the change created or altered.
         uid: Digest,
-        /// The change's hash.
+        /// The hash of the change.
         change: Digest,
     },
-    /// Done; nothing to tell.
+    /// The command was carried out and has no result.
     Done,
-    /// Not done, and nothing changed.
+    /// The command was not carried out, and nothing changed.
     Refused(Refusal),
 }
 
-/// What an author needs to know to write a change.
+/// The parts of a change that its author takes from the cluster's state. The author adds its key,
+/// its writer id and its signature.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Draft {
-    /// What has been seen of the key. The author adds itself.
+    /// The writes of this workload that this node has seen: the highest serial of each writer. The
+    /// author adds its own entry, with `serial`.
     pub clock: crate::model::Clock,
-    /// The serial to use.
+    /// The serial of the new write, above all that this node has seen of the workload.
     pub serial: u64,
-    /// The workload that the change alters; none when it creates one.
+    /// The workload that the change alters. `None` if the change creates one.
     pub uid: Option<Digest>,
 }
 
-/// Why a command was refused. Nothing was changed.
+/// The reason why a command was refused. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Refusal {
@@ -282,228 +313,239 @@ pub enum Refusal {
     NotJoined(String),
 }
 
-/// How a replica fares.
+/// The state of a replica on this node. The runtime sets it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
-    /// Which.
+    /// The replica, as [`Order::Run`] named it.
     pub replica: ReplicaId,
-    /// Of which generation.
+    /// The generation that the state is about: that of the last [`Order::Run`] for the replica, or
+    /// of the one that it replaces.
     pub generation: Digest,
-    /// How.
+    /// The state of that generation.
     pub state: ReplicaState,
 }
 
-/// The states a runtime knows.
+/// The states of a replica in its runtime.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReplicaState {
-    /// Being fetched, compiled or started.
+    /// The runtime prepares or starts the replica.
     Starting,
-    /// Running and answering.
+    /// The replica runs and answers.
     Healthy,
-    /// It ended or could not start.
+    /// The replica ended by itself, or could not start.
     Failed {
-        /// For the user.
+        /// The runtime's error, for people. The core cuts it to 256 bytes.
         reason: String,
-        /// Whether another try on this node could help.
+        /// True if another try on this node may help.
         retryable: bool,
     },
-    /// Stopped, as was ordered.
+    /// Nothing of the replica runs any more. Without an [`Order::Stop`] before it, this is a
+    /// failure.
     Stopped,
 }
 
-/// What the core asks of the world. One whose `after` is set waits until that batch is on disk; if
-/// the disk fails first, it is dropped.
+/// An action, and the batch that it waits for. Effects without a batch are carried out at once;
+/// effects of one batch in the order in which the core returned them.
+///
+/// If the disk fails, the driver drops the actions that wait. Instead of a dropped [`Reply`] it
+/// answers [`Refusal::ReadOnly`] itself.
 #[derive(Clone, Debug)]
 pub struct Effect {
-    /// The batch it waits for.
+    /// The batch that must be on disk first. `None`: carry it out at once.
     pub after: Option<PersistId>,
-    /// What to do.
+    /// The action to carry out.
     pub action: Action,
 }
 
-/// What to do.
+/// A request of the core to the driver.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Say something to a peer. May be dropped when its queue is full or it has no link.
+    /// Send a message to a peer. The driver may drop it if there is no link or its queue is full.
     Send {
-        /// The peer.
+        /// The peer that gets the message.
         to: NodeId,
-        /// Which of the link's streams.
+        /// The stream of the link that carries the message.
         lane: Lane,
-        /// What.
+        /// The message to encode and send.
         message: Message,
     },
-    /// Say something to all, by gossip.
+    /// Send a message to all nodes, by gossip. May be lost anywhere on its way.
     Broadcast(Message),
-    /// Dial once: the outcome is a `LinkUp` or a `DialFailed`. What is dialled already gets these
-    /// addresses as well, and the two have one outcome.
+    /// Dial a target. Leads to one [`Input::LinkUp`] or one [`Input::DialFailed`]. If a dial of the
+    /// target is under way, the addresses are added to it, and the two have one outcome.
     Dial {
-        /// Whom.
+        /// The node or seed to dial.
         target: DialTarget,
-        /// Where, as multiaddrs.
+        /// Multiaddrs, the best first.
         addresses: Vec<String>,
     },
-    /// Look up the name in a seed, `HOST:PORT`, anew: what was found a minute ago may be another
-    /// device's address now. Answered by one [`Input::Resolved`].
+    /// Look up the name of a seed, without a cache: the device may have moved. Leads to one
+    /// [`Input::Resolved`].
     Resolve {
-        /// The seed.
+        /// The seed, as `HOST:PORT`.
         seed: String,
     },
-    /// Close the link.
+    /// Close the link to this peer. Leads to [`Input::LinkDown`].
     Disconnect(NodeId),
-    /// Put these on disk, in one transaction, before anything that waits for them.
+    /// Write a batch to disk, in one transaction. Leads to [`Input::Stored`] or
+    /// [`Input::StoreFailed`].
     Persist {
-        /// The batch.
+        /// The number of the batch: one above that of the batch before.
         id: PersistId,
-        /// What.
+        /// The rows to write, in order: a later one replaces an earlier one of the same key.
         records: Vec<Record>,
     },
-    /// To the runtime.
+    /// Give an order to the runtime.
     Order(Order),
-    /// Get these bytes, verify them, make them ready to start.
+    /// Obtain an artifact, verify its digest, and prepare it to start. Leads to one
+    /// [`Input::Fetched`].
     Fetch {
-        /// Which.
+        /// Digest and size of the artifact.
         artifact: Artifact,
-        /// For which runtime.
+        /// The runtime that prepares it.
         runtime: RuntimeKind,
-        /// Whom to ask, best first. Empty when only this node can have it.
+        /// Nodes to ask, the best first, at most 16. Empty if no other node is up; the bytes may
+        /// be in this node's own store.
         candidates: Vec<NodeId>,
     },
     /// Answer a user.
     Reply {
-        /// Whom.
+        /// The number of the command.
         request: RequestId,
-        /// What.
+        /// The answer to the command.
         reply: Reply,
     },
-    /// Whether a gossip message may go on.
+    /// Decide what the network does with a gossip message.
     Verdict {
-        /// Which.
+        /// The ticket of the message.
         ticket: Ticket,
-        /// Whether.
+        /// The decision about it.
         verdict: Verdict,
     },
-    /// Tell people.
+    /// Show an event to people. Programs must not depend on it.
     Notify(EventView),
 }
 
-/// What becomes of a gossip message.
+/// A decision about a gossip message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Good: relay it.
+    /// The message is new and valid: relay it.
     Accept,
-    /// Cannot be judged, or is old: do not relay it, blame nobody.
+    /// The message is old, or this node cannot judge it: do not relay it, and blame no peer.
     Ignore,
-    /// Bad for everyone for ever: do not relay it, blame the relay.
+    /// The message is invalid at every node and for ever: do not relay it, and blame the peer that
+    /// relayed it.
     Reject,
 }
 
-/// What a runtime shall do. Orders are levels: the last one for a replica counts.
+/// An order to the runtime. Only the last order for a replica counts; the driver may leave out
+/// those before it.
 #[derive(Clone, PartialEq, Debug)]
 #[expect(clippy::large_enum_variant, reason = "orders are few, and none is kept")]
 pub enum Order {
-    /// Run this. With another generation than what runs: start the new, then stop the old. Again
-    /// with the same generation: start it anew if it does not run.
+    /// Run a replica. If another generation of it runs: start the new one, then stop the old one.
+    /// If the same generation runs: nothing, but report its state; if it does not run, start it.
     Run {
-        /// Which.
+        /// The replica to run.
         replica: ReplicaId,
-        /// What people call its workload.
+        /// The name of its workload, for logs and for the replica's environment.
         name: WorkloadName,
-        /// Of which generation.
+        /// The generation of `spec`, which reports must name.
         generation: Digest,
-        /// What it needs.
+        /// The spec to run. Its artifact is on this device, ready to start.
         spec: Spec,
     },
-    /// Stop it and forget it.
+    /// Stop all that runs of a replica, and forget it. Leads to [`ReplicaState::Stopped`].
     Stop {
-        /// Which.
+        /// The replica to stop.
         replica: ReplicaId,
     },
 }
 
-/// What is put on disk. Each has a key; a later one with the same key replaces the earlier.
+/// A row on disk. A row replaces the one with the same key.
 #[derive(Clone, Debug)]
 pub enum Record {
-    /// This node's incarnation, before it is used.
+    /// This node's incarnation. It is on disk before the node uses it. A single row.
     Incarnation(u64),
-    /// All siblings of one key of desired state, by the key's hash.
+    /// All concurrent changes of one key of desired state. The row's key is the hash.
     Desired {
-        /// The key's hash.
+        /// The hash of the key.
         key: Digest,
-        /// The siblings.
+        /// The changes, tombstones included. Empty: delete the row.
         changes: Vec<RawChange>,
     },
-    /// A slot of a sheet: this node's own, or another's as last seen.
+    /// A slot of a claim sheet, of this node or of another. The row's key is the node and the
+    /// slot's number.
     Slot {
-        /// Whose.
+        /// The node that issued the slot.
         node: NodeId,
-        /// The slot.
+        /// The slot as its issuer signed it.
         slot: Unverified<Slot>,
     },
-    /// A node's record.
+    /// The record of a node. The row's key is the node.
     Node {
-        /// Whose.
+        /// The node that the record describes, and that signed it.
         node: NodeId,
-        /// The record.
+        /// The record as the node signed it.
         record: Unverified<NodeRecord>,
     },
-    /// A ruling, by its key's hash.
+    /// A ruling. The row's key is the hash.
     Ruling {
-        /// The key's hash.
+        /// The hash of the ruling's key.
         key: Digest,
-        /// The ruling.
+        /// The ruling as its owner signed it.
         ruling: Unverified<Ruling>,
     },
-    /// A ruling is no longer kept.
+    /// Delete the row of a ruling.
     NoRuling {
-        /// Its key's hash.
+        /// The hash of the ruling's key.
         key: Digest,
     },
 }
 
-/// What was found on disk at start; empty for a fresh node.
+/// The state on disk at start; empty for a fresh node. The order within each list does not matter.
 #[derive(Clone, Debug, Default)]
 pub struct Saved {
-    /// The incarnation of this start: whoever loads this draws it, one above the last on disk, and
-    /// has it on disk before it starts the node. Never the same twice, also after a crash.
+    /// The incarnation of this run. The driver draws it, one above the last one on disk, and writes
+    /// it to disk before it starts the node: no incarnation is used twice, not even after a crash.
     pub incarnation: u64,
-    /// Desired state.
+    /// All changes of desired state.
     pub changes: Vec<RawChange>,
-    /// Slots, this node's own and others'.
+    /// Claim slots of this node and of others, each with its issuer.
     pub slots: Vec<(NodeId, Unverified<Slot>)>,
-    /// Node records.
+    /// The records of this node and of others.
     pub nodes: Vec<Unverified<NodeRecord>>,
-    /// Rulings.
+    /// All rulings that were not deleted.
     pub rulings: Vec<Unverified<Ruling>>,
 }
 
-/// Where requests for a workload can go.
+/// A replica that requests for its workload can go to.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
-    /// Which replica.
+    /// The replica that answers.
     pub replica: ReplicaId,
-    /// Of which generation.
+    /// The generation that answers; during a replacement it may be the old one.
     pub generation: Digest,
-    /// The node that runs it.
+    /// The node that runs the replica.
     pub node: NodeId,
-    /// Whether that is this node.
+    /// True if that is this node.
     pub local: bool,
-    /// Whether the node is linked, or may be dialled. Else it is reached over one common member at
-    /// best: last choice.
+    /// True if this node has a link to `node`, or may dial it. Otherwise requests need a relay at
+    /// best, and should go elsewhere first.
     pub direct: bool,
 }
 
-/// How a node can be reached, for whoever opens streams.
+/// The ways to reach a node, for a driver that opens streams to it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Reachability {
-    /// Where it can be dialled, as multiaddrs.
+    /// Addresses to dial, as multiaddrs, the best first.
     pub addresses: Vec<String>,
-    /// Why dialling it is of no use now, in words; none when it may be dialled.
+    /// The reason why a dial is of no use now, for people. `None` if the node may be dialled.
     pub unreachable: Option<String>,
-    /// Members that may reach it in one hop, the best first.
+    /// Members that can relay to the node, the best first, at most four.
     pub hops: Vec<NodeId>,
 }
 
-/// The table that ingress reads: healthy replicas on nodes that are up, by workload. A copy costs
-/// nothing.
+/// The routing table of ingress: for each workload its healthy replicas on nodes that are up. A
+/// workload without any has no entry or an empty one. A persistent map: a copy costs nothing.
 pub type Routes = imbl::OrdMap<WorkloadName, std::sync::Arc<[Route]>>;

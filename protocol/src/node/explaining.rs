@@ -1,4 +1,4 @@
-//! An answer to "why is it there?".
+//! The answer to "why does this replica run there?".
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use crate::model::{NodeId, ReplicaId, ReplicaName};
 use super::Node;
 
 impl Node {
-    /// The place as it is, the auctions that are known here, and who may know more.
+    /// The present state of a place, the auctions that this node remembers, and the nodes that may
+    /// remember more.
     pub fn explain(&self, name: &ReplicaName) -> Option<ExplainView> {
         let workload = self.desired.workload(&name.workload)?;
         let replica = ReplicaId { uid: workload.uid, place: name.place };
@@ -44,7 +45,7 @@ impl Node {
             .bids
             .iter()
             .filter_map(|(node, prices)| {
-                // The winner's price is the one it won this very place at; others' is their first.
+                // The winner's price for this very place; the others' price for their first place.
                 let price = won
                     .filter(|won| won.to == *node)
                     .map(|won| won.price)
@@ -112,7 +113,7 @@ impl Node {
     }
 }
 
-/// Why nobody took it, in a sentence.
+/// The reason why no node took any place, in a sentence.
 pub(super) fn no_taker(summary: &Summary) -> String {
     let mut reasons: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
     let declined = summary.declines.iter().map(|(_, why)| why.to_string());

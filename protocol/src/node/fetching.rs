@@ -1,4 +1,5 @@
-//! Bytes: who has them, and getting those that this node guards or claims, before anybody asks.
+//! Artifacts: their holders, and the fetches of those that this node guards or claims, before a
+//! replica needs them.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +10,11 @@ use super::message::Message;
 use super::{Level, Node};
 use crate::artifacts::Local;
 
-/// Whom one fetch may ask, the best first. The next try asks again, and others: see
-/// [`Node::candidates`].
+/// Nodes that one fetch may ask. The next try asks partly other nodes: see [`Node::candidates`].
 const MAX_CANDIDATES: usize = 16;
 
 impl Node {
-    /// Gets an artifact, unless it is here or on its way.
+    /// Fetches an artifact, unless it is here or on its way.
     pub(super) fn fetch(&mut self, now: Time, artifact: Artifact) {
         if self.artifacts.begin(now, artifact.digest) {
             let candidates = self.candidates(&artifact.digest);
@@ -22,7 +22,7 @@ impl Node {
         }
     }
 
-    /// Gets the artifact of a workload that this node guards.
+    /// Fetches the artifact of a workload if this node guards it.
     pub(super) fn want_artifact(&mut self, now: Time, uid: &Digest) {
         let Some(workload) = self.desired.by_uid(uid) else { return };
         let artifact = workload.spec.artifact;
@@ -31,11 +31,13 @@ impl Node {
         }
     }
 
-    /// Known holders first, then nodes that run it, then its guardians, then any; last those on
-    /// whose paths transfers stall, and before them those that are reached over a hop, since bytes
-    /// cross the network twice. That a node holds it is told by messages that may be lost, and by
-    /// members that may lie. So after a failed try half are others than those, in turn, until each
-    /// node that is up was asked; and of those, too, each has its turn.
+    /// The nodes to ask for an artifact, in this order: known holders, nodes that run it, its
+    /// guardians, other nodes. Nodes behind a hop come after these, because the bytes cross the
+    /// network twice; nodes on whose paths transfers stall come last.
+    ///
+    /// Announcements of holders may be lost, and a member may lie. So after a failed try half of
+    /// the candidates are not likely holders; both halves rotate with each try, until every node
+    /// that is up was asked.
     pub(super) fn candidates(&self, digest: &Digest) -> Vec<NodeId> {
         let mut candidates = self.ordered_candidates(digest);
         candidates.sort_by_key(|node| {
@@ -74,7 +76,7 @@ impl Node {
             likely.truncate(MAX_CANDIDATES);
             return likely;
         }
-        // What does not come first comes after the other half, where there is room.
+        // The rest of both follows, as far as there is room.
         let half = MAX_CANDIDATES / 2;
         for nodes in [&mut likely, &mut others] {
             let turn = tries
@@ -92,24 +94,24 @@ impl Node {
         candidates
     }
 
-    /// Whether a workload names it, or a user put it here lately.
+    /// Whether a workload names the artifact, or a user uploaded it lately.
     pub(super) fn is_wanted(&self, digest: &Digest) -> bool {
         self.desired.names_artifact(digest) || self.artifacts.uploads.contains(digest)
     }
 
-    /// Makes room in the book of artifacts, where there is need. Whether there is some.
+    /// Forgets artifacts if the room `artifacts` is full. Returns whether it has space then.
     pub(super) fn prune_artifacts(&mut self) -> bool {
         let desired = &self.desired;
         self.artifacts.prune(desired.artifacts(), |digest| desired.names_artifact(digest))
     }
 
-    /// Forgets artifacts that nothing wants any more.
+    /// Forgets artifacts that neither a workload names nor a user uploaded lately.
     pub(super) fn forget_unwanted(&mut self) {
         let desired = &self.desired;
         self.artifacts.retain(|digest| desired.names_artifact(digest));
     }
 
-    /// An artifact was put here by a user. There is always room for one that a workload names.
+    /// A user uploaded an artifact. One that a workload names is always accepted.
     pub(super) fn uploaded(&mut self, now: Time, artifact: Artifact) -> Result<Reply, Refusal> {
         let digest = artifact.digest;
         let is_known = self.desired.names_artifact(&digest) || self.artifacts.knows(&digest);
@@ -187,26 +189,25 @@ impl Node {
         for artifact in wanted {
             self.fetch(now, artifact);
         }
-        // What nobody wants any more is not tried again.
+        // Failed fetches that nothing needs any more are not retried.
         self.forget_unwanted();
         self.artifacts.drop_due_retries(now);
     }
 
-    /// Tells all that this node holds what a workload names. Of other artifacts nobody would take
-    /// it.
+    /// Gossips that this node holds an artifact. Only if a workload names it: others would drop the
+    /// message.
     pub(super) fn announce_artifact(&mut self, digest: Digest) {
         if self.desired.names_artifact(&digest) && self.artifacts.is_ready(&digest) {
             self.outbox.push(Action::Broadcast(Message::Have { node: self.me, digest }));
         }
     }
 
-    /// `node` says that it holds an artifact; it, too, says so without proof. Taken for those alone
-    /// that a workload names: a member could speak of any number of others. A word that comes
-    /// before the change which names its artifact is dropped; see [`super::replication`] how it comes
-    /// again.
+    /// `node` is said to hold an artifact; nothing proves it. Noted only if a workload names the
+    /// artifact, because a member could invent any number of others. A message that overtakes the
+    /// change that names its artifact is dropped; [`super::replication`] has how it comes again.
     pub(super) fn on_have(&mut self, node: NodeId, digest: Digest) -> Verdict {
-        let counts = self.desired.names_artifact(&digest) && self.is_member(&node);
-        if counts && self.artifacts.add_holder(digest, node) {
+        let is_relevant = self.desired.names_artifact(&digest) && self.is_member(&node);
+        if is_relevant && self.artifacts.add_holder(digest, node) {
             self.shown.version += 1;
             return Verdict::Accept;
         }

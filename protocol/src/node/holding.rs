@@ -1,5 +1,5 @@
-//! The own replicas: carrying out the steps of the plan that are addressed to this node, running,
-//! restarting and releasing what it claims. Needs nobody's help.
+//! This node's replicas: it carries out the plan's steps that are addressed to it, and runs,
+//! restarts and releases what it claims, without help from other nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use super::{Level, Node};
 use crate::artifacts::Local;
 
 impl Node {
-    /// Awards were taken: the claims are made, put on disk in one batch, told, and run.
+    /// This node won awards: it makes the claims, writes them in one batch, gossips and runs them.
     pub(super) fn on_won(&mut self, now: Time, awards: Vec<Signed<Award>>) {
         const CHANGED: &str = "the workload changed meanwhile, or the disk takes no writes";
         let since = self.wall(now);
@@ -51,13 +51,14 @@ impl Node {
                 self.report_unclaimed(now, &award, &full);
                 continue;
             }
-            // The owner is answered, also if it asks again, when the claim is on disk.
+            // The owner is answered once the claim is on disk, even if it asks again before.
             self.holding.claim(now, award, resources, batch);
             self.on_own_change(&replica);
             self.advance(now, &replica);
         }
     }
 
+    /// Tells the auction that an award led to no claim.
     fn report_unclaimed(&mut self, now: Time, award: &Signed<Award>, why: &str) {
         self.with_auction(now, |auction, now, context, out| {
             auction.unclaimed(now, award, why, context, out)
@@ -89,12 +90,13 @@ impl Node {
         }
     }
 
-    /// At boot: every own claim is held, and runs as soon as `hold` finds it.
+    /// At boot: every own claim is held again, and `hold` runs it.
     pub(super) fn adopt_own_claims(&mut self) {
         let mine: Vec<ReplicaId> = self.claims.mine().map(|claim| claim.replica).collect();
         for replica in mine {
             let workload = self.desired.by_uid(&replica.uid);
-            let resources = workload.map_or(Resources::default(), |it| it.spec.resources);
+            let resources =
+                workload.map_or(Resources::default(), |workload| workload.spec.resources);
             self.holding.adopt(replica, resources);
         }
     }
@@ -114,7 +116,7 @@ impl Node {
                 Some(Step::Replace { to, .. }) => self.replace(now, &replica, to),
                 Some(Step::Auction { .. } | Step::Wait { .. }) | None => {
                     let revision = outlook.demand.revision(&replica);
-                    match revision.filter(|it| self.holding.target(&replica) != Some(*it)) {
+                    match revision.filter(|to| self.holding.target(&replica) != Some(*to)) {
                         Some(revision) => self.replace(now, &replica, revision),
                         None => self.advance(now, &replica),
                     }
@@ -123,8 +125,9 @@ impl Node {
         }
     }
 
-    /// Another revision belongs in a place that this node holds: it is replaced here if it fits
-    /// here. What serves goes on until its replacement is ready.
+    /// Another revision belongs in a place that this node holds: this node replaces it if the new
+    /// one fits here, and releases the claim otherwise. The old revision serves until its
+    /// replacement is ready.
     fn replace(&mut self, now: Time, replica: &ReplicaId, to: Revision) {
         if self.holding.target(replica) == Some(to) {
             return self.advance(now, replica);
@@ -157,7 +160,7 @@ impl Node {
         (!has_room).then(|| "the new version finds no room here".into())
     }
 
-    /// Does the next thing for a replica: gets its artifact, or tells the runtime to run it.
+    /// Takes the next step for a replica: fetches its artifact, or orders the runtime to run it.
     fn advance(&mut self, now: Time, replica: &ReplicaId) {
         let Some(workload) = self.desired.by_uid(&replica.uid) else { return };
         let artifact = workload.spec.artifact;
@@ -217,7 +220,7 @@ impl Node {
         }
     }
 
-    /// Marks the slots of replicas that could not be reported healthy before and can be now.
+    /// Queues the slots of ready replicas that may be reported healthy by now.
     pub(super) fn mark_reportable_slots(&mut self, now: Time) {
         let slots: BTreeSet<u8> = self
             .holding
@@ -229,23 +232,23 @@ impl Node {
     }
 
     /// Whether a replica may be reported healthy: not while another node that took it over runs it
-    /// well. Two healthy holders would be weighed by age, and the replica would come back here for
-    /// nothing.
+    /// well. A dispute between two healthy holders is decided by age, so the replica would move
+    /// back here for no benefit.
     pub(super) fn may_report_healthy(&self, now: Time, replica: &ReplicaId) -> bool {
         self.holding.may_report(replica, self.has_compared()) && !self.is_taken_over(now, replica)
     }
 
-    /// Whether another node runs the same revision well that is up, or about to return.
+    /// Whether another node that is up, or may return soon, runs the same revision well.
     fn is_taken_over(&self, now: Time, replica: &ReplicaId) -> bool {
         let Some(mine) = self.holding.target(replica) else { return true };
-        let counts = |node: &crate::model::NodeId| {
+        let matters = |node: &crate::model::NodeId| {
             self.is_up(node) || self.rescue_throttle.may_return_until(now, node).is_some()
         };
         let is_good = |claim: &Claim| claim.phase == Phase::Healthy && claim.generation == mine;
         self.claims
             .of(replica)
             .iter()
-            .any(|(node, claim)| *node != self.me && is_good(claim) && counts(node))
+            .any(|(node, claim)| *node != self.me && is_good(claim) && matters(node))
     }
 
     fn on_failed(
@@ -267,8 +270,8 @@ impl Node {
         self.on_own_change(replica);
     }
 
-    /// Brings the claim in line with the stage: of the revision that serves, or else of the one
-    /// that starts. That a revision is ready is told with its slot.
+    /// Updates the claim to the stage of the revision that serves, or else of the one that starts.
+    /// A revision that became ready is reported by `report_healthy` instead.
     fn show_progress(&mut self, now: Time, replica: &ReplicaId) {
         let since = self.wall(now);
         let (Some(target), Some(phase)) =
@@ -278,7 +281,7 @@ impl Node {
         };
         let claimed = self.claims.my_claim(replica).map(|claim| claim.generation);
         match self.holding.serving(replica) {
-            // Its report is under way.
+            // The target serves; its health report is pending.
             Some(serving) if serving == target && claimed == Some(target) => {
                 if let Some(slot) = self.claims.set_update(replica, None) {
                     self.issue_cached(now, slot);
@@ -295,7 +298,7 @@ impl Node {
                     self.issue_cached(now, slot);
                 }
             }
-            // The disk has to know it: a restart starts it, and not what is gone.
+            // On disk, so that a restart starts the target and not a revision that is gone.
             None => {
                 if let Some(slot) = self.claims.set_generation(replica, target, phase, since) {
                     self.issue(now, &[slot]);
@@ -304,7 +307,7 @@ impl Node {
         }
     }
 
-    /// Releases a claim: what runs is stopped, what it takes is free once that is done.
+    /// Releases a claim and orders its replica to stop. Its resources are free once it has stopped.
     pub(super) fn release(&mut self, now: Time, replica: &ReplicaId, kind: &str, why: String) {
         let name = self.replica_name(replica);
         let Some(slot) = self.claims.release(replica) else { return };
@@ -325,7 +328,7 @@ impl Node {
         }
     }
 
-    /// Next tries, releases, and late reports that are due.
+    /// Handles retries, releases and delayed health reports that are due.
     pub(super) fn retry_replicas(&mut self, now: Time) {
         self.due.duplicates |= self.holding.end_report_delays(now);
         for (replica, due) in self.holding.take_due(now) {
@@ -342,6 +345,7 @@ impl Node {
         }
     }
 
+    /// A claim or the serving revision of an own replica changed.
     pub(super) fn on_own_change(&mut self, replica: &ReplicaId) {
         self.due.dirty.insert(replica.uid);
         self.due.duplicates = true;
@@ -359,7 +363,7 @@ impl Node {
         }
     }
 
-    /// The revision of an own replica that runs and answers, told or not.
+    /// The revision of an own replica that runs and answers, reported or not.
     pub(super) fn serving(&self, replica: &ReplicaId) -> Option<Digest> {
         self.holding.serving(replica)
     }

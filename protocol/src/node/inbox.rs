@@ -17,7 +17,7 @@ impl Node {
         match message {
             Message::Join { record } => self.on_join(now, from, record),
             Message::Admitted { changes } => self.on_admitted(now, changes),
-            // Repair is how one who is not admitted yet, or does not know who is, learns of it.
+            // Also from strangers: by comparison a node learns which nodes are admitted.
             Message::Repair(message) => self.with_repair(now, |repair, now, source, out| {
                 repair.handle_message(now, from, message, source, out)
             }),
@@ -39,7 +39,7 @@ impl Node {
             }
             Message::SameKey { question, same } => self.on_same_key(now, from, question, same),
             Message::Carry(sealed) => self.on_carry(now, from, sealed),
-            // Gossip may also come over a link; nobody waits for a verdict then.
+            // Gossip that came over a link: no verdict is expected.
             Message::Changed { .. }
             | Message::Slot(_)
             | Message::Ruled(_)
@@ -79,7 +79,7 @@ impl Node {
                     Worth::Reject => Verdict::Reject,
                 }
             }
-            // These are between two nodes; whoever gossips them is broken.
+            // Messages between two nodes: a peer that gossips them is broken.
             Message::Repair(_)
             | Message::Claims(_)
             | Message::Auction(_)
@@ -94,8 +94,7 @@ impl Node {
 
     pub(super) fn on_garbage(&mut self, now: Time, from: NodeId, why: &str) {
         self.count("garbage");
-        // One event at the first and then at every power of two: a broken peer shall not fill the
-        // log.
+        // An event at each power of two, so that a broken peer does not fill the log.
         if self.shown.counters.get("garbage").is_some_and(|count| count.is_power_of_two()) {
             self.emit_event(
                 now,
@@ -120,11 +119,11 @@ impl Node {
             Err(Rejection::NotYet(_)) => return Verdict::Ignore,
         };
         let artifact = change.signed.value.spec().map(|spec| spec.artifact.digest);
-        let news = artifact.filter(|digest| !self.desired.names_artifact(digest));
+        let new_artifact = artifact.filter(|digest| !self.desired.names_artifact(digest));
         match self.apply_change(now, change) {
             Ok(()) => {
-                // Until now nobody would have taken it.
-                news.into_iter().for_each(|digest| self.announce_artifact(digest));
+                // Before the change, other nodes would have dropped the announcement.
+                new_artifact.into_iter().for_each(|digest| self.announce_artifact(digest));
                 if let (Some(digest), Some(holder)) = (artifact, holder) {
                     self.on_have(holder, digest);
                 }
@@ -183,7 +182,7 @@ impl Node {
         }
     }
 
-    /// Another device speaks in this node's name. There is no winning against it, so it is told,
+    /// Another device signs with this node's key, and this node cannot outbid it for ever: it warns
     /// once.
     pub(super) fn on_contested(&mut self, now: Time) {
         if !std::mem::replace(&mut self.slot_gossip.is_contested, true) {
@@ -206,7 +205,7 @@ impl Node {
         self.apply_ruling(now, ruling)
     }
 
-    /// Takes a ruling whose signature is good: by a member, about a workload that lives.
+    /// Applies a verified ruling, if its signer is a member and its workload exists.
     fn apply_ruling(&mut self, now: Time, ruling: Signed<Ruling>) -> Verdict {
         let by_member = self.desired.members().contains_key(&NodeId(ruling.by().0));
         if !by_member || self.desired.by_uid(&ruling.key.uid).is_none() {

@@ -12,7 +12,7 @@ use super::message::{MAX_CHANGES, Message};
 const MAX_INTRODUCED: usize = 16;
 
 impl Node {
-    /// A stranger that holds the join key, or we could not talk, asks to be a member.
+    /// A node asks to be admitted. It knows the join key, or there would be no link to it.
     pub(super) fn on_join(&mut self, now: Time, from: NodeId, record: Unverified<NodeRecord>) {
         let Ok(record) = record.verify(&self.cluster) else {
             return self.on_garbage(now, from, "a join that is not signed");
@@ -27,11 +27,11 @@ impl Node {
         }
     }
 
-    /// Tells a joining node that it is a member; its admission is on disk.
+    /// Tells a joining node that it is a member. Its admission is on disk.
     pub(super) fn send_admission(&mut self, now: Time, from: NodeId, record: Signed<NodeRecord>) {
         let key = Self::member_key(from);
-        // With some of those that were there before: should this node be gone the next moment the
-        // joiner still knows of them, and looks for them.
+        // With the admissions of some earlier members, so that the joining node can look for them
+        // if this node dies in the next moment.
         let others = [self.me]
             .into_iter()
             .chain(self.membership.up().filter(|node| *node != self.me && *node != from));

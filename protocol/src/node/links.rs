@@ -1,4 +1,4 @@
-//! Links: who can be talked to, and being admitted.
+//! Links and dials, and this node's request to be admitted.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::Node;
 use super::contract::{Action, Answerer, DialFailure, DialTarget};
 use super::message::Message;
 
-/// How long the answer to a request for admission may take before another member is asked.
+/// The time that a member has to admit this node before another one is asked.
 pub(super) const JOIN_RETRY: Duration = Duration::from_secs(2);
 
 impl Node {
     pub(super) fn on_link_up(&mut self, now: Time, peer: NodeId) {
         self.back_off_seeds(now);
-        // What the peer tells comes before the news that it is up.
+        // A comparison may bring the peer's state before membership reports it up.
         if self.membership.state(&peer) == membership::State::Down {
             self.rescue_throttle.reached(now);
             self.on_peer_returned(now);
@@ -62,8 +62,8 @@ impl Node {
     }
 
     pub(super) fn on_sighted(&mut self, now: Time, node: NodeId, addresses: Vec<String>) {
-        // A newcomer knows no members. Where one was seen is as good as what the join line names,
-        // or better.
+        // A newcomer knows no members: the announced addresses are as good as those of the join
+        // line, or better.
         if !self.admitted() && self.membership.links().next().is_none() {
             self.reach.add_seeds(now, &addresses);
         }

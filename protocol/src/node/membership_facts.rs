@@ -42,7 +42,8 @@ impl Node {
                     room.node_down(now, &node, context, out)
                 });
                 self.on_liveness(now, node);
-                // Who asked for takers a moment before this was known here is answered now.
+                // Announcements of its places came before this node knew that they are free: it
+                // answers them now.
                 for uid in self
                     .claims
                     .of_node(&node)

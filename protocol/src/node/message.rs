@@ -1,5 +1,4 @@
-//! Everything that peers say to one another. Variants are only ever appended: their numbers are on
-//! the wire.
+//! The messages between nodes. Variants are only ever appended: their numbers are on the wire.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,77 +7,80 @@ use crate::{auction, claims, membership, sync};
 
 use super::relay::Sealed;
 
-/// Changes in one message. A key has few siblings, and a joiner is handed its own admission only.
+/// Changes in one message: the admissions of a joining node and of 16 earlier members, each with
+/// few concurrent versions.
 pub const MAX_CHANGES: usize = 64;
 
-/// What peers say to one another.
+/// A message between two nodes, or to all by gossip.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// Who is alive.
+    /// Failure detection; also by gossip.
     Membership(membership::Message),
-    /// What differs.
+    /// Comparison of state.
     Repair(sync::Message),
-    /// Who keeps a replica that two hold.
+    /// Disputes between two holders of a replica.
     Claims(claims::Message),
-    /// Who takes a replica.
+    /// Announcements, bids, awards.
     Auction(auction::Message),
-    /// Desired state was written; by gossip.
+    /// A change of desired state; by gossip.
     Changed {
-        /// The change.
+        /// The signed change.
         change: RawChange,
-        /// A node that holds the artifact it names.
+        /// A node that holds the artifact that the change names.
         holder: Option<NodeId>,
     },
-    /// A slot of a sheet was issued; by gossip.
+    /// A slot of a claim sheet was issued; by gossip.
     Slot(Unverified<Slot>),
-    /// An owner ruled; by gossip.
+    /// An owner issued a ruling; by gossip.
     Ruled(Unverified<Ruling>),
-    /// A node holds an artifact and can start it; by gossip. A hint: what it leads to is verified.
+    /// A node holds an artifact, ready to start; by gossip, or as the answer to `AskHolder`. A
+    /// hint: fetched bytes are verified.
     Have {
-        /// Who.
+        /// The holder, which need not be the sender.
         node: NodeId,
-        /// What.
+        /// The artifact's digest.
         digest: Digest,
     },
-    /// Admit me: I hold the join key, or we could not talk.
+    /// The sender asks to be admitted. Its link shows that it knows the join key.
     Join {
-        /// What the joiner says of itself.
+        /// The sender's own record.
         record: Unverified<NodeRecord>,
     },
-    /// You are admitted: the joiner's own admission, then those of some that were there before.
+    /// The receiver is admitted: its own admission, then those of some earlier members.
     Admitted {
-        /// At most [`MAX_CHANGES`].
+        /// At most [`MAX_CHANGES`] changes.
         changes: Vec<RawChange>,
     },
-    /// Do you hold this artifact, ready to start? Answered by `Have`, or not.
+    /// Asks whether the receiver holds an artifact, ready to start. Answered by `Have`, or not at
+    /// all.
     AskHolder {
-        /// What.
+        /// The artifact's digest.
         digest: Digest,
     },
-    /// Do you hold the same of this key of desired state, and the same roster? Answered by
-    /// `SameKey`.
+    /// Asks whether the receiver holds the same changes of a key of desired state, and the same
+    /// roster. Answered by `SameKey`.
     AskKey {
-        /// The asker's number for it.
+        /// The asker's number of the question.
         question: u64,
         /// The key's hash.
         key: Digest,
-        /// The hash of what the asker holds of both.
+        /// The hash of the asker's changes of the key and of its roster.
         holds: Digest,
     },
     /// The answer to `AskKey`.
     SameKey {
-        /// The question's number.
+        /// The number of the question.
         question: u64,
-        /// Whether it is the same, and nothing else is being written.
+        /// True if the hashes are equal, and no change of the key is on its way to disk.
         same: bool,
     },
-    /// For a member that its author cannot dial: to be carried on by one that reaches both, or
-    /// arrived.
+    /// A message to a member that its author cannot dial: on its way to the member that carries it,
+    /// or from that one to the addressee.
     Carry(Unverified<Sealed>),
 }
 
 impl Message {
-    /// A word for counters and traces.
+    /// The name of the variant in counters and traces.
     pub fn kind(&self) -> &'static str {
         match self {
             Message::Membership(_) => "membership",

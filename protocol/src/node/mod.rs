@@ -1,34 +1,35 @@
-//! The core of one node: the only room that knows all rooms. It wraps their messages into one
-//! [`Message`], passes facts between them, and decides what none of them can decide alone.
+//! The core of one node: the only room that imports all rooms. It wraps their messages into one
+//! [`Message`], passes facts between them, and decides what needs several of them.
 //!
-//! An input goes to one file; what rooms return goes through one queue (`calls`); then `reconcile`
-//! does what became due: it carries out the plan's steps for this node, auctions free places, and
-//! publishes routes.
+//! Each input has one handler; facts that rooms return go through one queue (`calls`); then
+//! `reconcile` does what became due: it carries out the plan's steps for this node, auctions free
+//! places, and publishes routes.
 //!
-//! | file | what |
+//! | file | content |
 //! | --- | --- |
 //! | `contract` | the boundary: inputs, effects, records |
 //! | `calls` | calls into rooms, and the queue of the facts that they return |
+//! | `membership_facts`, `claim_facts` | reactions to those facts |
 //! | `boot` | from a saved state to a running node |
 //! | `links`, `pending_sends` | links, and messages that wait for one |
 //! | `inbox`, `joining` | messages from peers; admitting a node |
-//! | `membership_facts`, `claim_facts` | reactions to what the rooms return |
-//! | `reach` | where this node can be dialled, and the seeds it dials |
+//! | `reach` | this node's addresses, and the seeds that it dials |
 //! | `relay`, `reachability` | messages over one common member; members that cannot be dialled |
-//! | `commands`, `asking` | users, and questions to others before a user is answered |
+//! | `commands`, `asking` | users' commands; questions to members before a user is answered |
 //! | `writing` | desired state: applying changes, admitting nodes |
-//! | `saving`, `persisting` | the disk: what is not there yet, what it refused, when it recovers |
-//! | `outlook` | what should run where: the rooms that decide it, read together |
+//! | `saving`, `persisting` | the disk: pending writes, refused writes, recovery |
+//! | `outlook` | the rooms that decide what should run where, read together |
 //! | `planning`, `planning_throttle` | owner: auctions for free places, and how often |
 //! | `holding` | holder: running, replacing, restarting, releasing own replicas |
-//! | `fetching`, `replication`, `stalls` | artifacts: getting them, who holds them, bad paths |
-//! | `reconcile`, `readiness`, `routes` | what follows from any input |
-//! | `ownership` | the ring, and which workloads may be this node's |
-//! | `slot_gossip` | when this node's claims are told to all |
-//! | `views`, `replica_views`, `explaining` | what people are shown |
-//! | `queues` | what grows, and its bounds |
-//! | `simulator_clone` | a node that knows what another knows |
-//! | `test_fingerprint` | what tests compare |
+//! | `fetching`, `replication`, `stalls` | artifacts: fetches, their holders, stalling paths |
+//! | `reconcile`, `readiness`, `routes` | consequences of any input |
+//! | `ownership` | the ring, and the index of the workloads near this node |
+//! | `slot_gossip` | the rate at which this node's claims are gossiped |
+//! | `outbox`, `message` | effects not taken yet; the messages between nodes |
+//! | `views`, `replica_views`, `explaining` | read-only views for people and programs |
+//! | `queues` | every collection that grows, with its bound |
+//! | `simulator_clone` | a node with the state of another, for large simulations |
+//! | `test_fingerprint` | the state that tests compare |
 
 mod asking;
 mod boot;
@@ -95,94 +96,94 @@ pub use contract::*;
 pub use message::{MAX_CHANGES, Message};
 pub use relay::Sealed;
 
-/// What a node is started with.
+/// The configuration of a node, fixed for one run.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// What people call the device; a host name. Shown everywhere, decides nothing.
+    /// The device's name for people, usually its host name. Decides nothing.
     pub name: String,
-    /// Where this node can be dialled, as multiaddrs.
+    /// Addresses under which others can dial this node, as multiaddrs, the best first, until the
+    /// first [`Input::Addresses`]. At most 16.
     pub addresses: Vec<String>,
-    /// Addresses that are dialled until the cluster is joined, as multiaddrs, or `HOST:PORT` where
-    /// the host is a name.
+    /// Addresses to dial while this node is not admitted or misses members: multiaddrs, or
+    /// `HOST:PORT` if the host is a name.
     pub seeds: Vec<String>,
     /// The program's version, for people.
     pub version: String,
-    /// Whether this node makes the cluster: it admits itself. Only with a fresh state.
+    /// True if this node founds the cluster: if it knows no member, it admits itself.
     pub founder: bool,
-    /// Tuning of who is alive.
+    /// Failure detection and links.
     pub membership: membership::Config,
-    /// Bounds of desired state; the same at all nodes of a cluster.
+    /// Bounds of desired state; must be the same at all nodes of a cluster.
     pub desired: crate::desired::Config,
     /// Bounds of rulings.
     pub rulings: crate::rulings::Config,
-    /// Tuning of repair.
+    /// Comparison with other nodes.
     pub repair: sync::Config,
-    /// Tuning of claims.
+    /// Disputes between two holders of a replica.
     pub claims: claims::Config,
-    /// Tuning of auctions.
+    /// Time-outs and prices of auctions.
     pub auction: auction::Config,
-    /// Tuning of own replicas.
+    /// Restarts of this node's replicas.
     pub holding: holding_room::Config,
-    /// Tuning of rescue.
+    /// Limits how fast the replicas of lost nodes are replaced.
     pub rescue_throttle: crate::plan::RescueThrottleConfig,
 }
 
-/// Who this node is.
+/// The identity of a node.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Its key.
+    /// The node's key pair; its public key is the node's id.
     pub keys: KeyPair,
-    /// The cluster.
+    /// The keys that define the cluster.
     pub genesis: Genesis,
     /// The cluster's join key, with which members admit others.
     pub join: KeyPair,
 }
 
-/// Why the node wants to be called at a time.
+/// The reason for the next deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// Who is alive.
+    /// A deadline of failure detection or links.
     Membership(membership::Reason),
-    /// Repair.
+    /// A deadline of a comparison.
     Repair(sync::Reason),
-    /// Two holders of a replica.
+    /// A deadline of a dispute about a replica.
     Claims(claims::Reason),
-    /// An auction.
+    /// A deadline of an auction, bid or award.
     Auction(auction::Reason),
-    /// A failed fetch is tried again.
+    /// Retry a failed fetch.
     Fetch,
-    /// An upload that nobody published need not stay any longer.
+    /// Unpin an upload that no workload names.
     Upload,
-    /// Guardians are asked whether they hold what was published here.
+    /// Ask guardians whether they hold an artifact that was published here.
     Holders,
-    /// A failed replica is tried again, or given up.
+    /// Retry a failed replica, or release it.
     Restart,
-    /// Slots of this node's sheet that wait to be told.
+    /// Gossip slots of this node's sheet that wait for the rate limit.
     SlotGossip,
-    /// A gap is looked at again.
+    /// Plan a workload again.
     Plan,
-    /// A seed is dialled again.
+    /// Dial a seed again.
     Seed,
-    /// This node has waited long enough for members that it has not heard of, and acts on what it
-    /// knows.
+    /// End a wait for other members: this node acts on what it knows.
     Grace,
-    /// What others said is written down, so that a restart without network knows it.
+    /// Write the cached facts of others to disk, so that a restart without network knows them.
     Cache,
-    /// A member is asked again for admission.
+    /// Ask another member for admission.
     Join,
-    /// A member owes an answer on what it holds.
+    /// Stop waiting for a member's answer to a question.
     Question,
 }
 
-/// How an event looks to people.
+/// The severity of an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Level {
     Info,
     Warning,
 }
 
-/// The core of one node. A copy goes on by itself: a model checker tries every way in which a state
-/// can go on.
+/// The core of one node. A copy is independent of the original: a model checker copies a node to
+/// try each possible next input.
 #[derive(Clone)]
 pub struct Node {
     config: Config,
@@ -203,7 +204,7 @@ pub struct Node {
     readiness: Readiness,
     rescue_throttle: RescueThrottle,
 
-    // What none of the rooms can do alone.
+    // State that needs several rooms.
     ownership: ownership::Ownership,
     planning: planning::Planning,
     slot_gossip: slot_gossip::SlotGossip,
@@ -213,39 +214,38 @@ pub struct Node {
     relay: relay::Relay,
     pending_sends: pending_sends::PendingSends,
 
-    /// What rooms returned and the node has not acted on. Empty between inputs.
+    /// Facts that rooms returned and the node has not handled. Empty between inputs.
     returned: VecDeque<calls::Returned>,
     due: reconcile::Due,
     outbox: Outbox,
     shown: Shown,
 }
 
-/// The device, as the daemon tells it.
+/// The device, as the driver reports it.
 #[derive(Clone)]
 struct Device {
-    /// What it offers.
     facts: Facts,
-    /// The latest reading of its clock, and the time of that reading.
+    /// The latest reading of the device's clock, and the time of that reading.
     clock: (WallClock, Time),
-    /// The start of this node.
     started: Time,
+    /// All randomness of this room; seeded at the start.
     rng: ChaCha8Rng,
 }
 
-/// What people and programs are shown.
+/// State that is only read by people and programs.
 #[derive(Clone, Debug, Default)]
 struct Shown {
     /// The routing table and its version, which grows with each change.
     routes: (u64, Routes),
     /// Grows whenever anything that views show may have changed.
     version: u64,
-    /// Events so far.
+    /// The number of events since the start.
     events: u64,
     counters: BTreeMap<&'static str, u64>,
 }
 
 impl Node {
-    /// Takes in what happened. Never fails: a bad peer becomes an event, a bad command a reply.
+    /// Handles an input. Never fails: a bad message becomes an event, a bad command a refusal.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
             Input::Message { from, message } => self.on_message(now, from, message),
@@ -275,7 +275,7 @@ impl Node {
         self.reconcile(now);
     }
 
-    /// Looks at what is due. A spurious call is harmless.
+    /// Does what is due at `now`. A spurious call is harmless.
     pub fn handle_timeout(&mut self, now: Time) {
         self.with_membership(now, |membership, now, out| membership.handle_timeout(now, out));
         self.with_repair(now, |repair, now, source, out| repair.handle_timeout(now, source, out));
@@ -299,7 +299,7 @@ impl Node {
         self.reconcile(now);
     }
 
-    /// When to call `handle_timeout`, and why.
+    /// The time of the next call of `handle_timeout`, and its reason.
     pub fn poll_timeout(&self) -> Option<(Time, Reason)> {
         let after = |at: Option<Time>, reason| at.map(|at| (at, reason));
         [
@@ -326,7 +326,7 @@ impl Node {
         .min_by_key(|(at, _)| *at)
     }
 
-    /// The next thing to do. Take all of them after every call.
+    /// The next effect. The driver takes all of them after every call.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.outbox.pop()
     }
@@ -336,7 +336,7 @@ impl Node {
         self.me
     }
 
-    /// What the device's clock would say.
+    /// The device's clock at `now`, extrapolated from its last reading.
     fn wall(&self, now: Time) -> WallClock {
         let (wall, at) = self.device.clock;
         WallClock(
@@ -344,7 +344,7 @@ impl Node {
         )
     }
 
-    /// What people call a node: its name where that is known, else a short id.
+    /// The name of a node for people; a short id if its record is unknown.
     fn name_of(&self, node: &NodeId) -> String {
         match self.membership.record(node) {
             Some(record) => record.name.clone(),
@@ -353,16 +353,16 @@ impl Node {
         }
     }
 
-    /// Whether this node is on the roster.
+    /// Whether this node is a member.
     fn admitted(&self) -> bool {
         self.desired.members().contains_key(&self.me)
     }
 
-    fn count(&mut self, what: &'static str) {
-        *self.shown.counters.entry(what).or_default() += 1;
+    fn count(&mut self, counter: &'static str) {
+        *self.shown.counters.entry(counter).or_default() += 1;
     }
 
-    /// Tells people.
+    /// Shows an event to people.
     fn emit_event(
         &mut self,
         now: Time,

@@ -1,11 +1,11 @@
-//! What the node asks of the world, in order, and what each of it waits for.
+//! The effects that the driver has not taken yet, in order, each with the batch that it waits for.
 
 use std::collections::VecDeque;
 
 use super::contract::{Action, Effect, PersistId, Record};
 
-/// The effects not yet taken. The driver takes all of them after every input, so only one input's
-/// effects are ever in here.
+/// Effects not taken yet. The driver takes all of them after every input, so these are the effects
+/// of one input.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outbox {
     effects: VecDeque<Effect>,
@@ -14,23 +14,23 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Does it at once.
+    /// Requests an action, to be carried out at once.
     pub fn push(&mut self, action: Action) {
         self.effects.push_back(Effect { after: None, action });
     }
 
-    /// Does it once `after` is on disk; at once when it is there already.
+    /// Requests an action, to be carried out once `after` is on disk; at once if it is there.
     pub fn push_after(&mut self, after: Option<PersistId>, action: Action) {
         let after = after.filter(|id| self.is_waiting(Some(*id)));
         self.effects.push_back(Effect { after, action });
     }
 
-    /// The name of the next batch.
+    /// The id of the next batch.
     pub fn next_batch(&self) -> PersistId {
         PersistId(self.last + 1)
     }
 
-    /// Asks for these records on disk; the answer is what to wait for.
+    /// Requests that records are written. Returns the batch to wait for; `None` for no records.
     pub fn persist(&mut self, records: Vec<Record>) -> Option<PersistId> {
         if records.is_empty() {
             return None;
@@ -41,12 +41,12 @@ impl Outbox {
         Some(id)
     }
 
-    /// Whether what waits for `batch` still waits.
+    /// Whether `batch` is not on disk yet.
     pub fn is_waiting(&self, batch: Option<PersistId>) -> bool {
         batch.is_some_and(|batch| batch.0 > self.stored)
     }
 
-    /// Everything up to `upto` is on disk.
+    /// All batches up to `upto` are on disk.
     pub fn stored(&mut self, upto: PersistId) {
         self.stored = self.stored.max(upto.0);
     }

@@ -1,5 +1,5 @@
-//! What should run where, as this node sees it: the rooms that decide it, read together. Owner,
-//! holder, bidder and views all ask here.
+//! What should run where, as this node sees it: the rooms that decide it, read together. The owner,
+//! the holder, the bidder and the views all ask here.
 
 use std::collections::BTreeMap;
 
@@ -16,17 +16,17 @@ use crate::workload;
 
 use super::Node;
 
-/// No policy can be written yet.
+/// Policies cannot be written yet.
 static NO_POLICIES: BTreeMap<NodeId, NodePolicy> = BTreeMap::new();
 
-/// The rooms that decide which places there are, and what belongs in each.
+/// The rooms that decide which places exist, and which revision belongs in each.
 #[derive(Clone, Copy)]
 pub(super) struct Demand<'a> {
     pub desired: &'a Desired,
     pub rulings: &'a Rulings,
 }
 
-/// The demand, and who meets it.
+/// The demand, and the claims and nodes that meet it.
 #[derive(Clone, Copy)]
 pub(super) struct Outlook<'a> {
     pub demand: Demand<'a>,
@@ -36,7 +36,8 @@ pub(super) struct Outlook<'a> {
     pub wall: WallClock,
     pub claims: &'a Claims,
     pub membership: &'a Membership,
-    /// This node knows what the others know, so that a workload it never heard of is gone.
+    /// This node is ready: a workload that it does not know was removed, and is not merely unheard
+    /// of.
     pub is_ready: bool,
 }
 
@@ -94,8 +95,8 @@ impl Demand<'_> {
 }
 
 impl Outlook<'_> {
-    /// What belongs in the place of a replica; none while this node cannot know: nobody told it of
-    /// the workload yet, or it is in a newer form.
+    /// What belongs in the place of a replica. `None` while this node cannot tell: it is not ready
+    /// and does not know the workload, or the spec is in a newer form.
     pub fn wanted(&self, replica: &ReplicaId) -> Option<Wanted> {
         let Demand { desired, .. } = self.demand;
         if let Some(workload) = desired.by_uid(&replica.uid) {
@@ -113,7 +114,8 @@ impl Outlook<'_> {
     pub fn steps(&self, workload: &Workload) -> Vec<Step> {
         let claims = self.claims.of_workload(&workload.uid);
         let holds = |at: usize| claims.get(at).map(|(_, claim)| claim.replica);
-        // By place: only where a place has several holders, which is rare, it matters who is kept.
+        // Claims are ordered by place. The keeper is computed only for places with several holders,
+        // which are rare.
         let is_alone = |at: usize| {
             holds(at) != at.checked_sub(1).and_then(holds) && holds(at) != holds(at + 1)
         };
@@ -154,7 +156,7 @@ impl Outlook<'_> {
         }
     }
 
-    /// Whether a node is up; this one always is.
+    /// Whether a node is up. This node always is.
     pub fn is_up(&self, node: &NodeId) -> bool {
         *node == self.me || self.membership.state(node) == State::Up
     }

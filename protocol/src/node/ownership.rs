@@ -1,6 +1,6 @@
-//! Workloads that this node may have to look after: those near to it on the ring. What happens to
-//! the ring is looked at for these alone, so that a node that comes or goes costs each other one
-//! what it is near to, not what the whole cluster runs.
+//! The ownership index: the workloads near this node on the ring, which it may own or guard. After a
+//! change of the ring a node plans only these, so a node that comes or goes costs every other node
+//! its own neighbourhood, not all workloads of the cluster.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +12,25 @@ use crate::ring::{self, Probes, Ring};
 use super::Node;
 use super::planning::GUARDIANS;
 
-/// Nodes that are nearer to the farthest ward than this node, on average. That of so many fewer
-/// than [`GUARDIANS`] are there, so that a workload that is no ward is this node's to guard,
-/// happens to one workload in 10^50; after half of the nodes have gone, in 10^24.
+/// Nodes that are, on average, nearer than this node to the farthest workload of the index. If fewer
+/// than [`GUARDIANS`] were, this node would guard a workload that is not in the index: that happens
+/// to one workload in 10^50, or in 10^24 after half of the nodes have gone.
 const NEARER_NODES: u64 = 128;
 
-/// The book of workloads by where they lie on the ring.
+/// Workloads by their positions on the ring.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ownership {
     /// The members that own workloads.
     pub ring: Ring,
-    /// Where each workload looks for nodes, by uid.
+    /// The points at which each workload looks for nodes, by uid. All workloads.
     probes: OrdMap<Digest, Probes>,
-    /// This node's point; none while it is no member.
+    /// This node's point on the ring. `None` while it is no member.
     point: Option<u64>,
-    /// How large the ring was when `near` was drawn.
+    /// The number of nodes on the ring for which `radius` was chosen.
     drawn_for: usize,
-    /// Workloads at most so far away are in `near`.
+    /// The greatest distance of a workload in `near`.
     radius: u64,
-    /// By uid, with the distance.
+    /// The index: workloads within `radius` of this node, by uid, with their distance.
     near: BTreeMap<Digest, u64>,
 }
 
@@ -53,7 +53,8 @@ impl Ownership {
         self.near.remove(uid);
     }
 
-    /// Draws the circle anew around `point`, if there is need of it. Whether there was.
+    /// Rebuilds the index around `point` if the point changed, or the ring has twice or half as many
+    /// nodes. Returns whether it did.
     pub fn redraw(&mut self, point: Option<u64>, nodes: usize) -> bool {
         let is_good = (self.drawn_for / 2..=self.drawn_for.saturating_mul(2)).contains(&nodes);
         if self.point == point && is_good {
@@ -68,17 +69,17 @@ impl Ownership {
         true
     }
 
-    /// Those that a node at this point is nearer to than this node.
+    /// The workloads of the index to which a node at this point is nearer than this node.
     fn nearer_to(&self, point: u64) -> Vec<Digest> {
         let nearer = |uid: &Digest, mine: u64| {
-            self.probes.get(uid).is_some_and(|it| it.distance(point) <= mine)
+            self.probes.get(uid).is_some_and(|probes| probes.distance(point) <= mine)
         };
         self.near.iter().filter(|(uid, mine)| nearer(uid, **mine)).map(|(uid, _)| *uid).collect()
     }
 }
 
 impl Node {
-    /// A workload came, went, or has another name.
+    /// Updates the index after a workload was created, removed or renamed.
     pub(super) fn index_workload(&mut self, uid: Digest) {
         match self.desired.by_uid(&uid) {
             Some(workload) => {
@@ -101,22 +102,22 @@ impl Node {
         known.cloned().unwrap_or_else(|| Probes::of(&Key::Workload(name.clone()).hash()))
     }
 
-    /// The node that closes a workload's gaps.
+    /// The owner of a workload.
     pub(super) fn owner(&self, name: &WorkloadName) -> Option<NodeId> {
         self.ownership.ring.owner(&self.probes_of(name))
     }
 
-    /// Whether this node closes them.
+    /// Whether this node is the owner.
     pub(super) fn is_owner(&self, uid: &Digest, name: &WorkloadName) -> bool {
         self.ownership.near.contains_key(uid) && self.owner(name) == Some(self.me)
     }
 
-    /// The nodes that answer for a workload, its owner first.
+    /// The guardians of a workload, its owner first.
     pub(super) fn guardians(&self, name: &WorkloadName) -> Vec<NodeId> {
         self.ownership.ring.guardians(&self.probes_of(name), GUARDIANS)
     }
 
-    /// Whether this node is one of them.
+    /// Whether this node is a guardian.
     pub(super) fn is_guardian(&self, uid: &Digest, name: &WorkloadName) -> bool {
         self.ownership.near.contains_key(uid) && self.guardians(name).contains(&self.me)
     }
@@ -127,8 +128,8 @@ impl Node {
         near.filter(|workload| self.is_guardian(&workload.uid, &workload.name))
     }
 
-    /// These nodes came to the ring, or left it, with these points: what this node owns and guards
-    /// may be something else.
+    /// Nodes with these points came to the ring or left it: this node may own and guard other
+    /// workloads now.
     pub(super) fn on_ring_change(&mut self, now: Time, moved: &[u64]) {
         let salt = self.desired.members().get(&self.me);
         let point = salt.map(|salt| ring::point(&self.me, *salt));
@@ -146,7 +147,7 @@ impl Node {
         self.due.dirty.extend(affected);
     }
 
-    /// Every workload that may be this node's is looked at.
+    /// Plans every workload of the index.
     pub(super) fn mark_all_dirty(&mut self) {
         self.due.dirty.extend(self.ownership.near.keys().copied());
     }
@@ -160,15 +161,16 @@ mod tests {
         NodeId(Digest::of(&n.to_be_bytes()).0)
     }
 
-    /// What a node guards, by asking the ring for every workload.
+    /// The workloads that node 0 guards, found by asking the ring for every workload.
     fn guarded(ring: &Ring, ownership: &Ownership) -> Vec<Digest> {
         let mine = |probes: &Probes| ring.guardians(probes, GUARDIANS).contains(&node(0));
         ownership.probes.iter().filter(|(_, probes)| mine(probes)).map(|(uid, _)| *uid).collect()
     }
 
+    /// The index holds few of all workloads. While nodes come and go, it must contain each workload
+    /// that this node guards, and report each one that it starts or stops guarding.
     #[test]
-    fn whatever_comes_and_goes_what_a_node_guards_is_among_its_wards_and_every_change_of_it_is_noticed()
-     {
+    fn index_contains_whatever_a_node_guards() {
         let mut ring = Ring::new((0..300).map(|n| (node(n), n)));
         let mut ownership = Ownership::default();
         for n in 0..400u64 {

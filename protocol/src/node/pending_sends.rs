@@ -1,6 +1,6 @@
-//! Messages for members without a link. Beyond a full mesh an owner asks nodes that it is not
-//! linked to, and of two holders of a replica neither need be linked to the other: the link is made
-//! on demand, and what was to be said waits for it.
+//! Messages for members without a link. Above the size of a full mesh an owner asks nodes that it
+//! has no link to, and two holders of a replica need not be linked: a link is made on demand, and
+//! the message waits for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,18 +14,18 @@ use super::Node;
 use super::contract::Action;
 use super::message::Message;
 
-/// What waits for longer is no longer true: who wrote it has its own time-outs, and says it anew.
+/// The age at which a waiting message is dropped: its sender has its own time-out, and repeats it.
 const STALE_AFTER: Duration = Duration::from_secs(5);
-/// Nodes written to at a time: those whose link may be waited for.
+/// Nodes with waiting messages: as many as links can be made at a time.
 pub(super) const MAX_NODES: usize = MAX_PENDING_LINKS;
-/// Messages per node: the messages of an auction for a few replicas.
+/// Waiting messages per node: those of an auction for a few replicas.
 pub(super) const MAX_PER_NODE: usize = 16;
 
-/// What waits for a link, by node.
+/// Messages that wait for a link, by node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PendingSends(BTreeMap<NodeId, VecDeque<PendingSend>>);
 
-/// Something to be said.
+/// A message to send.
 #[derive(Clone, Debug)]
 pub(super) struct PendingSend {
     pub at: Time,
@@ -34,7 +34,7 @@ pub(super) struct PendingSend {
 }
 
 impl PendingSends {
-    /// Nodes written to, and the most pending to one.
+    /// The number of nodes with waiting messages, and the greatest number for one node.
     pub fn len(&self) -> (usize, usize) {
         (self.0.len(), self.0.values().map(VecDeque::len).max().unwrap_or_default())
     }
@@ -55,7 +55,8 @@ impl PendingSends {
 }
 
 impl Node {
-    /// Says it over the link, or makes one for it.
+    /// Sends a message over the link, or over a common member, or asks for a link and lets the
+    /// message wait for it.
     pub(super) fn deliver(&mut self, now: Time, to: NodeId, send: PendingSend) {
         let may_wait = match send.message {
             Message::Claims(_)
@@ -63,7 +64,7 @@ impl Node {
             | Message::AskHolder { .. }
             | Message::Have { .. }
             | Message::Carry(_) => true,
-            // These speak of a link, or are said to whoever has one.
+            // These are about a link, or go only to nodes that have one.
             Message::Membership(_)
             | Message::Repair(_)
             | Message::Join { .. }
@@ -96,12 +97,12 @@ impl Node {
         } else if self.is_up(&to) {
             self.count("sends_undeliverable");
         } else {
-            // As when a question came over a hop from the other side of a cut.
+            // For example the answer to a question that came over a hop, across a cut.
             self.count("sends_without_way");
         }
     }
 
-    /// There is a link now.
+    /// There is a link to `to` now: sends the messages that waited for it.
     pub(super) fn send_pending(&mut self, now: Time, to: NodeId) {
         for send in self.pending_sends.0.remove(&to).into_iter().flatten() {
             if now.since(send.at) < STALE_AFTER && self.is_current(&send.message) {
@@ -111,7 +112,7 @@ impl Node {
         }
     }
 
-    /// What was claimed may have been let go while the link was made.
+    /// Whether a message still holds: its claims may have been released while the link was made.
     fn is_current(&self, message: &Message) -> bool {
         let Message::Auction(auction::Message::Claimed { claims, .. }) = message else {
             return true;
@@ -121,7 +122,7 @@ impl Node {
         })
     }
 
-    /// There will be none: what can be goes over a common member.
+    /// There will be no link to `to`: messages that may be carried go over a common member.
     pub(super) fn redirect_pending(&mut self, now: Time, to: NodeId) {
         for send in self.pending_sends.0.remove(&to).into_iter().flatten() {
             let is_fresh = now.since(send.at) < STALE_AFTER && self.is_current(&send.message);

@@ -1,8 +1,8 @@
-//! What goes to disk, and when.
+//! When records are written to disk.
 //!
-//! What this node says must be on disk before it is said. What others said is cached: it goes along
-//! with the next batch, or after a while, so that gossip does not wear the flash out and a restart
-//! without network still knows most.
+//! This node's own statements must be on disk before it sends them. The statements of others are
+//! cached: they go with the next batch, or after a while, so that gossip does not wear out the
+//! flash and a restart without network still knows most of them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,16 +14,17 @@ use crate::sync::Tree;
 use super::contract::{PersistId, Record};
 use super::{Level, Node};
 
-/// The longest that what others said waits for the disk. A restart within it asks the others again.
+/// The longest time that a statement of another node waits for the disk. After a restart within it,
+/// a comparison brings it again.
 const CACHE_AFTER: Duration = Duration::from_secs(60);
-/// The same for the first that is known of a node: who is newly come to a large cluster is told of
-/// many at once.
+/// The same for the first record of a node. Not zero: a node that joins a large cluster gets many
+/// records within seconds.
 const FIRST_AFTER: Duration = Duration::from_secs(2);
-/// Cached facts in one batch; the rest goes with the next.
+/// Cached statements in one batch; the rest goes with the next.
 const CACHE_BATCH: usize = 512;
 
-/// Facts of others, and phases of this node's own claims, that are not on disk yet. As many as
-/// there are nodes and slots.
+/// Statements of others, and phases of this node's own claims, that are not on disk yet. At most one
+/// entry for each node and each slot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cache {
     slots: BTreeSet<(NodeId, u8)>,
@@ -32,7 +33,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Slots and records.
+    /// The numbers of slots and of records.
     pub fn len(&self) -> (usize, usize) {
         (self.slots.len(), self.records.len())
     }
@@ -42,33 +43,33 @@ impl Cache {
         self.due.get_or_insert(now + CACHE_AFTER);
     }
 
-    /// A node's first record is how it is found again, so it waits less long.
+    /// A node's first record has the addresses to find it again, so it waits less long.
     pub fn record(&mut self, now: Time, node: NodeId, is_first: bool) {
         self.records.insert(node);
         let due = now + if is_first { FIRST_AFTER } else { CACHE_AFTER };
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 
-    /// All of it is to be written now.
+    /// Makes everything due now.
     pub fn make_due(&mut self, now: Time) {
         self.due = (!self.slots.is_empty() || !self.records.is_empty()).then_some(now);
     }
 
-    /// Nothing of this node is to be written any more.
+    /// Drops everything of a node that left the roster.
     pub fn forget(&mut self, node: &NodeId) {
         self.records.remove(node);
         self.slots.retain(|(of, _)| of != node);
     }
 
-    /// When it is to be written by itself.
+    /// The time to write the cache in a batch of its own.
     pub fn due(&self) -> Option<Time> {
         self.due
     }
 }
 
 impl Node {
-    /// Asks for `records` on disk, with some of what is cached. What depends on them waits for the
-    /// answer.
+    /// Writes `records`, with some of the cache. Returns the batch that dependent effects must wait
+    /// for; `None` if the disk takes no writes, or there is nothing to write.
     pub(super) fn persist(&mut self, mut records: Vec<Record>) -> Option<PersistId> {
         if self.saving.read_only.is_some() {
             self.saving.note(&records, None);
@@ -99,21 +100,21 @@ impl Node {
 
     pub(super) fn flush_cache(&mut self, now: Time) {
         if self.saving.cache.due.is_some_and(|at| at <= now) {
-            // A disk that takes no writes has it written when it does again.
+            // While the disk takes no writes the cache waits until it does again.
             self.saving.cache.due = self.saving.read_only.is_none().then(|| now + CACHE_AFTER);
             self.persist(Vec::new());
         }
     }
 
-    /// Puts all siblings of a key on disk.
+    /// Writes all concurrent changes of a key.
     pub(super) fn persist_key(&mut self, key: &Key) {
         let hash = key.hash();
         let changes = self.changes_for_row(&hash);
         self.persist(vec![Record::Desired { key: hash, changes }]);
     }
 
-    /// Slots of this node's own that were just issued: on disk, in one batch, before anybody hears
-    /// of them, by gossip or by comparison.
+    /// Writes own slots that were just issued, in one batch. No peer gets them, by gossip or
+    /// comparison, before they are on disk.
     pub(super) fn issue(&mut self, now: Time, slots: &[Signed<Slot>]) -> Option<PersistId> {
         let records =
             slots.iter().map(|slot| Record::Slot { node: self.me, slot: slot.wire() }).collect();
@@ -125,19 +126,19 @@ impl Node {
         batch
     }
 
-    /// As `issue`, for what need not survive a crash: how far a claim has come is found anew after
-    /// a restart.
+    /// As `issue`, for phases of claims, which need not survive a crash: a restarted node finds them
+    /// again.
     pub(super) fn issue_cached(&mut self, now: Time, slot: Signed<Slot>) {
         self.saving.cache.slot(now, self.me, slot.slot);
         self.queue_slot(now, &slot);
     }
 
-    /// To be told when its turn comes, and when it is on disk. A node that cannot write makes no
-    /// claims, but lets go of some; that may be said.
+    /// Queues an own slot for gossip; a slot on its way to disk is queued when it is there. A slot
+    /// that a read-only node issues only releases claims, so it need not be on disk.
     fn queue_slot(&mut self, now: Time, slot: &Signed<Slot>) {
         let is_unwritten = self.holding.slot_batch(slot.slot).is_some();
         if is_unwritten && self.saving.read_only.is_some() {
-            return; // what never gets to disk is being taken out of it
+            return; // the claims that the disk refused are being released from it
         }
         if !is_unwritten {
             self.note_slot_for_repair(now, slot);
@@ -145,7 +146,7 @@ impl Node {
         }
     }
 
-    /// These own slots no longer wait for the disk: whoever compares is told of them.
+    /// These own slots no longer wait for the disk: comparisons may offer them.
     fn note_own_slots_for_repair(&mut self, now: Time, numbers: &[u8]) -> Vec<Signed<Slot>> {
         let slots: Vec<_> = numbers
             .iter()
@@ -155,12 +156,13 @@ impl Node {
         slots
     }
 
-    /// Whoever's slot it is: for repair.
+    /// Notes the hash of a slot, of this node or another, for comparisons.
     pub(super) fn note_slot_for_repair(&mut self, now: Time, slot: &Signed<Slot>) {
         let node = NodeId(slot.by().0);
         self.repair.note(now, Tree::Sheets, Claims::key(&node, slot.slot), slot.hash());
     }
 
+    /// All batches up to `upto` are on disk: what waited for them goes on.
     pub(super) fn on_stored(&mut self, now: Time, upto: PersistId) {
         self.outbox.stored(upto);
         self.saving.rows.retain(|_, batch| batch.is_none_or(|batch| batch > upto));
@@ -180,7 +182,7 @@ impl Node {
         self.on_changes_written(now, upto);
     }
 
-    /// Puts an incarnation on disk, of which membership is told when it is there.
+    /// Writes an incarnation; membership uses it once it is on disk.
     pub(super) fn persist_incarnation(&mut self, incarnation: u64) {
         match self.persist(vec![Record::Incarnation(incarnation)]) {
             Some(batch) => self.saving.incarnations.push((batch, incarnation)),
@@ -207,14 +209,14 @@ impl Node {
             ),
         );
         self.saving.read_only = Some(why.clone());
-        // None of what was asked for is there.
+        // No pending row is on disk.
         self.saving.rows.values_mut().for_each(|batch| *batch = None);
         let refused = self.saving.incarnations.drain(..).map(|(_, incarnation)| incarnation).max();
         self.saving.refused_incarnation = self.saving.refused_incarnation.max(refused);
         self.drop_staged(now, &why);
         self.release_unwritten(now);
-        // What was to be told when it is written was dropped with it, also that something was let
-        // go.
+        // The driver dropped the gossip that waited for these slots, some of which release claims:
+        // send them now.
         let dropped = self.holding.slots_dropped();
         for slot in self.note_own_slots_for_repair(now, &dropped) {
             self.outbox.push(super::Action::Broadcast(super::Message::Slot(slot.wire())));

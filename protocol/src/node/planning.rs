@@ -1,4 +1,4 @@
-//! What this node owns: finding gaps, and closing them by auction.
+//! Planning of the workloads that this node owns: finding gaps, and closing them by auction.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,30 +17,30 @@ use super::contract::Verdict;
 use super::planning_throttle::{PlanningThrottle, Work};
 use super::{Level, Node};
 
-/// Nodes that answer for a workload: the owner and two heirs.
+/// Guardians of a workload: the owner, and the two nodes that own it next if it dies.
 pub(super) const GUARDIANS: usize = 3;
-/// The longest wait for who runs what a comparison has brought.
+/// The longest time that the plan of a workload which a comparison brought waits for its claims.
 const DEFER_AT_MOST: Duration = Duration::from_secs(3);
-/// When a place is looked at again that somebody says to hold whose claim is not known here: one
-/// comparison later.
+/// The pause before a place is planned again if a bidder answered that it holds it, but its claim is
+/// not known here: the time of a comparison.
 pub(super) const HELD_RETRY: Duration = Duration::from_secs(1);
-/// When a workload is looked at again that found all of this node's auctions taken.
+/// The pause before a workload is planned again if this node had as many auctions open as it may.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(200);
 
-/// When the workloads that this node owns are planned.
+/// Pending plans of the workloads that this node owns.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Planning {
-    /// Workloads to plan again, for no other reason than time. At most as many as there are.
+    /// Workloads to plan again at a time. At most as many as there are.
     pub again: BTreeMap<Digest, Time>,
     /// Limits how often large workloads are planned.
     pub throttle: PlanningThrottle,
-    /// Deferred plans: workloads that a comparison brought, from which peer, and until when its
-    /// claims are waited for. At most as many as there are.
+    /// Deferred plans: workloads that a comparison brought, with the peer and the time until which
+    /// the plan waits for that peer's claims. At most as many as there are.
     pub deferred: BTreeMap<Digest, (NodeId, Time)>,
 }
 
 impl Node {
-    /// Looks at every workload that something happened to, as far as this node owns it.
+    /// Plans every dirty workload that this node owns.
     pub(super) fn plan(&mut self, now: Time) {
         if !self.may_plan() {
             return;
@@ -74,8 +74,8 @@ impl Node {
         self.membership.settled() && self.readiness.may_plan(|| self.is_in_step())
     }
 
-    /// A change that a comparison brought. Who runs its new places comes from the same peer, a
-    /// moment later: what is planned before then would be placed a second time.
+    /// A comparison brought a change. The claims of its new places come from the same peer a moment
+    /// later: a plan before then would place them a second time.
     pub(super) fn on_compared(&mut self, now: Time, from: NodeId, raw: RawChange) -> Verdict {
         let uid = raw.change.peek().ok().map(|body| body.uid.unwrap_or_else(|| raw.change.hash()));
         let Some(uid) = uid else { return self.on_changed(now, raw, None) };
@@ -89,7 +89,7 @@ impl Node {
         verdict
     }
 
-    /// Until when it is waited for who runs a workload.
+    /// The time until which the plan of a workload waits for claims.
     fn is_deferred(&mut self, now: Time, uid: &Digest) -> Option<Time> {
         let (_, until) = *self.planning.deferred.get(uid)?;
         if until <= now {
@@ -98,18 +98,19 @@ impl Node {
         (until > now).then_some(until)
     }
 
-    /// All that this peer holds is known here.
+    /// This node is in step with a peer, so it has the peer's claims: plans that waited for them go
+    /// on.
     pub(super) fn resume_deferred(&mut self, peer: &NodeId) {
-        let believed = self.planning.deferred.extract_if(.., |_, (from, _)| from == peer);
-        self.due.dirty.extend(believed.map(|(uid, _)| uid));
+        let resumed = self.planning.deferred.extract_if(.., |_, (from, _)| from == peer);
+        self.due.dirty.extend(resumed.map(|(uid, _)| uid));
     }
 
-    /// Whether a node is held to be up; this one always is.
+    /// Whether a node is up. This node always is.
     pub(super) fn is_up(&self, node: &NodeId) -> bool {
         *node == self.me || self.membership.state(node) == State::Up
     }
 
-    /// Owner: puts up the places that nobody holds.
+    /// Owner: auctions the free places of a workload.
     fn auction_free_places(&mut self, now: Time, workload: &Workload) {
         let uid = workload.uid;
         let mut open: BTreeMap<ReplicaId, Time> = BTreeMap::new();
@@ -122,7 +123,7 @@ impl Node {
         for step in self.outlook(now).steps(workload) {
             let Step::Auction { place, counter, why } = step else { continue };
             if places.len() >= room {
-                // The next are put up as claims come in; should none come, a little later.
+                // The other places are auctioned as claims come in, or a little later if none come.
                 self.plan_again(now + FULL_RETRY, uid);
                 break;
             }
@@ -130,8 +131,8 @@ impl Node {
             if self.auction.is_under_way(&replica) {
                 continue;
             }
-            // It was awarded just now, perhaps by another owner: the winner's sheet is about to say
-            // so.
+            // It was awarded a moment ago, perhaps by another owner: the winner's sheet is about to
+            // show the claim.
             if let Some(until) = open.get(&replica).copied().filter(|until| *until > now) {
                 self.plan_again(until, uid);
                 continue;
@@ -164,7 +165,7 @@ impl Node {
         }
     }
 
-    /// Why a replica is missing, for people.
+    /// The reason why a place is free, with names of nodes, for people.
     pub(super) fn describe_free(&self, why: &Free) -> String {
         match why {
             Free::NodeDown { node, evidence } => {
@@ -177,9 +178,9 @@ impl Node {
         }
     }
 
-    /// Replicas of dead nodes are moved at the pace of rescue; what was never placed is nobody's
-    /// loss. What a node has let go that returns was mostly taken over by one that returns a moment
-    /// later.
+    /// Whether a free place may be auctioned now; else the time to ask again. The rescue throttle
+    /// limits how fast replicas of dead nodes move. While lost nodes return, a place that its holder
+    /// gave up waits: another returning node has mostly taken it over.
     fn may_auction(&mut self, now: Time, why: &Free) -> Result<(), Time> {
         match why {
             Free::NodeDown { node, .. } => self.rescue_throttle.take(now, node),
@@ -188,7 +189,8 @@ impl Node {
         }
     }
 
-    /// Who can be asked, by static facts: in random order, so that no node is always asked first.
+    /// The nodes that may run a workload by their static facts, in random order, so that no node is
+    /// always asked first; and the other nodes, each with the reason.
     fn bidders(&mut self, workload: &Workload) -> (Vec<NodeId>, Vec<(NodeId, Unfit)>) {
         let (mut candidates, mut excluded) = (Vec::new(), Vec::new());
         for node in self.membership.up() {
@@ -229,7 +231,7 @@ impl Node {
         self.plan_again(now + retry_after, uid);
     }
 
-    /// Looks at a workload again at `at`, or earlier when something happens to it.
+    /// Plans a workload again at `at`, or earlier if it becomes dirty before.
     pub(super) fn plan_again(&mut self, at: Time, uid: Digest) {
         let due = self.planning.again.entry(uid).or_insert(at);
         *due = at.min(*due);
@@ -244,14 +246,14 @@ impl Node {
         }
     }
 
-    /// What the device's clock will say at `at`.
+    /// The device's clock at `at`, which may be ahead.
     pub(super) fn wall_at(&self, now: Time, at: Time) -> WallClock {
         let ahead = u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX);
         WallClock(self.wall(now).0.saturating_add(ahead))
     }
 }
 
-/// An index below `len`; none when there is nothing to pick.
+/// A random index below `len`; `None` if `len` is 0.
 pub(super) fn random_index(rng: &mut ChaCha8Rng, len: usize) -> Option<usize> {
     let len = u64::try_from(len).ok().filter(|len| *len > 0)?;
     usize::try_from(rng.next_u64() % len).ok()

@@ -1,9 +1,9 @@
-//! How often that is done which costs as much as a workload has replicas: looking for its gaps,
-//! drawing its routes. Each of a thousand replicas that start in one second is news of the
-//! workload; to look at all of them each time would be a million looks.
+//! Limits how often work is done whose cost grows with the replicas of a workload: planning it, and
+//! updating its routes. A thousand replicas that start in one second are a thousand changes of the
+//! workload; planning all places after each of them would be a million steps.
 //!
-//! After each look the next waits for as long as some looks of this size take. Of a workload of
-//! some dozen replicas that is nothing.
+//! After each run, the next one of the same workload waits for a multiple of the time that a run
+//! takes. For a workload of some dozen replicas that is nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,32 +12,33 @@ use crate::model::{Digest, Time};
 
 use super::Node;
 
-/// The pause after a look, for each replica: some ten times what a look at it costs a small
+/// The pause after a run, for each replica: some ten times the cost of a replica on a small
 /// computer.
 const PER_REPLICA: Duration = Duration::from_micros(10);
-/// Pauses below this are none.
+/// A shorter pause is left out.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 
-/// What is paced.
+/// The kinds of throttled work.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Work {
-    /// Looking for a workload's gaps.
+    /// Planning a workload.
     Plan,
-    /// Drawing its routes.
+    /// Updating its routes.
     Routes,
 }
 
-/// Large workloads that were looked at a moment ago. At most two entries a workload.
+/// Large workloads with a recent run. At most two entries a workload.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PlanningThrottle {
-    /// Not before then again.
+    /// The earliest time of the next run.
     not_before: BTreeMap<(Work, Digest), Time>,
-    /// Something happened to them meanwhile. All of them rest.
+    /// Runs that were asked for during the pause. Each has an entry in `not_before`.
     waiting: BTreeSet<(Work, Digest)>,
 }
 
 impl PlanningThrottle {
-    /// Whether it is done now; if not, it comes back when it may be.
+    /// Whether the work may run now, which starts its pause. If not, `resume` returns it after the
+    /// pause.
     pub fn may_run(&mut self, now: Time, work: Work, uid: Digest, replicas: u32) -> bool {
         let key = (work, uid);
         if self.not_before.get(&key).is_some_and(|until| now < *until) {
@@ -54,19 +55,19 @@ impl PlanningThrottle {
         true
     }
 
-    /// When the first of those that wait may be looked at again.
+    /// The end of the first pause that work waits for.
     pub fn due(&self) -> Option<Time> {
         self.waiting.iter().filter_map(|key| self.not_before.get(key)).min().copied()
     }
 
-    /// Those whose pause is over are forgotten; of them those that wait come back.
+    /// Ends pauses that are over, and returns the work that waited for them.
     fn resume(&mut self, now: Time) -> Vec<(Work, Digest)> {
         self.not_before.retain(|_, until| now < *until);
         let not_before = &self.not_before;
         self.waiting.extract_if(.., |key| !not_before.contains_key(key)).collect()
     }
 
-    /// The workload is gone.
+    /// A workload was removed.
     pub fn forget(&mut self, uid: &Digest) {
         for work in [Work::Plan, Work::Routes] {
             self.not_before.remove(&(work, *uid));
@@ -74,14 +75,14 @@ impl PlanningThrottle {
         }
     }
 
-    /// Workloads that rest, and those that wait.
+    /// The numbers of pauses and of waiting work.
     pub fn len(&self) -> (usize, usize) {
         (self.not_before.len(), self.waiting.len())
     }
 }
 
 impl Node {
-    /// What waited for its turn is due again.
+    /// Makes work due whose pause is over.
     pub(super) fn resume_throttled(&mut self, now: Time) {
         for (work, uid) in self.planning.throttle.resume(now) {
             match work {
@@ -102,10 +103,9 @@ mod tests {
         Time::ZERO + Duration::from_millis(1_000 + millis)
     }
 
-    /// The first look is at once; what happens meanwhile is looked at together, when the pause is
-    /// over.
+    /// The first run is at once. Changes during the pause share one run at its end.
     #[test]
-    fn large_workload_rests_between_looks() {
+    fn large_workload_pauses_between_runs() {
         let mut throttle = PlanningThrottle::default();
         assert!(throttle.may_run(at(0), Work::Plan, UID, 3_000));
         assert_eq!(throttle.due(), None, "nothing waits");
@@ -120,7 +120,7 @@ mod tests {
         assert!(throttle.may_run(at(30), Work::Plan, UID, 3_000));
     }
 
-    /// A failover of a few replicas waits for nothing.
+    /// A failover of a few replicas must not be delayed.
     #[test]
     fn small_workload_never_waits() {
         let mut throttle = PlanningThrottle::default();
@@ -128,6 +128,7 @@ mod tests {
         assert_eq!((throttle.due(), throttle.len()), (None, (0, 0)));
     }
 
+    /// The throttle holds entries of existing workloads only, or it would grow for ever.
     #[test]
     fn removed_workload_is_forgotten() {
         let mut throttle = PlanningThrottle::default();

@@ -1,5 +1,5 @@
-//! What grows in a node with what happens to it, and how far it may. The simulated world looks
-//! after every step.
+//! Every collection of a node that peers, users or time can grow, with its bound. The simulator
+//! checks them after every step.
 
 use crate::model::claim::SLOTS;
 use crate::model::{Digest, Queue};
@@ -7,19 +7,18 @@ use crate::model::{Digest, Queue};
 use super::saving::{MAX_DEFERRED, MAX_STAGED};
 use super::{Node, asking, pending_sends, relay};
 
-/// Incarnations on their way to disk. Nothing but their pace holds them to it: one each time that
-/// others hold this node down in the last one it asked for. A disk that hangs for so long is given
-/// up by the driver.
+/// Incarnations on their way to disk. Only their rate bounds them: one each time that others declare
+/// this node down in its last one. The driver gives up a disk that hangs for so long.
 const MAX_INCARNATIONS: usize = 64;
 
 impl Node {
-    /// Everything that grows, with its bound.
+    /// All growing collections with their lengths and bounds.
     pub fn queues(&self) -> Vec<Queue> {
         let (members, workloads) = (self.desired.members().len(), self.desired.workloads().count());
         let (slots, mine) = (usize::from(SLOTS), self.claims.mine().count());
         let (waiting_nodes, most_to_one) = self.pending_sends.len();
         let (cached_slots, cached_records) = self.saving.cache.len();
-        // A change that the disk refused leaves its row to be looked at.
+        // A refused change leaves its row in the list.
         let rows = self.desired.len() + self.rulings.iter().count() + (members + 1) * slots;
         let links = self.membership.links().count();
         let named = self.desired.artifacts();

@@ -1,4 +1,4 @@
-//! Where this node can be dialled, and the seeds it dials while it knows nobody else.
+//! The addresses of this node, and the seeds that it dials while it knows no members or misses some.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,34 +10,32 @@ use super::contract::{Action, DialFailure, DialTarget, OwnAddresses};
 use super::links::JOIN_RETRY;
 use super::{Level, Node};
 
-/// The first wait before a seed is dialled again, and the longest.
+/// The first pause before a seed is dialled again, and the longest.
 const SEED_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// Seeds in all: those of a join line, and some that were seen on the network before this node was
-/// admitted.
+/// Seeds in all: those of the join line, and announced addresses of members.
 const MAX_SEEDS: usize = 48;
-/// Bytes of a seed that was seen.
+/// Bytes of an announced address.
 const MAX_SEED: usize = 300;
 
-/// How this node reaches others that it knows no record of, and how they reach it.
+/// How this node reaches nodes whose records it does not know, and how they reach this one.
 #[derive(Clone, Debug)]
 pub(super) struct Reach {
-    /// By address. As many as the configuration names, and of those that were seen as many as
-    /// `MAX_SEEDS` leaves room for.
+    /// By address: all that the configuration names, and announced ones up to [`MAX_SEEDS`] in all.
     seeds: BTreeMap<String, Seed>,
-    /// Why nobody can connect to this node, and what to do.
+    /// The reason why no node can connect to this one, and the remedy.
     pub trouble: Option<String>,
-    /// The time when a member is asked (again) for admission.
+    /// The time to ask a member (again) for admission.
     pub join_at: Option<Time>,
 }
 
-/// An address whose node is not known.
+/// An address to dial whose node is not known.
 #[derive(Clone, Debug)]
 struct Seed {
-    /// When it is dialled (again), if there is need of it.
+    /// The time of the next dial, if seeds are needed then.
     at: Option<Time>,
     tries: u32,
-    /// What the last dial said.
+    /// The error of the last dial.
     failed: Option<String>,
 }
 
@@ -53,7 +51,7 @@ impl Reach {
         Reach { seeds, trouble: None, join_at: None }
     }
 
-    /// Takes addresses where a member was seen for seeds.
+    /// Adds announced addresses of a member, as far as there is room.
     pub(super) fn add_seeds(&mut self, now: Time, addresses: &[String]) {
         let decent =
             addresses.iter().filter(|address| !is_name(address) && address.len() <= MAX_SEED);
@@ -64,25 +62,25 @@ impl Reach {
         }
     }
 
-    /// How many seeds there are.
+    /// The number of seeds.
     #[cfg(test)]
     pub(super) fn seeds(&self) -> usize {
         self.seeds.len()
     }
 
-    /// Seeds whose last dial failed, and why.
+    /// Seeds whose last dial failed, each with the error.
     pub(super) fn failed(&self) -> impl Iterator<Item = (&String, &String)> {
         self.seeds.iter().filter_map(|(address, seed)| Some((address, seed.failed.as_ref()?)))
     }
 }
 
-/// A seed given by name has to be looked up; the others are multiaddrs.
+/// Whether a seed is `HOST:PORT`, whose name has to be looked up, and not a multiaddr.
 fn is_name(seed: &str) -> bool {
     !seed.starts_with('/')
 }
 
 impl Node {
-    /// The device's addresses are others, or this node can no longer, or again, be connected to.
+    /// The device's addresses changed, or the reason why other nodes cannot connect.
     pub(super) fn on_addresses(&mut self, now: Time, own: OwnAddresses) {
         let OwnAddresses { mut addresses, trouble, moved } = own;
         addresses.truncate(MAX_ADDRESSES);
@@ -111,8 +109,8 @@ impl Node {
             self.reach.trouble = trouble;
         }
         self.with_membership(now, |room, now, out| room.handle_network_changed(now, moved, out));
-        // A seed that failed may have failed for want of a network, and where all have moved a
-        // seed's name may lead to them.
+        // A seed may have failed because there was no network. After a move all are tried: a name
+        // may lead to a seed's new address.
         for seed in self.reach.seeds.values_mut().filter(|seed| moved || seed.failed.is_some()) {
             seed.at = Some(now);
             seed.tries = 0;
@@ -175,15 +173,15 @@ impl Node {
         if addresses.is_empty() || !self.needs_seeds() {
             return;
         }
-        // One name may stand for several devices: each try begins with another of them.
+        // A name may stand for several devices: each try starts with another address.
         let turn = tries % addresses.len();
         addresses.rotate_left(turn);
         self.outbox.push(Action::Dial { target: DialTarget::Address(seed), addresses });
     }
 
-    /// Seeds matter while this node is not admitted or has no link, and while members are missing:
-    /// those may have moved, and the seeds may know them under a new address. A newcomer that is
-    /// not ready may know of nobody but other newcomers.
+    /// Whether to dial seeds: while this node is not admitted or has no link; while members are
+    /// missing, which may have moved, so that a seed may know their new addresses; and while this
+    /// node is a newcomer, which may know only other newcomers.
     fn needs_seeds(&self) -> bool {
         !self.admitted()
             || self.readiness.is_newcomer()
@@ -203,7 +201,7 @@ impl Node {
         for address in due.map(|(address, _)| address.clone()).collect::<Vec<_>>() {
             let is_linked = self.is_linked_at(&address);
             if let Some(seed) = self.reach.seeds.get_mut(&address) {
-                // The next try, should nobody tell how this one ends.
+                // The next try, if no outcome of this one is reported.
                 seed.at = Some(now + SEED_RETRY.1);
             }
             if is_name(&address) {
@@ -222,8 +220,9 @@ impl Node {
         self.reach.seeds.values().filter_map(|seed| seed.at).min()
     }
 
-    /// With a link there is less need of seeds; when it is lost, members are dialled first. Whoever
-    /// is not admitted, or a newcomer, may be linked to nobody but others that are the same.
+    /// There is a link: seeds are dialled less often. If it is lost, members are dialled first. The
+    /// pause is short while this node is not admitted or a newcomer, because all its links may lead
+    /// to other newcomers.
     pub(super) fn back_off_seeds(&mut self, now: Time) {
         let pause = if self.admitted() && !self.readiness.is_newcomer() {
             SEED_RETRY.1
@@ -236,15 +235,15 @@ impl Node {
     }
 }
 
-fn moved_message(whom: &str, now: &[String], before: &[String]) -> String {
+fn moved_message(subject: &str, now: &[String], before: &[String]) -> String {
     match (now, before) {
         ([], before) => format!(
-            "{whom} has no address now that others could dial; before: {}",
+            "{subject} has no address now that others could dial; before: {}",
             before.join(", ")
         ),
-        (now, []) => format!("{whom} can be dialled at {} now", now.join(", ")),
+        (now, []) => format!("{subject} can be dialled at {} now", now.join(", ")),
         (now, before) => format!(
-            "{whom} can be dialled at {} now; before: {}",
+            "{subject} can be dialled at {} now; before: {}",
             now.join(", "),
             before.join(", ")
         ),

@@ -1,5 +1,5 @@
-//! Members without a way to one another: what this node does about its own, and what people are
-//! told of all.
+//! Members that cannot dial one another: the ways that this node has to each, and the warnings that
+//! people get about all.
 
 use crate::membership::DialFailure;
 use crate::model::{NodeId, Time};
@@ -7,12 +7,12 @@ use crate::model::{NodeId, Time};
 use super::contract::Reachability;
 use super::{Level, Node};
 
-/// Pairs that a status names. A router that fails parts many pairs at once, and a few show what is
-/// the matter.
+/// Pairs that a status names. A broken router separates many pairs at once, and a few of them show
+/// the problem.
 const MAX_PAIRS: usize = 8;
 
 impl Node {
-    /// How a node can be reached, as far as is known here.
+    /// The ways to reach a node that this node knows.
     pub fn reachability(&self, node: &NodeId) -> Reachability {
         Reachability {
             addresses: self.membership.addresses(node),
@@ -21,12 +21,12 @@ impl Node {
         }
     }
 
-    /// What people call a node, as far as is known here.
+    /// The name of a node for people; a short id if its record is unknown.
     pub fn node_name(&self, node: &NodeId) -> String {
         self.name_of(node)
     }
 
-    /// A member that is up could not be dialled for a while.
+    /// This node could not dial a member for a while, although other members reach it.
     pub(super) fn on_unreachable(&mut self, now: Time, node: NodeId, how: DialFailure) {
         let over = match self.membership.hops(&node).first() {
             Some(hop) => format!("messages and requests to it go over {}", self.name_of(hop)),
@@ -36,7 +36,7 @@ impl Node {
         self.emit_event(now, Level::Warning, "no-way", None, Some(node), message);
     }
 
-    /// Each pair of members without a way, once, and what to do.
+    /// Adds a warning with the remedy for each pair of members that cannot dial one another.
     pub(super) fn add_unreachable_warnings(&self, warnings: &mut Vec<String>) {
         let pairs = self.membership.unreachable_pairs();
         for (one, other) in pairs.iter().take(MAX_PAIRS) {
@@ -61,8 +61,8 @@ impl Node {
         }
     }
 
-    /// A member that has a way to both, as all that is said goes; which one a pair uses it chooses
-    /// itself.
+    /// A member that reaches both, by the statements of all three. The pair itself may choose
+    /// another one.
     fn common_member(&self, one: &NodeId, other: &NodeId) -> Option<NodeId> {
         let denies = |of: &NodeId, to: &NodeId| self.membership.unreachable_from(of).contains(to);
         let reaches = |hop: &NodeId, node: &NodeId| !denies(hop, node) && !denies(node, hop);

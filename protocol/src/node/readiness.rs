@@ -1,5 +1,5 @@
-//! When this node knows enough to plan, and to report its replicas healthy: what the room
-//! `readiness` decides, from what membership and repair know.
+//! When this node knows enough to plan, and to report its replicas healthy. The room `readiness`
+//! decides it; here it gets what membership and repair know.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::readiness::{Ended, GRACE, Readiness, Surroundings};
 use super::{Level, Node};
 
 impl Node {
-    /// Takes a place on the ring once this node knows what the members know that it can reach.
+    /// Puts this node on the ring once it knows what the members that it can reach know.
     pub(super) fn advance_readiness(&mut self, now: Time) {
         if self.readiness.is_ready() || !self.admitted() {
             return;
@@ -47,14 +47,14 @@ impl Node {
             has_ready_witness,
             others_up: self.membership.up_count().saturating_sub(1),
             is_settled: self.membership.settled(),
-            // A node that joined and knows of itself alone has not heard of the members that
-            // admitted it yet.
+            // A joining node that knows only itself has not heard yet of the member that admitted
+            // it.
             is_alone: !is_linked && (self.config.founder || !self.is_only_member()),
         }
     }
 
-    /// A member that knows others has to hear of them first, but not for ever. The only member has
-    /// nobody to wait for.
+    /// Starts the wait for other members, which ends after [`GRACE`]. A founder that is the only
+    /// member waits for none.
     pub(super) fn wait_for_others(&mut self, now: Time, is_newcomer: bool) {
         if !self.readiness.is_ready() && !self.readiness.is_leaving() {
             let has_none = self.config.founder && self.is_only_member();
@@ -64,6 +64,7 @@ impl Node {
         self.due.ready = true;
     }
 
+    /// Ends the waits that are over.
     pub(super) fn end_grace(&mut self, now: Time) {
         match self.readiness.handle_timeout(now) {
             Some(Ended::Wait) => self.due.ready = true,
@@ -73,13 +74,14 @@ impl Node {
         self.due.duplicates |= self.rescue_throttle.end_healing(now);
     }
 
-    /// Whether it knows what everybody knows that it can hear, or has waited for that long enough.
+    /// Whether this node knows what every member that it can hear knows, or has waited long enough.
     pub(super) fn has_compared(&self) -> bool {
         self.readiness.has_compared(|| self.is_in_step())
     }
 
-    /// Whether it is in step with every member that it can hear. To own workloads two witnesses are
-    /// enough; the node that took a replica over may be a third, which both had lost as well.
+    /// Whether this node is in step with every member that it can hear. Two witnesses are enough to
+    /// own workloads, but not for a health report: a third member, which both had lost as well, may
+    /// have taken the replica over.
     pub(super) fn is_in_step(&self) -> bool {
         let in_step = |peer: &NodeId| self.membership.has_link(peer) && self.repair.in_step(peer);
         let full_mesh = self.config.membership.links.full_mesh;
@@ -91,13 +93,13 @@ impl Node {
         !heard.is_empty() && heard.iter().all(in_step)
     }
 
-    /// A peer is back: others may follow.
+    /// A lost peer returned: others may follow.
     pub(super) fn on_peer_returned(&mut self, now: Time) {
         self.readiness.peer_returned(self.rescue_throttle.heals_until(now));
     }
 
-    /// This process stood still for so long. If others may have declared it down, whatever it has
-    /// not reported healthy is as after a restart.
+    /// This process was stalled for `lag`. If that was long enough for others to declare it down,
+    /// replicas that it has not reported healthy count as after a restart.
     pub(super) fn on_lag(&mut self, now: Time, lag: Duration) {
         self.membership.handle_lag(now, lag);
         if lag < self.config.membership.suspicion.silent_after {
@@ -113,8 +115,8 @@ impl Node {
         self.post(now, out, super::Message::Repair);
     }
 
-    /// A node that was just admitted compares with everyone it is linked to: the node that admitted
-    /// it knows of others.
+    /// This node was just admitted: it compares with all linked peers, because the one that admitted
+    /// it knows other members.
     pub(super) fn compare_with_all(&mut self, now: Time) {
         self.wait_for_others(now, !self.config.founder);
         let mut out = crate::model::Out::new();

@@ -1,5 +1,5 @@
-//! What follows from an input: readiness, the ring, own claims, duplicates, free places, routes; in
-//! this order, until nothing is left to do.
+//! The consequences of an input, in this order: readiness, the ring, own claims, duplicates, plans,
+//! routes, gossip; repeated until nothing is left to do.
 
 use std::collections::BTreeSet;
 
@@ -11,27 +11,27 @@ use super::Node;
 use super::calls::Returned;
 use super::outlook::Demand;
 
-/// Rounds in one input. Each is caused by the one before; a longer chain is a bug, and is left for
-/// the next input.
+/// Rounds for one input, each caused by the one before. A longer chain is a bug; the rest then waits
+/// for the next input.
 const ROUNDS: usize = 16;
 
-/// What is to be looked at.
+/// The work that inputs have made due.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Due {
-    /// Nodes that may have come to the ring or left it: up or down, ready or not. At most as many
-    /// as there are members.
+    /// Nodes that may have come to the ring or left it. At most as many as there are members.
     pub ring: BTreeSet<NodeId>,
-    /// Whether this node knows enough may have changed.
+    /// This node's readiness may have changed.
     pub ready: bool,
-    /// Own claims are to be compared with desired state.
+    /// Own claims must be compared with desired state.
     pub holding: bool,
-    /// Claims, or who is up, have changed.
+    /// Claims changed, or a node came up or went down: look for duplicates.
     pub duplicates: bool,
-    /// Nodes' facts have changed: what nobody took may be taken now.
+    /// Facts or liveness of nodes changed: places without a taker may find one now.
     pub facts: bool,
-    /// Workloads whose routes may be others. At most as many as there are, and were a moment ago.
+    /// Workloads whose routes may have changed. At most as many as there are, and some that were
+    /// just removed.
     pub routes: BTreeSet<WorkloadName>,
-    /// Workloads whose gaps are to be looked at. At most as many as there are.
+    /// Workloads to plan. At most as many as there are.
     pub dirty: BTreeSet<Digest>,
 }
 
@@ -51,6 +51,7 @@ impl Due {
 }
 
 impl Node {
+    /// Does all work that is due.
     pub(super) fn reconcile(&mut self, now: Time) {
         for _ in 0..ROUNDS {
             self.drain(now);
@@ -77,7 +78,7 @@ impl Node {
             }
             self.gossip_slots(now);
             self.drain(now);
-            // What cannot be planned yet stays dirty.
+            // Workloads stay dirty while this node may not plan.
             if self.due.is_empty() || (!self.may_plan() && self.is_only_dirty()) {
                 return;
             }
@@ -89,12 +90,12 @@ impl Node {
         !(*ready || *holding || *duplicates || *facts) && ring.is_empty() && routes.is_empty()
     }
 
-    /// Whether a node was admitted, as far as is known here.
+    /// Whether a node is on the roster.
     pub fn is_member(&self, node: &NodeId) -> bool {
         self.desired.members().contains_key(node)
     }
 
-    /// On the ring are the members that are up and say that they know enough.
+    /// Updates the ring, which has the members that are up and publish that they are ready.
     fn update_ring(&mut self, now: Time, moved: BTreeSet<NodeId>) {
         let mut points = Vec::new();
         for node in moved {
@@ -126,12 +127,13 @@ impl Node {
         }
     }
 
-    /// More room, or more nodes: what waits for a taker need not wait longer.
+    /// There may be more room, or more nodes: plans every workload that waits for a time.
     fn retry_waiting(&mut self) {
         let waiting: Vec<Digest> = self.planning.again.keys().copied().collect();
         self.due.dirty.extend(waiting);
     }
 
+    /// Looks for places with several holders, and starts or continues their disputes.
     fn resolve_duplicates(&mut self, now: Time) {
         let (membership, me) = (&self.membership, self.me);
         let demand = Demand { desired: &self.desired, rulings: &self.rulings };
@@ -143,7 +145,7 @@ impl Node {
         self.post(now, out, super::Message::Claims);
     }
 
-    /// What this node says of itself.
+    /// Issues this node's record anew if its content changed.
     pub(super) fn publish_profile(&mut self, now: Time) {
         let profile = Profile {
             name: self.config.name.clone(),
@@ -156,7 +158,7 @@ impl Node {
         self.with_membership(now, |membership, now, out| membership.set_record(now, profile, out));
     }
 
-    /// Own claims whose replica the runtime is to have: for a runtime that lost count.
+    /// The replicas that the runtime should run, for a driver that compares.
     pub fn claimed(&self) -> impl Iterator<Item = ReplicaId> {
         self.claims.mine().map(|claim| claim.replica)
     }

@@ -1,10 +1,10 @@
-//! Messages that travel over one common member, for two members that have no way to one another: an
-//! owner behind one router and a bidder behind another.
+//! Messages that travel over one common member, between two members that cannot dial one another,
+//! for example an owner behind one router and a bidder behind another.
 //!
-//! The author seals what it says, so the member that carries it can lose it, but neither alter nor
-//! invent it, nor play it again: the seal names the addressee, its incarnation, and a number that grows.
-//! **Exactly one hop**: carried is only what comes from its author, and only to a member that the
-//! carrier reaches itself.
+//! The author signs the message, so the carrier can lose it, but it cannot alter, invent or replay
+//! one: the signed part names the addressee, its incarnation, and a number that grows. **Exactly one
+//! hop**: a member carries a message only for its author, and only to a member that it reaches
+//! itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,27 +18,27 @@ use super::contract::Action;
 use super::message::Message;
 use super::pending_sends::PendingSend;
 
-/// Bytes of a message that is carried. An announcement of an auction's 64 places and a summary of
-/// its bids stay below.
+/// Bytes of a carried message. An announcement of 64 places and a summary of its bids are smaller.
 const MAX_SEALED: usize = 64 * 1024;
-/// What is carried for one author at once, and how often one more. An owner's auction of 64 places
-/// takes some two hundred messages, and a second of a hundred auctions keeps within what a small
-/// device signs.
+/// Messages carried for one author at once, and the pause before each further one. An auction of 64
+/// places takes some two hundred messages; two hundred a second are fewer than a small device can
+/// sign.
 const CARRY_RATE: (u32, Duration) = (512, Duration::from_millis(5));
-/// Authors for whom it is counted; more than a node has links.
+/// Authors with a rate limit; more than a node has links.
 pub(super) const MAX_AUTHORS: usize = 128;
 
-/// What an author says to a member that it has no way to.
+/// A message of an author to a member that it cannot dial.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Sealed {
-    /// To whom.
+    /// The addressee, which alone acts on the message.
     pub to: NodeId,
-    /// In which of the addressee's accepted: an older one's is not heard after a restart.
+    /// The addressee's incarnation as the author knows it. After a restart the addressee refuses
+    /// messages for an incarnation before that.
     pub incarnation: u64,
-    /// Grows with each that the author seals, over restarts as well.
+    /// Grows with each message that the author seals, also over restarts.
     pub number: u64,
-    /// The canonical bytes of a [`Message`]; not the message itself, so that none can hold another
-    /// without end.
+    /// The canonical bytes of a [`Message`]. Not the message itself, so that decoding does not
+    /// recurse.
     pub message: Vec<u8>,
 }
 
@@ -46,16 +46,16 @@ impl Signable for Sealed {
     const DOMAIN: &'static str = "shoal/carried/1";
 }
 
-/// What is known of messages over a hop.
+/// The state of messages over a hop.
 #[derive(Clone, Debug)]
 pub(super) struct Relay {
-    /// This node's life when it started. What is sealed for that one or a later one was sealed
-    /// since.
+    /// This node's incarnation when it started: a message sealed for this or a later one was sealed
+    /// since the start.
     first_incarnation: u64,
     next: u64,
-    /// The last number of each author. Members only.
+    /// The last number of each author, against replay. Members only.
     last_numbers: BTreeMap<NodeId, u64>,
-    /// How much is carried for each author. At most [`MAX_AUTHORS`].
+    /// The rate limit of each author. At most [`MAX_AUTHORS`].
     budgets: BTreeMap<NodeId, Bucket>,
 }
 
@@ -70,7 +70,7 @@ impl Relay {
         }
     }
 
-    /// Authors heard over a hop, and authors carried for.
+    /// The numbers of authors heard over a hop, and of authors carried for.
     pub fn len(&self) -> (usize, usize) {
         (self.last_numbers.len(), self.budgets.len())
     }
@@ -96,8 +96,8 @@ impl Relay {
 }
 
 impl Node {
-    /// Says something over a common member to a member that this node cannot dial. False when there
-    /// is no such member, or the message is none that is carried.
+    /// Sends a message over a common member to one that this node cannot dial. False if there is no
+    /// common member, or messages of this kind are not carried.
     pub(super) fn carry(&mut self, now: Time, to: NodeId, message: &Message) -> bool {
         let Some(hop) = self.membership.hops(&to).first().copied().filter(|_| is_carried(message))
         else {
@@ -126,7 +126,7 @@ impl Node {
         true
     }
 
-    /// Something sealed came over a link: for this node, or to be carried on.
+    /// A sealed message came over a link: it is for this node, or this node is to carry it on.
     pub(super) fn on_carry(&mut self, now: Time, from: NodeId, sealed: Unverified<Sealed>) {
         let author = NodeId(sealed.by().0);
         let Ok(body) = sealed.peek() else {
@@ -135,7 +135,7 @@ impl Node {
         if body.to == self.me {
             return self.open_sealed(now, from, author, sealed);
         }
-        // One hop: what comes from another than its author has made that hop.
+        // One hop: a message that does not come from its author has made that hop already.
         let is_last = author == from
             && self.is_member(&body.to)
             && self.membership.unreachable(&body.to).is_none();
@@ -174,15 +174,15 @@ impl Node {
         }
     }
 
-    /// A node is no member any more.
+    /// A node left the roster.
     pub(super) fn forget_author(&mut self, node: &NodeId) {
         self.relay.last_numbers.remove(node);
         self.relay.budgets.remove(node);
     }
 }
 
-/// Business between two members; all else speaks of a link, or comes by gossip and comparison with
-/// others as well.
+/// Whether messages of this kind are carried: those between two members that need an answer. All
+/// others are about a link, or also come by gossip and by comparison with other members.
 pub(super) fn is_carried(message: &Message) -> bool {
     matches!(
         message,

@@ -1,4 +1,4 @@
-//! What people are shown of the replicas of a workload. Reads only.
+//! The views of a workload's replicas, for people and programs. Read-only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use super::Node;
 use crate::artifacts::Local;
 
 impl Node {
-    /// The number of nodes that say that they hold the artifact, or that run it. Gossip about
-    /// holders may be lost; claims are not.
+    /// The number of nodes that announced that they hold the artifact, or that run it. Announcements
+    /// may be lost; claims are not.
     pub(super) fn artifact_holders(&self, workload: &Workload) -> usize {
         let mut holders: BTreeSet<NodeId> =
             self.artifacts.holders(&workload.spec.artifact.digest).copied().collect();
@@ -68,7 +68,7 @@ impl Node {
         why: &Free,
         latest: &BTreeMap<Place, Arc<Summary>>,
     ) -> ReplicaView {
-        // Why its last auction came to nothing, where this node knows.
+        // The reason why the last auction of the place found no taker, if this node held it.
         let untaken = |summary: &&Arc<Summary>| summary.awards.iter().all(|won| won.place != place);
         let reason = latest.get(&place).filter(untaken);
         let reason = reason.map(|summary| super::explaining::no_taker(summary));
@@ -94,18 +94,18 @@ impl Node {
     ) -> ReplicaView {
         let is_lost = self.membership.state(&node) == State::Down && node != self.me;
         let mut phase = claim.phase.clone();
-        let mut word = None;
+        let mut shown_phase = None;
         let reason = match step {
             _ if is_lost => {
-                word = Some("lost");
+                shown_phase = Some("lost");
                 self.membership.why_down(&node)
             }
             Some(Step::Stop { why, .. }) => {
-                word = Some("stopping");
+                shown_phase = Some("stopping");
                 Some(why.to_string())
             }
             Some(Step::Replace { from, to, progress, .. }) => {
-                // A replacement that fails is the news, though the old revision runs.
+                // Show that the replacement fails, although the old revision runs.
                 if let Some(update) = progress
                     && matches!(update.phase, Phase::Failing { .. })
                 {
@@ -134,7 +134,7 @@ impl Node {
         ReplicaView {
             replica: ReplicaName { workload: workload.name.clone(), place: replica.place }
                 .to_string(),
-            phase: word.unwrap_or(phase.as_str()).into(),
+            phase: shown_phase.unwrap_or(phase.as_str()).into(),
             reason,
             node: Some(node.to_string()),
             node_name: Some(self.name_of(&node)),
@@ -162,7 +162,7 @@ impl Node {
     }
 }
 
-/// `steps` are ordered by place: of thousands the few of one place are looked up.
+/// The steps of one place. `steps` are ordered by place, so a binary search finds them.
 fn of_place(steps: &[Step], place: Place) -> &[Step] {
     let first = steps.partition_point(|step| step.place() < place);
     let here = &steps[first..];

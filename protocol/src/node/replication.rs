@@ -1,12 +1,12 @@
-//! Which guardians hold an artifact. They say so by gossip, which may be lost, or come before the
-//! change that names the artifact and be dropped. **Nothing depends on it**:
+//! Which guardians hold an artifact. They announce it by gossip, which may be lost, or be dropped
+//! because it overtakes the change that names the artifact. **Nothing depends on it**:
 //!
 //! - a change names a node that held the artifact when it was submitted;
-//! - a node that learns of a change whose artifact it has ready says so then;
-//! - a node that is asked to prepare or submit a workload asks the guardians that it has not heard
-//!   of, until they answer;
-//! - a node that runs an artifact, healthy, holds it: its claim says so, and is compared;
-//! - a fetch asks guardians, and then each node that is up in turn, whatever was said.
+//! - a node that learns of a change whose artifact it has ready announces that then;
+//! - a node that prepares or submits a workload asks the guardians that have not announced it, until
+//!   they answer;
+//! - a healthy claim shows that its node holds the artifact, and claims are compared;
+//! - a fetch asks guardians, and then each node that is up in turn, whatever was announced.
 
 use crate::model::{Digest, Lane, NodeId, Time};
 
@@ -15,7 +15,7 @@ use super::message::Message;
 use super::pending_sends::PendingSend;
 
 impl Node {
-    /// Asks guardians that say nothing within a moment whether they hold it.
+    /// Begins to ask the guardians of an artifact that do not announce it within a second.
     pub(super) fn track_replication(&mut self, now: Time, digest: Digest) {
         if self.desired.names_artifact(&digest) {
             self.artifacts.replication.begin(now, digest);
@@ -35,10 +35,12 @@ impl Node {
         }
     }
 
-    /// Guardians of workloads that run this artifact which have not said that they hold it.
+    /// Guardians of workloads with this artifact that have not announced that they hold it.
     fn silent_guardians(&self, digest: &Digest) -> Vec<NodeId> {
-        let workloads = self.desired.workloads().filter(|it| it.spec.artifact.digest == *digest);
-        let mut silent: Vec<NodeId> = workloads.flat_map(|it| self.guardians(&it.name)).collect();
+        let workloads =
+            self.desired.workloads().filter(|workload| workload.spec.artifact.digest == *digest);
+        let mut silent: Vec<NodeId> =
+            workloads.flat_map(|workload| self.guardians(&workload.name)).collect();
         silent.retain(|node| {
             *node != self.me && self.artifacts.holders(digest).all(|holder| holder != node)
         });

@@ -1,4 +1,4 @@
-//! The routing table that ingress reads: which replicas answer, and where.
+//! The routing table of ingress: the replicas that answer, and their nodes.
 
 use crate::desired::Workload;
 use crate::model::Time;
@@ -9,9 +9,11 @@ use super::contract::{Route, Routes};
 use super::planning_throttle::Work;
 
 impl Node {
+    /// Computes the routes of a workload anew, unless the throttle postpones it.
     pub(super) fn update_routes(&mut self, now: Time, name: &WorkloadName) {
         let demand = self.demand();
-        let size = self.desired.workload(name).map(|it| (it.uid, demand.count(it)));
+        let size =
+            self.desired.workload(name).map(|workload| (workload.uid, demand.count(workload)));
         if size.is_some_and(|(uid, places)| {
             !self.planning.throttle.may_run(now, Work::Routes, uid, places)
         }) {
@@ -44,7 +46,7 @@ impl Node {
         };
         let claims = self.claims.of_workload(&workload.uid).into_iter();
         let mut found: Vec<Route> = claims.filter_map(route).collect();
-        // During a replacement the new version is preferred, and the old one better than nothing.
+        // During a replacement requests go to the new revision where it answers, else to the old.
         let is_current = |route: &Route| demand.revision(&route.replica) == Some(route.generation);
         if found.iter().any(is_current) {
             found.retain(is_current);
@@ -52,7 +54,7 @@ impl Node {
         found
     }
 
-    /// Where these workloads are found may be something else now.
+    /// The routes of these workloads may have changed.
     pub(super) fn reroute(&mut self, uids: impl IntoIterator<Item = Digest>) {
         for uid in uids {
             self.due.routes.extend(self.desired.by_uid(&uid).map(|workload| workload.name.clone()));

@@ -1,10 +1,10 @@
-//! The books of what is not on this node's disk: changes it is the first to take, rows on their
-//! way, and rows that a failed disk refused.
+//! State that is not on this node's disk yet: changes that no other node holds, rows on their way,
+//! and rows that a failed disk refused.
 //!
-//! **A change of which this node would be the only holder is nowhere but in here until it is on
-//! disk.** It is not effective, not told, not shown and not compared; when the disk refuses it, it
-//! is gone, and its author is told that nothing changed. A change from a peer is on that peer's
-//! disk: it is effective at once, and is written when this disk takes it.
+//! **A change that no other node holds is only in [`Saving::staged`] until it is on disk.** It is
+//! not effective, gossiped, shown or compared. If the disk refuses it, it is dropped, and its
+//! author gets the answer that nothing changed. A change from a peer is on that peer's disk: it is
+//! effective at once, and written when this disk takes it.
 
 use std::collections::BTreeMap;
 
@@ -15,31 +15,31 @@ use super::message::Message;
 use super::persisting::Cache;
 use super::{Level, Node};
 
-/// Changes on their way to disk. Each has a user or a joining node that waits for it.
+/// Changes on their way to disk. A user or a joining node waits for each of them.
 pub(super) const MAX_STAGED: usize = 1_024;
-/// Commands that wait for a change of the same workload. Each has a user who waits.
+/// Commands that wait for a change of the same workload. A user waits for each of them.
 pub(super) const MAX_DEFERRED: usize = 1_024;
 
-/// The books of what is not on disk.
+/// State that is not on disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Saving {
-    /// Why the disk takes no writes.
+    /// The disk's error while it takes no writes.
     pub read_only: Option<String>,
-    /// Facts of others, and phases of own claims, that may be written late.
+    /// Statements of others, and phases of own claims, that may be written late.
     pub cache: Cache,
     /// Incarnations on their way to disk.
     pub incarnations: Vec<(PersistId, u64)>,
-    /// The highest incarnation that membership waits for and the disk refused.
+    /// The highest incarnation that the disk refused; membership waits for it.
     pub refused_incarnation: Option<u64>,
-    /// Rows that differ between memory and disk: with the batch they are in, or refused.
+    /// Rows that differ between memory and disk, each with its batch; `None` if the disk refused it.
     pub rows: BTreeMap<Row, Option<PersistId>>,
-    /// By the key's hash: one change of a key at a time.
+    /// Staged changes, by the hash of their key: one for a key at a time.
     pub staged: BTreeMap<Digest, Staged>,
-    /// Commands about keys of which a change is staged, in the order they came.
+    /// Commands about keys of staged changes, in the order in which they came.
     pub deferred: Vec<(RequestId, Command)>,
 }
 
-/// Where a record lies on disk.
+/// The key of a row on disk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Row {
     Desired(Digest),
@@ -47,7 +47,7 @@ pub(super) enum Row {
     Ruling(Digest),
 }
 
-/// A change on its way to disk.
+/// A change on its way to disk, which no other node holds.
 #[derive(Clone, Debug)]
 pub(super) struct Staged {
     pub batch: PersistId,
@@ -55,19 +55,19 @@ pub(super) struct Staged {
     then: Then,
 }
 
-/// The step that follows when a change is on disk.
+/// The step that follows once a staged change is on disk.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
-    /// Its author is answered.
+    /// Answer the author.
     Answer(RequestId),
-    /// A node was admitted; one that asked for it is told.
+    /// Tell the node that it is admitted, if it asked for it and thus sent its record.
     Admit(NodeId, Option<Box<Signed<NodeRecord>>>),
 }
 
 impl Row {
-    /// Where a record lies. None for what is looked after elsewhere: incarnations, and node
-    /// records, which the cache has. A ruling that was dropped may stay on a failed disk, since it
-    /// is dropped again at a start.
+    /// The row of a record. `None` for records that other fields track: incarnations, and node
+    /// records, which are in the cache. A dropped ruling may stay on a failed disk, because it is
+    /// dropped again at the next start.
     pub fn of(record: &Record) -> Option<Row> {
         match record {
             Record::Desired { key, .. } => Some(Row::Desired(*key)),
@@ -79,8 +79,8 @@ impl Row {
 }
 
 impl Saving {
-    /// These records are asked for in `batch`, or are not asked for because the disk is known to
-    /// refuse them.
+    /// Notes rows that go to disk in `batch`, or that are not written because the disk takes no
+    /// writes.
     pub fn note(&mut self, records: &[Record], batch: Option<PersistId>) {
         for record in records {
             if let Record::NoRuling { key } = record {
@@ -90,7 +90,7 @@ impl Saving {
         }
     }
 
-    /// A node has left the roster: nothing of it is written any more.
+    /// Drops the rows of a node that left the roster.
     pub fn forget(&mut self, node: &NodeId) {
         self.cache.forget(node);
         self.rows.retain(|row, _| !matches!(row, Row::Slot(of, _) if of == node));
@@ -103,18 +103,18 @@ impl Saving {
 }
 
 impl Node {
-    /// Takes a change of which nobody else knows: it counts once it is on disk, and so does what
-    /// follows from it.
+    /// Stages a change that no other node holds: it takes effect once it is on disk, and `then`
+    /// follows.
     pub(super) fn stage(&mut self, now: Time, change: Change, then: Then) -> Result<(), Refusal> {
         let (key, at) = (&change.signed.key, change.signed.key.hash());
         if self.saving.staged.len() >= MAX_STAGED {
             return Err(Refusal::Busy(format!("{MAX_STAGED} changes wait for the disk")));
         }
-        let is_new = |it: &Change| {
-            std::mem::discriminant(&it.signed.key) == std::mem::discriminant(key)
-                && self.desired.effective(&it.signed.key).is_none()
+        let is_new_key = |other: &Change| {
+            std::mem::discriminant(&other.signed.key) == std::mem::discriminant(key)
+                && self.desired.effective(&other.signed.key).is_none()
         };
-        let more = self.saving.staged.values().filter(|staged| is_new(&staged.change)).count();
+        let more = self.saving.staged.values().filter(|staged| is_new_key(&staged.change)).count();
         let Some(changes) =
             self.desired.preview(&change, more).map_err(|full| Refusal::Full(full.to_string()))?
         else {
@@ -128,7 +128,7 @@ impl Node {
         Ok(())
     }
 
-    /// Changes up to this batch are on disk: they count.
+    /// Staged changes up to this batch are on disk: they take effect.
     pub(super) fn on_changes_written(&mut self, now: Time, upto: PersistId) {
         let mut done: Vec<Staged> = self
             .saving
@@ -141,8 +141,7 @@ impl Node {
             let key = change.signed.key.clone();
             match self.take_change(now, change.clone()) {
                 Ok(()) => self.on_saved(now, change, then),
-                // Changes from others took the last room meanwhile: the disk forgets this one
-                // again.
+                // Changes from other nodes took the last room meanwhile: delete it from disk.
                 Err(full) => {
                     self.persist_key(&key);
                     self.refuse(now, then, Refusal::Full(full));
@@ -152,7 +151,7 @@ impl Node {
         self.resume_commands(now);
     }
 
-    /// The disk refused them: nothing changed.
+    /// The disk failed: refuses all staged changes.
     pub(super) fn drop_staged(&mut self, now: Time, why: &str) {
         for (_, staged) in std::mem::take(&mut self.saving.staged) {
             self.refuse(now, staged.then, Refusal::ReadOnly(why.to_owned()));
@@ -160,7 +159,7 @@ impl Node {
         self.resume_commands(now);
     }
 
-    /// The change is on disk, or was there already.
+    /// A change is on disk, or was there already: answers, and gossips it.
     fn on_saved(&mut self, now: Time, change: Change, then: Then) {
         let (uid, hash, raw) = (change.uid(), change.hash(), change.raw());
         match then {
@@ -202,8 +201,7 @@ impl Node {
         }
     }
 
-    /// Lets a command wait until the change of the same key that is on its way to disk counts, or
-    /// is gone.
+    /// Lets a command wait until the staged change of the same key is on disk, or refused.
     pub(super) fn defer_command(&mut self, request: RequestId, command: Command) {
         if self.saving.deferred.len() >= MAX_DEFERRED {
             let busy = Refusal::Busy(format!("{MAX_DEFERRED} commands wait for the disk"));
@@ -212,14 +210,14 @@ impl Node {
         self.saving.deferred.push((request, command));
     }
 
-    /// Commands that waited go on; some may have to wait again.
+    /// Runs the commands that waited; some may have to wait again.
     fn resume_commands(&mut self, now: Time) {
         for (request, command) in std::mem::take(&mut self.saving.deferred) {
             self.on_command(now, request, command);
         }
     }
 
-    /// The changes that are to lie on disk under a key: effective ones, and one that is on its way.
+    /// The changes of a key that its row should have: those in memory, with a staged one.
     pub(super) fn changes_for_row(&self, key: &Digest) -> Vec<crate::model::RawChange> {
         let staged = self
             .saving
@@ -229,13 +227,13 @@ impl Node {
         staged.unwrap_or_else(|| self.desired.item(key))
     }
 
-    /// Whether this node holds a change, effective or not: for tests.
+    /// Whether this node holds a change, effective or superseded. For tests.
     pub fn holds_change(&self, key: &Key, hash: &Digest) -> bool {
         self.desired.siblings(key).any(|sibling| sibling.hash() == *hash)
     }
 
-    /// The disk takes writes again: what memory holds otherwise is written, and the node takes part
-    /// in everything as before.
+    /// The disk takes writes again: writes the rows that differ from memory, and takes part as
+    /// before.
     pub(super) fn on_store_recovered(&mut self, now: Time) {
         if self.saving.read_only.take().is_none() {
             return;
@@ -250,7 +248,7 @@ impl Node {
         let batch = self.persist(records);
         self.saving.incarnations.extend(batch.zip(incarnation));
         self.saving.cache.make_due(now);
-        // A founder's own admission may be what was refused.
+        // The disk may have refused the founder's own admission.
         self.admit_founder(now);
         self.due.all();
         self.due.facts = true;
@@ -258,7 +256,7 @@ impl Node {
         self.shown.version += 1;
     }
 
-    /// A row as memory holds it.
+    /// The record of a row as it is in memory.
     fn record_of(&self, row: Row) -> Option<Record> {
         match row {
             Row::Desired(key) => Some(Record::Desired { key, changes: self.changes_for_row(&key) }),

@@ -1,6 +1,6 @@
-//! A node that knows what another knows, as though it had been told all of it. For simulations of
-//! large clusters: such nodes share what they have in common, where ten thousand that each read it
-//! from a disk of their own would fill the memory of ten computers.
+//! A node with the state of another, as if it had received all of it. For simulations of large
+//! clusters: such nodes share their persistent maps, while ten thousand nodes that each load their
+//! own copy would fill the memory of ten computers.
 
 use crate::model::{Claim, Facts, NodeId, Out, Time, WallClock};
 use crate::readiness::Readiness;
@@ -9,9 +9,9 @@ use crate::ring;
 use super::{Config, Identity, Message, Node, Shown};
 
 impl Node {
-    /// Another member, in its first life, that has long been up: it knows of desired state, claims
-    /// and members what this node knows and holds none of them to be unknown, it runs what it
-    /// claims. Nothing if this node has not heard of it, or is not ready.
+    /// Another member, in its first incarnation, that has long been up: it has this node's desired
+    /// state, claims and view of the members, and runs what it claims. `None` if this node does not
+    /// know the member, or either of the two is not ready.
     pub fn simulator_clone(
         &self,
         config: Config,
@@ -71,7 +71,7 @@ impl Node {
         Some(node)
     }
 
-    /// What it knows counts as known for long: for one after whom others are made.
+    /// Treats all entries as old, so that clones of this node compare them at once.
     pub fn settle_repair(&mut self) {
         self.repair.settle_all();
     }

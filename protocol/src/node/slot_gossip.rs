@@ -1,10 +1,10 @@
-//! When this node's slots are told. A slot travels as a whole, so that several changes of it are
-//! told by one message; and what a node says to all is work for all, so that it says no more than
-//! so much a second.
+//! The rate at which this node gossips its slots. A slot is sent as a whole, so one message carries
+//! several changes of it; and a message to all costs every node work, so a node sends a limited
+//! number a second.
 //!
-//! A quiet node tells each change at once. One that takes hundreds of replicas tells a slot again
-//! when its turn comes, with all that has changed until then: what is outstanding is at most a
-//! sheet, however many replicas there are.
+//! A quiet node sends each change at once. A node that takes hundreds of replicas sends a slot when
+//! its turn comes, with all changes up to then: at most one sheet is waiting, however many replicas
+//! there are.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,31 +14,31 @@ use crate::model::{Bucket, Phase, Slot, Time};
 use super::message::Message;
 use super::{Action, Level, Node};
 
-/// Slots told at once: enough for a step of some hundred replicas, and below what the others'
-/// inboxes hold of gossip (256) even if several nodes begin in one moment.
+/// Slots sent at once: enough for some hundred replicas, and even from several nodes in one moment
+/// fewer than the 256 gossip messages that an inbox holds.
 const BURST: u32 = 32;
-/// The pause between further ones: 200 a second, of which each costs every other node some 0.2 ms.
+/// The pause between further slots: 200 a second, each of which costs every other node some 0.2 ms.
 const EVERY: Duration = Duration::from_millis(5);
-/// How long a claim is not told that was just written and is about to start: most run within
-/// milliseconds, and one message says both. The owner and the guardians know of it from the
-/// auction.
+/// The delay of a slot with a claim that was just written and is about to start: most replicas run
+/// within milliseconds, and one message shows both. The owner and the guardians know the claim from
+/// the auction.
 const ABOUT_TO_START: Duration = Duration::from_millis(20);
 
-/// Rebuttals at once, two for each slot of a sheet, and the pause between further ones. Each costs
-/// a disk write.
+/// Re-issues above foreign versions at once, two for each slot of a sheet, and the pause between
+/// further ones. Each costs a disk write.
 const REBUTTALS: (u32, Duration) = (128, Duration::from_secs(10));
 
-/// What is still to be told of this node's sheet.
+/// The slots of this node's sheet that wait to be gossiped.
 #[derive(Clone, Debug)]
 pub(super) struct SlotGossip {
     rate: Bucket,
-    /// Slots that changed since they were told, the longest waiting first. Each stands in it once:
-    /// at most as many as a sheet has.
+    /// Slots that changed since they were sent, the longest waiting first. Each is in it once: at
+    /// most as many as a sheet has.
     waiting: VecDeque<u8>,
-    /// Slots that change again in a moment, and until when that is waited for. None of them is
-    /// among those that wait.
+    /// Slots that are about to change again, each with the end of its delay. None of them is in
+    /// `waiting`.
     later: BTreeMap<u8, Time>,
-    /// When the first of them may be told, while the pace holds them back.
+    /// The time of the next slot while the rate limit holds them back.
     next_at: Option<Time>,
     /// Limits how often this node re-issues a slot above a version that it did not write: all slots
     /// of a lost disk at once, and not for ever against a copied disk.
@@ -61,7 +61,7 @@ impl Default for SlotGossip {
 }
 
 impl SlotGossip {
-    /// The slot has changed.
+    /// The slot has changed: send it.
     pub fn note(&mut self, slot: u8) {
         self.later.remove(&slot);
         if !self.waiting.contains(&slot) {
@@ -69,8 +69,8 @@ impl SlotGossip {
         }
     }
 
-    /// The slot has changed, and is on disk. If something in it is about to start, it is told with
-    /// how that went.
+    /// The slot has changed, and is on disk. If one of its replicas is about to start, the slot waits
+    /// a moment for it.
     pub fn note_written(&mut self, now: Time, slot: &Slot) {
         if slot.claims.iter().all(|claim| claim.phase != Phase::Starting) {
             self.note(slot.slot);
@@ -79,7 +79,7 @@ impl SlotGossip {
         }
     }
 
-    /// The next slot that may be told now.
+    /// The next slot that may be sent now.
     fn next(&mut self, now: Time) -> Option<u8> {
         for (slot, _) in self.later.extract_if(.., |_, at| *at <= now) {
             self.waiting.push_back(slot);
@@ -95,20 +95,20 @@ impl SlotGossip {
         }
     }
 
-    /// When slots that wait may be told.
+    /// The time when a waiting slot may be sent.
     pub fn due(&self) -> Option<Time> {
         self.next_at.into_iter().chain(self.later.values().copied()).min()
     }
 
-    /// Slots that wait.
+    /// The number of waiting slots.
     pub fn len(&self) -> usize {
         self.waiting.len() + self.later.len()
     }
 }
 
 impl Node {
-    /// Tells those of the slots that wait whose turn has come: first how their replicas fare, then
-    /// the slot.
+    /// Gossips the waiting slots that the rate limit lets pass. First it sets the phases of their
+    /// replicas that became healthy.
     pub(super) fn gossip_slots(&mut self, now: Time) {
         while let Some(slot) = self.slot_gossip.next(now) {
             self.report_healthy(now, slot);
@@ -116,14 +116,15 @@ impl Node {
             let wire = current.wire();
             let batch = self.holding.slot_batch(slot);
             if batch.is_some() && self.saving.read_only.is_some() {
-                continue; // what never gets to disk is being taken out of it
+                continue; // the claims that the disk refused are being released from it
             }
-            // A slot is told as a whole, so it waits for everything in it.
+            // A slot is sent as a whole, so it waits for all its claims.
             self.outbox.push_after(batch, Action::Broadcast(Message::Slot(wire)));
         }
     }
 
-    /// Reports the replicas of a slot healthy that run and answer, as far as that may be told now.
+    /// Sets the phase of the slot's replicas that run and answer to healthy, as far as they may be
+    /// reported now.
     fn report_healthy(&mut self, now: Time, slot: u8) {
         let mut healthy = self.holding.unreported_in(slot);
         healthy.retain(|(replica, _)| self.may_report_healthy(now, replica));

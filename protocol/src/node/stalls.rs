@@ -1,6 +1,6 @@
-//! Paths on which small messages pass and transfers stall: packets of full size are lost there.
-//! Small messages hold the cluster together, so nobody is doubted for it; bytes are asked of others
-//! first, and people are told.
+//! Paths on which small messages pass and transfers stall, because packets of full size are lost.
+//! Small messages hold the cluster together, so no node is suspected for it. Artifacts are fetched
+//! from other nodes first, and people get an event.
 
 use crate::model::{NodeId, Time};
 
@@ -32,7 +32,7 @@ impl Node {
         }
     }
 
-    /// A note on the path to a peer, if something is wrong with it.
+    /// A description of the stall on the path to a peer, for people.
     pub(super) fn path_note(&self, peer: &NodeId) -> Option<String> {
         let since = self.artifacts.stalls.since(peer)?.to_string();
         // Hours and minutes of an RFC 3339 date.

@@ -1,6 +1,6 @@
-//! How a node looks to a test that compares whole states: all that decides what becomes of
-//! workloads, and nothing that merely counts, paces what is said to whom, or is written for people.
-//! Sound as long as who is up changes by what comes in only.
+//! The `Debug` form of a node, for tests that compare whole states: all state that decides about
+//! workloads, without counters, rate limits and texts for people. Two nodes with the same form
+//! behave the same only if the test's inputs alone decide which nodes are up.
 
 use std::fmt;
 
@@ -9,7 +9,8 @@ use crate::model::NodeId;
 
 use super::Node;
 
-/// A member, as far as it matters for workloads.
+/// A member, as far as it matters for workloads: its state, its incarnation, and whether it may own
+/// workloads.
 struct Standing(NodeId, State, Option<u64>, bool);
 
 impl fmt::Debug for Standing {
@@ -55,7 +56,7 @@ impl fmt::Debug for Node {
                     .saving
                     .staged
                     .values()
-                    .map(|it| (it.batch, it.change.hash()))
+                    .map(|staged| (staged.batch, staged.change.hash()))
                     .collect::<Vec<_>>(),
             )
             .field("waiting", &(self.saving.deferred.len(), self.questions.waiting()))

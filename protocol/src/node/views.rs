@@ -1,4 +1,4 @@
-//! What people and programs are shown. Reads only.
+//! Views of the node and the cluster, for people and programs. Read-only.
 
 use crate::desired::Workload;
 use crate::membership::State;
@@ -15,7 +15,7 @@ impl Node {
         self.shown.version
     }
 
-    /// This node and the cluster in short.
+    /// A summary of this node and the cluster.
     pub fn status(&self) -> StatusView {
         let members = self.desired.members();
         let mut counters: std::collections::BTreeMap<String, u64> =
@@ -172,7 +172,7 @@ impl Node {
         }
     }
 
-    /// Where a member is dialled, in order, as multiaddrs.
+    /// The addresses at which a member is dialled, the best first, as multiaddrs.
     pub fn addresses_of(&self, node: &NodeId) -> Vec<String> {
         self.membership.addresses(node)
     }
@@ -190,7 +190,7 @@ impl Node {
         self.desired.workloads().map(|workload| self.workload_view(workload)).collect()
     }
 
-    /// One workload.
+    /// A workload by its name.
     pub fn workload(&self, name: &WorkloadName) -> Option<WorkloadView> {
         self.desired.workload(name).map(|workload| self.workload_view(workload))
     }
@@ -220,7 +220,7 @@ impl Node {
         }
     }
 
-    /// The nodes that claim a replica, this one first.
+    /// The nodes that are up and claim a replica, this node first.
     pub fn holders(&self, replica: &ReplicaName) -> Vec<(NodeId, ReplicaId)> {
         let Some(workload) = self.desired.workload(&replica.workload) else { return Vec::new() };
         let id = ReplicaId { uid: workload.uid, place: replica.place };
@@ -245,14 +245,14 @@ impl Node {
         self.claims.my_claim(replica)
     }
 
-    /// What this node's claims and reservations take of what it offers.
+    /// The resources that this node's claims and reservations take.
     pub fn committed(&self) -> Resources {
         let used = self.holding.committed().plus(self.holding.stopping());
         self.device.facts.capacity.minus(self.auction.unreserved(used))
     }
 
-    /// What is committed to claims and reserved for bids, together. Never more than the node
-    /// offers, unless it came to offer less.
+    /// The resources that claims and reservations take together, without a cap. Never more than the
+    /// node offers, unless its offer was reduced. For tests.
     pub fn promised(&self) -> Resources {
         let held = self.holding.committed().plus(self.holding.stopping());
         held.narrow().plus(self.auction.reserved())
@@ -263,12 +263,12 @@ impl Node {
         self.claims.highest_token(replica)
     }
 
-    /// Whether it knows enough to own workloads.
+    /// Whether this node may own workloads.
     pub fn is_ready(&self) -> bool {
         self.readiness.is_ready()
     }
 
-    /// How many members it holds to be up, itself among them.
+    /// The number of members that this node holds to be up, itself included.
     pub fn nodes_up(&self) -> usize {
         self.desired.members().keys().filter(|node| self.is_up(node)).count()
     }
@@ -278,19 +278,19 @@ impl Node {
         self.repair.roots().map(|(_, root)| root)
     }
 
-    /// The wish as it counts now.
+    /// The effective spec of a workload.
     pub fn spec(&self, name: &WorkloadName) -> Option<&Spec> {
         self.desired.workload(name).map(|workload| &workload.spec)
     }
 
-    /// The replicas that are wished for.
+    /// The replicas that a workload should have.
     pub fn wanted(&self, name: &WorkloadName) -> Vec<ReplicaId> {
         let Some(workload) = self.desired.workload(name) else { return Vec::new() };
         let places = self.demand().places(workload).into_keys();
         places.map(|place| ReplicaId { uid: workload.uid, place }).collect()
     }
 
-    /// The generation that is wished for.
+    /// The generation that a workload should run.
     pub fn generation(&self, uid: &Digest) -> Option<Digest> {
         self.desired.by_uid(uid).map(|workload| workload.generation)
     }
@@ -300,7 +300,7 @@ impl Node {
         self.desired.workload(name).is_some_and(|workload| self.is_guardian(&workload.uid, name))
     }
 
-    /// Since when this node runs, by its own time.
+    /// The start of this node, by its own time.
     pub fn started(&self) -> Time {
         self.device.started
     }

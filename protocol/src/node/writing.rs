@@ -12,12 +12,12 @@ use super::saving::Then;
 use super::{Level, Node};
 
 impl Node {
-    /// Takes an accepted change that others hold: it counts at once, and is written.
+    /// Applies a change that another node holds: it takes effect at once, and is written.
     pub(super) fn apply_change(&mut self, now: Time, change: Change) -> Result<(), String> {
         self.take(now, change, false)
     }
 
-    /// Takes a change that is on this node's disk.
+    /// Applies a change that is on this node's disk.
     pub(super) fn take_change(&mut self, now: Time, change: Change) -> Result<(), String> {
         self.take(now, change, true)
     }
@@ -55,7 +55,7 @@ impl Node {
                     });
                     self.want_artifact(now, &uid);
                 }
-                // Versions that were replaced leave theirs behind.
+                // The replaced version may leave its artifact behind.
                 self.prune_artifacts();
                 self.due.holding = true;
                 self.due.duplicates = true;
@@ -110,12 +110,12 @@ impl Node {
         }
     }
 
-    /// Signs a node's admission with the join key. It counts, and the node is told, when it is on
-    /// disk.
+    /// Signs a node's admission with the join key. It takes effect, and the node gets it, once it is
+    /// on disk.
     pub(super) fn admit(&mut self, now: Time, node: NodeId, record: Option<Signed<NodeRecord>>) {
         let key = Self::member_key(node);
         if self.saving.is_staged(&key.hash()) {
-            return; // it asks again because the disk is slow
+            return; // the node asks again because this disk is slow
         }
         let wall = self.wall(now);
         let Ok(context) = self.desired.context(&key, wall) else { return };
