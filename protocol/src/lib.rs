@@ -6,11 +6,11 @@
 //! run thousands of nodes and replay any history.
 //!
 //! ```text
-//!                  ┌───────────────────────────── node ─────────────────────────────┐
-//!   Input ───────► │ membership  ring  desired  claims  plan  auction  sync  rulings │ ───────► Effect
-//!                  │      each a room: handle_*(now, .., out) -> facts               │
-//!                  │      readiness  holding  artifacts  workload  trust             │
-//!                  └────────── model: plain types ── wire: the envelope ─────────────┘
+//!             ┌────────────────────────────── node ──────────────────────────────┐
+//!   Input ──► │ membership  ring  desired  claims  plan  auction  sync  rulings  │ ──► Effect
+//!             │ trust  readiness  holding  artifacts  workload                   │
+//!             │           each a room: handle_*(now, .., out) -> facts           │
+//!             └─────────── model: plain types ── wire: the envelope ─────────────┘
 //! ```
 //!
 //! The loop of the driver, which is the daemon or a simulator:

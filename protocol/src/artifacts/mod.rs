@@ -1,7 +1,7 @@
-//! Artifacts: what is on this device, which nodes hold what, what is being fetched, what users put
-//! here, and which guardians still lack what was published here.
+//! Artifacts: which are on this device, which nodes hold them, pending fetches, recent uploads, and
+//! the guardians that still lack an artifact published here.
 //!
-//! The bytes themselves are the daemon's; this room keeps the books.
+//! The daemon stores the bytes; this room only tracks their state.
 
 mod replication;
 mod stalls;
@@ -18,35 +18,36 @@ pub use uploads::Uploads;
 
 /// Holders remembered of one artifact: enough to fetch from, however large the cluster.
 const MAX_HOLDERS: usize = 16;
-/// Artifacts remembered that no workload names: fresh uploads, all of which fit, and versions of a
-/// moment ago. Those that workloads name come besides, however many: what is to run must never find
-/// the book full.
+/// Tracked artifacts that no workload names: recent uploads, all of which fit, and recently
+/// replaced versions. Artifacts that workloads name do not count: there must always be room for one
+/// that is to run.
 const MAX_SPARE: usize = 2 * uploads::MAX_UPLOADS;
-/// How many of them stay when there are more. So many fewer that a look at all of them pays.
+/// The number of them that [`Artifacts::prune`] keeps. Far below the maximum, because each call
+/// scans all entries.
 const KEPT_SPARE: usize = MAX_SPARE / 2;
-/// The first wait before a fetch that failed is tried again, and the longest.
+/// The first pause before a failed fetch is retried, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// How far an artifact has come here.
+/// The state of an artifact on this device.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Local {
-    /// Not here, nobody asked.
+    /// Not on this device, and no fetch was requested.
     #[default]
     Absent,
-    /// Asked for.
+    /// A fetch was requested and has not ended.
     Fetching,
-    /// The last try failed.
+    /// The last fetch failed.
     Waiting {
-        /// When to try again.
+        /// The time of the next fetch.
         until: Time,
-        /// How many tries failed in a row.
+        /// The number of failed fetches in a row.
         tries: u32,
-        /// What the last one said.
+        /// The error of the last one.
         why: String,
     },
-    /// Here, and ready to start.
+    /// On this device, and ready to start.
     Ready,
-    /// Here, and can never start.
+    /// On this device, and can never start: the runtime's error.
     Unusable(String),
 }
 
@@ -54,31 +55,31 @@ pub enum Local {
 struct Entry {
     local: Local,
     tries: u32,
-    /// The error of the last failed fetch, until one succeeds or nobody wants another.
+    /// The error of the last failed fetch, until a fetch succeeds or is not wanted any more.
     failure: Option<String>,
     holders: BTreeSet<NodeId>,
-    /// Grows from entry to entry: the least is the oldest.
+    /// The order of creation: the entry with the least number is the oldest.
     number: u64,
 }
 
-/// The book of artifacts: those that workloads name, and at most [`MAX_SPARE`] others, besides what
-/// is being fetched.
+/// All tracked artifacts: those that workloads name, those that are being fetched, and at most
+/// [`MAX_SPARE`] others.
 #[derive(Clone, Debug, Default)]
 pub struct Artifacts {
     entries: BTreeMap<Digest, Entry>,
     next: u64,
-    /// Those that are waiting, and some that were a moment ago: among the entries, all of them.
+    /// Entries in [`Local::Waiting`], and some that just left it. All of them have an entry.
     waiting: BTreeSet<Digest>,
-    /// Peers from whom no bytes come.
+    /// Paths on which transfers stall.
     pub stalls: Stalls,
-    /// What users put here lately.
+    /// Recent uploads of users.
     pub uploads: Uploads,
-    /// What was published here, as long as guardians lack it.
+    /// Artifacts published here that guardians may lack.
     pub replication: Replication,
 }
 
 impl Artifacts {
-    /// How far an artifact has come on this device.
+    /// The state of an artifact on this device.
     pub fn local(&self, digest: &Digest) -> &Local {
         self.entries.get(digest).map_or(&Local::Absent, |entry| &entry.local)
     }
@@ -88,7 +89,7 @@ impl Artifacts {
         *self.local(digest) == Local::Ready
     }
 
-    /// Why the last try to get it failed, until one succeeds.
+    /// The error of the last fetch, until one succeeds.
     pub fn failure(&self, digest: &Digest) -> Option<&str> {
         self.entries.get(digest)?.failure.as_deref()
     }
@@ -98,30 +99,30 @@ impl Artifacts {
         self.entries.get(digest).into_iter().flat_map(|entry| entry.holders.iter())
     }
 
-    /// Whether anything is known of it.
+    /// Whether the artifact is tracked.
     pub fn knows(&self, digest: &Digest) -> bool {
         self.entries.contains_key(digest)
     }
 
-    /// How many fetches of it failed in a row.
+    /// The number of failed fetches in a row.
     pub fn tries(&self, digest: &Digest) -> u32 {
         self.entries.get(digest).map_or(0, |entry| entry.tries)
     }
 
-    /// `node` says that it holds what a workload names. Whether that is news.
+    /// Notes that `node` holds an artifact that a workload names. Returns whether that is new.
     pub fn add_holder(&mut self, digest: Digest, node: NodeId) -> bool {
         let entry = self.entry(digest);
         entry.holders.len() < MAX_HOLDERS && entry.holders.insert(node)
     }
 
-    /// `node` is gone from the roster, or was found not to hold anything.
+    /// Removes a node that left the roster from all holders.
     pub fn forget_holder(&mut self, node: &NodeId) {
         for entry in self.entries.values_mut() {
             entry.holders.remove(node);
         }
     }
 
-    /// Whether a fetch shall be asked for now; if so, it counts as asked.
+    /// Whether a fetch is to be requested now; if so, it counts as requested.
     pub fn begin(&mut self, now: Time, digest: Digest) -> bool {
         let entry = self.entry(digest);
         let due = match &entry.local {
@@ -135,7 +136,7 @@ impl Artifacts {
         due
     }
 
-    /// It is on this device now, verified and ready to start.
+    /// The artifact is on this device now, verified and ready to start.
     pub fn ready(&mut self, digest: Digest, me: NodeId) {
         let entry = self.entry(digest);
         entry.local = Local::Ready;
@@ -144,12 +145,12 @@ impl Artifacts {
         entry.holders.insert(me);
     }
 
-    /// It is on this device, and can never start.
+    /// The artifact is on this device, and can never start.
     pub fn unusable(&mut self, digest: Digest, why: String) {
         self.entry(digest).local = Local::Unusable(why);
     }
 
-    /// A fetch failed; the next try is after a pause that doubles.
+    /// A fetch failed. The pause before the next one doubles.
     pub fn failed(&mut self, now: Time, digest: Digest, why: String) {
         let entry = self.entry(digest);
         let wait = RETRY.0.saturating_mul(1 << entry.tries.min(8)).min(RETRY.1);
@@ -159,7 +160,8 @@ impl Artifacts {
         self.waiting.insert(digest);
     }
 
-    /// Retries that were due and that nobody took up: they are not wanted now.
+    /// Drops retries that are due and that the node has not begun: the artifacts are not wanted any
+    /// more.
     pub fn drop_due_retries(&mut self, now: Time) {
         let entries = &mut self.entries;
         self.waiting.retain(|digest| {
@@ -173,7 +175,7 @@ impl Artifacts {
         });
     }
 
-    /// When the next failed fetch is due.
+    /// The time of the next retry.
     pub fn next_retry(&self) -> Option<Time> {
         let until = |digest| match self.local(digest) {
             Local::Waiting { until, .. } => Some(*until),
@@ -182,9 +184,10 @@ impl Artifacts {
         self.waiting.iter().filter_map(until).min()
     }
 
-    /// What grows, with its bound: `named` artifacts are named by workloads.
+    /// The growing collections, with their bounds. `named` is the number of artifacts that
+    /// workloads name.
     pub fn queues(&self, named: usize, is_named: impl Fn(&Digest) -> bool) -> Vec<Queue> {
-        // A fetch of what nobody wants any more ends by itself; operators set their rate.
+        // A fetch that is not wanted any more ends by itself. Operators' changes set their rate.
         let leaving = |(digest, entry): &(&Digest, &Entry)| {
             entry.local == Local::Fetching && !is_named(digest)
         };
@@ -198,7 +201,7 @@ impl Artifacts {
         ]
     }
 
-    /// Forgets all that neither a workload names nor a user put here lately, but for those that are
+    /// Forgets all artifacts that no workload names, that are no recent uploads, and that are not
     /// being fetched.
     pub fn retain(&mut self, is_named: impl Fn(&Digest) -> bool) {
         let uploads = &self.uploads;
@@ -207,9 +210,9 @@ impl Artifacts {
         self.waiting.retain(|digest| self.entries.contains_key(digest));
     }
 
-    /// Forgets the oldest that are not wanted, but for those that are being fetched, when there are
-    /// more than `named` and [`MAX_SPARE`]. Whether there is room then. Looks at all of them once
-    /// for each [`KEPT_SPARE`] that came.
+    /// If more than `named` and [`MAX_SPARE`] artifacts are tracked: forgets the oldest that
+    /// [`Artifacts::retain`] would forget. Returns whether there is room then. Scans all entries
+    /// once for each [`KEPT_SPARE`] new ones.
     pub fn prune(&mut self, named: usize, is_named: impl Fn(&Digest) -> bool) -> bool {
         if self.entries.len() < named + MAX_SPARE {
             return true;
@@ -231,7 +234,7 @@ impl Artifacts {
         self.entries.len() < named + MAX_SPARE
     }
 
-    /// The number of artifacts that something is known of.
+    /// The number of tracked artifacts.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -250,6 +253,7 @@ impl Artifacts {
 mod tests {
     use super::*;
 
+    /// A fetch failed, and then the workload was removed: its retry must not stay for ever.
     #[test]
     fn unwanted_artifacts_are_forgotten_though_never_fetched() {
         let mut artifacts = Artifacts::default();
@@ -266,6 +270,8 @@ mod tests {
         );
     }
 
+    /// There are far more uploads than the room tracks, and 5,000 artifacts that workloads name.
+    /// Only uploads are forgotten, the oldest first, and none that is being fetched.
     #[test]
     fn oldest_unnamed_artifacts_are_dropped_first() {
         let digest = |n: u64| Digest::of(&n.to_be_bytes());

@@ -7,10 +7,10 @@ use crate::model::{Digest, Queue, Time};
 
 /// The first pause between questions, longer than gossip takes, and the longest.
 const ASK_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// A guardian that lacks the artifact by then is on its own: it fetches when it can.
+/// A guardian that does not answer by then is not asked any more; it fetches when it can.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
-/// Artifacts asked for at a time. For the next one the oldest is given up: its user has waited
-/// longest.
+/// Artifacts asked about at a time. A further one replaces the oldest, whose user has had the most
+/// time.
 const MAX_ARTIFACTS: usize = 64;
 
 /// Artifacts of changes that were prepared or written here.
@@ -25,7 +25,7 @@ struct Asking {
 }
 
 impl Replication {
-    /// Asks about an artifact, from a moment later on.
+    /// Starts to ask about an artifact, after the first pause.
     pub fn begin(&mut self, now: Time, digest: Digest) {
         if self.0.len() >= MAX_ARTIFACTS
             && !self.0.contains_key(&digest)
@@ -43,7 +43,8 @@ impl Replication {
         due.map(|(digest, _)| *digest).collect()
     }
 
-    /// Whether the guardians that did not answer, if there are any, are asked once more.
+    /// Whether to ask the guardians that did not answer once more. Drops the artifact if all have
+    /// answered, or after ten minutes.
     pub fn ask_again(&mut self, now: Time, digest: &Digest, all_answered: bool) -> bool {
         let asking = self.0.get_mut(digest);
         let is_open =
@@ -71,7 +72,8 @@ impl Replication {
 mod tests {
     use super::*;
 
-    /// With 64 artifacts on their way the next ones were left to gossip alone, for ten minutes.
+    /// While 64 artifacts were asked about, no question was asked about a further one for ten
+    /// minutes, and a lost announcement stayed lost. The further one replaces the oldest now.
     #[test]
     fn latest_artifact_is_always_asked_about() {
         let mut replication = Replication::default();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{NodeId, Queue, WallClock};
 
-/// Peers remembered: more than a node has links to. Beyond, the newest goes unremembered.
+/// Peers remembered: more than a node has links to. Further ones are not noted.
 const MAX_STALLS: usize = 256;
 
 /// The peers on whose paths transfers stall, and since when.
@@ -19,12 +19,12 @@ impl Stalls {
         self.since.contains_key(peer)
     }
 
-    /// The time since when they stall.
+    /// The time at which transfers on the path to a peer began to stall.
     pub fn since(&self, peer: &NodeId) -> Option<WallClock> {
         self.since.get(peer).copied()
     }
 
-    /// Notes the state of a path. Whether it is news.
+    /// Notes the state of a path. Returns whether it changed.
     pub fn note(&mut self, peer: NodeId, is_stalling: bool, wall: WallClock) -> bool {
         if !is_stalling {
             return self.since.remove(&peer).is_some();

@@ -1,22 +1,22 @@
-//! Artifacts that users put here lately, which no workload may name yet.
+//! Recent uploads of users, which no workload may name yet.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{Digest, Queue, Time};
 
-/// Uploads remembered, as many as one file can describe workloads: a user who uploads more at once
-/// publishes before the oldest is evicted.
+/// Uploads remembered: as many as one manifest can name workloads. A user who uploads more must
+/// publish before the oldest is forgotten.
 pub(super) const MAX_UPLOADS: usize = 256;
-/// The time for which an upload is kept that nobody published.
+/// The time for which an upload is kept that no workload names.
 const KEPT: Duration = Duration::from_secs(600);
 
-/// Uploads, with their times.
+/// Uploads, each with the time at which it came.
 #[derive(Clone, Debug, Default)]
 pub struct Uploads(BTreeMap<Digest, Time>);
 
 impl Uploads {
-    /// A user put it here.
+    /// A user uploaded an artifact.
     pub fn note(&mut self, now: Time, digest: Digest) {
         self.0.insert(digest, now);
         while self.0.len() > MAX_UPLOADS {
@@ -25,24 +25,24 @@ impl Uploads {
         }
     }
 
-    /// Whether a user put it here lately.
+    /// Whether an artifact is a recent upload.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.0.contains_key(digest)
     }
 
-    /// All of them.
+    /// All recent uploads, by digest.
     pub fn iter(&self) -> impl Iterator<Item = &Digest> {
         self.0.keys()
     }
 
-    /// Forgets old ones, so that their room in the store goes to what is needed.
+    /// Forgets old uploads, so that the store may evict them.
     pub fn handle_timeout(&mut self, now: Time) {
         if self.poll_timeout().is_some_and(|end| end <= now) {
             self.0.retain(|_, at| now.since(*at) < KEPT);
         }
     }
 
-    /// The time when the oldest is forgotten.
+    /// The time at which the oldest upload is forgotten.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.0.values().min().map(|at| *at + KEPT)
     }

@@ -1,21 +1,21 @@
-//! The replicas that this node holds: one book, one entry per replica, from the award until the
-//! runtime has stopped it.
+//! The replicas that this node holds: one entry per replica, from the award until the runtime has
+//! stopped it.
 //!
 //! ```text
-//!              award                on disk             artifact ready        runtime: it answers
-//!   (auction) ───────▶ Writing ────────────▶ Fetching ───────────────▶ Starting ────────────▶ Ready
-//!                                               ▲                         │ runtime: it failed  │
-//!                                               └── next try ── BackingOff ◀────────────────────┘
-//!                                                                  │ too often
-//!   released ◀──────────────────────────────────────── GivingUp ◀──┘
+//!         award             on disk            artifact ready            it answers
+//!   (auction) ──▶ Writing ──────────▶ Fetching ──────────────▶ Starting ──────────▶ Ready
+//!                                        ▲                        │ it failed         │
+//!                                        └─ next try ─ BackingOff ◀───────────────────┘
+//!                                                         │ too often
+//!   released ◀───────────────────────────── GivingUp ◀────┘
 //! ```
 //!
-//! **A revision that serves goes on until its replacement is ready**: while a new revision is
-//! fetched, started and tried again, [`Holding::serving`] names the old one. A replica with a
-//! revision that serves is never given up because its replacement fails.
+//! **A revision serves until its replacement is ready**: while a new revision is fetched, started
+//! and retried, [`Holding::serving`] names the old one. A replica with a revision that serves is
+//! never given up because its replacement fails.
 //!
-//! Resources are committed here and nowhere else. The room decides stages; the node reads the
-//! claims, orders the runtime and writes the disk.
+//! Resources are committed in this room only. It decides the stages; the node reads the claims,
+//! orders the runtime and writes to disk.
 
 mod stage;
 #[cfg(test)]
@@ -38,17 +38,17 @@ pub struct Config {
     /// Further tries on this node before a replica is given up to others. 3.
     pub max_restarts: u32,
     /// Fetches in a row that may fail before a replica is given up to others, while no revision of
-    /// it serves. 4: some eight seconds. This device may be the reason, by a full disk for example,
-    /// and nobody else is asked while it holds the place.
+    /// it serves. 4: some eight seconds. The reason may be this device, for example its full disk,
+    /// and the place is not auctioned again while it holds it.
     pub max_fetches: u32,
     /// The pause before the first further try; it doubles. 1 s.
     pub restart_after: Duration,
     /// The longest pause between tries of a replacement, while the old revision serves. 5 min.
     pub restart_at_most: Duration,
-    /// A replica that was ready for so long starts with a clean count of tries. 60 s.
+    /// The time after which a ready replica's count of tries is reset. 60 s.
     pub forgiven_after: Duration,
     /// The time for which a late claim is not reported healthy, because the owner may have picked
-    /// another node, whose report would be on its way. 1 s.
+    /// another node, whose claim would be on its way. 1 s.
     pub late_report_after: Duration,
     /// The time for which a claim shows why it failed before it is released. 2 s.
     pub give_up_after: Duration,
@@ -72,96 +72,97 @@ impl Default for Config {
 #[derive(Clone, Debug)]
 pub struct Holding {
     config: Config,
-    /// By slot of the own sheet, then by replica. At most as many as a sheet has claims, and those
-    /// that the runtime is still stopping.
+    /// By slot of the own sheet, then by replica. One for each own claim, and those that the
+    /// runtime is still stopping.
     replicas: BTreeMap<(u8, ReplicaId), Replica>,
-    /// Own slots on their way to disk, each with its last batch. At most as many as a sheet has.
+    /// Own slots on their way to disk, each with its last batch. At most [`SLOTS`].
     unwritten: BTreeMap<u8, PersistId>,
     committed: ResourceSum,
     stopping: ResourceSum,
 }
 
-/// One own replica.
+/// A replica of this node.
 #[derive(Clone, Debug)]
 struct Replica {
     stage: Stage,
-    /// The revision that the stage is about. None until the claim was compared with desired state,
-    /// after a restart of the daemon.
+    /// The revision that the stage is about. `None` after a restart of the daemon, until the claim
+    /// was compared with desired state.
     target: Option<Revision>,
-    /// What the target needs.
+    /// The resources that the target requires.
     resources: Resources,
-    /// What is committed: while another revision serves, enough for either of the two.
+    /// The committed resources: while another revision serves, enough for either of the two.
     committed: Resources,
-    /// Further tries since it was last ready for long.
+    /// Further tries since the replica was last ready for [`Config::forgiven_after`].
     restarts: u32,
-    /// The revision that runs and answers, and since when.
+    /// The revision that runs and answers, and the time at which it became ready.
     serving: Option<(Revision, Time)>,
-    /// Others were told that the target is healthy.
+    /// The target was reported healthy to the other nodes.
     is_reported: bool,
-    /// It was claimed in an earlier life, or before a stall, and was not reported healthy since.
+    /// The claim is older than this run or the last stall, and was not reported healthy since:
+    /// another node may have taken the replica over.
     is_returning: bool,
-    /// It is not reported healthy before then.
+    /// The replica is not reported healthy before this time.
     report_held_until: Option<Time>,
 }
 
-/// A replica that this node holds, as the auction asks about it.
+/// The state of a held replica that the auction asks about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Held {
-    /// The token of the award, while the claim is on its way to disk.
+    /// The token of the award while the claim is on its way to disk; `None` once it is there.
     pub writing: Option<Token>,
 }
 
-/// The bytes of a replica's artifact.
+/// The state of the bytes of a replica's artifact.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Bytes {
     /// On this device, and ready to start.
     Ready,
-    /// On this device, and can never start: the runtime's words.
+    /// On this device, and can never start: the runtime's error.
     Unusable(String),
-    /// Not on this device: so many fetches failed in a row, the last one with this reason.
+    /// Not on this device.
     Missing {
-        /// Failed fetches in a row.
+        /// The number of failed fetches in a row.
         tries: u32,
-        /// The reason of the last failure; empty when none failed.
+        /// The error of the last one; empty if none failed.
         why: String,
     },
 }
 
-/// What to do next for a replica.
+/// The next step for a replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Next {
-    /// Nothing, until something changes.
+    /// Nothing to do until an input changes it.
     Nothing,
-    /// Get the artifact.
+    /// Fetch the artifact.
     Fetch,
-    /// Tell the runtime to run the target.
+    /// Order the runtime to run the target.
     Run,
-    /// It cannot be run: fail it, for this reason.
+    /// The target cannot run, for this reason: call [`Holding::fail`].
     Fail(String),
 }
 
-/// What is due for a replica.
+/// A due step for a replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Due {
-    /// The next try.
+    /// Retry the target.
     Retry,
-    /// The release of a claim that failed for good, and why.
+    /// Release the claim, which failed for good, for this reason.
     Release(String),
 }
 
-/// What a failure led to.
+/// The consequence of a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failed {
-    /// It was known, or the replica is not held.
+    /// None: the failure was known, or the replica is not held.
     Known,
-    /// The target failed; nothing serves.
+    /// No revision serves.
     Down,
-    /// The target failed; an older revision serves.
+    /// The target failed, and an older revision serves.
     Replacement,
 }
 
 impl Holding {
-    /// Nothing held.
+    /// A node without replicas.
     pub fn new(config: Config) -> Holding {
         Holding {
             config,
@@ -172,17 +173,18 @@ impl Holding {
         }
     }
 
-    /// What grows, with its bound. `claims` is the number of own claims.
+    /// The growing collections, with their bounds. `claims` is the number of own claims.
     pub fn queues(&self, claims: usize) -> Vec<Queue> {
-        let stopping = self.replicas.values().filter(|it| it.stage == Stage::Stopping).count();
+        let stopping =
+            self.replicas.values().filter(|entry| entry.stage == Stage::Stopping).count();
         vec![
             Queue::new("replicas held", self.replicas.len() - stopping, claims),
             Queue::new("own slots on their way to disk", self.unwritten.len(), SLOTS.into()),
         ]
     }
 
-    /// An award was taken: its claim is in `batch`. Without a batch the disk takes no writes, and
-    /// the caller releases it.
+    /// Holds a replica after an award, whose claim is in `batch`. Without a batch the disk takes no
+    /// writes, and the caller releases the replica.
     pub fn claim(
         &mut self,
         now: Time,
@@ -199,7 +201,7 @@ impl Holding {
         self.insert(replica, Replica { target, ..Replica::new(stage, resources) });
     }
 
-    /// A claim of an earlier life of this node, which nothing runs of yet.
+    /// Holds a replica that this node claimed in an earlier run. It does not run yet.
     pub fn adopt(&mut self, replica: ReplicaId, resources: Resources) {
         self.insert(
             replica,
@@ -207,8 +209,8 @@ impl Holding {
         );
     }
 
-    /// A claim of a replica that runs, and was reported healthy: for simulated clusters that start
-    /// in the middle of their life.
+    /// Holds a replica that runs and was reported healthy. For simulated clusters that do not start
+    /// empty.
     pub fn adopt_ready(
         &mut self,
         now: Time,
@@ -240,29 +242,29 @@ impl Holding {
         }
     }
 
-    /// An own slot was asked to be put on disk.
+    /// An own slot is on its way to disk, in `batch`.
     pub fn slot_issued(&mut self, slot: u8, batch: PersistId) {
         self.unwritten.insert(slot, batch);
     }
 
-    /// Everything up to `upto` is on disk: own slots that are on disk now.
+    /// All batches up to `upto` are on disk. Returns the own slots that are on disk now.
     pub fn slots_written(&mut self, upto: PersistId) -> Vec<u8> {
         self.unwritten.extract_if(.., |_, batch| *batch <= upto).map(|(slot, _)| slot).collect()
     }
 
-    /// The disk failed: own slots that were on their way to it.
+    /// The disk failed. Returns the own slots that were on their way to it.
     pub fn slots_dropped(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.unwritten).into_keys().collect()
     }
 
-    /// The batch in which an own slot is on its way to disk.
+    /// The batch in which an own slot is on its way to disk; `None` if it is there.
     pub fn slot_batch(&self, slot: u8) -> Option<PersistId> {
         self.unwritten.get(&slot).copied()
     }
 
-    /// Everything up to `upto` is on disk: the awards whose claims are on disk now. A claim that
-    /// took `late_after` or longer is not reported healthy for a moment: its owner may have awarded
-    /// the place again.
+    /// All batches up to `upto` are on disk. Returns the awards whose claims are on disk now. A
+    /// claim that took `late_after` or longer delays its health report, because the owner may have
+    /// awarded the place again.
     pub fn claims_written(
         &mut self,
         now: Time,
@@ -294,9 +296,9 @@ impl Holding {
         self.replicas.values().filter_map(award).collect()
     }
 
-    /// The revision `to` belongs in the place now. Whether that is news; then a revision that
-    /// serves goes on until `to` is ready. `has_compared` says whether this node knows what the
-    /// others know: if not, another node may run `to` already.
+    /// Makes `to` the target of a replica. Returns whether it was another one; a revision that
+    /// serves goes on until `to` is ready. If `has_compared` is false, this node may not know yet
+    /// that another node runs `to`.
     pub fn replace(
         &mut self,
         replica: &ReplicaId,
@@ -338,14 +340,14 @@ impl Holding {
         let max_fetches = self.config.max_fetches;
         let Some(entry) = self.entry_mut(replica) else { return Next::Nothing };
         match (&entry.stage, bytes) {
-            // The fetch need not wait for the disk.
+            // The fetch need not wait until the claim is on disk.
             (Stage::Writing { .. }, Bytes::Missing { .. }) => Next::Fetch,
             (Stage::Fetching, Bytes::Ready) => {
                 entry.stage = Stage::Starting;
                 Next::Run
             }
             (Stage::Fetching, Bytes::Unusable(why)) => Next::Fail(why.clone()),
-            // A revision that serves is not given up for bytes that may be nowhere.
+            // A revision that serves is not given up for bytes that no node may have.
             (Stage::Fetching, Bytes::Missing { tries, why })
                 if *tries > max_fetches && entry.serving.is_none() =>
             {
@@ -356,7 +358,7 @@ impl Holding {
         }
     }
 
-    /// The runtime reports that a revision runs and answers. Whether that is news.
+    /// The runtime reports that a revision runs and answers. Returns whether that is new.
     pub fn ready(&mut self, now: Time, replica: &ReplicaId, revision: Revision) -> bool {
         let Some(entry) = self.entry_mut(replica) else { return false };
         // A report of an earlier claim of the replica may come late.
@@ -376,7 +378,7 @@ impl Holding {
         true
     }
 
-    /// A revision failed.
+    /// A revision failed: retries it after a pause that doubles, or gives the replica up.
     pub fn fail(
         &mut self,
         now: Time,
@@ -393,7 +395,7 @@ impl Holding {
                 entry.restarts = 0;
             }
             if entry.target != Some(revision) {
-                // The old revision failed while its replacement is not ready: nothing serves.
+                // The old revision failed before its replacement is ready: none serves.
                 if let Stage::BackingOff { reason, .. } = &entry.stage
                     && entry.restarts >= config.max_restarts
                 {
@@ -430,12 +432,12 @@ impl Holding {
         Failed::Down
     }
 
-    /// Lets a replica go. It is no longer held; what it takes stays promised until the runtime
-    /// has stopped it.
+    /// Releases a replica. It is no longer held, but its resources stay taken until the runtime has
+    /// stopped it.
     pub fn release(&mut self, replica: &ReplicaId) {
         let Some(entry) = self.entry_mut(replica) else { return };
         let (is_stopped, resources) = match entry.stage {
-            // Nothing of it ever ran.
+            // The target was not started.
             Stage::Writing { .. } | Stage::Fetching => (entry.serving.is_none(), entry.committed),
             Stage::Stopping => return,
             _ => (false, entry.committed),
@@ -449,7 +451,7 @@ impl Holding {
         self.stopping.add(resources, 1);
     }
 
-    /// The runtime reports that nothing of a replica is left.
+    /// The runtime reports that nothing of a replica runs.
     pub fn stopped(&mut self, replica: &ReplicaId) {
         let is_stopping = |entry: &Replica| entry.stage == Stage::Stopping;
         if self.replicas.get(&key(replica)).is_some_and(is_stopping) {
@@ -457,7 +459,7 @@ impl Holding {
         }
     }
 
-    /// What is due now: next tries and releases.
+    /// Takes the retries and releases that are due.
     pub fn take_due(&mut self, now: Time) -> Vec<(ReplicaId, Due)> {
         let mut due = Vec::new();
         for ((_, replica), entry) in &mut self.replicas {
@@ -475,7 +477,7 @@ impl Holding {
         due
     }
 
-    /// Late claims that may be reported healthy now. Whether there are any.
+    /// Ends delays of health reports that are over. Returns whether there were any.
     pub fn end_report_delays(&mut self, now: Time) -> bool {
         let mut any = false;
         for entry in self.replicas.values_mut() {
@@ -484,7 +486,7 @@ impl Holding {
         any
     }
 
-    /// The time when [`Holding::take_due`] or [`Holding::end_report_delays`] has something.
+    /// The next time at which [`Holding::take_due`] or [`Holding::end_report_delays`] has work.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.replicas
             .values()
@@ -492,7 +494,7 @@ impl Holding {
             .min()
     }
 
-    /// Whether a replica is held, and whether its claim is still on its way to disk.
+    /// The state of a replica for the auction; `None` if it is not held.
     pub fn held(&self, replica: &ReplicaId) -> Option<Held> {
         let entry = self.entry(replica)?;
         let writing = match &entry.stage {
@@ -512,12 +514,12 @@ impl Holding {
         self.entry(replica)?.target
     }
 
-    /// The phase that others are to be told.
+    /// The phase for the replica's claim.
     pub fn phase(&self, replica: &ReplicaId) -> Option<Phase> {
         self.entry(replica).map(|entry| entry.stage.phase(entry.restarts))
     }
 
-    /// The revision of a replica that runs and answers here, told or not.
+    /// The revision of a replica that runs and answers here, reported or not.
     pub fn serving(&self, replica: &ReplicaId) -> Option<Revision> {
         self.entry(replica)?.serving.map(|(revision, _)| revision)
     }
@@ -528,9 +530,12 @@ impl Holding {
         held.map(|((_, replica), _)| *replica)
     }
 
-    /// Replicas that are ready, which others were not told yet, by slot.
+    /// Replicas that are ready and not reported healthy yet, by slot.
     pub fn unreported(&self) -> impl Iterator<Item = ReplicaId> {
-        self.replicas.iter().filter(|(_, entry)| entry.is_unreported()).map(|((_, it), _)| *it)
+        self.replicas
+            .iter()
+            .filter(|(_, entry)| entry.is_unreported())
+            .map(|((_, replica), _)| *replica)
     }
 
     /// The same in one slot, with their revisions.
@@ -543,8 +548,8 @@ impl Holding {
             .collect()
     }
 
-    /// Whether a ready replica may be reported healthy, as far as this room knows. A claim of an
-    /// earlier life is not reported before this node knows what the others know.
+    /// Whether a ready replica may be reported healthy, as far as this room knows. A returning
+    /// claim is not reported before this node has compared.
     pub fn may_report(&self, replica: &ReplicaId, has_compared: bool) -> bool {
         self.entry(replica).is_some_and(|entry| {
             entry.report_held_until.is_none() && (!entry.is_returning || has_compared)
@@ -558,24 +563,25 @@ impl Holding {
         }
     }
 
-    /// This node stood still for long: others may have taken over what was not reported healthy.
+    /// The process was stalled for long: others may have taken over replicas that were not reported
+    /// healthy.
     pub fn stalled(&mut self) {
         for entry in self.replicas.values_mut() {
             entry.is_returning |= !entry.is_reported;
         }
     }
 
-    /// The sum that held replicas take.
+    /// The sum of resources that held replicas take.
     pub fn committed(&self) -> ResourceSum {
         self.committed
     }
 
-    /// The sum that released replicas still take, until the runtime has stopped them.
+    /// The sum of resources that released replicas take until the runtime has stopped them.
     pub fn stopping(&self) -> ResourceSum {
         self.stopping
     }
 
-    /// The sum that held replicas would take if this one were replaced by a revision that needs
+    /// The sum that held replicas would take if this one were replaced by a revision that requires
     /// `resources`.
     pub fn committed_after(&self, replica: &ReplicaId, resources: Resources) -> ResourceSum {
         let mut sum = self.committed;
@@ -619,7 +625,7 @@ impl Replica {
     }
 }
 
-/// The least replica, where the range of a slot begins.
+/// The least replica id: the start of a slot's range.
 const LEAST: ReplicaId =
     ReplicaId { uid: crate::model::Digest([0; 32]), place: crate::model::Place::Ordinal(0) };
 

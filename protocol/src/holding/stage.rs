@@ -2,46 +2,46 @@
 
 use crate::model::{Award, PersistId, Phase, Signed, Time};
 
-/// How far this node has come with a replica that it won. **The one record of it**: what the owner
-/// is told, what others are told ([`Phase`]), and what the runtime is told all follow from it.
+/// The progress of a replica on its holder. **It is stored nowhere else**: the answer to the owner,
+/// the claim's [`Phase`] and the orders to the runtime all derive from it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Stage {
     /// The claim is on its way to disk. Nothing runs, and the owner is not answered.
     Writing {
-        /// The batch that holds the claim.
+        /// The batch with the claim.
         batch: PersistId,
-        /// The award, to be answered once the claim is on disk.
+        /// The award; its owner is answered once the claim is on disk.
         award: Signed<Award>,
-        /// The time when the award came.
+        /// The time at which the award came.
         since: Time,
     },
-    /// The claim is on disk, the artifact is not ready yet.
+    /// The claim is on disk, and the artifact is not ready yet.
     Fetching,
-    /// The runtime was told to run it, and has not reported success.
+    /// The runtime has the order to run the replica, and has not reported success.
     Starting,
     /// The replica runs and answers.
     Ready,
-    /// It failed, and is tried again.
+    /// The replica failed, and is retried.
     BackingOff {
         /// The time of the next try.
         until: Time,
-        /// The runtime's words.
+        /// The runtime's error, shortened.
         reason: String,
     },
-    /// It failed for good. Its claim shows the reason for a moment before it is released, so that
-    /// people see why.
+    /// The replica failed for good. Its claim shows the reason for a moment before it is released,
+    /// so that people see it.
     GivingUp {
         /// The time of the release.
         until: Time,
-        /// The runtime's words.
+        /// The runtime's error, shortened.
         reason: String,
     },
-    /// It was released; the runtime has not reported yet that it has stopped.
+    /// The replica was released, and the runtime has not reported that it has stopped.
     Stopping,
 }
 
 impl Stage {
-    /// What others are told of it.
+    /// The phase for the claim. `restarts` is the number of further tries so far.
     pub fn phase(&self, restarts: u32) -> Phase {
         match self {
             Stage::Writing { .. } | Stage::Fetching | Stage::Starting | Stage::Stopping => {
@@ -54,7 +54,7 @@ impl Stage {
         }
     }
 
-    /// The time when something is due.
+    /// The time of the next retry or release.
     pub(super) fn due(&self) -> Option<Time> {
         match self {
             Stage::BackingOff { until, .. } | Stage::GivingUp { until, .. } => Some(*until),

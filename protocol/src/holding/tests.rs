@@ -27,14 +27,14 @@ fn award(revision: Revision) -> Signed<Award> {
     Signed::sign(award, &keys, &ClusterId([9; 32]))
 }
 
-/// A claim whose batch is number 5.
+/// A claim that is on its way to disk, in batch 5.
 fn won() -> Holding {
     let mut holding = Holding::new(Config::default());
     holding.claim(at(0), award(OLD), SMALL, Some(PersistId(5)));
     holding
 }
 
-/// A replica of the old revision that runs, and was told to be healthy.
+/// A replica of the old revision that runs and was reported healthy.
 fn ready() -> Holding {
     let mut holding = won();
     holding.claims_written(at(0), PersistId(5), LATE);
@@ -48,8 +48,8 @@ fn missing(tries: u32) -> Bytes {
     Bytes::Missing { tries, why: "no holder".into() }
 }
 
-/// Nothing runs before the claim is on disk, or a restart would not know of it. The bytes may come
-/// meanwhile.
+/// A restarted node knows only claims that are on disk. So a replica does not run before its claim
+/// is there, while its bytes may be fetched.
 #[test]
 fn claim_runs_only_once_it_is_on_disk() {
     let mut holding = won();
@@ -62,11 +62,11 @@ fn claim_runs_only_once_it_is_on_disk() {
     assert_eq!(holding.claims_written(at(0), PersistId(5), LATE), [award(OLD)]);
     assert_eq!(holding.held(&REPLICA), Some(Held { writing: None }));
     assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
-    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Nothing, "it was told once");
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Nothing, "it was ordered once");
 }
 
-/// The owner of a late claim may have awarded the place again: for a second the claim waits for
-/// news of the other winner.
+/// The owner of a late claim may have awarded the place again. The claim's health report waits a
+/// second, in which the other winner's claim would come.
 #[test]
 fn late_claim_delays_its_health_report() {
     let mut holding = won();
@@ -77,7 +77,8 @@ fn late_claim_delays_its_health_report() {
     assert!(holding.may_report(&REPLICA, true));
 }
 
-/// A bad new version was an outage: the old one was stopped as soon as the new one had failed.
+/// A bad new version caused an outage: the old one was stopped as soon as the new one had failed.
+/// The old revision serves now, however often the new one fails, until the new one is ready.
 #[test]
 fn old_revision_serves_until_the_new_one_is_ready() {
     let mut holding = ready();
@@ -109,7 +110,8 @@ fn old_revision_serves_until_the_new_one_is_ready() {
     assert_eq!(holding.unreported().collect::<Vec<_>>(), [REPLICA]);
 }
 
-/// When the old revision fails while the new one does, too, nothing serves: others get the place.
+/// The new revision fails, and then the old one does. No revision serves, so the replica is given
+/// up and other nodes may bid for the place.
 #[test]
 fn replica_is_given_up_when_both_revisions_fail() {
     let mut holding = ready();
@@ -139,8 +141,8 @@ fn replica_is_given_up_when_both_revisions_fail() {
     assert_eq!(released.as_deref(), Some("trap"));
 }
 
-/// A roll-back while the new version fails: what serves is right, and its replacement is called
-/// off.
+/// An operator goes back to the old version while the new one fails. The old revision serves all
+/// the time, and its replacement is called off.
 #[test]
 fn replacement_is_called_off_by_going_back() {
     let mut holding = ready();
@@ -153,7 +155,8 @@ fn replacement_is_called_off_by_going_back() {
     assert_eq!(holding.serving(&REPLICA), Some(OLD));
 }
 
-/// After three further tries the claim shows the reason for a moment, then others get the place.
+/// After three further tries the claim shows the reason for a moment. Then it is released, and
+/// other nodes may bid for the place.
 #[test]
 fn failing_replica_is_given_up_after_its_tries() {
     let mut holding = ready();
@@ -172,7 +175,8 @@ fn failing_replica_is_given_up_after_its_tries() {
     assert_eq!(holding.take_due(now), [(REPLICA, Due::Release("trap".into()))]);
 }
 
-/// A replica that was ready for a minute has a clean count of tries.
+/// A replica fails every few minutes. It was ready for more than a minute each time, so its count
+/// of tries starts again, and it is never given up.
 #[test]
 fn long_readiness_forgives_earlier_failures() {
     let mut holding = ready();
@@ -185,7 +189,8 @@ fn long_readiness_forgives_earlier_failures() {
     }
 }
 
-/// Another node may have the bytes; a revision that serves is kept all the same.
+/// The artifact cannot be fetched. A replica without a serving revision is given up, because
+/// another node may have the bytes; one with a serving revision is kept.
 #[test]
 fn missing_bytes_give_up_only_what_does_not_serve() {
     let mut holding = won();
@@ -197,8 +202,8 @@ fn missing_bytes_give_up_only_what_does_not_serve() {
     assert_eq!(holding.next(&REPLICA, &missing(500)), Next::Fetch);
 }
 
-/// A report about an earlier claim of the same replica must not make a new one ready that the
-/// runtime was not told to run.
+/// The runtime's report about an earlier claim of the replica comes late. It must not make the new
+/// claim ready, which the runtime has no order for.
 #[test]
 fn late_report_of_an_earlier_claim_is_ignored() {
     let mut holding = won();
@@ -210,13 +215,13 @@ fn late_report_of_an_earlier_claim_is_ignored() {
     assert!(holding.ready(at(0), &REPLICA, OLD));
 }
 
-/// A released replica still takes its memory until the runtime has stopped it.
+/// A released replica takes its memory until the runtime has stopped it.
 #[test]
 fn released_replica_takes_room_until_it_is_stopped() {
     let mut holding = ready();
     holding.release(&REPLICA);
     assert_eq!(holding.held(&REPLICA), None);
-    let sums = |it: &Holding| (it.committed().narrow(), it.stopping().narrow());
+    let sums = |held: &Holding| (held.committed().narrow(), held.stopping().narrow());
     assert_eq!(sums(&holding), (Resources::default(), SMALL));
     holding.stopped(&REPLICA);
     assert_eq!(sums(&holding), (Resources::default(), Resources::default()));
@@ -229,16 +234,16 @@ fn released_replica_takes_room_until_it_is_stopped() {
     holding.stopped(&REPLICA);
     assert!(holding.held(&REPLICA).is_some());
 
-    // What never ran is gone at once.
+    // A replica that never ran is gone at once.
     let mut holding = won();
     holding.release(&REPLICA);
     assert_eq!(sums(&holding), (Resources::default(), Resources::default()));
 }
 
-/// A claim of an earlier life is not reported healthy before this node knows what became of it
-/// elsewhere; once reported, it is like any other.
+/// A claim of an earlier run is not reported healthy before the node has compared, because another
+/// node may have taken the replica over. Once reported, it is like any other.
 #[test]
-fn claim_of_an_earlier_life_waits_for_what_others_know() {
+fn claim_of_an_earlier_run_is_reported_after_comparing() {
     let mut holding = Holding::new(Config::default());
     holding.adopt(REPLICA, SMALL);
     assert!(holding.replace(&REPLICA, OLD, SMALL, true));

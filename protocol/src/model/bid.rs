@@ -1,4 +1,4 @@
-//! What passes between an owner and its bidders.
+//! Prices, declines and awards: the values that an owner and its bidders exchange.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use super::resources::Resources;
 use super::sign::Signable;
 use super::spec::Unfit;
 
-/// An auction: its number at its owner. The number's upper 32 bits are the owner's incarnation, so
-/// none comes twice.
+/// The id of an auction: its owner and a number. The number's upper 32 bits are the owner's
+/// incarnation, so no id is used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct AuctionId {
-    /// Who holds it.
+    /// The node that runs the auction.
     pub owner: NodeId,
-    /// Which of its auctions.
+    /// The number of the auction at its owner; it grows with each one.
     pub number: u64,
 }
 
@@ -26,26 +26,26 @@ impl fmt::Display for AuctionId {
     }
 }
 
-/// What a replica would cost a bidder, in millionths; the least wins. The parts are kept for
-/// `explain`.
+/// The price of a replica on a bidder, in millionths of a full node. The least total wins; the
+/// parts are shown by `explain`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Price {
     /// The dominant share of the node's capacity in use after placement: 1,000,000 is a full node.
     pub share: u32,
-    /// For bytes still to fetch.
+    /// The surcharge for bytes that the bidder has to fetch.
     pub fetch: u32,
-    /// For each replica of the same workload already here.
+    /// The surcharge for replicas of the same workload that the bidder has.
     pub spread: u32,
 }
 
 impl Price {
-    /// The sum, by which bids are compared.
+    /// The sum of the parts, by which bids are compared.
     pub fn total(&self) -> u64 {
         u64::from(self.share) + u64::from(self.fetch) + u64::from(self.spread)
     }
 }
 
-/// Why a node does not bid.
+/// The reason why a node does not bid.
 #[derive(
     Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, thiserror::Error,
 )]
@@ -70,18 +70,18 @@ pub enum Decline {
     Holds,
 }
 
-/// An owner's word that a bidder shall run a replica. The signer is the owner of the moment.
+/// An owner's decision that a bidder is to run a replica. The signer is the owner at that time.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Award {
-    /// The auction it closes.
+    /// The auction that awarded the replica.
     pub auction: AuctionId,
-    /// What.
+    /// The awarded replica.
     pub replica: ReplicaId,
-    /// Of which generation.
+    /// The generation to run.
     pub generation: Digest,
-    /// Under which right.
+    /// The right to run it; greater than every token before it for this replica.
     pub token: Token,
-    /// To whom.
+    /// The bidder that won.
     pub to: NodeId,
 }
 

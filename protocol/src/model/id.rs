@@ -1,4 +1,4 @@
-//! Names of things: nodes, clusters, bytes. Plain 32-byte values with a text form.
+//! Ids of nodes, clusters, keys and bytes: plain 32-byte values with a text form.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ macro_rules! id {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub struct $name(pub [u8; 32]);
 
-        // By the bytes. Nearly always the first eight decide, and maps compare all day.
+        // By the bytes. The first eight nearly always decide, and maps compare ids very often.
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> std::cmp::Ordering {
                 head(&self.0).cmp(&head(&other.0)).then_with(|| self.0.cmp(&other.0))
@@ -30,12 +30,12 @@ macro_rules! id {
         }
 
         impl $name {
-            /// The bytes themselves.
+            /// The 32 bytes of the id.
             pub fn as_bytes(&self) -> &[u8; 32] {
                 &self.0
             }
 
-            /// The first eight hexadecimal digits: enough for a person, never for a decision.
+            /// The first eight hexadecimal digits, for people. Not unique.
             pub fn short(&self) -> String {
                 self.0[..4].iter().map(|b| format!("{b:02x}")).collect()
             }
@@ -64,24 +64,23 @@ macro_rules! id {
 }
 
 id! {
-    /// One device's daemon: its Ed25519 public key. libp2p's PeerId is made from it at the edge.
+    /// A node: the Ed25519 public key of its daemon. The network derives libp2p's PeerId from it.
     NodeId, "node id"
 }
 id! {
-    /// SHA-256 of some bytes: names artifacts, changes, generations.
+    /// The SHA-256 of some bytes. Identifies artifacts, changes and generations.
     Digest, "digest"
 }
 id! {
-    /// An Ed25519 public key that is not (or not only) a node's: an operator's, the cluster's root
-    /// or join key.
+    /// An Ed25519 public key of any signer: an operator, a node, the cluster's root or join key.
     PublicKey, "public key"
 }
 id! {
-    /// The cluster: the hash of its genesis (see `trust`).
+    /// A cluster: the hash of its genesis (see `trust`).
     ClusterId, "cluster id"
 }
 id! {
-    /// One installation of an operator's key, the actor of every clock in desired state.
+    /// An installation of an operator's key: the actor of every clock in desired state.
     WriterId, "writer id"
 }
 
@@ -91,12 +90,12 @@ pub(super) fn head(bytes: &[u8; 32]) -> u64 {
 }
 
 impl Digest {
-    /// SHA-256 of `bytes`.
+    /// The SHA-256 of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self::of_parts(&[bytes])
     }
 
-    /// SHA-256 of the parts laid end to end. The caller sees to it that the borders are
+    /// The SHA-256 of the concatenated parts. The caller ensures that the borders between them are
     /// unambiguous.
     pub fn of_parts(parts: &[&[u8]]) -> Self {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
@@ -115,14 +114,13 @@ impl From<NodeId> for PublicKey {
     }
 }
 
-/// Human-readable formats would like text, and JSON has no byte arrays: these are for
-/// `#[serde(with)]`.
+/// Ids as text, for `#[serde(with)]` in formats for people such as JSON.
 pub mod hex {
     use serde::{Deserialize, Deserializer, Serializer};
     use std::fmt::Display;
     use std::str::FromStr;
 
-    /// Writes the text form.
+    /// Serializes a value as its text form.
     pub fn serialize<T: Display, S: Serializer>(
         value: &T,
         serializer: S,
@@ -130,7 +128,7 @@ pub mod hex {
         serializer.collect_str(value)
     }
 
-    /// Reads the text form.
+    /// Deserializes a value from its text form.
     pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
     where
         T: FromStr,
@@ -175,7 +173,7 @@ mod tests {
     }
 }
 
-/// A batch of records that must be on disk. Batches are numbered in the order in which they were
-/// asked for, from 1.
+/// The number of a batch of records that goes to disk in one transaction. A run numbers its batches
+/// from 1, without gaps.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct PersistId(pub u64);

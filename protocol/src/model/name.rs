@@ -1,4 +1,4 @@
-//! Names that people give: DNS labels, so that every workload is also a host name.
+//! The names of workloads: DNS labels, so that every name is also a host name.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The namespace a workload is in when nobody says otherwise.
+/// The namespace of a workload whose name has none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-/// Why a text is not a DNS label (RFC 1123).
+/// A text is not a DNS label (RFC 1123).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a DNS label: 1 to 63 of the characters a-z, 0-9 and `-`, neither first \
     nor last a `-`{}", suggestion(.text))]
 pub struct NotALabel {
-    /// What was given.
+    /// The refused text.
     pub text: String,
 }
 
@@ -35,18 +35,19 @@ fn suggestion(text: &str) -> String {
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Label(
-    /// None is [`DEFAULT_NAMESPACE`], which nearly every name of a workload begins with.
+    /// `None` is [`DEFAULT_NAMESPACE`]: nearly every workload's name has it, and it takes no
+    /// memory.
     Option<Arc<str>>,
 );
 
 impl Label {
-    /// The text.
+    /// The label as text.
     pub fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or(DEFAULT_NAMESPACE)
     }
 }
 
-/// By the text.
+/// In the order of the texts.
 impl Ord for Label {
     fn cmp(&self, other: &Self) -> Ordering {
         self.as_str().cmp(other.as_str())
@@ -102,20 +103,20 @@ impl fmt::Debug for Label {
     }
 }
 
-/// `namespace/name`: how a person calls a workload. A later workload may bear the same name; its
-/// `uid` differs.
+/// `namespace/name`, the name of a workload. A later workload may have the same name; its `uid`
+/// differs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkloadName {
-    /// The namespace, `default` unless said.
+    /// The namespace; [`DEFAULT_NAMESPACE`] if the text has none.
     pub namespace: Label,
-    /// The name within it.
+    /// The name within the namespace.
     pub name: Label,
 }
 
 impl FromStr for WorkloadName {
     type Err = NotALabel;
 
-    /// `name` or `namespace/name`.
+    /// Parses `name` or `namespace/name`.
     fn from_str(text: &str) -> Result<Self, NotALabel> {
         let (namespace, name) = text.split_once('/').unwrap_or((DEFAULT_NAMESPACE, text));
         Ok(WorkloadName { namespace: namespace.parse()?, name: name.parse()? })

@@ -1,39 +1,40 @@
-//! What a room asks of its node: messages to send, in the room's own words.
+//! The outbox of a room: messages to send and links to make, with the room's own message type.
 
 use std::collections::VecDeque;
 
 use super::id::NodeId;
 
-/// Which of a link's two streams a message takes.
+/// The stream of a link that carries a message. A link has two, so that large messages do not delay
+/// small ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Lane {
-    /// Small and soon: probes, votes, auctions.
+    /// Small messages that must not wait: probes, votes, auctions.
     Urgent,
-    /// Large and later: repair.
+    /// Large messages that may wait: comparisons.
     Bulk,
 }
 
-/// One thing a room wants done.
+/// A request of a room to its node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outgoing<M> {
-    /// To one peer, over the link; may be dropped when its queue is full.
+    /// Send a message to a node. It may be lost.
     Send {
-        /// The peer.
+        /// The node that gets the message; it may be the sender itself.
         to: NodeId,
-        /// By which stream.
+        /// The stream that carries it.
         lane: Lane,
-        /// What.
+        /// The message to send.
         message: M,
     },
-    /// To all, by gossip; lossy.
+    /// Send a message to all nodes, by gossip. It may be lost.
     Broadcast(M),
-    /// Try to get a link to this node, once.
+    /// Dial this node once.
     Dial(NodeId),
     /// Close the link to this node.
     Hangup(NodeId),
 }
 
-/// A room's outbox. The node empties it after every call and wraps what is in it.
+/// The outbox of a room. The node empties it after every call.
 #[derive(Debug)]
 pub struct Out<M> {
     queue: VecDeque<Outgoing<M>>,
@@ -51,32 +52,32 @@ impl<M> Out<M> {
         Self::default()
     }
 
-    /// Asks for an urgent message to `to`.
+    /// Requests an urgent message to `to`.
     pub fn send(&mut self, to: NodeId, message: M) {
         self.queue.push_back(Outgoing::Send { to, lane: Lane::Urgent, message });
     }
 
-    /// Asks for a bulk message to `to`.
+    /// Requests a bulk message to `to`.
     pub fn send_bulk(&mut self, to: NodeId, message: M) {
         self.queue.push_back(Outgoing::Send { to, lane: Lane::Bulk, message });
     }
 
-    /// Asks for gossip.
+    /// Requests a message to all nodes.
     pub fn broadcast(&mut self, message: M) {
         self.queue.push_back(Outgoing::Broadcast(message));
     }
 
-    /// Asks for a link.
+    /// Requests a dial of a node.
     pub fn dial(&mut self, node: NodeId) {
         self.queue.push_back(Outgoing::Dial(node));
     }
 
-    /// Asks for a link's end.
+    /// Requests that a link is closed.
     pub fn hangup(&mut self, node: NodeId) {
         self.queue.push_back(Outgoing::Hangup(node));
     }
 
-    /// The next thing asked for.
+    /// Takes the next request.
     pub fn pop(&mut self) -> Option<Outgoing<M>> {
         self.queue.pop_front()
     }

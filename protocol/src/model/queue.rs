@@ -1,23 +1,23 @@
-//! How long something is that outsiders and time make longer, and how long it may be.
+//! The length and the bound of a collection that peers, users or time can grow.
 
-/// A collection that has a bound.
+/// The state of a bounded collection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Queue {
-    /// What is in it, for people.
+    /// The kind of its entries, for people.
     pub name: &'static str,
-    /// Entries.
+    /// The number of entries.
     pub len: usize,
-    /// Entries at most.
+    /// The greatest number of entries that is no bug.
     pub most: usize,
 }
 
 impl Queue {
-    /// So many entries, of so many.
+    /// A collection with `len` entries of at most `most`.
     pub fn new(name: &'static str, len: usize, most: usize) -> Self {
         Queue { name, len, most }
     }
 
-    /// Whether the bound is broken, which is a bug.
+    /// Whether the bound is exceeded, which is a bug.
     pub fn is_overfull(&self) -> bool {
         self.len > self.most
     }

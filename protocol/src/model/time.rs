@@ -1,4 +1,5 @@
-//! Two kinds of time that must never be mixed up.
+//! Two kinds of time, as types that cannot be mixed up: [`Time`] for all decisions, [`WallClock`]
+//! for people.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -6,26 +7,26 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Microseconds from an arbitrary zero, counting suspend. Only this node's: never sent, never
-/// stored.
+/// Microseconds of this node's monotonic clock, from an arbitrary zero; it also runs while the
+/// device is suspended. Never sent and never stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Time(u64);
 
 impl Time {
-    /// The zero of this process.
+    /// The zero of the clock.
     pub const ZERO: Time = Time(0);
 
-    /// `micros` after zero.
+    /// The time `micros` microseconds after zero.
     pub fn from_micros(micros: u64) -> Self {
         Time(micros)
     }
 
-    /// Microseconds since zero.
+    /// The microseconds since zero.
     pub fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero when it is not after.
+    /// The duration since `earlier`; zero if `earlier` is later than this.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -47,8 +48,8 @@ impl Sub<Duration> for Time {
     }
 }
 
-/// Milliseconds since 1970 by some device's clock, which may be wrong. For people, and as the seed
-/// of serials.
+/// Milliseconds since 1970 by a device's clock, which may be wrong. For people, and as the start of
+/// serials.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize,
 )]

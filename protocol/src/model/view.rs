@@ -1,158 +1,159 @@
-//! What people and programs are shown: the bodies of the API's answers, as JSON. Fields are only
-//! ever added.
+//! Views for people and programs: the bodies of the API's answers, as JSON. Fields are only ever
+//! added.
 //!
-//! Ids are 64 hexadecimal digits, times RFC 3339 in UTC by the answering node's clock, sizes bytes,
-//! CPU thousandths of a core.
+//! Units: ids are 64 hexadecimal digits; times are RFC 3339 in UTC, by the answering node's clock
+//! unless stated otherwise; sizes and memory are bytes; CPU is thousandths of a core.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A workload and how it fares.
+/// The state of a workload, as the answering node sees it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct WorkloadView {
-    /// The namespace.
+    /// The namespace, a DNS label.
     pub namespace: String,
-    /// The name within it.
+    /// The name within the namespace, a DNS label.
     pub name: String,
-    /// The hash of the change that created it.
+    /// The id of the workload: the hash of the change that created it.
     pub uid: String,
-    /// The hash of what needs a restart.
+    /// The hash of the parts of the spec whose change restarts replicas.
     pub generation: String,
-    /// `wasm`.
+    /// The runtime: `wasm`.
     pub runtime: String,
-    /// SHA-256 of what it runs.
+    /// The SHA-256 of the artifact.
     pub artifact: String,
-    /// Bytes of what it runs.
+    /// The size of the artifact.
     pub artifact_size: u64,
-    /// Nodes known to hold the artifact, ready to start.
+    /// The number of nodes known to hold the artifact, ready to start.
     pub artifact_holders: usize,
-    /// Replicas wished for.
+    /// The number of replicas that the workload should have.
     pub desired: u32,
-    /// Replicas that run the current generation, healthy, on nodes that are up.
+    /// The number of its replicas that are healthy in the current generation, on nodes that are up.
     pub healthy: u32,
-    /// Memory limit of a replica.
+    /// The memory limit of one replica.
     pub memory: u64,
-    /// CPU limit of a replica.
+    /// The CPU limit of one replica.
     pub cpu: u32,
-    /// Environment of a replica.
+    /// The environment of each replica.
     pub env: BTreeMap<String, String>,
-    /// Labels that its nodes must have.
+    /// Labels that a node must have to run a replica.
     pub require: BTreeMap<String, String>,
-    /// The node that closes its gaps now, by name.
+    /// The present owner, by name.
     pub owner: Option<String>,
-    /// Its guardians, the owner first, by name.
+    /// The guardians, the owner first, by name.
     pub guardians: Vec<String>,
-    /// Two operators changed it without knowing of one another; the later one counts.
+    /// Two operators changed the workload concurrently; the later change counts.
     pub conflict: bool,
-    /// Each wished replica and each that is still held, by place.
+    /// Each place that should exist and each claim of a replica, by place.
     pub replicas: Vec<ReplicaView>,
 }
 
-/// One place of a workload, or one of several holders of it.
+/// A free place of a workload, or a claim of a place.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ReplicaView {
-    /// As in `web/0`.
+    /// The name of the replica, as in `web/0`.
     pub replica: String,
     /// `missing`, `starting`, `healthy`, `failing`, `stopping` or `lost` (its node is down).
     pub phase: String,
-    /// Why it is so, where that is not plain.
+    /// The reason for the phase, where the phase alone does not explain it.
     pub reason: Option<String>,
-    /// The node that claims it, by id.
+    /// The node that claims the replica, by id.
     pub node: Option<String>,
-    /// The node that claims it, by name.
+    /// The node that claims the replica, by name.
     pub node_name: Option<String>,
-    /// Whether it runs the current generation.
+    /// True if the claim is for the current generation.
     pub current: bool,
-    /// The counter of its token.
+    /// The counter of the claim's token.
     pub token: Option<u64>,
-    /// Since when it is in this phase.
+    /// The time at which the phase began, by its holder's clock.
     pub since: Option<String>,
-    /// How many times it was tried again on this node.
+    /// The number of further tries on its node.
     pub restarts: u32,
 }
 
 /// A node as the answering node sees it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NodeView {
-    /// Its id.
+    /// The id of the node.
     pub id: String,
-    /// Its name.
+    /// The name of the device, for people; not unique.
     pub name: String,
     /// `up`, `back-by`, `down` or `unknown`.
     pub state: String,
-    /// Why it is held to be down.
+    /// The evidence that the node is down.
     pub reason: Option<String>,
-    /// Whether this is the answering node.
+    /// True for the answering node.
     pub me: bool,
-    /// Whether it knows enough to own workloads.
+    /// True if the node knows enough to own workloads.
     pub ready: bool,
-    /// Its incarnation.
+    /// The number of the node's life; it grows at each start.
     pub incarnation: u64,
-    /// Where it can be dialled.
+    /// The addresses of the node, as multiaddrs.
     pub addresses: Vec<String>,
-    /// Its architecture.
+    /// The CPU architecture, as in `aarch64`.
     pub arch: String,
-    /// What it can run.
+    /// The runtimes of the node, as in `wasm`.
     pub runtimes: Vec<String>,
-    /// Its labels.
+    /// The labels of the node, set by its configuration.
     pub labels: BTreeMap<String, String>,
-    /// Memory it offers.
+    /// The memory that the node offers.
     pub memory: u64,
-    /// CPU it offers.
+    /// The CPU that the node offers.
     pub cpu: u32,
-    /// Memory that its claims take.
+    /// The memory that its claims take.
     pub memory_used: u64,
-    /// CPU that its claims take.
+    /// The CPU that its claims take.
     pub cpu_used: u32,
-    /// How many replicas it claims.
+    /// The number of replicas that the node claims.
     pub replicas: usize,
-    /// Its program's version.
+    /// The version of the node's program.
     pub version: String,
-    /// The trouble on the path between it and the answering node, though it is up.
+    /// The trouble on the path between the node, which is up, and the answering node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Who answers at its addresses in its place, by address; empty while there is a link to it.
+    /// Other parties that answer at the node's addresses, by address; empty while there is a link
+    /// to the node.
     #[serde(default)]
     pub answered_by: BTreeMap<String, String>,
-    /// Members that are up and that it cannot dial, nor they it, by name.
+    /// Members that are up and that the node cannot dial, nor they the node, by name.
     #[serde(default)]
     pub no_way_to: Vec<String>,
-    /// The link's round trip in microseconds, where there is a link.
+    /// The round trip of the link to the node, in microseconds.
     pub rtt_us: Option<u64>,
 }
 
-/// The answering node and the cluster in short.
+/// A summary of the answering node and the cluster.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StatusView {
-    /// The cluster's id.
+    /// The id of the cluster.
     pub cluster: String,
-    /// This node's id.
+    /// The id of the answering node.
     pub node: String,
-    /// This node's name.
+    /// The name of the answering node.
     pub name: String,
-    /// Whether it knows enough to own workloads.
+    /// True if the answering node knows enough to own workloads.
     pub ready: bool,
-    /// Members held to be up, this one included.
+    /// The number of members that are up, the answering node included.
     pub nodes_up: usize,
-    /// Members in all.
+    /// The number of members.
     pub nodes: usize,
-    /// Links to other nodes.
+    /// The number of links to other nodes.
     pub links: usize,
-    /// Workloads wished for.
+    /// The number of workloads.
     pub workloads: usize,
-    /// Replicas wished for.
+    /// The number of replicas that all workloads should have.
     pub replicas: u64,
-    /// Replicas healthy.
+    /// The number of those that are healthy.
     pub healthy: u64,
-    /// Why it takes no writes, if it does not.
+    /// The disk's error while the answering node takes no writes.
     pub read_only: Option<String>,
-    /// What a person should know, each with what to do.
+    /// Problems that a person should know, each with its remedy.
     pub warnings: Vec<String>,
-    /// Counters of this node since its start.
+    /// Counters of the answering node since its start, by name.
     pub counters: BTreeMap<String, u64>,
-    /// The digest of what this node holds, by tree: `desired`, `rulings`, `sheets`, `records`.
-    /// Equal at two nodes that are of one mind; for moments after a change they differ.
+    /// The digests of the answering node's state, by tree: `desired`, `rulings`, `sheets`,
+    /// `records`. Equal at nodes that are in step; for moments after a change they differ.
     #[serde(default)]
     pub roots: BTreeMap<String, String>,
 }
@@ -160,84 +161,84 @@ pub struct StatusView {
 /// An auction, for `explain`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AuctionView {
-    /// Its name.
+    /// The id of the auction, as in `1a2b3c4d-5.17`.
     pub auction: String,
-    /// What was auctioned, as in `web/0`.
+    /// The replica that was auctioned, as in `web/0`.
     pub replica: String,
-    /// Why there was a gap.
+    /// The reason why the place was free.
     pub why: String,
-    /// Who held it, by name.
+    /// The node that ran the auction, by name.
     pub owner: String,
-    /// When it opened.
+    /// The time at which the auction opened, by its owner's clock.
     pub opened: String,
-    /// Milliseconds from opening to award.
+    /// Milliseconds from the opening to the award.
     pub took_ms: f64,
-    /// Who bid, the cheapest first.
+    /// The bids, the cheapest first.
     pub bids: Vec<BidView>,
-    /// Who declined, and why.
+    /// The nodes that declined, each with its reason.
     pub declines: Vec<DeclineView>,
-    /// Who was not asked, and why.
+    /// The nodes that were not asked, each with the reason.
     pub not_asked: Vec<DeclineView>,
-    /// Who won, by name; none when nobody could take it.
+    /// The winner, by name; absent if no node took the replica.
     pub winner: Option<String>,
-    /// The counter of the token that was awarded.
+    /// The counter of the awarded token.
     pub token: Option<u64>,
-    /// In a sentence: why this one won, or why nobody did.
+    /// The reason why the winner won, or why no node did, in a sentence.
     pub outcome: String,
 }
 
-/// A bid.
+/// A bid in an auction.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct BidView {
     /// The bidder, by name.
     pub node: String,
-    /// The sum of the parts, in millionths; the least wins.
+    /// The sum of the parts below, in millionths of a full node; the least wins.
     pub price: u64,
-    /// The dominant share of the node in use after placement.
+    /// The greater of the shares of memory and CPU in use after placement, in millionths.
     pub share: u64,
-    /// For bytes still to fetch.
+    /// The surcharge for bytes that the bidder has to fetch.
     pub fetch: u64,
-    /// For replicas of the same workload already there.
+    /// The surcharge for replicas of the same workload that the bidder has.
     pub spread: u64,
 }
 
 /// A node that did not bid.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DeclineView {
-    /// The node, by name.
+    /// The node that did not bid, by name.
     pub node: String,
-    /// Why.
+    /// The reason, in words.
     pub reason: String,
 }
 
-/// What `explain` answers: the place as it is, and how it came there.
+/// The answer of `explain`: the present state of a place, and its auctions.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ExplainView {
-    /// As in `web/0`.
+    /// The name of the replica, as in `web/0`.
     pub replica: String,
-    /// The place as it is now, by holder.
+    /// The present state of the place: one entry for each claim, or one for a free place.
     pub now: Vec<ReplicaView>,
-    /// The auctions known here, the latest first.
+    /// The auctions that the answering node remembers, the latest first.
     pub auctions: Vec<AuctionView>,
-    /// Nodes that may know more, by id: the winner, the owner, the guardians.
+    /// Nodes that may remember more, by id: holders and guardians.
     pub ask: Vec<String>,
 }
 
-/// Something that happened here, for people.
+/// An event at the answering node, for people.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct EventView {
-    /// Grows by one at this node since its start.
+    /// The number of the event at its node: 1 is the first one since the start.
     pub seq: u64,
-    /// When.
+    /// The time of the event.
     pub at: String,
     /// `info` or `warning`.
     pub level: String,
-    /// A word for programs, as in `node-down`.
+    /// The kind of the event, for programs, as in `node-down`.
     pub kind: String,
-    /// The workload or replica concerned.
+    /// The name of the workload or replica concerned.
     pub subject: Option<String>,
     /// The node concerned, by name.
     pub node: Option<String>,
-    /// A sentence.
+    /// The description of the event, in a sentence.
     pub message: String,
 }

@@ -1,4 +1,4 @@
-//! Questions to the members before a user is told that there is nothing to do.
+//! Questions to the members before a user gets the answer that there is nothing to do.
 //!
 //! A user asks for a spec that this node holds already. This node may have missed a change that
 //! another member acknowledged and that will supersede it. So before "nothing to do" every member

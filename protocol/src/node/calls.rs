@@ -178,22 +178,20 @@ impl Node {
         }
     }
 
-    pub(super) fn with_membership(
-        &mut self,
-        now: Time,
-        work: impl FnOnce(&mut Membership, Time, &mut Out<membership::Message>) -> Vec<membership::Fact>,
-    ) {
+    pub(super) fn with_membership<F>(&mut self, now: Time, work: F)
+    where
+        F: FnOnce(&mut Membership, Time, &mut Out<membership::Message>) -> Vec<membership::Fact>,
+    {
         let mut out = Out::new();
         let facts = work(&mut self.membership, now, &mut out);
         self.post(now, out, Message::Membership);
         self.returned.extend(facts.into_iter().map(Returned::Membership));
     }
 
-    pub(super) fn with_repair(
-        &mut self,
-        now: Time,
-        work: impl FnOnce(&mut Repair, Time, &dyn Source, &mut Out<sync::Message>) -> Vec<sync::Fact>,
-    ) {
+    pub(super) fn with_repair<F>(&mut self, now: Time, work: F)
+    where
+        F: FnOnce(&mut Repair, Time, &dyn Source, &mut Out<sync::Message>) -> Vec<sync::Fact>,
+    {
         let mut out = Out::new();
         let source = RepairSource {
             desired: &self.desired,

@@ -102,7 +102,7 @@ pub enum Input {
         /// for people.
         found: Result<Vec<String>, String>,
     },
-    /// One address of a dialled node was answered by another party. A dial may lead to several of
+    /// Another party answered at an address of a dialled node. A dial may lead to several of
     /// these, and to a link all the same.
     Answered {
         /// The node that was dialled.
@@ -246,14 +246,14 @@ pub enum Command {
 pub enum Reply {
     /// The spec is valid, and this is what its author must sign.
     Prepared {
-        /// What the author must put into the signed change.
+        /// The parts of the change that the author must sign.
         draft: Draft,
         /// The present spec. `None` if the workload does not exist, as far as this node knows.
         current: Option<Spec>,
         /// Empty if `current` differs from the requested spec.
         ///
         /// If they are equal: the members that may hold another version, because they do not
-        /// answer or said so, by name. Empty then means that every member has confirmed `current`,
+        /// answer or hold one, by name. Empty then means that every member has confirmed `current`,
         /// and nothing need be written. Otherwise the author should write the change all the same,
         /// so that it supersedes a version that one of them may bring. At most [`MAX_UNHEARD`]
         /// names, then one entry with the number of the others.

@@ -31,7 +31,7 @@ impl Node {
                 .auction
                 .summaries(&replica)
                 .iter()
-                .map(|it| self.auction_view(name, it))
+                .map(|summary| self.auction_view(name, summary))
                 .collect(),
             ask: ask.iter().map(NodeId::to_string).collect(),
             replica: text,

@@ -202,9 +202,10 @@ impl Node {
         }
     }
 
-    /// `node` is said to hold an artifact; nothing proves it. Noted only if a workload names the
-    /// artifact, because a member could invent any number of others. A message that overtakes the
-    /// change that names its artifact is dropped; [`super::replication`] has how it comes again.
+    /// An announcement that `node` holds an artifact; nothing proves it. Noted only if a workload
+    /// names the artifact, because a member could invent any number of others. A message that
+    /// overtakes the change that names its artifact is dropped; [`super::replication`] has how it
+    /// comes again.
     pub(super) fn on_have(&mut self, node: NodeId, digest: Digest) -> Verdict {
         let is_relevant = self.desired.names_artifact(&digest) && self.is_member(&node);
         if is_relevant && self.artifacts.add_holder(digest, node) {

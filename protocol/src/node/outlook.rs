@@ -1,5 +1,5 @@
-//! What should run where, as this node sees it: the rooms that decide it, read together. The owner,
-//! the holder, the bidder and the views all ask here.
+//! The places that should exist and the steps they need, as this node sees them: the rooms that
+//! decide it, read together. The owner, the holder, the bidder and the views all ask here.
 
 use std::collections::BTreeMap;
 
@@ -95,8 +95,8 @@ impl Demand<'_> {
 }
 
 impl Outlook<'_> {
-    /// What belongs in the place of a replica. `None` while this node cannot tell: it is not ready
-    /// and does not know the workload, or the spec is in a newer form.
+    /// The revision that belongs in the place of a replica, if any. `None` while this node cannot
+    /// tell: it is not ready and does not know the workload, or the spec is in a newer form.
     pub fn wanted(&self, replica: &ReplicaId) -> Option<Wanted> {
         let Demand { desired, .. } = self.demand;
         if let Some(workload) = desired.by_uid(&replica.uid) {

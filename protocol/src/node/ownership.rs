@@ -1,6 +1,6 @@
-//! The ownership index: the workloads near this node on the ring, which it may own or guard. After a
-//! change of the ring a node plans only these, so a node that comes or goes costs every other node
-//! its own neighbourhood, not all workloads of the cluster.
+//! The ownership index: the workloads near this node on the ring, which it may own or guard. After
+//! a change of the ring a node plans only these, so a node that comes or goes costs every other
+//! node its own neighbourhood, not all workloads of the cluster.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use crate::ring::{self, Probes, Ring};
 use super::Node;
 use super::planning::GUARDIANS;
 
-/// Nodes that are, on average, nearer than this node to the farthest workload of the index. If fewer
-/// than [`GUARDIANS`] were, this node would guard a workload that is not in the index: that happens
-/// to one workload in 10^50, or in 10^24 after half of the nodes have gone.
+/// Nodes that are, on average, nearer than this node to the farthest workload of the index. If
+/// fewer than [`GUARDIANS`] were, this node would guard a workload that is not in the index: that
+/// happens to one workload in 10^50, or in 10^24 after half of the nodes have gone.
 const NEARER_NODES: u64 = 128;
 
 /// Workloads by their positions on the ring.
@@ -53,8 +53,8 @@ impl Ownership {
         self.near.remove(uid);
     }
 
-    /// Rebuilds the index around `point` if the point changed, or the ring has twice or half as many
-    /// nodes. Returns whether it did.
+    /// Rebuilds the index around `point` if the point changed, or the ring has twice or half as
+    /// many nodes. Returns whether it did.
     pub fn redraw(&mut self, point: Option<u64>, nodes: usize) -> bool {
         let is_good = (self.drawn_for / 2..=self.drawn_for.saturating_mul(2)).contains(&nodes);
         if self.point == point && is_good {

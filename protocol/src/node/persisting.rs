@@ -23,8 +23,8 @@ const FIRST_AFTER: Duration = Duration::from_secs(2);
 /// Cached statements in one batch; the rest goes with the next.
 const CACHE_BATCH: usize = 512;
 
-/// Statements of others, and phases of this node's own claims, that are not on disk yet. At most one
-/// entry for each node and each slot.
+/// Statements of others, and phases of this node's own claims, that are not on disk yet. At most
+/// one entry for each node and each slot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cache {
     slots: BTreeSet<(NodeId, u8)>,
@@ -126,8 +126,8 @@ impl Node {
         batch
     }
 
-    /// As `issue`, for phases of claims, which need not survive a crash: a restarted node finds them
-    /// again.
+    /// As `issue`, for phases of claims, which need not survive a crash: a restarted node finds
+    /// them again.
     pub(super) fn issue_cached(&mut self, now: Time, slot: Signed<Slot>) {
         self.saving.cache.slot(now, self.me, slot.slot);
         self.queue_slot(now, &slot);

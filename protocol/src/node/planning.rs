@@ -21,8 +21,8 @@ use super::{Level, Node};
 pub(super) const GUARDIANS: usize = 3;
 /// The longest time that the plan of a workload which a comparison brought waits for its claims.
 const DEFER_AT_MOST: Duration = Duration::from_secs(3);
-/// The pause before a place is planned again if a bidder answered that it holds it, but its claim is
-/// not known here: the time of a comparison.
+/// The pause before a place is planned again if a bidder answered that it holds it, but its claim
+/// is not known here: the time of a comparison.
 pub(super) const HELD_RETRY: Duration = Duration::from_secs(1);
 /// The pause before a workload is planned again if this node had as many auctions open as it may.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(200);
@@ -179,8 +179,8 @@ impl Node {
     }
 
     /// Whether a free place may be auctioned now; else the time to ask again. The rescue throttle
-    /// limits how fast replicas of dead nodes move. While lost nodes return, a place that its holder
-    /// gave up waits: another returning node has mostly taken it over.
+    /// limits how fast replicas of dead nodes move. While lost nodes return, a place that its
+    /// holder gave up waits: another returning node has mostly taken it over.
     fn may_auction(&mut self, now: Time, why: &Free) -> Result<(), Time> {
         match why {
             Free::NodeDown { node, .. } => self.rescue_throttle.take(now, node),

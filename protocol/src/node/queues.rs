@@ -7,8 +7,8 @@ use crate::model::{Digest, Queue};
 use super::saving::{MAX_DEFERRED, MAX_STAGED};
 use super::{Node, asking, pending_sends, relay};
 
-/// Incarnations on their way to disk. Only their rate bounds them: one each time that others declare
-/// this node down in its last one. The driver gives up a disk that hangs for so long.
+/// Incarnations on their way to disk. Only their rate bounds them: one each time that others
+/// declare this node down in its last one. The driver gives up a disk that hangs for so long.
 const MAX_INCARNATIONS: usize = 64;
 
 impl Node {

@@ -1,4 +1,5 @@
-//! The addresses of this node, and the seeds that it dials while it knows no members or misses some.
+//! The addresses of this node, and the seeds that it dials while it knows no members or misses
+//! some.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -115,8 +115,8 @@ impl Node {
         self.post(now, out, super::Message::Repair);
     }
 
-    /// This node was just admitted: it compares with all linked peers, because the one that admitted
-    /// it knows other members.
+    /// This node was just admitted: it compares with all linked peers, because the one that
+    /// admitted it knows other members.
     pub(super) fn compare_with_all(&mut self, now: Time) {
         self.wait_for_others(now, !self.config.founder);
         let mut out = crate::model::Out::new();

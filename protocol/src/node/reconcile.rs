@@ -11,8 +11,8 @@ use super::Node;
 use super::calls::Returned;
 use super::outlook::Demand;
 
-/// Rounds for one input, each caused by the one before. A longer chain is a bug; the rest then waits
-/// for the next input.
+/// Rounds for one input, each caused by the one before. A longer chain is a bug; the rest then
+/// waits for the next input.
 const ROUNDS: usize = 16;
 
 /// The work that inputs have made due.

@@ -2,8 +2,8 @@
 //! for example an owner behind one router and a bidder behind another.
 //!
 //! The author signs the message, so the carrier can lose it, but it cannot alter, invent or replay
-//! one: the signed part names the addressee, its incarnation, and a number that grows. **Exactly one
-//! hop**: a member carries a message only for its author, and only to a member that it reaches
+//! one: the signed part names the addressee, its incarnation, and a number that grows. **Exactly
+//! one hop**: a member carries a message only for its author, and only to a member that it reaches
 //! itself.
 
 use std::collections::BTreeMap;
@@ -135,7 +135,7 @@ impl Node {
         if body.to == self.me {
             return self.open_sealed(now, from, author, sealed);
         }
-        // One hop: a message that does not come from its author has made that hop already.
+        // Exactly one hop: a message that does not come from its author has made that hop already.
         let is_last = author == from
             && self.is_member(&body.to)
             && self.membership.unreachable(&body.to).is_none();

@@ -14,8 +14,8 @@ use super::Node;
 use crate::artifacts::Local;
 
 impl Node {
-    /// The number of nodes that announced that they hold the artifact, or that run it. Announcements
-    /// may be lost; claims are not.
+    /// The number of nodes that announced that they hold the artifact, or that run it.
+    /// Announcements may be lost; claims are not.
     pub(super) fn artifact_holders(&self, workload: &Workload) -> usize {
         let mut holders: BTreeSet<NodeId> =
             self.artifacts.holders(&workload.spec.artifact.digest).copied().collect();

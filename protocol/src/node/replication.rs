@@ -3,8 +3,8 @@
 //!
 //! - a change names a node that held the artifact when it was submitted;
 //! - a node that learns of a change whose artifact it has ready announces that then;
-//! - a node that prepares or submits a workload asks the guardians that have not announced it, until
-//!   they answer;
+//! - a node that prepares or submits a workload asks the guardians that have not announced it,
+//!   until they answer;
 //! - a healthy claim shows that its node holds the artifact, and claims are compared;
 //! - a fetch asks guardians, and then each node that is up in turn, whatever was announced.
 

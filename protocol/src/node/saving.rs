@@ -31,7 +31,8 @@ pub(super) struct Saving {
     pub incarnations: Vec<(PersistId, u64)>,
     /// The highest incarnation that the disk refused; membership waits for it.
     pub refused_incarnation: Option<u64>,
-    /// Rows that differ between memory and disk, each with its batch; `None` if the disk refused it.
+    /// Rows that differ between memory and disk, each with its batch; `None` if the disk refused
+    /// it.
     pub rows: BTreeMap<Row, Option<PersistId>>,
     /// Staged changes, by the hash of their key: one for a key at a time.
     pub staged: BTreeMap<Digest, Staged>,

@@ -69,8 +69,8 @@ impl SlotGossip {
         }
     }
 
-    /// The slot has changed, and is on disk. If one of its replicas is about to start, the slot waits
-    /// a moment for it.
+    /// The slot has changed, and is on disk. If one of its replicas is about to start, the slot
+    /// waits a moment for it.
     pub fn note_written(&mut self, now: Time, slot: &Slot) {
         if slot.claims.iter().all(|claim| claim.phase != Phase::Starting) {
             self.note(slot.slot);

@@ -110,8 +110,8 @@ impl Node {
         }
     }
 
-    /// Signs a node's admission with the join key. It takes effect, and the node gets it, once it is
-    /// on disk.
+    /// Signs a node's admission with the join key. It takes effect, and the node gets it, once it
+    /// is on disk.
     pub(super) fn admit(&mut self, now: Time, node: NodeId, record: Option<Signed<NodeRecord>>) {
         let key = Self::member_key(node);
         if self.saving.is_staged(&key.hash()) {

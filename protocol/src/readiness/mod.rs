@@ -1,12 +1,12 @@
-//! When this node knows enough to plan: from its admission, over waiting for the others at boot, to
-//! being ready; and back to listening after a cut or a stall.
+//! Whether this node knows enough to plan: from its admission, through the wait for other members
+//! at boot, to being ready; and back into a wait after a cut or a stall.
 //!
 //! ```text
 //!   Newcomer ──┐ in step with a        in step with all that
 //!              ├─ ready member ──▶ SyncGrace ── it can hear, or ──▶ Ready
-//!   Booting ───┘                       ▲        time is over          │ a peer returned
-//!     │ nobody else can be reached     └──────────────────────────────┤
-//!     └────────────────────────────────▶ Ready     Stalled ◀──────────┘ this process stood still
+//!   Booting ───┘                       ▲        after 3 s             │ a peer returned
+//!     │ no member can be reached       └──────────────────────────────┤
+//!     └────────────────────────────────▶ Ready     Stalled ◀──────────┘ the process stalled
 //! ```
 //!
 //! `Leaving` follows from each of them and has no end but the end of the process.
@@ -18,19 +18,19 @@ use std::time::Duration;
 
 use crate::model::Time;
 
-/// The time for which a node waits for members that it has not heard of, or has not compared with.
-/// Then it acts on what it knows: a survivor of a power cut must not wait for ever.
+/// The time for which a node waits for members that it has not heard of or not compared with. Then
+/// it acts on what it knows: the only survivor of a power cut must not wait for ever.
 pub const GRACE: Duration = Duration::from_secs(3);
-/// Peers to be in step with before a node owns workloads.
+/// Peers that a node must be in step with before it owns workloads.
 const WITNESSES: usize = 2;
 
-/// What a node may decide, by what it has heard of the others.
+/// The stages in which a node may decide more and more.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Readiness {
-    /// Admitted in this life, or not admitted yet, it has not compared with a ready member: it
+    /// Admitted in this incarnation, or not yet. It has not compared with a ready member, so it
     /// knows nothing.
     Newcomer(Wait),
-    /// It has a state of an earlier life, and waits for members that know more.
+    /// It has the state of an earlier incarnation, and waits for members that know more.
     Booting(Wait),
     /// Ready, and not in step yet with all members that it can hear: it may not report a replica
     /// healthy that others may have taken over.
@@ -38,64 +38,64 @@ pub enum Readiness {
         /// The end of the wait.
         until: Time,
     },
-    /// As `SyncGrace`, after this process stood still: it also plans nothing.
+    /// As `SyncGrace`, after the process stalled: it also plans nothing.
     Stalled {
         /// The end of the wait.
         until: Time,
     },
     /// It knows what the others know.
     Ready,
-    /// It said goodbye, and takes no work.
+    /// The daemon is about to stop: the node takes no work.
     Leaving {
-        /// It was ready before.
+        /// The node was ready before.
         was_ready: bool,
     },
 }
 
-/// A wait for the others.
+/// A wait for other members.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Wait {
-    /// The end of the wait for members that this node has not heard of. None when it is over, or
-    /// when there is nobody to wait for.
+    /// The end of the wait for members that this node has not heard of. `None` if it is over, or if
+    /// there is no member to wait for.
     pub until: Option<Time>,
-    /// This process stood still meanwhile.
+    /// The process stalled during the wait.
     pub has_stalled: bool,
 }
 
-/// The peers, as far as they decide whether a node becomes ready.
+/// The state of the peers that decides whether a node becomes ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Surroundings {
-    /// Linked members that are ready; if none is, all linked members.
+    /// The number of linked members that are ready; if none is, of all linked members.
     pub reachable: usize,
-    /// Those of them that this node is in step with.
+    /// The number of those that this node is in step with.
     pub in_step: usize,
-    /// A ready member is among those that it is in step with.
+    /// This node is in step with a ready member.
     pub has_ready_witness: bool,
-    /// Other members that are held to be up.
+    /// The number of other members that are up.
     pub others_up: usize,
-    /// Membership has heard of all that it waited for at boot.
+    /// Membership has heard of every member, or given it up.
     pub is_settled: bool,
     /// No member can be reached, and this node knows of more than itself.
     pub is_alone: bool,
 }
 
-/// What the end of a wait led to.
+/// The kind of wait that ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
-    /// The wait for members: the node may be able to become ready.
+    /// The wait for members at boot: the node may become ready now.
     Wait,
-    /// The grace: the node is in step.
+    /// The grace: the node counts as in step.
     Grace,
 }
 
 impl Readiness {
-    /// Waits for the others, until `until`.
+    /// A node that waits for other members until `until`.
     pub fn waiting(is_newcomer: bool, until: Option<Time>) -> Readiness {
         let wait = Wait { until, has_stalled: false };
         if is_newcomer { Readiness::Newcomer(wait) } else { Readiness::Booting(wait) }
     }
 
-    /// Whether it may own workloads.
+    /// Whether the node may own workloads.
     pub fn is_ready(&self) -> bool {
         match self {
             Readiness::SyncGrace { .. } | Readiness::Stalled { .. } | Readiness::Ready => true,
@@ -104,23 +104,23 @@ impl Readiness {
         }
     }
 
-    /// Whether it knows nothing yet.
+    /// Whether the node knows nothing yet.
     pub fn is_newcomer(&self) -> bool {
         matches!(self, Readiness::Newcomer(_))
     }
 
-    /// Whether it said goodbye.
+    /// Whether the daemon is about to stop.
     pub fn is_leaving(&self) -> bool {
         matches!(self, Readiness::Leaving { .. })
     }
 
-    /// Whether it is ready and still waits to be in step with all that it can hear.
+    /// Whether the node is ready and still waits to be in step with every member that it can hear.
     pub fn is_in_grace(&self) -> bool {
         matches!(self, Readiness::SyncGrace { .. } | Readiness::Stalled { .. })
     }
 
-    /// Whether it knows what the others know. `is_in_step` says whether it is in step with all that
-    /// it can hear; it is asked only where that decides.
+    /// Whether the node counts as knowing what the other members know. `is_in_step` returns whether
+    /// it is in step with every member that it can hear; it is called only where that decides.
     pub fn has_compared(&self, is_in_step: impl FnOnce() -> bool) -> bool {
         match self {
             Readiness::SyncGrace { .. } | Readiness::Stalled { .. } => is_in_step(),
@@ -130,7 +130,8 @@ impl Readiness {
         }
     }
 
-    /// Whether it may plan. After a stall it hears first what became of the workloads it owned.
+    /// Whether the node may plan. After a stall it compares first: other nodes may have planned the
+    /// workloads that it owned.
     pub fn may_plan(&self, is_in_step: impl FnOnce() -> bool) -> bool {
         match self {
             Readiness::SyncGrace { .. } | Readiness::Ready => true,
@@ -139,10 +140,10 @@ impl Readiness {
         }
     }
 
-    /// Becomes ready if it knows enough. Whether it did.
+    /// Makes the node ready if it knows enough. Returns whether it did.
     ///
-    /// Of devices that boot together some meet first; the others may know better what these decide,
-    /// so they are waited for a little.
+    /// If many devices boot together, the first ones that meet wait a little for the others, which
+    /// may have later state.
     pub fn advance(&mut self, now: Time, peers: &Surroundings) -> bool {
         let (Readiness::Newcomer(wait) | Readiness::Booting(wait)) = self else { return false };
         let is_enough = if wait.until.is_some() {
@@ -162,7 +163,7 @@ impl Readiness {
         }
         let until = now + GRACE;
         *self = match (peers.in_step, has_stalled) {
-            // With nobody there it has waited already.
+            // No member can be reached, and the wait for them is over.
             (0, _) => Readiness::Ready,
             (_, true) => Readiness::Stalled { until },
             (_, false) => Readiness::SyncGrace { until },
@@ -170,9 +171,9 @@ impl Readiness {
         true
     }
 
-    /// This process stood still for `lag`, so long that others may have declared it down. They
-    /// have closed their links and need a moment. The grace is no longer than the stall: a device
-    /// that stalls now and then must come to an end of waiting.
+    /// The process stalled for `lag`, long enough for others to declare this node down. They have
+    /// closed their links and need a moment to make new ones. The grace is no longer than the
+    /// stall: for a device that stalls now and then the waits must end.
     pub fn stalled(&mut self, now: Time, lag: Duration) {
         let later = |until: Time| (until + lag).max(now + lag.min(GRACE));
         match self {
@@ -187,8 +188,8 @@ impl Readiness {
         }
     }
 
-    /// A peer is back, until `until` others may follow: they may know of takers on their side of a
-    /// cut, or bring a new version before they tell who runs it already.
+    /// A lost peer returned, and others may follow until `until`. They may bring claims from their
+    /// side of a cut, or a new version before the claims of the nodes that run it.
     pub fn peer_returned(&mut self, until: Option<Time>) {
         let Some(heals) = until else { return };
         match self {
@@ -200,7 +201,7 @@ impl Readiness {
         }
     }
 
-    /// It said goodbye.
+    /// The daemon is about to stop.
     pub fn leave(&mut self) {
         *self = Readiness::Leaving { was_ready: self.is_ready() };
     }

@@ -26,8 +26,8 @@ fn booting() -> Readiness {
     Readiness::waiting(false, Some(at(3_000)))
 }
 
-/// Before its wait is over one witness may be a node that was cut off itself; afterwards a node
-/// acts on what it knows.
+/// A single witness may be a node that was cut off itself, so it is not enough before the wait is
+/// over. Afterwards a node acts on what it knows.
 #[test]
 fn booting_node_wants_two_witnesses_or_waits() {
     let one = Surroundings { in_step: 1, ..PEERS };
@@ -44,7 +44,8 @@ fn booting_node_wants_two_witnesses_or_waits() {
     assert!(node.advance(at(3_000), &Surroundings { reachable: 1, ..one }));
 }
 
-/// The survivor of a power cut reaches nobody: it has waited, and knows all there is to know.
+/// The only survivor of a power cut reaches no member. After its wait it must run the cluster
+/// alone.
 #[test]
 fn survivor_that_reaches_nobody_is_ready_after_its_wait() {
     let mut node = booting();
@@ -54,7 +55,7 @@ fn survivor_that_reaches_nobody_is_ready_after_its_wait() {
     assert_eq!(node, Readiness::Ready);
 }
 
-/// Nodes that join together know nothing, and no number of them makes a witness.
+/// Nodes that join together know nothing: being in step with any number of them proves nothing.
 #[test]
 fn newcomer_needs_a_ready_witness() {
     let mut node = Readiness::waiting(true, None);
@@ -64,8 +65,8 @@ fn newcomer_needs_a_ready_witness() {
     assert!(!node.is_newcomer() && node.is_ready());
 }
 
-/// Others may have taken over what a node ran while it stood still: it hears them before it plans,
-/// and before it reports anything healthy.
+/// While a node was stalled, others may have taken over its replicas. It must compare with them
+/// before it plans, and before it reports a replica healthy.
 #[test]
 fn stalled_node_plans_nothing_before_it_has_compared() {
     let mut node = Readiness::Ready;
@@ -82,7 +83,7 @@ fn stalled_node_plans_nothing_before_it_has_compared() {
     assert_eq!(node, Readiness::Stalled { until: at(3_000) });
 }
 
-/// In grace a node owns workloads, and a peer that returns lets it listen a little longer.
+/// In its grace a node owns workloads. A returning peer extends the grace, and never shortens it.
 #[test]
 fn returned_peer_extends_the_grace() {
     let mut node = Readiness::Ready;
@@ -94,7 +95,7 @@ fn returned_peer_extends_the_grace() {
     assert_eq!(node.poll_timeout(), Some(at(2_000)));
 }
 
-/// After its goodbye a node owns nothing, whatever it hears.
+/// After its goodbye a node plans nothing and never becomes ready, whatever it learns.
 #[test]
 fn leaving_node_takes_no_work() {
     let mut node = Readiness::Ready;

@@ -1,7 +1,7 @@
-//! Which places a workload has, and which revision belongs in each: **the only code that knows**.
+//! The places of a workload, and the revision that belongs in each. **No other code decides this.**
 //!
-//! Pure: the owner, the holders, the bidders and the views all ask here, so that no two of them can
-//! disagree on the same view.
+//! Pure functions: the owner, the holders, the bidders and the views all call them, so no two of
+//! them can disagree on the same view.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ pub fn places(spec: &Spec, _view: &View<'_>) -> BTreeMap<Place, Revision> {
     (0..spec.replicas).map(|index| (Place::Ordinal(index), spec.revision())).collect()
 }
 
-/// The revision that belongs in one place; none when the workload has no such place. The same as
-/// looking into [`places`], at a cost that does not grow with the workload.
+/// The revision that belongs in one place; `None` if the workload has no such place. The same as a
+/// look-up in [`places`], at a cost that does not grow with the workload.
 pub fn revision_at(spec: &Spec, _view: &View<'_>, place: Place) -> Option<Revision> {
     match place {
         Place::Ordinal(index) => (index < spec.replicas).then(|| spec.revision()),
@@ -21,7 +21,7 @@ pub fn revision_at(spec: &Spec, _view: &View<'_>, place: Place) -> Option<Revisi
     }
 }
 
-/// How many places a workload has.
+/// The number of a workload's places.
 pub fn count(spec: &Spec, _view: &View<'_>) -> u32 {
     spec.replicas
 }

@@ -19,8 +19,8 @@ fn spec(replicas: u32) -> Spec {
     .unwrap()
 }
 
-/// A holder asks for its own place, an owner for all of them: both must get the same answer, or a
-/// replica would be stopped by its holder and auctioned again by its owner for ever.
+/// A holder asks about its own place, an owner about all of them. If the answers differed, the
+/// holder would stop a replica and the owner auction it again, for ever.
 #[test]
 fn one_place_and_all_places_agree() {
     let (members, policies) = (OrdMap::new(), BTreeMap::new());
