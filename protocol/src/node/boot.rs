@@ -113,7 +113,7 @@ impl Node {
     fn recover(&mut self, now: Time, saved: Saved) {
         self.auction.set_capacity(self.device.facts.capacity);
         let mut unreadable = 0;
-        // In the order of their keys on disk.
+        // They come in the order of their keys, in which the maps would take twice the memory.
         for raw in fill_order(saved.changes) {
             match trust::accept(&self.identity.genesis, raw) {
                 Ok(change) => unreadable += usize::from(self.desired.apply(change).is_err()),

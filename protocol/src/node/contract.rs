@@ -443,8 +443,8 @@ pub enum Verdict {
 #[derive(Clone, PartialEq, Debug)]
 #[expect(clippy::large_enum_variant, reason = "orders are few, and none is kept")]
 pub enum Order {
-    /// Run a replica. If another generation of it runs: start the new one, then stop the old one.
-    /// If the same generation runs: nothing, but report its state; if it does not run, start it.
+    /// Run a replica. If another generation of it runs: start the new one, and stop the old one
+    /// once the new one answers. If the same generation runs: only report its state again.
     Run {
         /// The replica to run.
         replica: ReplicaId,
@@ -503,7 +503,8 @@ pub enum Record {
     },
 }
 
-/// The state on disk at start; empty for a fresh node. The order within each list does not matter.
+/// The state on disk at start; empty for a fresh node. No list needs an order, but changes in the
+/// order of their keys take less memory.
 #[derive(Clone, Debug, Default)]
 pub struct Saved {
     /// The incarnation of this run. The driver draws it, one above the last one on disk, and writes
