@@ -231,12 +231,6 @@ impl Artifacts {
         self.entries.len() < named + MAX_SPARE
     }
 
-    /// The number of artifacts that something is known of.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     fn entry(&mut self, digest: Digest) -> &mut Entry {
         let next = &mut self.next;
         self.entries.entry(digest).or_insert_with(|| {

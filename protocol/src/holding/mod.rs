@@ -111,13 +111,11 @@ pub struct Held {
     pub writing: Option<Token>,
 }
 
-/// The bytes of a replica's artifact.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// The bytes of a replica's artifacts, the better first: of several the greatest counts.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Bytes {
     /// On this device, and ready to start.
     Ready,
-    /// On this device, and can never start: the runtime's words.
-    Unusable(String),
     /// Not on this device: so many fetches failed in a row, the last one with this reason.
     Missing {
         /// Failed fetches in a row.
@@ -125,6 +123,8 @@ pub enum Bytes {
         /// The reason of the last failure; empty when none failed.
         why: String,
     },
+    /// On this device, and can never start: the runtime's words.
+    Unusable(String),
 }
 
 /// What to do next for a replica.

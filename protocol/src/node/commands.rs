@@ -48,13 +48,13 @@ impl Node {
         force: bool,
     ) -> Result<Option<Reply>, Refusal> {
         self.writable()?;
-        if let Some(spec) = spec.as_ref().filter(|spec| spec.replicas > 0 && !force) {
+        if let Some(spec) = spec.as_ref().filter(|spec| spec.replicas() > 0 && !force) {
             self.placeable(spec)?;
         }
         // The user is about to wait for holders, also where nothing is to be written, and the words
         // of some may have been lost.
-        if let Some(digest) = spec.as_ref().map(|spec| spec.artifact.digest) {
-            self.follow_up(now, digest);
+        for artifact in spec.iter().flat_map(|spec| spec.program.artifacts()) {
+            self.follow_up(now, artifact.digest);
         }
         let is_idle = self.desired.workload(&name).map(|wish| &wish.spec) == spec.as_ref();
         if is_idle {
@@ -84,6 +84,8 @@ impl Node {
     fn submit(&mut self, now: Time, request: RequestId, change: Change) -> Result<(), Refusal> {
         self.writable()?;
         self.is_next(&change)?;
+        // From a peer such a spec is kept unread. A user is told what is wrong with it.
+        change.signed.value.check().map_err(|why| Refusal::Invalid(format!("spec: {why}")))?;
         let wall = self.wall(now);
         self.desired
             .plausible(&change.signed, wall)

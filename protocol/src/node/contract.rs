@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::view::EventView;
 use crate::model::{
-    Artifact, Digest, Facts, Lane, NodeId, RawChange, ReplicaId, RuntimeKind, Slot, Spec,
+    Artifact, Digest, Facts, Lane, NodeId, ProgramKind, RawChange, ReplicaId, Slot, Spec,
     Unverified, WallClock, WorkloadName,
 };
 use crate::model::{NodeRecord, Ruling};
@@ -365,7 +365,7 @@ pub enum Action {
         /// Which.
         artifact: Artifact,
         /// For which runtime.
-        runtime: RuntimeKind,
+        runtime: ProgramKind,
         /// Whom to ask, best first. Empty when only this node can have it.
         candidates: Vec<NodeId>,
     },
@@ -400,7 +400,6 @@ pub enum Verdict {
 
 /// What a runtime shall do. Orders are levels: the last one for a replica counts.
 #[derive(Clone, PartialEq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "orders are few, and none is kept")]
 pub enum Order {
     /// Run this. With another generation than what runs: start the new, then stop the old. Again
     /// with the same generation: start it anew if it does not run.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Artifact, Digest, NodeId, Phase, RuntimeKind, Time};
+use crate::model::spec::Program;
+use crate::model::{Artifact, Digest, NodeId, Phase, ProgramKind, Spec, Time};
 
 use super::contract::{Action, FetchOutcome, Refusal, Reply, Verdict};
 use super::message::Message;
@@ -15,19 +16,26 @@ const MAX_CANDIDATES: usize = 16;
 
 impl Node {
     /// Gets an artifact, unless it is here or on its way.
-    pub(super) fn fetch(&mut self, now: Time, artifact: Artifact) {
+    pub(super) fn fetch(&mut self, now: Time, artifact: Artifact, runtime: ProgramKind) {
         if self.artifacts.begin(now, artifact.digest) {
             let candidates = self.candidates(&artifact.digest);
-            self.outbox.push(Action::Fetch { artifact, runtime: RuntimeKind::Wasm, candidates });
+            self.outbox.push(Action::Fetch { artifact, runtime, candidates });
+        }
+    }
+
+    /// Gets all artifacts that a program needs.
+    pub(super) fn fetch_all(&mut self, now: Time, program: &Program) {
+        for artifact in program.artifacts() {
+            self.fetch(now, artifact, program.kind());
         }
     }
 
     /// Gets the artifact of a workload that this node guards.
     pub(super) fn want_artifact(&mut self, now: Time, uid: &Digest) {
         let Some(wish) = self.desired.by_uid(uid) else { return };
-        let artifact = wish.spec.artifact;
         if self.is_guardian(uid, &wish.name) {
-            self.fetch(now, artifact);
+            let spec = wish.spec.clone();
+            self.fetch_all(now, &spec.program);
         }
     }
 
@@ -48,8 +56,7 @@ impl Node {
         let is_up = |node: &NodeId| {
             *node != self.me && self.membership.state(node) == crate::membership::State::Up
         };
-        let wishes =
-            || self.desired.workloads().filter(|wish| wish.spec.artifact.digest == *digest);
+        let wishes = || self.desired.workloads().filter(|wish| wish.spec.uses(digest));
         let running = wishes().flat_map(|wish| {
             let healthy = self.claims.of_workload(&wish.uid).into_iter();
             healthy.filter(|(_, claim)| {
@@ -119,7 +126,7 @@ impl Node {
             return Err(Refusal::Busy(why.into()));
         }
         self.artifacts.uploads.note(now, digest);
-        self.fetch(now, artifact);
+        self.fetch(now, artifact, ProgramKind::Wasm);
         if !is_known {
             self.tell(
                 now,
@@ -168,10 +175,10 @@ impl Node {
         }
         let claimed =
             self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
-        let wanted: Vec<Artifact> =
-            claimed.chain(self.guarded()).map(|wish| wish.spec.artifact).collect();
-        for artifact in wanted {
-            self.fetch(now, artifact);
+        let wanted: Vec<Spec> =
+            claimed.chain(self.guarded()).map(|workload| workload.spec.clone()).collect();
+        for spec in wanted {
+            self.fetch_all(now, &spec.program);
         }
         // What nobody wants any more is not tried again.
         self.forget_unwanted();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::claims::{Outcome, Standing};
 use crate::membership::{self, Worth};
-use crate::model::{NodeId, RawChange, Ruling, Signed, Slot, Time, Unverified, codec};
+use crate::model::{Digest, NodeId, RawChange, Ruling, Signed, Slot, Time, Unverified, codec};
 use crate::rulings::Applied;
 use crate::sync::{self, Tree};
 use crate::trust::{self, Rejection};
@@ -125,14 +125,15 @@ impl Node {
             Err(Rejection::Never(_)) => return Verdict::Reject,
             Err(Rejection::NotYet(_)) => return Verdict::Ignore,
         };
-        let artifact = change.signed.value.spec().map(|spec| spec.artifact.digest);
-        let news = artifact.filter(|digest| !self.desired.names_artifact(digest));
+        let artifacts = change.signed.value.artifacts();
+        let is_news = |digest: &&Digest| !self.desired.names_artifact(digest);
+        let news: Vec<Digest> = artifacts.iter().filter(is_news).copied().collect();
         match self.apply_change(now, change) {
             Ok(()) => {
                 // Until now nobody would have taken it.
                 news.into_iter().for_each(|digest| self.say_held(digest));
-                if let (Some(digest), Some(holder)) = (artifact, holder) {
-                    self.on_have(holder, digest);
+                if let Some(holder) = holder {
+                    artifacts.into_iter().for_each(|digest| _ = self.on_have(holder, digest));
                 }
                 Verdict::Accept
             }
@@ -232,13 +233,13 @@ impl Node {
     /// Takes a ruling whose signature is good: by a member, about a workload that lives.
     fn apply_ruling(&mut self, now: Time, ruling: Signed<Ruling>) -> Verdict {
         let by_member = self.desired.members().contains_key(&NodeId(ruling.by().0));
-        if !by_member || self.desired.by_uid(&ruling.key.uid).is_none() {
+        if !by_member || !self.desired.is_living(&ruling.uid) {
             return Verdict::Ignore;
         }
         let Applied::New { dropped } = self.rulings.apply(ruling.clone()) else {
             return Verdict::Ignore;
         };
-        let key = crate::model::Digest::of(&codec::encode(&ruling.key));
+        let key = crate::model::Digest::of(&codec::encode(&ruling.key()));
         self.repair.note(now, Tree::Rulings, key, ruling.hash());
         let mut records = vec![Record::Ruling { key, ruling: ruling.wire() }];
         if let Some(dropped) = dropped {
@@ -246,7 +247,7 @@ impl Node {
             records.push(Record::NoRuling { key: dropped });
         }
         self.persist(records);
-        self.due.dirty.insert(ruling.key.uid);
+        self.due.dirty.insert(ruling.uid);
         Verdict::Accept
     }
 

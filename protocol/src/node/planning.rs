@@ -79,7 +79,7 @@ impl Node {
     pub(super) fn on_compared(&mut self, now: Time, from: NodeId, raw: RawChange) -> Verdict {
         let uid = raw.change.peek().ok().map(|body| body.uid.unwrap_or_else(|| raw.change.hash()));
         let Some(uid) = uid else { return self.on_changed(now, raw, None) };
-        let places = |node: &Node| node.desired.by_uid(&uid).map_or(0, |wish| wish.spec.replicas);
+        let places = |node: &Node| node.desired.by_uid(&uid).map_or(0, |wish| wish.spec.replicas());
         let before = places(self);
         let verdict = self.on_changed(now, raw, None);
         if places(self) > before {
@@ -150,7 +150,7 @@ impl Node {
                 uid,
                 name: workload.name.clone(),
                 generation: workload.generation,
-                resources: workload.spec.resources,
+                resources: workload.spec.reservation(),
                 places: places.to_vec(),
                 candidates: candidates.clone(),
                 excluded: excluded.clone(),

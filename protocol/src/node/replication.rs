@@ -37,7 +37,7 @@ impl Node {
 
     /// Guardians of workloads that run this artifact which have not said that they hold it.
     fn silent_guardians(&self, digest: &Digest) -> Vec<NodeId> {
-        let workloads = self.desired.workloads().filter(|it| it.spec.artifact.digest == *digest);
+        let workloads = self.desired.workloads().filter(|it| it.spec.uses(digest));
         let mut silent: Vec<NodeId> = workloads.flat_map(|it| self.guardians(&it.name)).collect();
         silent.retain(|node| {
             *node != self.me && self.artifacts.holders(digest).all(|holder| holder != node)

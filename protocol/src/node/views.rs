@@ -116,7 +116,7 @@ impl Node {
         let claims: Vec<&Claim> = self.claims.of_node(node).collect();
         let wishes = claims.iter().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
         let used =
-            wishes.map(|wish| wish.spec.resources).fold(Resources::default(), Resources::plus);
+            wishes.map(|wish| wish.spec.reservation()).fold(Resources::default(), Resources::plus);
         let me = *node == self.me;
         NodeView {
             id: node.to_string(),
@@ -142,7 +142,7 @@ impl Node {
             runtimes: facts
                 .into_iter()
                 .flat_map(|facts| &facts.runtimes)
-                .map(|kind| kind.as_str().into())
+                .map(ToString::to_string)
                 .collect(),
             labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
             memory: facts.map_or(0, |facts| facts.capacity.memory),
@@ -195,6 +195,7 @@ impl Node {
     }
 
     fn workload_view(&self, wish: &Workload) -> WorkloadView {
+        let artifact = wish.spec.program.artifacts().next();
         let guardians = self.guardians(&wish.name);
         let names: Vec<String> = guardians.iter().map(|node| self.name_of(node)).collect();
         WorkloadView {
@@ -202,16 +203,16 @@ impl Node {
             name: wish.name.name.to_string(),
             uid: wish.uid.to_string(),
             generation: wish.generation.to_string(),
-            runtime: wish.spec.runtime.as_str().into(),
-            artifact: wish.spec.artifact.digest.to_string(),
-            artifact_size: wish.spec.artifact.size,
+            runtime: wish.spec.program.kind().to_string(),
+            artifact: artifact.map(|it| it.digest.to_string()).unwrap_or_default(),
+            artifact_size: artifact.map_or(0, |it| it.size),
             artifact_holders: self.artifact_holders(wish),
             desired: self.demand().count(wish),
             healthy: self.healthy_places(wish),
-            memory: wish.spec.resources.memory,
-            cpu: wish.spec.resources.cpu,
-            env: wish.spec.env.clone(),
-            require: wish.spec.require.clone(),
+            memory: wish.spec.reservation().memory,
+            cpu: wish.spec.reservation().cpu,
+            env: wish.spec.env().clone(),
+            require: wish.spec.placement.require.clone(),
             owner: names.first().cloned(),
             guardians: names,
             conflict: self.desired.siblings(&Key::Workload(wish.name.clone())).count() > 1,
