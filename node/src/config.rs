@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::spec::{MAX_CPU, MAX_LABELS, MAX_MEMORY, MIN_MEMORY, is_label_text};
-use shoal_protocol::model::{Facts, Resources, RuntimeKind};
+use shoal_protocol::model::{Facts, ProgramKind, Resources};
 
 use crate::manifest::quantity;
 use crate::nearest::did_you_mean;
@@ -183,7 +183,7 @@ impl Config {
         }
         Ok(Facts {
             arch: std::env::consts::ARCH.into(),
-            runtimes: BTreeSet::from([RuntimeKind::Wasm]),
+            runtimes: BTreeSet::from([ProgramKind::Wasm]),
             labels: self.labels.clone(),
             capacity: Resources { memory, cpu },
         })

@@ -16,8 +16,8 @@ use shoal_protocol::model::view::{
     EventView, ExplainView, NodeView, ReplicaView, StatusView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Artifact, Digest, NodeId, Place, ReplicaId, ReplicaName, Resources, RuntimeKind, Spec,
-    SpecForm, WorkloadName,
+    Artifact, Digest, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec, SpecForm,
+    WorkloadName,
 };
 use shoal_protocol::node::{Command, Refusal, Reply, Routes};
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
@@ -34,15 +34,12 @@ pub const NODE: NodeId = NodeId([1; 32]);
 pub const OTHER: NodeId = NodeId([2; 32]);
 
 pub fn spec(name: &str, replicas: u32) -> Spec {
-    Spec::try_from(SpecForm {
-        name: name.parse().unwrap(),
-        runtime: RuntimeKind::Wasm,
-        artifact: Artifact { digest: Digest([7; 32]), size: 10 },
+    Spec::try_from(SpecForm::wasm_service(
+        name.parse().unwrap(),
+        Artifact { digest: Digest([7; 32]), size: 10 },
         replicas,
-        resources: Resources { memory: 64 << 20, cpu: 100 },
-        env: BTreeMap::new(),
-        require: BTreeMap::new(),
-    })
+        Resources { memory: 64 << 20, cpu: 100 },
+    ))
     .unwrap()
 }
 

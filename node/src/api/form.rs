@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::id::hex;
-use shoal_protocol::model::spec::InvalidSpec;
+use shoal_protocol::model::spec::{InvalidSpec, Program};
 use shoal_protocol::model::{
-    Artifact, ClusterId, Digest, Resources, RuntimeKind, Spec, SpecForm, WorkloadName,
+    Artifact, ClusterId, Digest, ProgramKind, Resources, Spec, SpecForm, WorkloadName,
 };
 
 /// A workload's spec as JSON.
@@ -50,15 +50,19 @@ pub struct ArtifactBody {
 
 impl From<&Spec> for SpecBody {
     fn from(spec: &Spec) -> SpecBody {
+        let Program::Wasm(component) = &spec.program else {
+            unreachable!("a valid spec has a component: containers are not supported yet")
+        };
+        let Artifact { digest, size } = component.artifact;
         SpecBody {
             name: full_name(&spec.name),
-            runtime: spec.runtime.as_str().into(),
-            artifact: ArtifactBody { digest: spec.artifact.digest, size: spec.artifact.size },
-            replicas: spec.replicas,
-            memory: spec.resources.memory,
-            cpu: spec.resources.cpu,
-            env: spec.env.clone(),
-            require: spec.require.clone(),
+            runtime: spec.program.kind().to_string(),
+            artifact: ArtifactBody { digest, size },
+            replicas: spec.replicas(),
+            memory: spec.reservation().memory,
+            cpu: spec.reservation().cpu,
+            env: component.env.clone(),
+            require: spec.placement.require.clone(),
         }
     }
 }
@@ -79,19 +83,16 @@ impl TryFrom<SpecBody> for Spec {
     type Error = BadSpec;
 
     fn try_from(body: SpecBody) -> Result<Spec, BadSpec> {
-        let runtime = match body.runtime.as_str() {
-            "wasm" => RuntimeKind::Wasm,
-            _ => return Err(BadSpec::Runtime(body.runtime)),
-        };
-        let form = SpecForm {
-            name: body.name.parse()?,
-            runtime,
-            artifact: Artifact { digest: body.artifact.digest, size: body.artifact.size },
-            replicas: body.replicas,
-            resources: Resources { memory: body.memory, cpu: body.cpu },
-            env: body.env,
-            require: body.require,
-        };
+        if body.runtime != ProgramKind::Wasm.to_string() {
+            return Err(BadSpec::Runtime(body.runtime));
+        }
+        let ArtifactBody { digest, size } = body.artifact;
+        let resources = Resources { memory: body.memory, cpu: body.cpu };
+        let artifact = Artifact { digest, size };
+        let mut form =
+            SpecForm::wasm_service(body.name.parse()?, artifact, body.replicas, resources)
+                .with_env(body.env);
+        form.placement.require = body.require;
         Ok(Spec::try_from(form)?)
     }
 }

@@ -197,10 +197,9 @@ impl Service {
         // Clients do not upload an artifact that is here already. The core must know of it as of an
         // upload, so that it stays and other nodes learn where it is. A core that is too busy for
         // that is no reason to refuse the spec.
-        let artifact = spec.as_ref().map(|spec| spec.artifact);
-        if let Some(artifact) =
-            artifact.filter(|artifact| self.artifacts.has(&artifact.digest) == Some(artifact.size))
-        {
+        let artifacts = spec.iter().flat_map(|spec| spec.program.artifacts());
+        let here = artifacts.filter(|it| self.artifacts.has(&it.digest) == Some(it.size));
+        for artifact in here.collect::<Vec<_>>() {
             let _ = self.core.command(Command::Uploaded { artifact }).await?;
         }
         let command = Command::Prepare { name: name.clone(), spec, force: body.force };

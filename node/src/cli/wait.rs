@@ -137,7 +137,7 @@ impl Progress {
     fn new(spec: &Spec, drawn: bool) -> Self {
         Progress {
             generation: spec.revision().to_string(),
-            desired: spec.replicas,
+            desired: spec.replicas(),
             since: Instant::now(),
             rows: BTreeMap::new(),
             live: LiveLines::default(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use shoal_protocol::model::view::EventView;
-use shoal_protocol::model::{Artifact, Digest, Facts, NodeId, RuntimeKind};
+use shoal_protocol::model::{Artifact, Digest, Facts, NodeId, ProgramKind};
 use shoal_protocol::node::{
     Command, FetchOutcome, Node, Order, Reachability, Reply, Report, Routes,
 };
@@ -40,7 +40,7 @@ pub trait Orders: Send + 'static {
 /// [`DriverHandle::fetched`].
 pub trait Fetches: Send + 'static {
     /// Stores a fetch; a fetch under way for the same artifact gets the new candidates.
-    fn fetch(&mut self, artifact: Artifact, runtime: RuntimeKind, candidates: Vec<NodeId>);
+    fn fetch(&mut self, artifact: Artifact, runtime: ProgramKind, candidates: Vec<NodeId>);
 }
 
 type Look = Box<dyn FnOnce(&Node) + Send>;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use shoal_protocol::model::{
-    Artifact, ChangeBody, Digest, Facts, Key, KeyPair, NodeId, Resources, RuntimeKind, Spec,
+    Artifact, ChangeBody, Digest, Facts, Key, KeyPair, NodeId, ProgramKind, Resources, Spec,
     SpecForm, Value, WorkloadName,
 };
 use shoal_protocol::node::{
@@ -33,22 +33,19 @@ fn genesis() -> Genesis {
 fn facts() -> Facts {
     Facts {
         arch: "x86_64".into(),
-        runtimes: [RuntimeKind::Wasm].into(),
+        runtimes: [ProgramKind::Wasm].into(),
         labels: BTreeMap::new(),
         capacity: Resources { memory: 1 << 30, cpu: 4_000 },
     }
 }
 
 fn web(replicas: u32) -> Spec {
-    SpecForm {
-        name: "web".parse().unwrap(),
-        runtime: RuntimeKind::Wasm,
-        artifact: Artifact { digest: Digest::of(b"bytes"), size: 5 },
+    SpecForm::wasm_service(
+        "web".parse().unwrap(),
+        Artifact { digest: Digest::of(b"bytes"), size: 5 },
         replicas,
-        resources: Resources { memory: 64 << 20, cpu: 100 },
-        env: BTreeMap::new(),
-        require: BTreeMap::new(),
-    }
+        Resources { memory: 64 << 20, cpu: 100 },
+    )
     .try_into()
     .unwrap()
 }
@@ -74,7 +71,7 @@ impl Orders for Immediate {
 }
 
 impl Fetches for Immediate {
-    fn fetch(&mut self, artifact: Artifact, _: RuntimeKind, _: Vec<NodeId>) {
+    fn fetch(&mut self, artifact: Artifact, _: ProgramKind, _: Vec<NodeId>) {
         let driver = self.0.clone();
         tokio::spawn(async move { driver.fetched(artifact.digest, FetchOutcome::Ready).await });
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use shoal_protocol::model::view::EventView;
-use shoal_protocol::model::{Facts, RuntimeKind};
+use shoal_protocol::model::{Facts, ProgramKind};
 use shoal_protocol::node;
 use shoal_runtimes::Runtime;
 use shoal_runtimes::artifacts::{ArtifactStore, Limits};
@@ -117,7 +117,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         mesh: mesh.clone(),
         acceptor: network.accept(Purpose::Artifact).await,
         store: artifacts.clone(),
-        runtimes: BTreeMap::from([(RuntimeKind::Wasm, runtime.clone())]),
+        runtimes: BTreeMap::from([(ProgramKind::Wasm, runtime.clone())]),
         client: Arc::new(handle.clone()),
     });
     handle.count(transfer.count());

@@ -164,7 +164,9 @@ fn launch(
     spec: &Spec,
 ) -> Launch {
     let replica_name = ReplicaName { workload: name.clone(), place: replica.place };
-    let mut env: BTreeMap<String, String> = spec.env.clone();
+    let artifact =
+        spec.program.artifacts().next().expect("a valid spec has a component to start from");
+    let mut env: BTreeMap<String, String> = spec.env().clone();
     env.insert("SHOAL_REPLICA".into(), replica_name.to_string());
     env.insert("SHOAL_NODE".into(), host.name.clone());
     env.insert("SHOAL_NODE_ID".into(), host.node.to_string());
@@ -173,10 +175,10 @@ fn launch(
     Launch {
         id: instance_id(name, replica, generation),
         workload: name.to_string(),
-        artifact: spec.artifact.digest,
+        artifact: artifact.digest,
         env,
-        memory: spec.resources.memory,
-        cpu: spec.resources.cpu,
+        memory: spec.reservation().memory,
+        cpu: spec.reservation().cpu,
     }
 }
 

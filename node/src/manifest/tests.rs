@@ -39,9 +39,20 @@ fn unknown_field_is_named_with_line_and_nearest() {
         (line, message.as_str(), hint.as_str()),
         (Some(3), "unknown field `replica`", "Did you mean `replicas`?")
     );
-    let (line, message, hint) = refusal("name: hello\nwasm: hello.wasm\nvolumes: [a]\n");
-    assert_eq!((line, message.as_str()), (Some(3), "unknown field `volumes`"));
+    let (line, message, hint) = refusal("name: hello\nwasm: hello.wasm\nnetworks: [a]\n");
+    assert_eq!((line, message.as_str()), (Some(3), "unknown field `networks`"));
     assert!(hint.starts_with("Known are name, namespace, wasm,"), "{hint}");
+}
+
+/// A field that other orchestrators have, and this version has not, is no slip: it is refused by
+/// its name, so that nobody takes it for working.
+#[test]
+fn field_of_a_later_version_is_refused_as_not_supported() {
+    for field in ["health", "ports", "volumes", "image", "kind"] {
+        let (line, message, _) = refusal(&format!("name: a\nwasm: a\n{field}: x\n"));
+        let expected = format!("{field}: not supported yet by this version of shoal");
+        assert_eq!((line, message), (Some(3), expected));
+    }
 }
 
 #[test]

@@ -37,13 +37,17 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
             all.push(Difference { field: field.to_owned(), from: Some(from), to: Some(to) });
         }
     };
-    note("artifact", old.artifact.digest.short(), new.artifact.digest.short());
-    note("replicas", old.replicas.to_string(), new.replicas.to_string());
-    note("memory", show_size(old.resources.memory), show_size(new.resources.memory));
-    note("cpu", show_cpu(old.resources.cpu), show_cpu(new.resources.cpu));
-    note("runtime", old.runtime.as_str().to_owned(), new.runtime.as_str().to_owned());
-    maps("env", &old.env, &new.env, &mut all);
-    maps("require", &old.require, &new.require, &mut all);
+    let artifacts = |spec: &Spec| {
+        let all = spec.program.artifacts().map(|artifact| artifact.digest.short());
+        all.collect::<Vec<_>>().join(", ")
+    };
+    note("artifact", artifacts(old), artifacts(new));
+    note("replicas", old.replicas().to_string(), new.replicas().to_string());
+    note("memory", show_size(old.reservation().memory), show_size(new.reservation().memory));
+    note("cpu", show_cpu(old.reservation().cpu), show_cpu(new.reservation().cpu));
+    note("runtime", old.program.kind().to_string(), new.program.kind().to_string());
+    maps("env", old.env(), new.env(), &mut all);
+    maps("require", &old.placement.require, &new.placement.require, &mut all);
     // Two sizes may have the same text and still differ.
     if all.is_empty() && old != new {
         all.push(Difference { field: "details".into(), from: None, to: None });

@@ -311,9 +311,12 @@ async fn check(
 async fn upload(door: &impl Door, edit: &Edit<'_>, checked: &Checked) -> Result<(), PublishError> {
     if let (Some(spec), Some(bytes)) = (&edit.spec, edit.bytes)
         && checked.outcome != Outcome::Unchanged
-        && !door.holds(&spec.artifact.digest).await?
     {
-        door.upload(spec.artifact, bytes.clone()).await?;
+        for artifact in spec.program.artifacts() {
+            if !door.holds(&artifact.digest).await? {
+                door.upload(artifact, bytes.clone()).await?;
+            }
+        }
     }
     Ok(())
 }

@@ -246,7 +246,7 @@ async fn stale_publish_is_retried_then_given_up() {
     node.others.lock().unwrap().push(spec("web", 8));
     let published = publish(&node, &operator, &ready_to_go(1), false).await.unwrap();
     assert!(matches!(published.outcome, Outcome::Changed(_)));
-    assert_eq!(node.current.lock().unwrap().as_ref().unwrap().replicas, 1);
+    assert_eq!(node.current.lock().unwrap().as_ref().unwrap().replicas(), 1);
 
     node.others.lock().unwrap().extend((1..=9).map(|replicas| spec("web", 100 + replicas)));
     let error = publish(&node, &operator, &ready_to_go(2), false).await.unwrap_err();
@@ -261,11 +261,13 @@ async fn scale_keeps_concurrent_changes() {
     let (genesis, operator) = founded(folder.path());
     let node = Node::new(genesis, Some(spec("web", 1)));
     let mut other = shoal_protocol::model::SpecForm::from(spec("web", 1));
-    other.resources.cpu = 777;
+    let mut resources = other.reservation();
+    resources.cpu = 777;
+    other.resources = resources.into();
     node.others.lock().unwrap().push(other.try_into().unwrap());
     scale(&node, &operator, &"web".parse().unwrap(), 4, false).await.unwrap();
     let now = node.current.lock().unwrap().clone().unwrap();
-    assert_eq!((now.replicas, now.resources.cpu), (4, 777));
+    assert_eq!((now.replicas(), now.reservation().cpu), (4, 777));
 }
 
 /// A removal works once; the second one is refused with 404.

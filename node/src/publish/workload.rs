@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{DEFAULT_CPU, DEFAULT_MEMORY, InvalidSpec};
-use shoal_protocol::model::{Artifact, Resources, RuntimeKind, Spec, SpecForm, WorkloadName};
+use shoal_protocol::model::{Artifact, Resources, Spec, SpecForm, WorkloadName};
 
 /// A component, its source, and its size.
 ///
@@ -102,14 +102,10 @@ impl Workload {
 
     /// The spec to sign, once the artifact is known.
     pub fn spec(&self, artifact: Artifact) -> Result<Spec, InvalidSpec> {
-        Spec::try_from(SpecForm {
-            name: self.name.clone(),
-            runtime: RuntimeKind::Wasm,
-            artifact,
-            replicas: self.replicas,
-            resources: self.resources,
-            env: self.env.clone(),
-            require: self.require.clone(),
-        })
+        let (name, resources) = (self.name.clone(), self.resources);
+        let mut form = SpecForm::wasm_service(name, artifact, self.replicas, resources)
+            .with_env(self.env.clone());
+        form.placement.require = self.require.clone();
+        Spec::try_from(form)
     }
 }

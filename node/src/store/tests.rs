@@ -5,9 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 use shoal_protocol::model::{ChangeBody, Facts, Key, RawChange, Resources, Value, WriterId};
-use shoal_protocol::model::{
-    Digest, KeyPair, NodeRecord, Ruling, RulingKey, RulingKind, Signed, Slot,
-};
+use shoal_protocol::model::{Digest, KeyPair, NodeRecord, Ruling, RulingBody, Signed, Slot};
 use tempfile::TempDir;
 
 use super::*;
@@ -64,18 +62,23 @@ fn keys() -> KeyPair {
 }
 
 fn slot(number: u8, counter: u64) -> Record {
-    let slot = Signed::sign(Slot { slot: number, counter, claims: vec![] }, &keys(), &CLUSTER);
+    let slot = Signed::sign(
+        Slot { slot: number, counter, claims: vec![], newer: vec![] },
+        &keys(),
+        &CLUSTER,
+    );
     Record::Slot { node: node(), slot: slot.wire() }
 }
 
 fn ruling(tick: u64) -> Record {
-    let key = RulingKey {
+    let ruling = Ruling {
         uid: Digest([1; 32]),
-        kind: RulingKind::CronTick,
         generation: Digest([2; 32]),
         tick,
+        sequence: 1,
+        body: RulingBody::CronTick,
     };
-    let ruling = Signed::sign(Ruling { key, sequence: 1, value: 3 }, &keys(), &CLUSTER);
+    let ruling = Signed::sign(ruling, &keys(), &CLUSTER);
     Record::Ruling { key: Digest::of(&tick.to_be_bytes()), ruling: ruling.wire() }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use shoal_protocol::model::{Artifact, Digest, NodeId, RuntimeKind};
+use shoal_protocol::model::{Artifact, Digest, NodeId, ProgramKind};
 use shoal_protocol::node::FetchOutcome;
 use shoal_runtimes::Runtime;
 use shoal_runtimes::artifacts::{ArtifactStore, Error, Partial};
@@ -24,7 +24,7 @@ use super::{Client, Counters, unless_stalled};
 pub(super) struct Fetcher {
     pub mesh: Arc<dyn Mesh>,
     pub store: ArtifactStore,
-    pub runtimes: BTreeMap<RuntimeKind, Arc<dyn Runtime>>,
+    pub runtimes: BTreeMap<ProgramKind, Arc<dyn Runtime>>,
     pub client: Arc<dyn Client>,
     pub rate_limit: RateLimit,
     pub stall_timeout: Duration,
@@ -99,10 +99,7 @@ impl Fetcher {
 
     async fn fetch(&self, request: FetchRequest) -> FetchOutcome {
         let Some(runtime) = self.runtimes.get(&request.runtime) else {
-            return FetchOutcome::Unusable(format!(
-                "this node has no {} runtime",
-                request.runtime.as_str()
-            ));
+            return FetchOutcome::Unusable(format!("this node has no {} runtime", request.runtime));
         };
         if self.store.has(&request.artifact.digest).is_none()
             && let Err(why) = self.get(request.artifact, &request.candidates).await

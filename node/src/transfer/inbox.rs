@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use shoal_protocol::model::{Artifact, Digest, NodeId, RuntimeKind};
+use shoal_protocol::model::{Artifact, Digest, NodeId, ProgramKind};
 use tokio::sync::Notify;
 
 use crate::driver::Fetches;
@@ -12,7 +12,7 @@ use crate::driver::Fetches;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct FetchRequest {
     pub artifact: Artifact,
-    pub runtime: RuntimeKind,
+    pub runtime: ProgramKind,
     pub candidates: Vec<NodeId>,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Inbox(Arc<(Mutex<BTreeMap<Digest, FetchRequest>>, Notify)>);
 pub struct FetchSink(pub(super) Inbox);
 
 impl Fetches for FetchSink {
-    fn fetch(&mut self, artifact: Artifact, runtime: RuntimeKind, candidates: Vec<NodeId>) {
+    fn fetch(&mut self, artifact: Artifact, runtime: ProgramKind, candidates: Vec<NodeId>) {
         self.0.put(FetchRequest { artifact, runtime, candidates });
     }
 }

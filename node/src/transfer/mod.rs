@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use shoal_protocol::model::{Digest, RuntimeKind};
+use shoal_protocol::model::{Digest, ProgramKind};
 use shoal_protocol::node::FetchOutcome;
 use shoal_runtimes::Runtime;
 use shoal_runtimes::artifacts::ArtifactStore;
@@ -139,7 +139,7 @@ pub struct Parts {
     /// Stores artifacts.
     pub store: ArtifactStore,
     /// Prepares artifacts, by kind.
-    pub runtimes: BTreeMap<RuntimeKind, Arc<dyn Runtime>>,
+    pub runtimes: BTreeMap<ProgramKind, Arc<dyn Runtime>>,
     /// Takes outcomes, and names pinned artifacts.
     pub client: Arc<dyn Client>,
 }

@@ -228,7 +228,7 @@ impl World {
             mesh: mesh.clone(),
             acceptor: Acceptor::new(mpsc::channel(1).1),
             store: store.clone(),
-            runtimes: [(RuntimeKind::Wasm, runtime.clone() as Arc<dyn Runtime>)].into(),
+            runtimes: [(ProgramKind::Wasm, runtime.clone() as Arc<dyn Runtime>)].into(),
             client: Arc::new(FakeCore(core)),
         });
         World { folder, store, mesh, runtime, sink, outcomes, transfer }
@@ -272,7 +272,7 @@ impl World {
     fn fetch(&mut self, artifact: Artifact, candidates: &[u8]) {
         self.sink.fetch(
             artifact,
-            RuntimeKind::Wasm,
+            ProgramKind::Wasm,
             candidates.iter().copied().map(node).collect(),
         );
     }

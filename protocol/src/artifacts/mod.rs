@@ -234,12 +234,6 @@ impl Artifacts {
         self.entries.len() < named + MAX_SPARE
     }
 
-    /// The number of tracked artifacts.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     fn entry(&mut self, digest: Digest) -> &mut Entry {
         let next = &mut self.next;
         self.entries.entry(digest).or_insert_with(|| {

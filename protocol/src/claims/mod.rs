@@ -477,7 +477,7 @@ impl Claims {
     /// Issues a slot of this node's own sheet anew, above a counter.
     fn issue(&mut self, slot: u8, above: u64, claims: Vec<Claim>) -> Signed<Slot> {
         let issued = Signed::sign(
-            Slot { slot, counter: (above + 1).max(self.floor), claims },
+            Slot { slot, counter: (above + 1).max(self.floor), claims, newer: Vec::new() },
             &self.keys,
             &self.cluster,
         );

@@ -59,11 +59,13 @@ pub struct Config {
     /// Member keys, removed ones included. 20,000. Counted apart from workloads, because any node
     /// can admit members: a flood of them must not keep operators from writing.
     pub max_members: usize,
+    /// Keys of kinds that only newer programs know. 20,000.
+    pub max_others: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { max_workloads: 20_000, max_members: 20_000 }
+        Config { max_workloads: 20_000, max_members: 20_000, max_others: 20_000 }
     }
 }
 
@@ -93,6 +95,8 @@ pub enum Full {
     Workloads(usize),
     #[error("the cluster has {0} members, removed ones included, and can have no more")]
     Members(usize),
+    #[error("the cluster has {0} keys of newer programs, and can have no more")]
+    Others(usize),
 }
 
 /// The clock, serial and uid that the next write of a key must carry.
@@ -130,6 +134,7 @@ pub struct Desired {
     /// By key hash, the name of a key in sync and on disk.
     registers: OrdMap<Digest, Register>,
     workload_keys: usize,
+    other_keys: usize,
     workloads: Workloads,
     roster: OrdMap<NodeId, u64>,
     /// Certificates of known changes, at most [`SHARED_CERTIFICATES`]: all changes of one operator
@@ -152,6 +157,7 @@ impl Desired {
             None => {
                 self.check_room(&change.signed.key, 0)?;
                 self.workload_keys += usize::from(matches!(change.signed.key, Key::Workload(_)));
+                self.other_keys += usize::from(matches!(change.signed.key, Key::Other(..)));
                 Register::default()
             }
         };
@@ -206,9 +212,9 @@ impl Desired {
         if serial > MAX_SERIAL {
             return Err(Implausible::Exhausted);
         }
-        let living = register
-            .and_then(Register::effective)
-            .filter(|change| matches!(change.signed.value, Value::Workload { .. }));
+        let living = register.and_then(Register::effective).filter(|change| {
+            !matches!(change.signed.value, Value::Tombstone | Value::Member { .. })
+        });
         Ok(Context {
             clock: register.map(Register::clock).unwrap_or_default(),
             serial,
@@ -264,6 +270,11 @@ impl Desired {
     /// neither owns nor bids on them.
     pub fn opaque(&self) -> impl Iterator<Item = (&WorkloadName, Digest)> {
         self.workloads.opaque()
+    }
+
+    /// Whether a workload lives, in a form that this program can decode or in a newer one.
+    pub fn is_living(&self, uid: &Digest) -> bool {
+        self.by_uid(uid).is_some() || self.opaque().any(|(_, opaque)| opaque == *uid)
     }
 
     /// The roster: nodes that were admitted and not removed, alive or not, with the salt of their
@@ -334,7 +345,7 @@ impl Desired {
 
     /// Refuses another key when there is no room for it and for `more` before it.
     fn check_room(&self, key: &Key, more: usize) -> Result<(), Full> {
-        let member_keys = self.registers.len() - self.workload_keys;
+        let member_keys = self.registers.len() - self.workload_keys - self.other_keys;
         match key {
             Key::Workload(_) if self.workload_keys + more >= self.config.max_workloads => {
                 Err(Full::Workloads(self.workload_keys))
@@ -342,7 +353,10 @@ impl Desired {
             Key::Member(_) if member_keys + more >= self.config.max_members => {
                 Err(Full::Members(member_keys))
             }
-            Key::Workload(_) | Key::Member(_) => Ok(()),
+            Key::Other(..) if self.other_keys + more >= self.config.max_others => {
+                Err(Full::Others(self.other_keys))
+            }
+            Key::Workload(_) | Key::Member(_) | Key::Other(..) => Ok(()),
         }
     }
 
@@ -351,9 +365,11 @@ impl Desired {
         match (&change.signed.key, &change.signed.value) {
             (Key::Workload(name), _) => self.workloads.set(name, change),
             (Key::Member(node), Value::Member { salt }) => drop(self.roster.insert(*node, *salt)),
-            (Key::Member(node), Value::Workload { .. } | Value::Tombstone) => {
+            // Without a salt it has no point on the ring.
+            (Key::Member(node), Value::Workload { .. } | Value::Tombstone | Value::Other(..)) => {
                 self.roster.remove(node);
             }
+            (Key::Other(..), _) => {}
         }
     }
 }

@@ -1,11 +1,9 @@
-use std::collections::BTreeMap;
-
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::*;
 use crate::model::{
-    Artifact, ClusterId, KeyPair, Resources, RuntimeKind, Signed, Spec, SpecForm, WriterId, codec,
+    Artifact, ClusterId, KeyPair, Resources, Signed, Spec, SpecForm, WriterId, codec,
 };
 
 mod fuzz;
@@ -21,15 +19,12 @@ fn key(text: &str) -> Key {
 }
 
 fn spec(text: &str, replicas: u32) -> Spec {
-    let form = SpecForm {
-        name: name(text),
-        runtime: RuntimeKind::Wasm,
-        artifact: Artifact { digest: Digest::of(b"artifact"), size: 10 },
+    let form = SpecForm::wasm_service(
+        name(text),
+        Artifact { digest: Digest::of(b"artifact"), size: 10 },
         replicas,
-        resources: Resources { memory: 64 << 20, cpu: 100 },
-        env: BTreeMap::new(),
-        require: BTreeMap::new(),
-    };
+        Resources { memory: 64 << 20, cpu: 100 },
+    );
     form.try_into().unwrap()
 }
 
@@ -117,13 +112,16 @@ fn workload_is_written_altered_removed_and_rewritten() {
     assert!(fresh(&mut desired, &created));
     assert_eq!(desired.apply(created.clone()), Ok(Applied::Known));
     let first = desired.workload(&name("web")).unwrap().clone();
-    assert_eq!((first.uid, first.change, first.spec.replicas), (created.hash(), created.hash(), 1));
+    assert_eq!(
+        (first.uid, first.change, first.spec.replicas()),
+        (created.hash(), created.hash(), 1)
+    );
 
     let scaled = ada.write(&desired, &web, workload("web", 3));
     assert!(fresh(&mut desired, &scaled));
     let second = desired.workload(&name("web")).unwrap();
     assert_eq!(
-        (second.uid, second.generation, second.spec.replicas),
+        (second.uid, second.generation, second.spec.replicas()),
         (first.uid, first.generation, 3)
     );
     assert_eq!(desired.apply(created), Ok(Applied::Superseded));
@@ -174,7 +172,7 @@ fn clock_of_1970_writes_above_known_serials() {
     let second = bob.write_at(&desired, &web, workload("web", 2), WallClock(5));
     assert_eq!(second.signed.serial, first.signed.serial + 1);
     assert!(fresh(&mut desired, &second));
-    assert_eq!(desired.workload(&name("web")).unwrap().spec.replicas, 2);
+    assert_eq!(desired.workload(&name("web")).unwrap().spec.replicas(), 2);
     let on_an_empty_node = Desired::default().context(&web, WallClock(0)).unwrap();
     assert_eq!(on_an_empty_node.serial, 1);
 }
@@ -284,7 +282,7 @@ fn removed_member_cannot_admit_itself_again() {
 #[test]
 fn full_state_refuses_new_keys_only() {
     let ada = author(1);
-    let mut desired = Desired::new(Config { max_workloads: 2, max_members: 1 });
+    let mut desired = Desired::new(Config { max_workloads: 2, max_members: 1, max_others: 1 });
     for text in ["a", "b"] {
         let change = ada.write(&desired, &key(text), workload(text, 1));
         fresh(&mut desired, &change);

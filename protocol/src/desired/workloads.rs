@@ -43,7 +43,9 @@ impl Workloads {
         }
         if let Some(workload) = self.known.remove(name) {
             self.leave(&workload);
-            self.runs_no_more(&workload.spec.artifact.digest);
+            for artifact in workload.spec.program.artifacts() {
+                self.runs_no_more(&artifact.digest);
+            }
         }
         match (&change.signed.value, change.signed.value.spec()) {
             (_, Some(spec)) => self.enter(Workload {
@@ -53,7 +55,7 @@ impl Workloads {
                 spec,
                 change: change.hash(),
             }),
-            (Value::Workload { .. }, None) => {
+            (Value::Workload { .. } | Value::Other(..), None) => {
                 self.opaque.insert(name.clone(), change.uid());
             }
             (Value::Member { .. } | Value::Tombstone, None) => {}
@@ -63,7 +65,9 @@ impl Workloads {
     fn enter(&mut self, workload: Workload) {
         let workload = Arc::new(workload);
         self.known.insert(workload.name.clone(), Arc::clone(&workload));
-        *self.artifacts.entry(workload.spec.artifact.digest).or_default() += 1;
+        for artifact in workload.spec.program.artifacts() {
+            *self.artifacts.entry(artifact.digest).or_default() += 1;
+        }
         match self.by_uid.get(&workload.uid) {
             Some(first) if first.name < workload.name => {
                 _ = self.rivals.insert((workload.uid, workload.name.clone()))

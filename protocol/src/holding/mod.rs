@@ -112,13 +112,12 @@ pub struct Held {
     pub writing: Option<Token>,
 }
 
-/// The state of the bytes of a replica's artifact.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// The state of the bytes of a replica's artifacts, in the order from best to worst: of several
+/// artifacts the worst state counts.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Bytes {
     /// On this device, and ready to start.
     Ready,
-    /// On this device, and can never start: the runtime's error.
-    Unusable(String),
     /// Not on this device.
     Missing {
         /// The number of failed fetches in a row.
@@ -126,6 +125,8 @@ pub enum Bytes {
         /// The error of the last one; empty if none failed.
         why: String,
     },
+    /// On this device, and can never start: the runtime's error.
+    Unusable(String),
 }
 
 /// The next step for a replica.

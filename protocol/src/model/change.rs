@@ -1,14 +1,18 @@
 //! Desired state as it is written: signed changes, one a key and a moment.
 
+mod older;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::codec;
+use super::codec::{self, Bytes, Malformed};
 use super::id::{Digest, NodeId, PublicKey, WriterId};
 use super::name::WorkloadName;
-use super::sign::{Signable, Signed, Unverified};
-use super::spec::{SPEC_VERSION, Spec};
+use super::sign::{Older, Signable, Signed, Unverified};
+use super::spec::{self, SPEC_VERSION, Spec};
 
 /// Entries a clock may have. Only operator installations write, so more is an attack or a mistake.
 pub const MAX_CLOCK: usize = 64;
@@ -18,18 +22,39 @@ pub const MAX_CLOCK: usize = 64;
 pub const MAX_SERIAL: u64 = 1 << 62;
 
 /// What a change is about.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Key {
-    /// A wish.
+    /// A workload.
     Workload(WorkloadName),
     /// The admission of a node to the roster.
     Member(NodeId),
+    /// A key of a newer program's kind, by its number and as it came: kept and passed on.
+    Other(u16, Bytes),
 }
 
 impl Key {
-    /// Where this key lies in digests and on disk.
+    /// The name of the key in sync and on disk.
     pub fn hash(&self) -> Digest {
-        Digest::of(&codec::encode(self))
+        let (kind, bytes) = self.parts();
+        let mut text = codec::encode(&kind);
+        text.extend(bytes);
+        Digest::of(&text)
+    }
+
+    fn parts(&self) -> (u16, Vec<u8>) {
+        match self {
+            Key::Workload(name) => (0, codec::encode(name)),
+            Key::Member(node) => (1, codec::encode(node)),
+            Key::Other(kind, bytes) => (*kind, bytes.0.clone()),
+        }
+    }
+
+    fn of(kind: u16, bytes: Bytes) -> Result<Key, Malformed> {
+        Ok(match kind {
+            0 => Key::Workload(codec::decode(&bytes.0)?),
+            1 => Key::Member(codec::decode(&bytes.0)?),
+            kind => Key::Other(kind, bytes),
+        })
     }
 }
 
@@ -110,6 +135,7 @@ impl From<BTreeMap<WriterId, u64>> for Clock {
 
 /// The signed part of a change.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "WireBody", into = "WireBody")]
 pub struct ChangeBody {
     /// What it is about.
     pub key: Key,
@@ -127,11 +153,87 @@ pub struct ChangeBody {
 }
 
 impl Signable for ChangeBody {
-    const DOMAIN: &'static str = "shoal/change/1";
+    const DOMAIN: &'static str = "shoal/change/2";
+    const OLDER: Option<Older<ChangeBody>> =
+        Some(Older { domain: "shoal/change/1", read: older::read_body });
+
+    fn read(raw: &[u8]) -> Result<ChangeBody, Malformed> {
+        match codec::decode_prefix::<u16>(raw)? {
+            ..FORM => Err(Malformed("a change of layout 1".into())),
+            FORM => codec::decode_prefix(raw),
+            // Of a form that only newer programs read, the value counts for nothing here.
+            _ => {
+                let Header { form, key, writer, serial, clock, uid } = codec::decode_prefix(raw)?;
+                let value = Value::Other(form, Bytes::default());
+                Ok(ChangeBody { key: Key::of(key.0, key.1)?, writer, serial, clock, uid, value })
+            }
+        }
+    }
+}
+
+/// The form of a change that this program writes, above the numbers of the kinds of keys, with
+/// which layout 1 begins. A greater number is a form that this program cannot read beyond its
+/// [`Header`].
+const FORM: u16 = 2;
+
+/// The beginning of a change in every form.
+#[derive(Deserialize)]
+struct Header {
+    form: u16,
+    key: (u16, Bytes),
+    writer: WriterId,
+    serial: u64,
+    clock: Clock,
+    uid: Option<Digest>,
+}
+
+/// [`ChangeBody`] on the wire. A newer program may append fields, and use keys and values of kinds
+/// that this one does not know.
+#[derive(Clone, Serialize, Deserialize)]
+struct WireBody {
+    form: u16,
+    key: (u16, Bytes),
+    writer: WriterId,
+    serial: u64,
+    clock: Clock,
+    uid: Option<Digest>,
+    value: (u16, Bytes),
+}
+
+impl From<ChangeBody> for WireBody {
+    fn from(body: ChangeBody) -> WireBody {
+        let (kind, key) = body.key.parts();
+        WireBody {
+            form: FORM,
+            key: (kind, Bytes(key)),
+            writer: body.writer,
+            serial: body.serial,
+            clock: body.clock,
+            uid: body.uid,
+            value: body.value.into_parts(),
+        }
+    }
+}
+
+impl TryFrom<WireBody> for ChangeBody {
+    type Error = Malformed;
+
+    fn try_from(wire: WireBody) -> Result<ChangeBody, Malformed> {
+        let (kind, key) = wire.key;
+        let (value_kind, value) = wire.value;
+        Ok(ChangeBody {
+            key: Key::of(kind, key)?,
+            writer: wire.writer,
+            serial: wire.serial,
+            clock: wire.clock,
+            uid: wire.uid,
+            value: Value::of(value_kind, value)?,
+        })
+    }
 }
 
 /// What shall be under a key.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Value {
     /// A wish, in the spec form of that version.
     Workload {
@@ -147,21 +249,62 @@ pub enum Value {
     },
     /// Nothing: it was removed, and stays removed.
     Tombstone,
+    /// A value of a newer program's kind, by its number and as it came: kept and passed on.
+    Other(u16, Bytes),
 }
 
 impl Value {
+    fn into_parts(self) -> (u16, Bytes) {
+        match self {
+            Value::Workload { version, bytes } => {
+                (0, Bytes(codec::encode(&(version, Bytes(bytes)))))
+            }
+            Value::Member { salt } => (1, Bytes(codec::encode(&salt))),
+            Value::Tombstone => (2, Bytes::default()),
+            Value::Other(kind, bytes) => (kind, bytes),
+        }
+    }
+
+    fn of(kind: u16, bytes: Bytes) -> Result<Value, Malformed> {
+        Ok(match kind {
+            0 => {
+                let (version, Bytes(bytes)) = codec::decode_prefix(&bytes.0)?;
+                Value::Workload { version, bytes }
+            }
+            1 => Value::Member { salt: codec::decode_prefix(&bytes.0)? },
+            2 => Value::Tombstone,
+            kind => Value::Other(kind, bytes),
+        })
+    }
+
     /// The value of this spec.
     pub fn workload(spec: &Spec) -> Value {
         Value::Workload { version: SPEC_VERSION, bytes: codec::encode(spec) }
     }
 
+    /// The artifacts of the workload, in a form that this program knows; none for all else.
+    pub fn artifacts(&self) -> Vec<Digest> {
+        let spec = self.spec();
+        let artifacts = spec.iter().flat_map(|spec| spec.program.artifacts());
+        artifacts.map(|artifact| artifact.digest).collect()
+    }
+
+    /// Whether this program can act on it.
+    ///
+    /// # Errors
+    /// It is a workload whose spec this program cannot read, and why.
+    pub fn check(&self) -> Result<(), Malformed> {
+        match self {
+            Value::Workload { version, bytes } => spec::decode(*version, bytes).map(drop),
+            Value::Member { .. } | Value::Tombstone | Value::Other(..) => Ok(()),
+        }
+    }
+
     /// The spec, if this is a workload in a form this program knows. `None` for all else.
     pub fn spec(&self) -> Option<Spec> {
         match self {
-            Value::Workload { version, bytes } if *version <= SPEC_VERSION => {
-                codec::decode(bytes).ok()
-            }
-            Value::Workload { .. } | Value::Member { .. } | Value::Tombstone => None,
+            Value::Workload { version, bytes } => spec::decode(*version, bytes).ok(),
+            Value::Member { .. } | Value::Tombstone | Value::Other(..) => None,
         }
     }
 }

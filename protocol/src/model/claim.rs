@@ -6,6 +6,10 @@
 //! kept as a number, and fields at the end of a claim are ignored. The raw bytes travel on as they
 //! came (see [`super::sign`]).
 
+mod older;
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use super::bid::Award;
@@ -13,7 +17,7 @@ use super::codec::{self, Bytes};
 use super::id::Digest;
 use super::name::WorkloadName;
 use super::replica::{Place, ReplicaId, Revision, Token};
-use super::sign::{Signable, Unverified};
+use super::sign::{Older, Signable, Unverified};
 use super::time::WallClock;
 
 /// Slots of a sheet: a change of one claim re-issues one slot.
@@ -95,15 +99,44 @@ pub struct Slot {
     pub counter: u64,
     /// The claims of places that this program knows, by replica, at most [`MAX_SLOT_CLAIMS`].
     pub claims: Vec<Claim>,
+    /// The claims of places that only a newer program knows, as they came. They travel on, and
+    /// count for nothing here.
+    pub newer: Vec<Bytes>,
 }
 
 impl Signable for Slot {
     const DOMAIN: &'static str = "shoal/slot/2";
+    const OLDER: Option<Older<Slot>> =
+        Some(Older { domain: "shoal/slot/1", read: older::read_slot });
+
+    fn read(raw: &[u8]) -> Result<Slot, codec::Malformed> {
+        match codec::decode_prefix(raw)? {
+            Header { form: ..FORM, .. } => Err(codec::Malformed("a slot of layout 1".into())),
+            Header { form: FORM, .. } => codec::decode_prefix(raw),
+            // Of a form that is read by newer programs only, no claim counts here.
+            Header { slot, counter, .. } => {
+                Ok(Slot { slot, counter, claims: Vec::new(), newer: Vec::new() })
+            }
+        }
+    }
+}
+
+/// The form of a slot that this program writes, above every number of a slot, with which layout 1
+/// begins. A greater number is a form that this program cannot read beyond its [`Header`].
+const FORM: u16 = 65;
+
+/// The beginning of a slot in every form.
+#[derive(Deserialize)]
+struct Header {
+    form: u16,
+    slot: u8,
+    counter: u64,
 }
 
 /// [`Slot`] on the wire: each claim as bytes.
 #[derive(Clone, Serialize, Deserialize)]
 struct WireSlot {
+    form: u16,
     slot: u8,
     counter: u64,
     claims: Vec<Bytes>,
@@ -173,9 +206,10 @@ impl From<Slot> for WireSlot {
             }))
         };
         WireSlot {
+            form: FORM,
             slot: slot.slot,
             counter: slot.counter,
-            claims: slot.claims.into_iter().map(wire).collect(),
+            claims: slot.claims.into_iter().map(wire).chain(slot.newer).collect(),
         }
     }
 }
@@ -185,10 +219,14 @@ impl TryFrom<WireSlot> for Slot {
 
     fn try_from(wire: WireSlot) -> Result<Slot, codec::Malformed> {
         let mut claims = Vec::with_capacity(wire.claims.len().min(MAX_SLOT_CLAIMS));
-        for bytes in &wire.claims {
-            claims.extend(claim(&bytes.0)?);
+        let mut newer = Vec::new();
+        for bytes in wire.claims {
+            match claim(&bytes.0)? {
+                Some(claim) => claims.push(claim),
+                None => newer.push(bytes),
+            }
         }
-        Ok(Slot { slot: wire.slot, counter: wire.counter, claims })
+        Ok(Slot { slot: wire.slot, counter: wire.counter, claims, newer })
     }
 }
 

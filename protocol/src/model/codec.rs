@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// Bytes within a value: encoded as their number and themselves, and copied as a whole.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Bytes(pub Vec<u8>);
 
 impl Serialize for Bytes {

@@ -1,9 +1,13 @@
 //! What a node says of itself.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
+use super::codec::{self, Malformed};
 use super::id::NodeId;
-use super::sign::Signable;
+use super::resources::Resources;
+use super::sign::{Older, Signable};
 use super::spec::Facts;
 
 /// Addresses in one record.
@@ -14,6 +18,7 @@ pub const MAX_NO_WAY: usize = 16;
 
 /// A node's word about itself; the signer is the node. The greater `(counter, hash)` counts.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(from = "WireRecord", into = "WireRecord")]
 pub struct NodeRecord {
     /// Grows with each issue.
     pub counter: u64,
@@ -38,5 +43,184 @@ pub struct NodeRecord {
 }
 
 impl Signable for NodeRecord {
-    const DOMAIN: &'static str = "shoal/node/1";
+    const DOMAIN: &'static str = "shoal/node/2";
+    const OLDER: Option<Older<NodeRecord>> =
+        Some(Older { domain: "shoal/node/1", read: read_older });
+
+    fn read(raw: &[u8]) -> Result<NodeRecord, Malformed> {
+        match codec::decode_prefix(raw)? {
+            Header { form: ..=FORM, .. } => codec::decode_prefix(raw),
+            // Of a form that only newer programs read: a member that runs nothing this one knows.
+            Header { counter, incarnation, .. } => Ok(NodeRecord {
+                counter,
+                incarnation,
+                name: String::new(),
+                addresses: Vec::new(),
+                facts: Facts {
+                    arch: String::new(),
+                    runtimes: BTreeSet::new(),
+                    labels: BTreeMap::new(),
+                    capacity: Resources::default(),
+                },
+                version: String::new(),
+                ready: false,
+                leaving: false,
+                no_way_to: Vec::new(),
+            }),
+        }
+    }
+}
+
+/// The form of a record that this program writes. A greater number is a form that this program
+/// cannot read beyond its [`Header`].
+const FORM: u16 = 2;
+
+/// The beginning of a record in every form.
+#[derive(Deserialize)]
+struct Header {
+    form: u16,
+    counter: u64,
+    incarnation: u64,
+}
+
+/// [`NodeRecord`] on the wire. A newer program may append fields.
+#[derive(Clone, Serialize, Deserialize)]
+struct WireRecord {
+    form: u16,
+    record: Layout1,
+}
+
+/// The record without its form: layout 1, as it lies in state folders and travels from older
+/// programs.
+#[derive(Clone, Serialize, Deserialize)]
+struct Layout1 {
+    counter: u64,
+    incarnation: u64,
+    name: String,
+    addresses: Vec<String>,
+    facts: Facts,
+    version: String,
+    ready: bool,
+    leaving: bool,
+    no_way_to: Vec<NodeId>,
+}
+
+fn read_older(raw: &[u8]) -> Result<NodeRecord, Malformed> {
+    codec::decode::<Layout1>(raw).map(NodeRecord::from)
+}
+
+impl From<NodeRecord> for WireRecord {
+    fn from(record: NodeRecord) -> WireRecord {
+        let NodeRecord {
+            counter,
+            incarnation,
+            name,
+            addresses,
+            facts,
+            version,
+            ready,
+            leaving,
+            no_way_to,
+        } = record;
+        let record = Layout1 {
+            counter,
+            incarnation,
+            name,
+            addresses,
+            facts,
+            version,
+            ready,
+            leaving,
+            no_way_to,
+        };
+        WireRecord { form: FORM, record }
+    }
+}
+
+impl From<WireRecord> for NodeRecord {
+    fn from(wire: WireRecord) -> NodeRecord {
+        wire.record.into()
+    }
+}
+
+impl From<Layout1> for NodeRecord {
+    fn from(record: Layout1) -> NodeRecord {
+        let Layout1 {
+            counter,
+            incarnation,
+            name,
+            addresses,
+            facts,
+            version,
+            ready,
+            leaving,
+            no_way_to,
+        } = record;
+        NodeRecord {
+            counter,
+            incarnation,
+            name,
+            addresses,
+            facts,
+            version,
+            ready,
+            leaving,
+            no_way_to,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ClusterId, KeyPair, ProgramKind, Signed, Unverified};
+
+    const CLUSTER: ClusterId = ClusterId([9; 32]);
+
+    fn record() -> NodeRecord {
+        NodeRecord {
+            counter: 4,
+            incarnation: 2,
+            name: "n1".into(),
+            addresses: vec!["/ip4/10.0.0.1/tcp/1".into()],
+            facts: Facts {
+                arch: "x86_64".into(),
+                runtimes: [ProgramKind::Wasm, ProgramKind::Other(77)].into(),
+                labels: BTreeMap::new(),
+                capacity: Resources { memory: 1, cpu: 2 },
+            },
+            version: "9.0.0".into(),
+            ready: true,
+            leaving: false,
+            no_way_to: Vec::new(),
+        }
+    }
+
+    /// A newer node offers a runtime that this program does not know, and says more than it reads.
+    #[test]
+    fn record_of_a_newer_program_is_read_as_far_as_known() {
+        let raw = codec::encode(&(record(), "more"));
+        assert_eq!(NodeRecord::read(&raw), Ok(record()));
+        let unknown = codec::encode(&(FORM + 1, 8u64, 3u64, "anything"));
+        let read = NodeRecord::read(&unknown).unwrap();
+        assert_eq!((read.counter, read.incarnation, read.ready), (8, 3, false));
+    }
+
+    /// State folders, and peers that were not upgraded yet, have records of layout 1.
+    #[test]
+    fn record_of_layout_1_is_read_and_keeps_its_bytes() {
+        #[derive(Serialize, Deserialize)]
+        #[serde(transparent)]
+        struct Old(Layout1);
+        impl Signable for Old {
+            const DOMAIN: &'static str = "shoal/node/1";
+        }
+        let old = Old(WireRecord::from(record()).record);
+        let bytes =
+            codec::encode(&Signed::sign(old, &KeyPair::from_seed(&[1; 32]), &CLUSTER).wire());
+        let arrived: Unverified<NodeRecord> = codec::decode(&bytes).unwrap();
+        let signed = arrived.verify(&CLUSTER).unwrap();
+        assert_eq!(signed.body(), &record());
+        assert_eq!(codec::encode(&signed.wire()), bytes);
+    }
 }

@@ -43,9 +43,29 @@ impl fmt::Debug for KeyPair {
 
 /// What can be signed: a body with a domain, so that no signature over one kind of body passes for
 /// another.
-pub trait Signable: Serialize + DeserializeOwned {
-    /// Distinct for each kind of body and each version of its form.
+pub trait Signable: Serialize + DeserializeOwned + 'static {
+    /// Distinct for each kind of body and each layout of its bytes.
     const DOMAIN: &'static str;
+    /// The layout before this one, if statements of it are still about: its domain, and how its
+    /// bytes are read.
+    const OLDER: Option<Older<Self>> = None;
+
+    /// Reads a body. A newer program may have appended fields, or use parts that this one does not
+    /// know: it is read as far as this program understands it, and **its raw bytes travel on**.
+    ///
+    /// # Errors
+    /// The bytes are no such body in any version.
+    fn read(raw: &[u8]) -> Result<Self, codec::Malformed> {
+        codec::decode_prefix(raw)
+    }
+}
+
+/// An older layout of a body: its domain, and how its bytes are read.
+pub struct Older<T> {
+    /// As [`Signable::DOMAIN`].
+    pub domain: &'static str,
+    /// As [`Signable::read`].
+    pub read: fn(&[u8]) -> Result<T, codec::Malformed>,
 }
 
 /// Signed bytes from somewhere, not yet checked; or the form in which what was checked travels.
@@ -73,8 +93,15 @@ struct Found<T> {
     /// For which cluster the signature was checked: the head of its id. A device knows one cluster,
     /// a test a few.
     cluster: u64,
-    matches: bool,
+    layout: Option<Layout>,
     body: OnceLock<Result<Signed<T>, codec::Malformed>>,
+}
+
+/// The layout that a signature covers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    Current,
+    Older,
 }
 
 /// What is kept of it for long: a node has one for everything that it knows of the cluster.
@@ -127,7 +154,10 @@ impl<T: Signable> Unverified<T> {
     {
         match &self.0 {
             Form::Checked(signed) => Ok(signed.body().clone()),
-            Form::Told(told) => codec::decode(&told.raw),
+            Form::Told(told) => T::read(&told.raw).or_else(|malformed| match T::OLDER {
+                Some(older) => (older.read)(&told.raw),
+                None => Err(malformed),
+            }),
         }
     }
 
@@ -177,18 +207,30 @@ impl<T: Signable> Told<T> {
 
     fn check(&self, cluster: &ClusterId) -> Result<&Found<T>, BadSigned> {
         let found = self.found.get_or_init(|| {
-            let message = to_sign::<T>(cluster, &self.raw);
             let key = UnparsedPublicKey::new(&ED25519, self.by.as_bytes());
-            let matches = key.verify(&message, &self.signature.0).is_ok();
-            Box::new(Found { cluster: head(&cluster.0), matches, body: OnceLock::new() })
+            let is_signed = |domain: &str| {
+                key.verify(&to_sign(domain, cluster, &self.raw), &self.signature.0).is_ok()
+            };
+            let layout = if is_signed(T::DOMAIN) {
+                Some(Layout::Current)
+            } else {
+                T::OLDER.filter(|older| is_signed(older.domain)).map(|_| Layout::Older)
+            };
+            Box::new(Found { cluster: head(&cluster.0), layout, body: OnceLock::new() })
         });
-        if found.matches { Ok(found) } else { Err(BadSigned::Signature(self.by)) }
+        match found.layout {
+            Some(_) => Ok(found),
+            None => Err(BadSigned::Signature(self.by)),
+        }
     }
 
     fn verify(&self, cluster: &ClusterId) -> Result<Signed<T>, BadSigned> {
         let found = self.check(cluster)?;
         let body = found.body.get_or_init(|| {
-            let body: T = codec::decode(&self.raw)?;
+            let body: T = match (found.layout, T::OLDER) {
+                (Some(Layout::Older), Some(older)) => (older.read)(&self.raw)?,
+                _ => T::read(&self.raw)?,
+            };
             let raw = (codec::encode(&body) != *self.raw).then(|| self.raw.clone());
             let (by, signature, hash) = (self.by, self.signature, name_of(&self.by, &self.raw));
             Ok(Signed(Arc::new(Checked { body, by, signature, hash, cluster: found.cluster, raw })))
@@ -251,7 +293,7 @@ impl<T: Signable> Signed<T> {
     /// Signs `body` for `cluster`.
     pub fn sign(body: T, keys: &KeyPair, cluster: &ClusterId) -> Self {
         let raw = codec::encode(&body);
-        let signature = keys.pair.sign(&to_sign::<T>(cluster, &raw));
+        let signature = keys.pair.sign(&to_sign(T::DOMAIN, cluster, &raw));
         let mut bytes = [0; 64];
         bytes.copy_from_slice(signature.as_ref());
         let (by, signature, hash) =
@@ -335,8 +377,8 @@ fn name_of(by: &PublicKey, raw: &[u8]) -> Digest {
     Digest::of_parts(&[by.as_bytes(), raw])
 }
 
-fn to_sign<T: Signable>(cluster: &ClusterId, raw: &[u8]) -> Vec<u8> {
-    let domain = T::DOMAIN.as_bytes();
+fn to_sign(domain: &str, cluster: &ClusterId, raw: &[u8]) -> Vec<u8> {
+    let domain = domain.as_bytes();
     let mut message = Vec::with_capacity(1 + domain.len() + 32 + raw.len());
     message.push(u8::try_from(domain.len()).expect("domains are short"));
     message.extend_from_slice(domain);

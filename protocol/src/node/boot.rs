@@ -123,9 +123,7 @@ impl Node {
         self.repair.restore_all(Tree::Desired, self.desired.digests());
         for ruling in saved.rulings {
             match ruling.verify(&self.cluster) {
-                Ok(ruling) if self.desired.by_uid(&ruling.key.uid).is_some() => {
-                    _ = self.rulings.apply(ruling)
-                }
+                Ok(ruling) if self.desired.is_living(&ruling.uid) => _ = self.rulings.apply(ruling),
                 Ok(_) => {}
                 Err(_) => unreadable += 1,
             }

@@ -13,8 +13,8 @@ use crate::desired::Desired;
 use crate::holding::Holding;
 use crate::membership::{self, Membership};
 use crate::model::{
-    Award, Digest, Facts, NodeId, Out, Outgoing, ReplicaId, ResourceSum, Signed, Slot, Time, Token,
-    WallClock, codec,
+    Artifact, Award, Digest, Facts, NodeId, Out, Outgoing, ReplicaId, ResourceSum, Signed, Slot,
+    Time, Token, WallClock, codec,
 };
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair, Source, Tree};
@@ -57,16 +57,17 @@ impl BidContext for Context<'_> {
         let Some(workload) = known.filter(|workload| workload.generation == *generation) else {
             return Knowledge::Unknown;
         };
-        let artifact = workload.spec.artifact;
-        let fetch_bytes = match self.artifacts.failure(&artifact.digest) {
+        let bytes = |artifact: Artifact| match self.artifacts.failure(&artifact.digest) {
             _ if self.artifacts.is_ready(&artifact.digest) => 0,
             // A fetch failed lately: the highest price, so that a node that can get it wins.
             Some(_) => u64::MAX,
             None => artifact.size,
         };
+        let artifacts = workload.spec.program.artifacts();
+        let fetch_bytes = artifacts.map(bytes).fold(0, u64::saturating_add);
         let here = self.outlook.claims.mine().filter(|claim| claim.replica.uid == *uid).count();
         Knowledge::Known {
-            resources: workload.spec.resources,
+            resources: workload.spec.reservation(),
             fit: self.facts.fits(&workload.spec),
             fetch_bytes,
             here: u32::try_from(here).unwrap_or(u32::MAX),

@@ -48,13 +48,13 @@ impl Node {
         force: bool,
     ) -> Result<Option<Reply>, Refusal> {
         self.check_writable()?;
-        if let Some(spec) = spec.as_ref().filter(|spec| spec.replicas > 0 && !force) {
+        if let Some(spec) = spec.as_ref().filter(|spec| spec.replicas() > 0 && !force) {
             self.check_placeable(spec)?;
         }
         // The user is about to wait for holders, even if nothing is to be written, and the gossip
         // of some holders may have been lost.
-        if let Some(digest) = spec.as_ref().map(|spec| spec.artifact.digest) {
-            self.track_replication(now, digest);
+        for artifact in spec.iter().flat_map(|spec| spec.program.artifacts()) {
+            self.track_replication(now, artifact.digest);
         }
         let is_unchanged =
             self.desired.workload(&name).map(|workload| &workload.spec) == spec.as_ref();
@@ -85,6 +85,8 @@ impl Node {
     fn submit(&mut self, now: Time, request: RequestId, change: Change) -> Result<(), Refusal> {
         self.check_writable()?;
         self.check_not_stale(&change)?;
+        // A bad spec from a peer is kept unread; a user gets the reason.
+        change.signed.value.check().map_err(|why| Refusal::Invalid(format!("spec: {why}")))?;
         let wall = self.wall(now);
         self.desired
             .plausible(&change.signed, wall)

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::model::view::EventView;
 use crate::model::{
-    Artifact, Digest, Facts, Lane, NodeId, RawChange, ReplicaId, RuntimeKind, Slot, Spec,
+    Artifact, Digest, Facts, Lane, NodeId, ProgramKind, RawChange, ReplicaId, Slot, Spec,
     Unverified, WallClock, WorkloadName,
 };
 use crate::model::{NodeRecord, Ruling};
@@ -403,7 +403,7 @@ pub enum Action {
         /// Digest and size of the artifact.
         artifact: Artifact,
         /// The runtime that prepares it.
-        runtime: RuntimeKind,
+        runtime: ProgramKind,
         /// Nodes to ask, the best first, at most 16. Empty if no other node is up; the bytes may
         /// be in this node's own store.
         candidates: Vec<NodeId>,
@@ -441,7 +441,6 @@ pub enum Verdict {
 /// An order to the runtime. Only the last order for a replica counts; the driver may leave out
 /// those before it.
 #[derive(Clone, PartialEq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "orders are few, and none is kept")]
 pub enum Order {
     /// Run a replica. If another generation of it runs: start the new one, and stop the old one
     /// once the new one answers. If the same generation runs: only report its state again.

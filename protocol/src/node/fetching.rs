@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Artifact, Digest, NodeId, Phase, RuntimeKind, Time};
+use crate::model::spec::Program;
+use crate::model::{Artifact, Digest, NodeId, Phase, ProgramKind, Spec, Time};
 
 use super::contract::{Action, FetchOutcome, Refusal, Reply, Verdict};
 use super::message::Message;
@@ -15,19 +16,26 @@ const MAX_CANDIDATES: usize = 16;
 
 impl Node {
     /// Fetches an artifact, unless it is here or on its way.
-    pub(super) fn fetch(&mut self, now: Time, artifact: Artifact) {
+    pub(super) fn fetch(&mut self, now: Time, artifact: Artifact, runtime: ProgramKind) {
         if self.artifacts.begin(now, artifact.digest) {
             let candidates = self.candidates(&artifact.digest);
-            self.outbox.push(Action::Fetch { artifact, runtime: RuntimeKind::Wasm, candidates });
+            self.outbox.push(Action::Fetch { artifact, runtime, candidates });
+        }
+    }
+
+    /// Fetches all artifacts of a program.
+    pub(super) fn fetch_all(&mut self, now: Time, program: &Program) {
+        for artifact in program.artifacts() {
+            self.fetch(now, artifact, program.kind());
         }
     }
 
     /// Fetches the artifact of a workload if this node guards it.
     pub(super) fn want_artifact(&mut self, now: Time, uid: &Digest) {
         let Some(workload) = self.desired.by_uid(uid) else { return };
-        let artifact = workload.spec.artifact;
         if self.is_guardian(uid, &workload.name) {
-            self.fetch(now, artifact);
+            let spec = workload.spec.clone();
+            self.fetch_all(now, &spec.program);
         }
     }
 
@@ -50,8 +58,7 @@ impl Node {
         let is_up = |node: &NodeId| {
             *node != self.me && self.membership.state(node) == crate::membership::State::Up
         };
-        let workloads =
-            || self.desired.workloads().filter(|workload| workload.spec.artifact.digest == *digest);
+        let workloads = || self.desired.workloads().filter(|workload| workload.spec.uses(digest));
         let running = workloads().flat_map(|workload| {
             let healthy = self.claims.of_workload(&workload.uid).into_iter();
             healthy.filter(|(_, claim)| {
@@ -121,7 +128,7 @@ impl Node {
             return Err(Refusal::Busy(why.into()));
         }
         self.artifacts.uploads.note(now, digest);
-        self.fetch(now, artifact);
+        self.fetch(now, artifact, ProgramKind::Wasm);
         if !is_known {
             self.emit_event(
                 now,
@@ -184,10 +191,10 @@ impl Node {
         }
         let claimed =
             self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
-        let wanted: Vec<Artifact> =
-            claimed.chain(self.guarded()).map(|workload| workload.spec.artifact).collect();
-        for artifact in wanted {
-            self.fetch(now, artifact);
+        let wanted: Vec<Spec> =
+            claimed.chain(self.guarded()).map(|workload| workload.spec.clone()).collect();
+        for spec in wanted {
+            self.fetch_all(now, &spec.program);
         }
         // Failed fetches that nothing needs any more are not retried.
         self.forget_unwanted();

@@ -8,8 +8,8 @@ use crate::desired::Workload;
 use crate::holding::{Bytes, Due, Failed, Next, Stage};
 use crate::model::claim::{Update, short_reason};
 use crate::model::{
-    Award, Claim, Digest, PersistId, Phase, ReplicaId, ReplicaName, Resources, Revision, Signed,
-    Time,
+    Artifact, Award, Claim, Digest, PersistId, Phase, ReplicaId, ReplicaName, Resources, Revision,
+    Signed, Time,
 };
 use crate::plan::{Step, Surplus};
 
@@ -40,7 +40,7 @@ impl Node {
                 award: award.wire(),
                 update: None,
             });
-            won.push((award, workload.spec.resources));
+            won.push((award, workload.spec.reservation()));
         }
         let (slots, full) = self.claims.claim_all(claims);
         let full: BTreeMap<ReplicaId, SheetFull> = full.into_iter().collect();
@@ -96,7 +96,7 @@ impl Node {
         for replica in mine {
             let workload = self.desired.by_uid(&replica.uid);
             let resources =
-                workload.map_or(Resources::default(), |workload| workload.spec.resources);
+                workload.map_or(Resources::default(), |workload| workload.spec.reservation());
             self.holding.adopt(replica, resources);
         }
     }
@@ -133,7 +133,7 @@ impl Node {
             return self.advance(now, replica);
         }
         let Some(workload) = self.desired.by_uid(&replica.uid) else { return };
-        let resources = workload.spec.resources;
+        let resources = workload.spec.reservation();
         let is_new = self.claims.my_claim(replica).is_some_and(|claim| claim.generation != to);
         if let Some(why) = self.no_replacement(replica, workload).filter(|_| is_new) {
             return self.release(now, replica, "replica-moves", why);
@@ -155,7 +155,7 @@ impl Node {
         if self.saving.read_only.is_some() {
             return Some("there is a new version, and the disk takes no writes".into());
         }
-        let used = self.holding.committed_after(replica, workload.spec.resources);
+        let used = self.holding.committed_after(replica, workload.spec.reservation());
         let has_room = self.device.facts.capacity.holds(used.narrow());
         (!has_room).then(|| "the new version finds no room here".into())
     }
@@ -163,23 +163,21 @@ impl Node {
     /// Takes the next step for a replica: fetches its artifact, or orders the runtime to run it.
     fn advance(&mut self, now: Time, replica: &ReplicaId) {
         let Some(workload) = self.desired.by_uid(&replica.uid) else { return };
-        let artifact = workload.spec.artifact;
-        let bytes = match self.artifacts.local(&artifact.digest) {
+        let (spec, name) = (workload.spec.clone(), workload.name.clone());
+        let generation = workload.generation;
+        let local = |artifact: Artifact| match self.artifacts.local(&artifact.digest) {
             Local::Ready => Bytes::Ready,
             Local::Unusable(why) => Bytes::Unusable(why.clone()),
             Local::Waiting { tries, why, .. } => Bytes::Missing { tries: *tries, why: why.clone() },
             Local::Absent | Local::Fetching => Bytes::Missing { tries: 0, why: String::new() },
         };
+        // The worst of all that the program needs.
+        let bytes = spec.program.artifacts().map(local).max().unwrap_or(Bytes::Ready);
         match self.holding.next(replica, &bytes) {
             Next::Nothing => {}
-            Next::Fetch => self.fetch(now, artifact),
+            Next::Fetch => self.fetch_all(now, &spec.program),
             Next::Run => {
-                let order = Order::Run {
-                    replica: *replica,
-                    name: workload.name.clone(),
-                    generation: workload.generation,
-                    spec: workload.spec.clone(),
-                };
+                let order = Order::Run { replica: *replica, name, generation, spec };
                 self.outbox.push(Action::Order(order));
             }
             Next::Fail(why) => {

@@ -2,7 +2,9 @@
 
 use crate::claims::{self, Outcome, Standing};
 use crate::membership::Worth;
-use crate::model::{NodeId, NodeRecord, RawChange, Ruling, Signed, Slot, Time, Unverified, codec};
+use crate::model::{
+    Digest, NodeId, NodeRecord, RawChange, Ruling, Signed, Slot, Time, Unverified, codec,
+};
 use crate::rulings::Applied;
 use crate::sync::{self, Tree};
 use crate::trust::{self, Rejection};
@@ -118,14 +120,15 @@ impl Node {
             Err(Rejection::Never(_)) => return Verdict::Reject,
             Err(Rejection::NotYet(_)) => return Verdict::Ignore,
         };
-        let artifact = change.signed.value.spec().map(|spec| spec.artifact.digest);
-        let new_artifact = artifact.filter(|digest| !self.desired.names_artifact(digest));
+        let artifacts = change.signed.value.artifacts();
+        let is_new = |digest: &&Digest| !self.desired.names_artifact(digest);
+        let new: Vec<Digest> = artifacts.iter().filter(is_new).copied().collect();
         match self.apply_change(now, change) {
             Ok(()) => {
                 // Before the change, other nodes would have dropped the announcement.
-                new_artifact.into_iter().for_each(|digest| self.announce_artifact(digest));
-                if let (Some(digest), Some(holder)) = (artifact, holder) {
-                    self.on_have(holder, digest);
+                new.into_iter().for_each(|digest| self.announce_artifact(digest));
+                if let Some(holder) = holder {
+                    artifacts.into_iter().for_each(|digest| _ = self.on_have(holder, digest));
                 }
                 Verdict::Accept
             }
@@ -208,13 +211,13 @@ impl Node {
     /// Applies a verified ruling, if its signer is a member and its workload exists.
     fn apply_ruling(&mut self, now: Time, ruling: Signed<Ruling>) -> Verdict {
         let by_member = self.desired.members().contains_key(&NodeId(ruling.by().0));
-        if !by_member || self.desired.by_uid(&ruling.key.uid).is_none() {
+        if !by_member || !self.desired.is_living(&ruling.uid) {
             return Verdict::Ignore;
         }
         let Applied::New { dropped } = self.rulings.apply(ruling.clone()) else {
             return Verdict::Ignore;
         };
-        let key = crate::model::Digest::of(&codec::encode(&ruling.key));
+        let key = crate::model::Digest::of(&codec::encode(&ruling.key()));
         self.repair.note(now, Tree::Rulings, key, ruling.hash());
         let mut records = vec![Record::Ruling { key, ruling: ruling.wire() }];
         if let Some(dropped) = dropped {
@@ -222,7 +225,7 @@ impl Node {
             records.push(Record::NoRuling { key: dropped });
         }
         self.persist(records);
-        self.due.dirty.insert(ruling.key.uid);
+        self.due.dirty.insert(ruling.uid);
         Verdict::Accept
     }
 

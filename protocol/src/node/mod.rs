@@ -410,7 +410,11 @@ impl Node {
     pub fn pinned(&self) -> BTreeSet<Digest> {
         let claimed =
             self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
-        let wanted = self.guarded().chain(claimed).map(|workload| workload.spec.artifact.digest);
-        wanted.chain(self.artifacts.uploads.iter().copied()).collect()
+        let workloads = self.guarded().chain(claimed);
+        let wanted = workloads.flat_map(|workload| workload.spec.program.artifacts());
+        wanted
+            .map(|artifact| artifact.digest)
+            .chain(self.artifacts.uploads.iter().copied())
+            .collect()
     }
 }

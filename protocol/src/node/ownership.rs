@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use imbl::OrdMap;
 
-use crate::model::{Artifact, Digest, Key, NodeId, Time, WorkloadName};
+use crate::model::{Digest, Key, NodeId, Spec, Time, WorkloadName};
 use crate::ring::{self, Probes, Ring};
 
 use super::Node;
@@ -142,8 +142,8 @@ impl Node {
         };
         let guarded = affected.iter().filter_map(|uid| self.desired.by_uid(uid));
         let guarded = guarded.filter(|workload| self.is_guardian(&workload.uid, &workload.name));
-        let artifacts: Vec<Artifact> = guarded.map(|workload| workload.spec.artifact).collect();
-        artifacts.into_iter().for_each(|artifact| self.fetch(now, artifact));
+        let specs: Vec<Spec> = guarded.map(|workload| workload.spec.clone()).collect();
+        specs.iter().for_each(|spec| self.fetch_all(now, &spec.program));
         self.due.dirty.extend(affected);
     }
 

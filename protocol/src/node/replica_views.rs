@@ -7,7 +7,7 @@ use crate::auction::Summary;
 use crate::desired::Workload;
 use crate::membership::State;
 use crate::model::view::ReplicaView;
-use crate::model::{Claim, NodeId, Phase, Place, ReplicaName};
+use crate::model::{Artifact, Claim, NodeId, Phase, Place, ReplicaName};
 use crate::plan::{Free, Step, Waiting, replacing};
 
 use super::Node;
@@ -17,8 +17,12 @@ impl Node {
     /// The number of nodes that announced that they hold the artifact, or that run it.
     /// Announcements may be lost; claims are not.
     pub(super) fn artifact_holders(&self, workload: &Workload) -> usize {
-        let mut holders: BTreeSet<NodeId> =
-            self.artifacts.holders(&workload.spec.artifact.digest).copied().collect();
+        // Of several artifacts the rarest decides.
+        let holders = |artifact: Artifact| -> BTreeSet<NodeId> {
+            self.artifacts.holders(&artifact.digest).copied().collect()
+        };
+        let all = workload.spec.program.artifacts().map(holders);
+        let mut holders = all.min_by_key(BTreeSet::len).unwrap_or_default();
         let healthy = self.claims.of_workload(&workload.uid).into_iter();
         let healthy = healthy.filter(|(_, claim)| {
             claim.phase == Phase::Healthy && claim.generation == workload.generation
@@ -147,7 +151,8 @@ impl Node {
 
     /// The reason why a replica that starts here still waits for its artifact.
     fn why_no_artifact(&self, workload: &Workload) -> Option<String> {
-        let digest = workload.spec.artifact.digest;
+        let is_missing = |artifact: &Artifact| !self.artifacts.is_ready(&artifact.digest);
+        let digest = workload.spec.program.artifacts().find(is_missing)?.digest;
         match self.artifacts.local(&digest) {
             Local::Absent => Some("its artifact is not here yet".into()),
             Local::Fetching => Some(match self.artifacts.failure(&digest) {

@@ -37,8 +37,7 @@ impl Node {
 
     /// Guardians of workloads with this artifact that have not announced that they hold it.
     fn silent_guardians(&self, digest: &Digest) -> Vec<NodeId> {
-        let workloads =
-            self.desired.workloads().filter(|workload| workload.spec.artifact.digest == *digest);
+        let workloads = self.desired.workloads().filter(|workload| workload.spec.uses(digest));
         let mut silent: Vec<NodeId> =
             workloads.flat_map(|workload| self.guardians(&workload.name)).collect();
         silent.retain(|node| {

@@ -165,15 +165,13 @@ impl Node {
         let (uid, hash, raw) = (change.uid(), change.hash(), change.raw());
         match then {
             Then::Answer(request) => {
-                let artifact = change.signed.value.spec().map(|spec| spec.artifact.digest);
-                let holder =
-                    artifact.filter(|digest| self.artifacts.is_ready(digest)).map(|_| self.me);
+                let artifacts = change.signed.value.artifacts();
+                let are_here = artifacts.iter().all(|digest| self.artifacts.is_ready(digest));
+                let holder = (are_here && !artifacts.is_empty()).then_some(self.me);
                 self.outbox
                     .push(Action::Reply { request, reply: Reply::Accepted { uid, change: hash } });
                 self.outbox.push(Action::Broadcast(Message::Changed { change: raw, holder }));
-                if let Some(digest) = artifact {
-                    self.track_replication(now, digest);
-                }
+                artifacts.into_iter().for_each(|digest| self.track_replication(now, digest));
             }
             Then::Admit(node, record) => {
                 self.outbox.push(Action::Broadcast(Message::Changed { change: raw, holder: None }));

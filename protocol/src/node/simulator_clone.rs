@@ -59,8 +59,10 @@ impl Node {
         let mine: Vec<Claim> = node.claims.mine().cloned().collect();
         for claim in mine {
             let Some(workload) = node.desired.by_uid(&claim.replica.uid) else { continue };
-            let (replica, resources) = (claim.replica, workload.spec.resources);
-            node.artifacts.ready(workload.spec.artifact.digest, me);
+            let (replica, resources) = (claim.replica, workload.spec.reservation());
+            for artifact in workload.spec.program.artifacts() {
+                node.artifacts.ready(artifact.digest, me);
+            }
             node.holding.adopt_ready(now, replica, claim.generation, resources);
             node.reroute([claim.replica.uid]);
         }

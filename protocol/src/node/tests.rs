@@ -146,7 +146,7 @@ fn change_of_an_outdated_state_is_stale() {
         harness.command(Command::Submit { change: second.raw() }),
         Reply::Refused(Refusal::Stale)
     );
-    assert_eq!(harness.node.spec(&"web".parse().unwrap()).unwrap().replicas, 1);
+    assert_eq!(harness.node.spec(&"web".parse().unwrap()).unwrap().replicas(), 1);
 }
 
 /// A publish changes the digest of desired state, and no other.
@@ -230,7 +230,7 @@ fn withdrawn_version_leaves_the_old_one_healthy() {
     let web: WorkloadName = "web".parse().unwrap();
     let old = spec(1, 32 << 20);
     let artifact = Artifact { digest: Digest::of(b"other bytes"), size: 11 };
-    let new: Spec = SpecForm { artifact, ..SpecForm::from(old.clone()) }.try_into().unwrap();
+    let new: Spec = SpecForm::from(old.clone()).with_artifact(artifact).try_into().unwrap();
     for (spec, fetch_error) in
         [(&old, None), (&new, Some("nobody has it yet")), (&old, Some("nobody has it yet"))]
     {

@@ -116,7 +116,7 @@ impl Node {
         let claims: Vec<&Claim> = self.claims.of_node(node).collect();
         let workloads = claims.iter().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
         let used = workloads
-            .map(|workload| workload.spec.resources)
+            .map(|workload| workload.spec.reservation())
             .fold(Resources::default(), Resources::plus);
         let me = *node == self.me;
         NodeView {
@@ -143,7 +143,7 @@ impl Node {
             runtimes: facts
                 .into_iter()
                 .flat_map(|facts| &facts.runtimes)
-                .map(|kind| kind.as_str().into())
+                .map(ToString::to_string)
                 .collect(),
             labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
             memory: facts.map_or(0, |facts| facts.capacity.memory),
@@ -196,6 +196,7 @@ impl Node {
     }
 
     fn workload_view(&self, workload: &Workload) -> WorkloadView {
+        let artifact = workload.spec.program.artifacts().next();
         let guardians = self.guardians(&workload.name);
         let names: Vec<String> = guardians.iter().map(|node| self.name_of(node)).collect();
         WorkloadView {
@@ -203,16 +204,16 @@ impl Node {
             name: workload.name.name.to_string(),
             uid: workload.uid.to_string(),
             generation: workload.generation.to_string(),
-            runtime: workload.spec.runtime.as_str().into(),
-            artifact: workload.spec.artifact.digest.to_string(),
-            artifact_size: workload.spec.artifact.size,
+            runtime: workload.spec.program.kind().to_string(),
+            artifact: artifact.map(|artifact| artifact.digest.to_string()).unwrap_or_default(),
+            artifact_size: artifact.map_or(0, |artifact| artifact.size),
             artifact_holders: self.artifact_holders(workload),
             desired: self.demand().count(workload),
             healthy: self.healthy_places(workload),
-            memory: workload.spec.resources.memory,
-            cpu: workload.spec.resources.cpu,
-            env: workload.spec.env.clone(),
-            require: workload.spec.require.clone(),
+            memory: workload.spec.reservation().memory,
+            cpu: workload.spec.reservation().cpu,
+            env: workload.spec.env().clone(),
+            require: workload.spec.placement.require.clone(),
             owner: names.first().cloned(),
             guardians: names,
             conflict: self.desired.siblings(&Key::Workload(workload.name.clone())).count() > 1,

@@ -3,7 +3,7 @@
 use rand_chacha::rand_core::RngCore;
 
 use crate::desired::Applied;
-use crate::model::{Change, Key, NodeId, NodeRecord, Signed, Time};
+use crate::model::{Change, Digest, Key, NodeId, NodeRecord, Signed, Time};
 use crate::sync::Tree;
 use crate::trust;
 
@@ -39,12 +39,14 @@ impl Node {
         }
         match &key {
             Key::Member(node) => self.on_member_changed(now, *node),
+            Key::Other(..) => {}
             Key::Workload(name) => {
                 let uid = self.desired.workload(name).map(|workload| workload.uid);
                 self.due.routes.insert(name.clone());
                 let counts = self.desired.effective(&key).map(Change::uid);
                 [before, counts].into_iter().flatten().for_each(|uid| self.index_workload(uid));
-                if let Some(gone) = before.filter(|before| uid != Some(*before)) {
+                let is_gone = |before: &Digest| !self.desired.is_living(before);
+                if let Some(gone) = before.filter(is_gone) {
                     self.reroute([gone]);
                     self.forget_workload(now, &gone);
                 }
@@ -64,7 +66,7 @@ impl Node {
         Ok(())
     }
 
-    fn forget_workload(&mut self, now: Time, uid: &crate::model::Digest) {
+    fn forget_workload(&mut self, now: Time, uid: &Digest) {
         self.close_auctions(now, uid);
         self.planning.again.remove(uid);
         self.planning.deferred.remove(uid);

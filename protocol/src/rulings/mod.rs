@@ -68,7 +68,7 @@ impl Rulings {
 
     /// Applies a ruling, in any order and any number of times.
     pub fn apply(&mut self, ruling: Signed<Ruling>) -> Applied {
-        let key = ruling.key;
+        let key = ruling.key();
         let full =
             !self.by_uid.contains_key(&key.uid) && self.by_uid.len() >= self.config.max_workloads;
         let beaten = self.get(&key).is_some_and(|known| rank(known) >= rank(&ruling));

@@ -1,15 +1,25 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{ClusterId, KeyPair, RulingKind};
+use crate::model::codec::Bytes;
+use crate::model::{ClusterId, KeyPair, RulingBody, RulingKind};
 
 fn key(uid: u8, kind: RulingKind, tick: u64) -> RulingKey {
     RulingKey { uid: Digest([uid; 32]), kind, generation: Digest([1; 32]), tick }
 }
 
 fn ruling(owner: u8, key: RulingKey, sequence: u64, value: i64) -> Signed<Ruling> {
+    let RulingKey { uid, kind, generation, tick } = key;
+    let body = match kind {
+        RulingKind::RolloutVerdict => RulingBody::RolloutVerdict { is_good: value != 0 },
+        RulingKind::CronTick => RulingBody::CronTick,
+        RulingKind::Autoscale => RulingBody::Autoscale { replicas: value as u32 },
+        RulingKind::JobResult => RulingBody::JobResult { exit_code: value as i32 },
+        RulingKind::Frontier => RulingBody::Frontier { below: value as u32 },
+        RulingKind::Other(number) => RulingBody::Other(number, Bytes(vec![value as u8])),
+    };
     Signed::sign(
-        Ruling { key, sequence, value },
+        Ruling { uid, generation, tick, sequence, body },
         &KeyPair::from_seed(&[owner; 32]),
         &ClusterId([0; 32]),
     )
@@ -69,11 +79,11 @@ fn last_ticks_are_kept() {
     for kept in [5, 1, 4] {
         assert_eq!(rulings.apply(tick(kept)), NEW);
     }
-    assert_eq!(rulings.apply(tick(2)), Applied::New { dropped: Some(key_hash(&tick(1).key)) });
+    assert_eq!(rulings.apply(tick(2)), Applied::New { dropped: Some(key_hash(&tick(1).key())) });
     assert_eq!(rulings.apply(tick(1)), Applied::NotNews, "older than all that is kept");
-    let ticks: Vec<u64> = rulings.of(&Digest([1; 32])).map(|ruling| ruling.key.tick).collect();
+    let ticks: Vec<u64> = rulings.of(&Digest([1; 32])).map(|ruling| ruling.tick).collect();
     assert_eq!(ticks, [2, 4, 5]);
-    assert_eq!(rulings.item(&key_hash(&tick(1).key)), None);
+    assert_eq!(rulings.item(&key_hash(&tick(1).key())), None);
     let other_kind = ruling(1, key(1, RulingKind::JobResult, 1), 0, 0);
     assert_eq!(rulings.apply(other_kind), NEW, "another kind has room of its own");
     assert_eq!(rulings.digests().count(), 4);

@@ -1,11 +1,10 @@
 //! The judgement on a change: accepted, refused for ever, or not understood yet.
 
 use crate::model::change::{MAX_CLOCK, MAX_SERIAL};
-use crate::model::codec::{self, Malformed};
+use crate::model::codec::Malformed;
 use crate::model::sign::BadSigned;
-use crate::model::spec::SPEC_VERSION;
 use crate::model::{
-    Certificate, Change, ChangeBody, Key, NodeId, PublicKey, RawChange, Spec, Unverified, Value,
+    Certificate, Change, ChangeBody, Key, NodeId, PublicKey, RawChange, Unverified, Value,
 };
 use crate::model::{Clock, WorkloadName};
 
@@ -58,8 +57,6 @@ pub enum Fault {
     Kind,
     #[error("spec: version {0} does not exist")]
     SpecVersion(u16),
-    #[error("spec: {0}")]
-    Spec(Malformed),
     #[error("the spec is called `{spec}`, but stands under `{key}`")]
     Name { spec: WorkloadName, key: WorkloadName },
     #[error("a member has no uid")]
@@ -79,6 +76,8 @@ pub enum Unjudged {
             upgrade this node"
     )]
     Change(Malformed),
+    #[error("the key is of a kind ({0}) that this program does not know: upgrade this node")]
+    Kind(u16),
     #[error(
         "the certificate is in a form this program does not know ({0}); a newer program wrote it: \
             upgrade this node"
@@ -112,6 +111,9 @@ pub fn accept(genesis: &Genesis, raw: RawChange) -> Result<Change, Rejection> {
     match &signed.key {
         Key::Workload(name) => check_workload(name, signed.body(), right, author)?,
         Key::Member(node) => check_member(node, signed.body(), right, genesis)?,
+        // Kept and passed on; newer programs judge it.
+        Key::Other(..) if right == Right::Operator => {}
+        Key::Other(kind, _) => return Err(Rejection::NotYet(Unjudged::Kind(*kind))),
     }
     Ok(Change { signed, certificate: raw.certificate })
 }
@@ -210,16 +212,15 @@ fn check_workload(
         // have.
         Value::Tombstone => Ok(()),
         Value::Workload { version: 0, .. } => Err(Fault::SpecVersion(0)),
-        // A newer form is kept and relayed unread; newer programs judge it.
-        Value::Workload { version, .. } if *version > SPEC_VERSION => Ok(()),
-        Value::Workload { bytes, .. } => {
-            let spec: Spec = codec::decode(bytes).map_err(Fault::Spec)?;
-            if spec.name == *name {
-                Ok(())
-            } else {
+        Value::Workload { .. } => match body.value.spec() {
+            Some(spec) if spec.name != *name => {
                 Err(Fault::Name { spec: spec.name.clone(), key: name.clone() })
             }
-        }
+            // A spec that this program cannot read is kept and relayed unread: an operator signed
+            // it, and only a newer program can tell whether it is good.
+            Some(_) | None => Ok(()),
+        },
+        Value::Other(..) => Ok(()),
         Value::Member { .. } => Err(Fault::Kind),
     }
 }

@@ -5,25 +5,60 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Place, Revision, Spec, View};
+use crate::model::spec::Kind;
+use crate::model::{NodeId, Place, Revision, Spec, View};
 
 /// Every place of a workload, with the revision that belongs there.
-pub fn places(spec: &Spec, _view: &View<'_>) -> BTreeMap<Place, Revision> {
-    (0..spec.replicas).map(|index| (Place::Ordinal(index), spec.revision())).collect()
+pub fn places(spec: &Spec, view: &View<'_>) -> BTreeMap<Place, Revision> {
+    places_of(&spec.kind, view).map(|place| (place, spec.revision())).collect()
 }
 
 /// The revision that belongs in one place; `None` if the workload has no such place. The same as a
 /// look-up in [`places`], at a cost that does not grow with the workload.
-pub fn revision_at(spec: &Spec, _view: &View<'_>, place: Place) -> Option<Revision> {
-    match place {
-        Place::Ordinal(index) => (index < spec.replicas).then(|| spec.revision()),
-        Place::OnNode(_) | Place::Run { .. } => None,
-    }
+pub fn revision_at(spec: &Spec, view: &View<'_>, place: Place) -> Option<Revision> {
+    has_place(&spec.kind, view, place).then(|| spec.revision())
 }
 
 /// The number of a workload's places.
-pub fn count(spec: &Spec, _view: &View<'_>) -> u32 {
-    spec.replicas
+pub fn count(spec: &Spec, view: &View<'_>) -> u32 {
+    match spec.kind.replicas() {
+        Some(replicas) => replicas,
+        None => u32::try_from(places_of(&spec.kind, view).count()).unwrap_or(u32::MAX),
+    }
+}
+
+fn places_of<'a>(kind: &Kind, view: &'a View<'_>) -> Box<dyn Iterator<Item = Place> + 'a> {
+    match *kind {
+        Kind::Service { replicas } | Kind::Stateful { replicas } => {
+            Box::new((0..replicas).map(Place::Ordinal))
+        }
+        Kind::Daemon => {
+            let members = view.members.keys().filter(|node| takes_work(view, node));
+            Box::new(members.map(|node| Place::OnNode(*node)))
+        }
+        Kind::Job { parallel, .. } => {
+            Box::new((0..parallel).map(|index| Place::Run { at: 0, index }))
+        }
+        // Its runs follow from the rulings about its ticks.
+        Kind::Cron { .. } => Box::new(std::iter::empty()),
+    }
+}
+
+fn has_place(kind: &Kind, view: &View<'_>, place: Place) -> bool {
+    match (kind, place) {
+        (Kind::Service { replicas } | Kind::Stateful { replicas }, Place::Ordinal(index)) => {
+            index < *replicas
+        }
+        (Kind::Daemon, Place::OnNode(node)) => {
+            view.members.contains_key(&node) && takes_work(view, &node)
+        }
+        (Kind::Job { parallel, .. }, Place::Run { at: 0, index }) => index < *parallel,
+        _ => false,
+    }
+}
+
+fn takes_work(view: &View<'_>, node: &NodeId) -> bool {
+    view.policies.get(node).is_none_or(|policy| !policy.cordoned)
 }
 
 #[cfg(test)]

@@ -3,37 +3,48 @@ use std::collections::BTreeMap;
 use imbl::OrdMap;
 
 use super::*;
-use crate::model::{Artifact, Digest, NodeId, Resources, RuntimeKind, SpecForm};
+use crate::model::{NodeId, NodePolicy};
 
-fn spec(replicas: u32) -> Spec {
-    SpecForm {
-        name: "web".parse().unwrap(),
-        runtime: RuntimeKind::Wasm,
-        artifact: Artifact { digest: Digest([1; 32]), size: 1 },
-        replicas,
-        resources: Resources { memory: 1 << 26, cpu: 100 },
-        env: BTreeMap::new(),
-        require: BTreeMap::new(),
-    }
-    .try_into()
-    .unwrap()
+fn node(n: u8) -> NodeId {
+    NodeId([n; 32])
 }
 
 /// A holder asks about its own place, an owner about all of them. If the answers differed, the
 /// holder would stop a replica and the owner auction it again, for ever.
 #[test]
 fn one_place_and_all_places_agree() {
-    let (members, policies) = (OrdMap::new(), BTreeMap::new());
+    let members: OrdMap<NodeId, u64> = [1, 2, 3].map(|n| (node(n), 0u64)).into_iter().collect();
+    let policies = BTreeMap::from([(node(2), NodePolicy { cordoned: true })]);
     let view = View { members: &members, policies: &policies, rulings: &[] };
-    for replicas in [0, 1, 3] {
-        let spec = spec(replicas);
-        let all = places(&spec, &view);
-        assert_eq!(all.len() as u32, count(&spec, &view));
-        let asked = (0..5)
-            .map(Place::Ordinal)
-            .chain([Place::OnNode(NodeId([1; 32])), Place::Run { at: 0, index: 0 }]);
-        for place in asked {
-            assert_eq!(revision_at(&spec, &view, place), all.get(&place).copied(), "{place:?}");
+    let kinds = [
+        (Kind::Service { replicas: 0 }, 0),
+        (Kind::Service { replicas: 3 }, 3),
+        (Kind::Stateful { replicas: 2 }, 2),
+        (Kind::Daemon, 2),
+        (Kind::Job { completions: 5, parallel: 2 }, 2),
+        (Kind::Cron { schedule: "@daily".into() }, 0),
+    ];
+    let asked: Vec<Place> = (0..4)
+        .map(Place::Ordinal)
+        .chain((0..5).map(|n| Place::OnNode(node(n))))
+        .chain((0..4).map(|index| Place::Run { at: 0, index }))
+        .chain([Place::Run { at: 1, index: 0 }])
+        .collect();
+    for (kind, count) in kinds {
+        let all: Vec<Place> = places_of(&kind, &view).collect();
+        assert_eq!(all.len(), count, "{kind:?}");
+        for place in &asked {
+            assert_eq!(has_place(&kind, &view, *place), all.contains(place), "{kind:?} {place:?}");
         }
     }
+}
+
+/// A daemon runs on every member but those that take no further work.
+#[test]
+fn daemon_has_a_place_on_each_node_that_takes_work() {
+    let members: OrdMap<NodeId, u64> = [1, 2].map(|n| (node(n), 0u64)).into_iter().collect();
+    let policies = BTreeMap::from([(node(1), NodePolicy { cordoned: true })]);
+    let view = View { members: &members, policies: &policies, rulings: &[] };
+    let places: Vec<Place> = places_of(&Kind::Daemon, &view).collect();
+    assert_eq!(places, [Place::OnNode(node(2))]);
 }

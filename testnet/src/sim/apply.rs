@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use shoal_protocol::model::{Digest, Ruling, RulingKey, RulingKind, Signed};
+use shoal_protocol::model::{Digest, Ruling, RulingBody, Signed};
 use shoal_protocol::node::Message;
 
 use super::action::{ClockFault, SimAction, Target};
@@ -265,10 +265,14 @@ impl World {
         let Some(uid) = uid else {
             return self.log(device, format!("knows no {name} to decide about"));
         };
-        let key =
-            RulingKey { uid, kind: RulingKind::Autoscale, generation: Digest([0; 32]), tick: 0 };
-        // A later ruling needs a greater number; simulated time only grows.
-        let ruling = Ruling { key, sequence: self.now, value: value.into() };
+        let ruling = Ruling {
+            uid,
+            generation: Digest([0; 32]),
+            tick: 0,
+            // A later ruling needs a greater number; simulated time only grows.
+            sequence: self.now,
+            body: RulingBody::Autoscale { replicas: value },
+        };
         let identity = &self.devices[device].identity;
         let ruling = Signed::sign(ruling, &identity.keys, &identity.genesis.cluster()).wire();
         let rumour = Rumour::new(self.now, Message::Ruled(ruling));

@@ -320,7 +320,9 @@ impl World {
         match order {
             Order::Run { replica, name: _, generation, spec } => {
                 assert!(
-                    self.devices[device].artifacts.contains(&spec.artifact.digest),
+                    spec.program
+                        .artifacts()
+                        .all(|it| self.devices[device].artifacts.contains(&it.digest)),
                     "an order for bytes that are not here"
                 );
                 let runs = self.devices[device].runtime.replicas.get(&replica);

@@ -9,8 +9,8 @@ use shoal_protocol::membership;
 
 use shoal_protocol::model::{
     Artifact, AuctionId, Award, Change, ChangeBody, Claim, ClusterId, Digest, Key, KeyPair, NodeId,
-    NodeRecord, Phase, Place, ReplicaId, Resources, RuntimeKind, Signed, Slot, Spec, SpecForm,
-    Time, Token, Value, WallClock, codec,
+    NodeRecord, Phase, Place, ReplicaId, Resources, Signed, Slot, Spec, SpecForm, Time, Token,
+    Value, WallClock, codec,
 };
 use shoal_protocol::node::{Config, Identity, Input, Message, Node, Saved, Ticket};
 use shoal_protocol::ring::{Probes, Ring};
@@ -266,7 +266,11 @@ impl World {
             let it = &self.devices[device];
             (
                 it.id,
-                Signed::sign(Slot { slot, counter: 1 << 32, claims }, &it.identity.keys, cluster),
+                Signed::sign(
+                    Slot { slot, counter: 1 << 32, claims, newer: Vec::new() },
+                    &it.identity.keys,
+                    cluster,
+                ),
             )
         };
         sheets.into_iter().map(signed).collect()
@@ -323,15 +327,12 @@ impl FormedState {
 pub fn large_workload(number: usize, replicas: u32) -> Spec {
     let name = format!("w{number}");
     let digest = artifact(&name);
-    SpecForm {
-        name: name.parse().expect("a good name"),
-        runtime: RuntimeKind::Wasm,
-        artifact: Artifact { digest, size: 60_000 },
+    SpecForm::wasm_service(
+        name.parse().expect("a good name"),
+        Artifact { digest, size: 60_000 },
         replicas,
-        resources: Resources { memory: 8 << 20, cpu: 5 },
-        env: BTreeMap::new(),
-        require: BTreeMap::new(),
-    }
+        Resources { memory: 8 << 20, cpu: 5 },
+    )
     .try_into()
     .expect("a good spec")
 }

@@ -1,11 +1,10 @@
 //! A user with an operator's key, who can talk to any device.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shoal_protocol::model::{
-    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, RuntimeKind, Spec,
-    SpecForm, Unverified, Value, WorkloadName,
+    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, Spec, SpecForm,
+    Unverified, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust;
@@ -46,8 +45,10 @@ impl Operator {
         device: usize,
         spec: &Spec,
     ) -> Result<(Outcome, Option<Change>), String> {
-        world.devices[device].artifacts.insert(spec.artifact.digest);
-        world.command(device, Command::Uploaded { artifact: spec.artifact });
+        world.devices[device].artifacts.extend(spec.program.artifacts().map(|it| it.digest));
+        for artifact in spec.program.artifacts() {
+            world.command(device, Command::Uploaded { artifact });
+        }
         self.write(world, device, &spec.name, Some(spec))
     }
 
@@ -160,18 +161,12 @@ impl Operator {
 
 /// A small workload; `version` selects its artifact.
 pub fn workload(name: &str, version: u32, replicas: u32) -> Spec {
-    SpecForm {
-        name: name.parse().expect("a test's own name"),
-        runtime: RuntimeKind::Wasm,
-        artifact: Artifact {
-            digest: Digest::of(format!("{name} {version}").as_bytes()),
-            size: 60_000,
-        },
+    SpecForm::wasm_service(
+        name.parse().expect("a test's own name"),
+        Artifact { digest: Digest::of(format!("{name} {version}").as_bytes()), size: 60_000 },
         replicas,
-        resources: Resources { memory: 32 << 20, cpu: 100 },
-        env: BTreeMap::new(),
-        require: BTreeMap::new(),
-    }
+        Resources { memory: 32 << 20, cpu: 100 },
+    )
     .try_into()
     .expect("a test's own spec")
 }

@@ -87,7 +87,11 @@ impl Simulation {
     /// Publishes through `device` and records what was promised.
     pub fn publish(&mut self, device: usize, spec: &Spec) -> Result<(), String> {
         let (outcome, change) = self.operator.publish(&mut self.world, device, spec)?;
-        let (name, replicas, artifact) = (&spec.name, spec.replicas, spec.artifact.digest.short());
+        let (name, replicas, artifact) = (
+            &spec.name,
+            spec.replicas(),
+            spec.program.artifacts().next().map_or(String::new(), |it| it.digest.short()),
+        );
         self.world.log(
             device,
             format!("a user wished for {replicas} of {name} ({artifact}): {outcome:?}"),

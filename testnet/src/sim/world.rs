@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use shoal_protocol::model::{Digest, Facts, KeyPair, NodeId, Resources, RuntimeKind, Time};
+use shoal_protocol::model::{Digest, Facts, KeyPair, NodeId, ProgramKind, Resources, Time};
 use shoal_protocol::node::{Identity, Node, Reply, RequestId};
 use shoal_protocol::trust::Genesis;
 
@@ -245,7 +245,7 @@ impl World {
 pub fn facts() -> Facts {
     Facts {
         arch: "x86_64".into(),
-        runtimes: [RuntimeKind::Wasm].into(),
+        runtimes: [ProgramKind::Wasm].into(),
         labels: BTreeMap::new(),
         capacity: Resources { memory: 1 << 30, cpu: 4_000 },
     }

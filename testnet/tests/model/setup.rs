@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use shoal_protocol::membership::{self, Notice, Seen, Vote};
 use shoal_protocol::model::{
-    Artifact, ChangeBody, Clock, ClusterId, Digest, Facts, Key, KeyPair, NodeId, RawChange,
-    Resources, RuntimeKind, Signed, Spec, SpecForm, Time, Value,
+    Artifact, ChangeBody, Clock, ClusterId, Digest, Facts, Key, KeyPair, NodeId, ProgramKind,
+    RawChange, Resources, Signed, Spec, SpecForm, Time, Value,
 };
 use shoal_protocol::node::{Config, Identity, Node, Saved};
 use shoal_protocol::trust::{self, Genesis};
@@ -50,7 +50,7 @@ impl Setup {
         let certificate =
             trust::certify(&genesis, &root, operator.public(), "tester").expect("a good name");
         let spec = workload();
-        let size = spec.resources;
+        let size = spec.reservation();
         let writer = trust::writer_id(&operator.public(), &[0; 16]);
         let key = Key::Workload(spec.name.clone());
         let clock = Clock::from([(writer, 1)]);
@@ -99,21 +99,18 @@ impl Setup {
 
     /// Each device has room for one replica, so that two auctions at once conflict.
     fn facts(&self) -> Facts {
-        let runtimes = [RuntimeKind::Wasm].into();
+        let runtimes = [ProgramKind::Wasm].into();
         Facts { arch: "x86_64".into(), runtimes, labels: BTreeMap::new(), capacity: self.size }
     }
 }
 
 fn workload() -> Spec {
-    SpecForm {
-        name: "web".parse().expect("a name"),
-        runtime: RuntimeKind::Wasm,
-        artifact: Artifact { digest: Digest::of(b"web"), size: 60_000 },
-        replicas: 1,
-        resources: Resources { memory: 32 << 20, cpu: 100 },
-        env: BTreeMap::new(),
-        require: BTreeMap::new(),
-    }
+    SpecForm::wasm_service(
+        "web".parse().expect("a name"),
+        Artifact { digest: Digest::of(b"web"), size: 60_000 },
+        1,
+        Resources { memory: 32 << 20, cpu: 100 },
+    )
     .try_into()
     .expect("a good spec")
 }

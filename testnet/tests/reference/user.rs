@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use shoal_protocol::model::{
-    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, RuntimeKind, Spec,
-    SpecForm, Unverified, Value, WorkloadName,
+    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, Spec, SpecForm,
+    Unverified, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust::{self, Genesis};
@@ -69,7 +69,9 @@ impl User {
         request: Request,
     ) -> Result<Response, String> {
         if let Request::Publish { workload, .. } = request {
-            cluster.upload(via, spec(name, workload).artifact);
+            for artifact in spec(name, workload).program.artifacts() {
+                cluster.upload(via, artifact);
+            }
         }
         let mut response = Response::no(Answer::Stale, None);
         for _ in 0..TRIES {
@@ -186,21 +188,16 @@ pub fn parsed(name: &str) -> WorkloadName {
 
 /// The spec of a workload.
 pub fn spec(name: &str, workload: Workload) -> Spec {
-    SpecForm {
-        name: parsed(name),
-        runtime: RuntimeKind::Wasm,
-        artifact: Artifact {
+    SpecForm::wasm_service(
+        parsed(name),
+        Artifact {
             digest: Digest::of(format!("{name} {}", workload.version).as_bytes()),
             size: 60_000,
         },
-        replicas: workload.replicas,
-        resources: Resources {
-            memory: if workload.is_huge { MEMORY.1 } else { MEMORY.0 },
-            cpu: 100,
-        },
-        env: BTreeMap::from([(VERSION.into(), workload.version.to_string())]),
-        require: BTreeMap::new(),
-    }
+        workload.replicas,
+        Resources { memory: if workload.is_huge { MEMORY.1 } else { MEMORY.0 }, cpu: 100 },
+    )
+    .with_env(BTreeMap::from([(VERSION.into(), workload.version.to_string())]))
     .try_into()
     .expect("a test's own spec")
 }
@@ -208,6 +205,6 @@ pub fn spec(name: &str, workload: Workload) -> Spec {
 /// The workload of a spec.
 pub fn workload_of(spec: &Spec) -> Workload {
     let version =
-        spec.env.get(VERSION).and_then(|version| version.parse().ok()).unwrap_or_default();
-    Workload { version, replicas: spec.replicas, is_huge: spec.resources.memory > MEMORY.0 }
+        spec.env().get(VERSION).and_then(|version| version.parse().ok()).unwrap_or_default();
+    Workload { version, replicas: spec.replicas(), is_huge: spec.reservation().memory > MEMORY.0 }
 }

@@ -5,7 +5,7 @@ use crate::model::claim::{MAX_REASON, MAX_SLOT_CLAIMS, SLOTS, Slot};
 use super::*;
 
 fn sign(node: u8, slot: u8, counter: u64, claims: Vec<Claim>) -> Signed<Slot> {
-    Signed::sign(Slot { slot, counter, claims }, &keys(node), &CLUSTER)
+    Signed::sign(Slot { slot, counter, claims, newer: Vec::new() }, &keys(node), &CLUSTER)
 }
 
 /// Replicas that lie in one slot.

@@ -32,7 +32,7 @@ fn bytes_of_another_encoder_are_kept() {
     // The length takes three bytes where one would do.
     let raw: Box<[u8]> = [251, 2, 0, b'h', b'i'].into();
     let mut signature = [0; 64];
-    signature.copy_from_slice(keys.pair.sign(&to_sign::<Note>(&cluster, &raw)).as_ref());
+    signature.copy_from_slice(keys.pair.sign(&to_sign(Note::DOMAIN, &cluster, &raw)).as_ref());
     let odd: Unverified<Note> = Unverified(Form::Told(Arc::new(Told::new(
         raw.clone(),
         keys.public(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::{
-    Artifact, Change, ChangeBody, Key, Resources, RuntimeKind, Slot, Spec, SpecForm, Unverified,
+    Artifact, Change, ChangeBody, Key, ProgramKind, Resources, Slot, Spec, SpecForm, Unverified,
     Value, WorkloadName,
 };
 
@@ -91,22 +91,19 @@ impl Cluster {
 pub fn facts() -> Facts {
     Facts {
         arch: "x86_64".into(),
-        runtimes: [RuntimeKind::Wasm].into(),
+        runtimes: [ProgramKind::Wasm].into(),
         labels: BTreeMap::new(),
         capacity: Resources { memory: 1 << 30, cpu: 4_000 },
     }
 }
 
 pub fn spec(replicas: u32, memory: u64) -> Spec {
-    SpecForm {
-        name: "web".parse().unwrap(),
-        runtime: RuntimeKind::Wasm,
-        artifact: Artifact { digest: Digest::of(b"bytes"), size: 5 },
+    SpecForm::wasm_service(
+        "web".parse().unwrap(),
+        Artifact { digest: Digest::of(b"bytes"), size: 5 },
         replicas,
-        resources: Resources { memory, cpu: 100 },
-        env: BTreeMap::new(),
-        require: BTreeMap::new(),
-    }
+        Resources { memory, cpu: 100 },
+    )
     .try_into()
     .unwrap()
 }

@@ -34,7 +34,7 @@ fn refused_change_has_no_effect() {
     let change = harness.signed(&cluster, &spec(0, 32 << 20));
     harness.request(Command::Submit { change: change.raw() });
     let unchanged = |harness: &Harness| {
-        assert_eq!(harness.node.spec(&web()).map(|spec| spec.replicas), Some(2));
+        assert_eq!(harness.node.spec(&web()).map(|spec| spec.replicas()), Some(2));
         assert_eq!((harness.node.roots(), harness.orders.len()), (roots, orders));
         assert!(!harness.node.holds_change(&change.signed.key, &change.hash()));
         assert!(
@@ -51,7 +51,7 @@ fn refused_change_has_no_effect() {
     unchanged(&harness);
     // The disk may have had it all the same; what memory holds is written over that.
     let again = Harness::new(cluster.founder(saved(&harness.records)));
-    assert_eq!(again.node.spec(&web()).map(|spec| spec.replicas), Some(2));
+    assert_eq!(again.node.spec(&web()).map(|spec| spec.replicas()), Some(2));
 }
 
 /// A new node that is linked, and what it says to be let in.
@@ -126,7 +126,7 @@ fn command_waits_for_the_change_before_it() {
     else {
         panic!("{:?}", harness.replies)
     };
-    assert_eq!(current.as_ref().map(|spec| spec.replicas), Some(2));
+    assert_eq!(current.as_ref().map(|spec| spec.replicas()), Some(2));
     assert!(draft.serial > first.signed.serial);
 }
 
@@ -147,7 +147,7 @@ fn recovered_disk_holds_what_memory_holds() {
     let message = Message::Changed { change: change.raw(), holder: None };
     harness.input(Input::Message { from: friend, message });
     harness.run_for(Duration::from_secs(70));
-    assert_eq!(harness.node.spec(&web()).map(|spec| spec.replicas), Some(1));
+    assert_eq!(harness.node.spec(&web()).map(|spec| spec.replicas()), Some(1));
     let claims = harness.node.own_claims().count();
     assert!(claims <= 1, "{claims}");
     recovers(&mut harness);
@@ -155,7 +155,7 @@ fn recovered_disk_holds_what_memory_holds() {
     assert_eq!(harness.node.status().read_only, None);
     assert!(!harness.node.status().warnings.iter().any(|warning| warning.contains("disk")));
     let again = Harness::new(cluster.founder(saved(&harness.records)));
-    assert_eq!(again.node.spec(&web()).map(|spec| spec.replicas), Some(1));
+    assert_eq!(again.node.spec(&web()).map(|spec| spec.replicas()), Some(1));
     assert_eq!(again.node.own_claims().count(), claims, "also what was let go meanwhile");
     // It takes changes and new replicas.
     assert!(matches!(harness.publish(&cluster, &spec(3, 32 << 20)), Reply::Accepted { .. }));

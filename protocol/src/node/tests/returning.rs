@@ -61,7 +61,12 @@ fn recovered_replica_is_not_reported_beside_a_healthy_one() {
         since,
         award,
     };
-    let slot = crate::model::Slot { slot: replica.slot(), counter: 1, claims: vec![claim] };
+    let slot = crate::model::Slot {
+        slot: replica.slot(),
+        counter: 1,
+        claims: vec![claim],
+        newer: Vec::new(),
+    };
     let slot = Signed::sign(slot, &bidder.owners.keys, &bidder.genesis.cluster()).wire();
     bidder.harness.input(Input::Message { from: other, message: Message::Slot(slot) });
     bidder.harness.run_for(Duration::from_secs(2));

@@ -7,9 +7,9 @@ use crate::model::{Phase, Resources, Slot};
 
 /// Replicas so small that a node holds hundreds.
 fn tiny(replicas: u32) -> Spec {
-    let SpecForm { name, runtime, artifact, env, require, .. } = spec(replicas, 2 << 20).into();
+    let form = SpecForm::from(spec(replicas, 2 << 20));
     let resources = Resources { memory: 2 << 20, cpu: 1 };
-    SpecForm { name, runtime, artifact, replicas, resources, env, require }.try_into().unwrap()
+    SpecForm { resources: resources.into(), ..form }.try_into().unwrap()
 }
 
 fn told(harness: &Harness) -> Vec<Slot> {

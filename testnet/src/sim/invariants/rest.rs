@@ -85,10 +85,10 @@ fn nodes_agree(world: &World, running: &[usize], with_claims: bool) -> Result<()
 
 /// Whether no remaining device stores the workload's artifact, so that it can never run again.
 pub fn is_lost(world: &World, spec: &Spec) -> bool {
-    !world
-        .devices
-        .iter()
-        .any(|it| !it.is_gone && !it.is_clone && it.artifacts.contains(&spec.artifact.digest))
+    !world.devices.iter().any(|it| {
+        let has = |digest| it.artifacts.contains(&digest);
+        !it.is_gone && !it.is_clone && spec.program.artifacts().all(|it| has(it.digest))
+    })
 }
 
 /// Checks each claim: wanted, healthy, run by its holder, and held by one device only.
@@ -131,7 +131,8 @@ fn held(
 fn nothing_is_reserved(world: &World, running: &[usize]) -> Result<(), String> {
     for &device in running {
         let node = node(world, device);
-        let claimed = node.own_claims().filter_map(|claim| Some(node.spec(&claim.name)?.resources));
+        let claimed =
+            node.own_claims().filter_map(|claim| Some(node.spec(&claim.name)?.reservation()));
         let (claimed, committed) =
             (claimed.fold(Resources::default(), Resources::plus), node.committed());
         if claimed != committed {

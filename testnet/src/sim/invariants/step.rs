@@ -50,7 +50,7 @@ impl World {
                         let spec = body.value.spec()?;
                         Some((
                             (body.uid.unwrap_or_else(|| raw.change.hash()), spec.revision()),
-                            spec.resources,
+                            spec.reservation(),
                         ))
                     });
                     self.watch.generations.extend(known);

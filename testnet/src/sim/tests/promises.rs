@@ -12,7 +12,7 @@ fn web() -> WorkloadName {
 
 /// Replicas of `web` in a device's desired state.
 fn desired_replicas(world: &World, device: usize) -> Option<u32> {
-    world.node(device)?.spec(&web()).map(|spec| spec.replicas)
+    world.node(device)?.spec(&web()).map(|spec| spec.replicas())
 }
 
 /// n0 acknowledged a scale while n1 was down, and was lost. n1 was asked for the value that it

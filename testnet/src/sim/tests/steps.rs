@@ -6,11 +6,9 @@ use super::*;
 
 /// A workload whose replicas are so small that three devices hold thousands.
 fn tiny(replicas: u32) -> Spec {
-    let SpecForm { name, runtime, artifact, env, require, .. } = workload("p", 1, replicas).into();
+    let form = SpecForm::from(workload("p", 1, replicas));
     let resources = Resources { memory: 2 << 20, cpu: 1 };
-    SpecForm { name, runtime, artifact, replicas, resources, env, require }
-        .try_into()
-        .expect("a test's own spec")
+    SpecForm { resources: resources.into(), ..form }.try_into().expect("a test's own spec")
 }
 
 /// Entries in a queue of a device's daemon.

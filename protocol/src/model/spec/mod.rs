@@ -1,0 +1,398 @@
+//! A workload's spec: what a person wants to run. Valid by construction: the wire's and the
+//! manifest's forms become a [`Spec`] by `TryFrom`, and **what this version does not support is
+//! refused by name**, never ignored.
+
+mod exposure;
+mod health;
+mod kind;
+mod lifecycle;
+mod older;
+mod placement;
+mod program;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::codec;
+use super::id::Digest;
+use super::name::WorkloadName;
+use super::replica::Revision;
+use super::resources::Resources;
+
+pub use exposure::{Exposure, Port, Volume, VolumeSource};
+pub use health::{Check, Health, Probe};
+pub use kind::Kind;
+pub use lifecycle::{RestartPolicy, UpdatePolicy};
+pub use placement::{Affinity, Placement, Preference};
+pub use program::{Artifact, Component, Container, Permission, Program, ProgramKind, World};
+
+pub(in crate::model) use older::decode;
+
+/// The newest spec form this program understands. Newer ones are kept and relayed byte for byte,
+/// neither owned nor bid on.
+pub const SPEC_VERSION: u16 = 2;
+/// Replicas of one workload: a sheet must stay small enough to gossip.
+pub const MAX_REPLICAS: u32 = 10_000;
+/// Environment variables of one workload.
+pub const MAX_ENV: usize = 128;
+/// Bytes of all environment names and values of one workload: a change must fit one gossip message.
+pub const MAX_ENV_BYTES: usize = 16 * 1024;
+/// Required labels of one workload, and labels of one node.
+pub const MAX_LABELS: usize = 64;
+/// The least memory limit: a plain Rust component needs about 2 MiB to instantiate.
+pub const MIN_MEMORY: u64 = 2 * 1024 * 1024;
+/// The greatest memory limit, 1 TiB: beyond it arithmetic on whole clusters could overflow.
+pub const MAX_MEMORY: u64 = 1 << 40;
+/// The greatest artifact.
+pub const MAX_ARTIFACT: u64 = 1 << 36;
+/// Memory where the user names none.
+pub const DEFAULT_MEMORY: u64 = 64 * 1024 * 1024;
+/// CPU where the user names none, in thousandths of a core.
+pub const DEFAULT_CPU: u32 = 100;
+/// The greatest CPU limit in thousandths of a core.
+pub const MAX_CPU: u32 = 1_000_000;
+
+/// A valid spec. Only [`Spec::try_from`] makes one. Copies share it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "SpecForm", into = "SpecForm")]
+pub struct Spec(Arc<Checked>);
+
+#[derive(PartialEq, Eq, Debug)]
+struct Checked {
+    form: SpecForm,
+    /// Computed once: every decision about a workload compares it.
+    revision: Revision,
+}
+
+/// The open form of a [`Spec`]: frozen on the wire as version [`SPEC_VERSION`], not yet checked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SpecForm {
+    /// `namespace/name`.
+    pub name: WorkloadName,
+    /// What each replica runs.
+    pub program: Program,
+    /// How many replicas, and when they end.
+    pub kind: Kind,
+    /// What each replica needs.
+    pub resources: Requirements,
+    /// Conditions on the nodes.
+    pub placement: Placement,
+    /// Health probes.
+    pub health: Health,
+    /// How replicas get a new revision.
+    pub update: UpdatePolicy,
+    /// When an ended replica is started again.
+    pub restart: RestartPolicy,
+    /// Names and ports besides `NAME.shoal` at the ingress.
+    pub exposure: Exposure,
+    /// Files that outlive a replica.
+    pub storage: Vec<Volume>,
+}
+
+/// What a replica needs of its node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Requirements {
+    /// Reserved at the node before the replica is awarded.
+    pub reservation: Resources,
+    /// The most that the replica may take. This version takes the reservation only.
+    pub limit: Resources,
+}
+
+impl From<Resources> for Requirements {
+    fn from(resources: Resources) -> Requirements {
+        Requirements { reservation: resources, limit: resources }
+    }
+}
+
+impl SpecForm {
+    /// A service of a component with the `wasi:http/proxy` world, without anything optional.
+    pub fn wasm_service(
+        name: WorkloadName,
+        artifact: Artifact,
+        replicas: u32,
+        resources: Resources,
+    ) -> SpecForm {
+        let component = Component {
+            artifact,
+            world: World::Http,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            allow: Vec::new(),
+        };
+        SpecForm {
+            name,
+            program: Program::Wasm(component),
+            kind: Kind::Service { replicas },
+            resources: resources.into(),
+            placement: Placement::default(),
+            health: Health::default(),
+            update: UpdatePolicy::default(),
+            restart: RestartPolicy::default(),
+            exposure: Exposure::default(),
+            storage: Vec::new(),
+        }
+    }
+
+    /// The environment of its component; empty for a group of containers.
+    pub fn env(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        match &self.program {
+            Program::Wasm(component) => &component.env,
+            Program::Containers(_) => &NONE,
+        }
+    }
+
+    /// The same with this environment of its component.
+    pub fn with_env(mut self, env: BTreeMap<String, String>) -> SpecForm {
+        if let Program::Wasm(component) = &mut self.program {
+            component.env = env;
+        }
+        self
+    }
+
+    /// The same with another component.
+    pub fn with_artifact(mut self, artifact: Artifact) -> SpecForm {
+        if let Program::Wasm(component) = &mut self.program {
+            component.artifact = artifact;
+        }
+        self
+    }
+
+    /// The wanted number of replicas; 0 for a kind that names none.
+    pub fn replicas(&self) -> u32 {
+        self.kind.replicas().unwrap_or_default()
+    }
+
+    /// Whether its program needs this artifact.
+    pub fn uses(&self, digest: &Digest) -> bool {
+        self.program.artifacts().any(|artifact| artifact.digest == *digest)
+    }
+
+    /// What is reserved for each replica.
+    pub fn reservation(&self) -> Resources {
+        self.resources.reservation
+    }
+}
+
+/// Why a spec is refused. Each names the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum InvalidSpec {
+    #[error("{0}: not supported yet by this version of shoal")]
+    NotSupported(&'static str),
+    #[error("replicas: {0} is more than {MAX_REPLICAS}")]
+    Replicas(u32),
+    #[error("memory: {0} bytes is outside {MIN_MEMORY} (2 MiB) to {MAX_MEMORY} (1 TiB)")]
+    Memory(u64),
+    #[error("cpu: {0} thousandths of a core is outside 1 to {MAX_CPU}")]
+    Cpu(u32),
+    #[error("artifact: {0} bytes is outside 1 to {MAX_ARTIFACT}")]
+    Artifact(u64),
+    #[error("env: {0} variables, at most {MAX_ENV} are allowed")]
+    EnvCount(usize),
+    #[error("env: {0} bytes in all, at most {MAX_ENV_BYTES} are allowed")]
+    EnvBytes(usize),
+    #[error(
+        "env: `{0}` is not a variable name (letters, digits and `_`, not starting with a digit)"
+    )]
+    EnvName(String),
+    #[error("env: the value of `{0}` contains a NUL byte")]
+    EnvValue(String),
+    #[error("env: `{0}` is set by shoal itself; names starting with SHOAL_ are reserved")]
+    EnvReserved(String),
+    #[error("require: {0} labels, at most {MAX_LABELS} are allowed")]
+    LabelCount(usize),
+    #[error("require: `{0}` is not a label (1 to 63 letters, digits, `-`, `_`, `.` and `/`)")]
+    Label(String),
+}
+
+/// Whether `text` may be a label's name or value: 1 to 63 of letters, digits, `-`, `_`, `.`, `/`.
+pub fn is_label_text(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'))
+}
+
+impl TryFrom<SpecForm> for Spec {
+    type Error = InvalidSpec;
+
+    fn try_from(form: SpecForm) -> Result<Self, InvalidSpec> {
+        if let Some(field) = unsupported(&form) {
+            return Err(InvalidSpec::NotSupported(field));
+        }
+        if form.replicas() > MAX_REPLICAS {
+            return Err(InvalidSpec::Replicas(form.replicas()));
+        }
+        let Resources { memory, cpu } = form.reservation();
+        if !(MIN_MEMORY..=MAX_MEMORY).contains(&memory) {
+            return Err(InvalidSpec::Memory(memory));
+        }
+        if !(1..=MAX_CPU).contains(&cpu) {
+            return Err(InvalidSpec::Cpu(cpu));
+        }
+        for artifact in form.program.artifacts() {
+            if !(1..=MAX_ARTIFACT).contains(&artifact.size) {
+                return Err(InvalidSpec::Artifact(artifact.size));
+            }
+        }
+        check_env(form.env())?;
+        let require = &form.placement.require;
+        if require.len() > MAX_LABELS {
+            return Err(InvalidSpec::LabelCount(require.len()));
+        }
+        for text in require.iter().flat_map(|(name, value)| [name, value]) {
+            if !is_label_text(text) {
+                return Err(InvalidSpec::Label(text.clone()));
+            }
+        }
+        let revision = revision(&form);
+        Ok(Spec(Arc::new(Checked { form, revision })))
+    }
+}
+
+/// The first part of a spec that this version does not act on. Accepting it would promise what does
+/// not happen.
+fn unsupported(form: &SpecForm) -> Option<&'static str> {
+    let component = match &form.program {
+        Program::Wasm(component) => component,
+        Program::Containers(_) => return Some("containers"),
+    };
+    let Placement { require: _, prefer, spread, affinity, tolerate } = &form.placement;
+    let Health { startup, readiness, liveness } = &form.health;
+    let Exposure { hosts, ports } = &form.exposure;
+    let is_service = matches!(form.kind, Kind::Service { .. });
+    [
+        (component.world != World::Http, "world command"),
+        (!component.args.is_empty(), "args"),
+        (!component.allow.is_empty(), "allow"),
+        (!is_service, form.kind.as_str()),
+        (form.resources.limit != form.resources.reservation, "a limit above the reservation"),
+        (!prefer.is_empty(), "prefer"),
+        (spread.is_some(), "spread"),
+        (!affinity.is_empty(), "affinity"),
+        (!tolerate.is_empty(), "tolerate"),
+        (startup.is_some() || readiness.is_some() || liveness.is_some(), "health"),
+        (form.update != UpdatePolicy::default(), "update"),
+        (form.restart != RestartPolicy::default(), "restart"),
+        (!hosts.is_empty(), "hosts"),
+        (!ports.is_empty(), "ports"),
+        (!form.storage.is_empty(), "storage"),
+    ]
+    .into_iter()
+    .find_map(|(is_used, field)| is_used.then_some(field))
+}
+
+fn check_env(env: &BTreeMap<String, String>) -> Result<(), InvalidSpec> {
+    if env.len() > MAX_ENV {
+        return Err(InvalidSpec::EnvCount(env.len()));
+    }
+    let bytes = env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_ENV_BYTES {
+        return Err(InvalidSpec::EnvBytes(bytes));
+    }
+    for (name, value) in env {
+        let head = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        if !head || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err(InvalidSpec::EnvName(name.clone()));
+        }
+        if name.starts_with("SHOAL_") {
+            return Err(InvalidSpec::EnvReserved(name.clone()));
+        }
+        if value.contains('\0') {
+            return Err(InvalidSpec::EnvValue(name.clone()));
+        }
+    }
+    Ok(())
+}
+
+impl From<Spec> for SpecForm {
+    fn from(spec: Spec) -> SpecForm {
+        spec.0.form.clone()
+    }
+}
+
+impl std::ops::Deref for Spec {
+    type Target = SpecForm;
+
+    fn deref(&self) -> &SpecForm {
+        &self.0.form
+    }
+}
+
+impl Spec {
+    /// The hash of all parts whose change needs a restart: not the number of replicas, and not the
+    /// nodes that they may run on.
+    pub fn revision(&self) -> Revision {
+        self.0.revision
+    }
+
+    /// The same spec with another number of replicas.
+    pub fn scaled(&self, replicas: u32) -> Result<Spec, InvalidSpec> {
+        SpecForm { kind: Kind::Service { replicas }, ..self.0.form.clone() }.try_into()
+    }
+}
+
+fn revision(form: &SpecForm) -> Revision {
+    Revision::of(&codec::encode(&(
+        &form.program,
+        &form.resources,
+        &form.health,
+        &form.restart,
+        &form.exposure,
+        &form.storage,
+    )))
+}
+
+/// The static facts of a node, by which it is asked to bid or not.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Facts {
+    /// CPU architecture as Rust names it, `x86_64` or `aarch64`.
+    pub arch: String,
+    /// What it can run.
+    pub runtimes: BTreeSet<ProgramKind>,
+    /// Labels its owner gave it.
+    pub labels: BTreeMap<String, String>,
+    /// What it offers to workloads in all.
+    pub capacity: Resources,
+}
+
+/// Why a node cannot run a spec, by static facts alone.
+#[derive(
+    Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, thiserror::Error,
+)]
+#[allow(missing_docs)]
+pub enum Unfit {
+    #[error("no {0} runtime")]
+    Runtime(ProgramKind),
+    #[error("label {name}={value} is required")]
+    Label { name: String, value: String },
+    #[error("{} MiB of memory required, more than the node has", .0 / (1024 * 1024))]
+    Memory(u64),
+    #[error("{0} thousandths of a core required, more than the node has")]
+    Cpu(u32),
+}
+
+impl Facts {
+    /// The first requirement of `spec` that these facts fail.
+    pub fn fits(&self, spec: &Spec) -> Result<(), Unfit> {
+        let kind = spec.program.kind();
+        if !self.runtimes.contains(&kind) {
+            return Err(Unfit::Runtime(kind));
+        }
+        for (name, value) in &spec.placement.require {
+            if self.labels.get(name) != Some(value) {
+                return Err(Unfit::Label { name: name.clone(), value: value.clone() });
+            }
+        }
+        if spec.reservation().memory > self.capacity.memory {
+            return Err(Unfit::Memory(spec.reservation().memory));
+        }
+        if spec.reservation().cpu > self.capacity.cpu {
+            return Err(Unfit::Cpu(spec.reservation().cpu));
+        }
+        Ok(())
+    }
+}
