@@ -204,6 +204,9 @@ impl Reader<'_> {
                     add(&self.counters.messages_received, 1);
                     Input::Message { from: self.peer, message }
                 }
+                Err(error) if error.is_other_version() => {
+                    Input::OtherVersion { from: self.peer, why: error.to_string() }
+                }
                 Err(error) => {
                     if self.garbage(error.to_string()).await < MAX_GARBAGE {
                         continue;

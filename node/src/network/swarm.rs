@@ -185,9 +185,11 @@ impl Task {
         add(&self.counters.gossip_received, 1);
         let (input, is_judged) = match wire::decode(&message.data) {
             Ok(message) => (Input::Gossip { ticket, from, message }, false),
+            Err(error) if error.is_other_version() => {
+                (Input::OtherVersion { from, why: error.to_string() }, true)
+            }
             Err(error) => {
                 add(&self.counters.garbage, 1);
-                // A newer program may send unknown messages, so the relay is not blamed.
                 (Input::Garbage { from, why: error.to_string() }, true)
             }
         };

@@ -43,6 +43,8 @@ pub struct Claims {
     index: Index,
     tokens: Tokens,
     duplicates: Duplicates,
+    /// For simulations: see [`Slot::imitate_newer`].
+    imitates_newer: bool,
 }
 
 /// What became of a slot.
@@ -104,6 +106,7 @@ impl Claims {
             index: Index::default(),
             tokens: Tokens::new(config.max_idle_tokens),
             duplicates: Duplicates::new(config),
+            imitates_newer: false,
         }
     }
 
@@ -123,6 +126,11 @@ impl Claims {
     pub fn like(&self, config: Config, me: NodeId, keys: KeyPair, incarnation: u64) -> Self {
         let fresh = Claims::new(config, me, keys, self.cluster, incarnation);
         Claims { index: self.index.clone(), tokens: self.tokens.clone(), ..fresh }
+    }
+
+    /// From now on this node's slots look like those of a newer program. For simulations.
+    pub fn imitate_newer(&mut self) {
+        self.imitates_newer = true;
     }
 
     /// Takes back slots from disk: this node's own, and others' as last seen. Awards in them were
@@ -476,11 +484,12 @@ impl Claims {
 
     /// Issues a slot of this node's own sheet anew, above a counter.
     fn issue(&mut self, slot: u8, above: u64, claims: Vec<Claim>) -> Signed<Slot> {
-        let issued = Signed::sign(
-            Slot { slot, counter: (above + 1).max(self.floor), claims, newer: Vec::new() },
-            &self.keys,
-            &self.cluster,
-        );
+        let counter = (above + 1).max(self.floor);
+        let mut body = Slot { slot, counter, claims, newer: Vec::new() };
+        if self.imitates_newer {
+            body.imitate_newer();
+        }
+        let issued = Signed::sign(body, &self.keys, &self.cluster);
         debug_assert_eq!(
             validity::check_form(&issued),
             Ok(()),

@@ -104,6 +104,27 @@ pub struct Slot {
     pub newer: Vec<Bytes>,
 }
 
+impl Slot {
+    /// Writes the slot as a newer program might: a phase and a form of place that this program does
+    /// not know, and more at the end of a claim. For simulations of clusters of two versions.
+    pub fn imitate_newer(&mut self) {
+        const PHASE: u8 = 200;
+        const PLACE: [u8; 3] = [250, 1, 2];
+        for claim in &mut self.claims {
+            if claim.phase == Phase::Starting {
+                claim.phase = Phase::Other(PHASE);
+            }
+        }
+        let known = Slot { newer: Vec::new(), ..self.clone() };
+        let copies = WireSlot::from(known).claims.into_iter().filter_map(|bytes| {
+            let mut claim: WireClaim = codec::decode(&bytes.0).ok()?;
+            claim.place = Bytes(PLACE.into());
+            Some(Bytes([codec::encode(&claim), vec![1, 2, 3]].concat()))
+        });
+        self.newer = copies.collect();
+    }
+}
+
 impl Signable for Slot {
     const DOMAIN: &'static str = "shoal/slot/2";
     const OLDER: Option<Older<Slot>> =

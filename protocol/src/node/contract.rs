@@ -59,6 +59,14 @@ pub enum Input {
         /// The decoder's error, for people.
         why: String,
     },
+    /// A peer of another version sent a message that this program cannot read; the driver dropped
+    /// it. The peer is not to blame.
+    OtherVersion {
+        /// The peer that sent or relayed it.
+        from: NodeId,
+        /// What this program cannot read, for people.
+        why: String,
+    },
     /// A link to this peer exists now; it has proven its key and that it knows the join key.
     LinkUp {
         /// The peer, which need not be a member.

@@ -109,6 +109,16 @@ impl Node {
         }
     }
 
+    /// A peer of another version says what this program cannot read.
+    pub(super) fn on_other_version(&mut self, now: Time, from: NodeId, why: &str) {
+        self.count("other_version");
+        // As for garbage: one event at each power of two.
+        if self.shown.counters.get("other_version").is_some_and(|count| count.is_power_of_two()) {
+            let message = format!("a message of the node was not understood: {why}");
+            self.emit_event(now, Level::Warning, "other-version", None, Some(from), message);
+        }
+    }
+
     pub(super) fn on_changed(
         &mut self,
         now: Time,

@@ -80,6 +80,9 @@ pub enum Message {
 }
 
 impl Message {
+    /// Kinds that this program knows: the variants are numbered from 0.
+    pub const KINDS: u32 = 14;
+
     /// The name of the variant in counters and traces.
     pub fn kind(&self) -> &'static str {
         match self {

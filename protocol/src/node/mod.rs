@@ -251,6 +251,7 @@ impl Node {
             Input::Message { from, message } => self.on_message(now, from, message),
             Input::Gossip { ticket, from, message } => self.on_gossip(now, ticket, from, message),
             Input::Garbage { from, why } => self.on_garbage(now, from, &why),
+            Input::OtherVersion { from, why } => self.on_other_version(now, from, &why),
             Input::LinkUp { peer } => self.on_link_up(now, peer),
             Input::LinkDown { peer } => self.on_link_down(now, peer),
             Input::PathChanged { peer, is_stalling } => {

@@ -9,6 +9,12 @@ use crate::ring;
 use super::{Config, Identity, Message, Node, Shown};
 
 impl Node {
+    /// From now on this node says of itself what a newer program might: claims of places and in
+    /// phases that this program does not know. For simulations of clusters of two versions.
+    pub fn imitate_newer(&mut self) {
+        self.claims.imitate_newer();
+    }
+
     /// Another member, in its first incarnation, that has long been up: it has this node's desired
     /// state, claims and view of the members, and runs what it claims. `None` if this node does not
     /// know the member, or either of the two is not ready.

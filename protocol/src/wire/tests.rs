@@ -134,6 +134,19 @@ fn truncated_or_extended_message_is_refused() {
     }
 }
 
+/// A newer program sends kinds of messages that this one does not know: it is not to blame.
+#[test]
+fn appended_kind_of_message_is_named() {
+    let carried = samples().pop().expect("the last kind").1;
+    let bytes = encode(&carried);
+    assert_eq!(u32::from(bytes[1]), Message::KINDS - 1, "a kind was appended: count it");
+    let mut newer = bytes;
+    newer[1] += 1;
+    let error = decode(&newer).unwrap_err();
+    assert_eq!(error, BadMessage::Kind(Message::KINDS));
+    assert!(error.is_other_version() && !BadMessage::Empty.is_other_version());
+}
+
 proptest! {
     /// Any bytes decode to a message or an error, and take no more memory than the limit.
     #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use shoal_protocol::model::{
-    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, Spec, SpecForm,
-    Unverified, Value, WorkloadName,
+    Artifact, Certificate, Change, ChangeBody, Clock, Digest, Key, KeyPair, Resources, Spec,
+    SpecForm, Unverified, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust;
@@ -113,6 +113,22 @@ impl Operator {
             world.note_refused(device, &change);
         }
         Ok((outcome, Some(change)))
+    }
+
+    /// Writes a key and a value that only a newer program knows.
+    pub fn write_newer(
+        &self,
+        world: &mut World,
+        device: usize,
+        key: Key,
+        value: Value,
+    ) -> Result<Change, String> {
+        let draft = Draft { clock: Clock::new(), serial: 1, uid: None };
+        let change = self.sign(world, device, key, value, draft);
+        match self.ask(world, device, Command::Submit { change: change.raw() })? {
+            Some(Reply::Accepted { .. }) => Ok(change),
+            other => Err(format!("a change of a newer program was answered by {other:?}")),
+        }
     }
 
     fn sign(&self, world: &World, device: usize, key: Key, value: Value, draft: Draft) -> Change {

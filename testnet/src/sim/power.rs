@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
-use shoal_protocol::model::{Facts, Time};
+use shoal_protocol::model::{Facts, ProgramKind, Time};
 use shoal_protocol::node::{Config, Input, Node};
 
 use super::event::Event;
@@ -33,9 +33,15 @@ impl World {
         it.forget_process();
         it.links.clear();
         let wall = it.clock.wall(now);
-        let facts = Facts { capacity: self.capacity, ..facts() };
-        let node =
-            Node::new(config, it.identity.clone(), it.disk.load(), facts, wall, seed, Time::ZERO);
+        let mut facts = Facts { capacity: self.capacity, ..facts() };
+        if it.is_newer {
+            facts.runtimes.insert(ProgramKind::Other(7));
+        }
+        let (identity, saved) = (it.identity.clone(), it.disk.load());
+        let mut node = Node::new(config, identity, saved, facts, wall, seed, Time::ZERO);
+        if it.is_newer {
+            node.imitate_newer();
+        }
         it.node = Some(node);
         self.hash_event(device, "start");
         self.log(device, if founder { "starts, and founds the cluster" } else { "starts" });

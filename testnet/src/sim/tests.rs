@@ -5,6 +5,7 @@ mod no_way;
 mod promises;
 mod returns;
 mod steps;
+mod versions;
 
 use std::time::Duration;
 
