@@ -63,7 +63,7 @@ struct Entry {
 }
 
 /// All tracked artifacts: those that workloads name, those that are being fetched, and at most
-/// [`MAX_SPARE`] others.
+/// `MAX_SPARE` others.
 #[derive(Clone, Debug, Default)]
 pub struct Artifacts {
     entries: BTreeMap<Digest, Entry>,
@@ -210,9 +210,9 @@ impl Artifacts {
         self.waiting.retain(|digest| self.entries.contains_key(digest));
     }
 
-    /// If more than `named` and [`MAX_SPARE`] artifacts are tracked: forgets the oldest that
+    /// If more than `named` and `MAX_SPARE` artifacts are tracked: forgets the oldest that
     /// [`Artifacts::retain`] would forget. Returns whether there is room then. Scans all entries
-    /// once for each [`KEPT_SPARE`] new ones.
+    /// once for each `KEPT_SPARE` new ones.
     pub fn prune(&mut self, named: usize, is_named: impl Fn(&Digest) -> bool) -> bool {
         if self.entries.len() < named + MAX_SPARE {
             return true;
