@@ -1,13 +1,13 @@
-//! The replicas that this node holds: one book, one entry per replica, from the award until the
-//! runtime has stopped it.
+//! The replicas that this node holds, one entry per replica, from the award until the runtime has
+//! stopped it.
 //!
 //! ```text
-//!              award                on disk             artifact ready        runtime: it answers
-//!   (auction) ───────▶ Writing ────────────▶ Fetching ───────────────▶ Starting ────────────▶ Ready
-//!                                               ▲                         │ runtime: it failed  │
-//!                                               └── next try ── BackingOff ◀────────────────────┘
-//!                                                                  │ too often
-//!   released ◀──────────────────────────────────────── GivingUp ◀──┘
+//!              award              on disk           artifact ready      runtime: it answers
+//!   (auction) ───────▶ Writing ──────────▶ Fetching ─────────────▶ Starting ──────────▶ Ready
+//!                                             ▲                       │ runtime: it failed │
+//!                                             └── next try ── BackingOff ◀─────────────────┘
+//!                                                                 │ too often
+//!   released ◀────────────────────────────────────── GivingUp ◀───┘
 //! ```
 //!
 //! **A revision that serves goes on until its replacement is ready**: while a new revision is
@@ -15,7 +15,7 @@
 //! revision that serves is never given up because its replacement fails.
 //!
 //! Resources are committed here and nowhere else. The room decides stages; the node reads the
-//! claims, orders the runtime and writes the disk.
+//! claims, gives the runtime its orders and writes to the disk.
 
 mod stage;
 #[cfg(test)]
@@ -81,22 +81,22 @@ pub struct Holding {
     stopping: ResourceSum,
 }
 
-/// One own replica.
+/// A replica that this node holds.
 #[derive(Clone, Debug)]
 struct Replica {
     stage: Stage,
     /// The revision that the stage is about. None until the claim was compared with desired state,
     /// after a restart of the daemon.
     target: Option<Revision>,
-    /// What the target needs.
+    /// The resources of the target.
     resources: Resources,
-    /// What is committed: while another revision serves, enough for either of the two.
+    /// The committed resources: while another revision serves, enough for either of the two.
     committed: Resources,
     /// Further tries since it was last ready for long.
     restarts: u32,
     /// The revision that runs and answers, and since when.
     serving: Option<(Revision, Time)>,
-    /// Others were told that the target is healthy.
+    /// The target was reported healthy.
     is_told: bool,
     /// It was claimed in an earlier life, or before a stall, and was not reported healthy since.
     is_returning: bool,
@@ -116,7 +116,7 @@ pub struct Held {
 pub enum Bytes {
     /// On this device, and ready to start.
     Ready,
-    /// On this device, and can never start: the runtime's words.
+    /// On this device, and can never start: the runtime's message.
     Unusable(String),
     /// Not on this device: so many fetches failed in a row, the last one with this reason.
     Missing {
@@ -127,7 +127,7 @@ pub enum Bytes {
     },
 }
 
-/// What to do next for a replica.
+/// The next step of a replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Next {
     /// Nothing, until something changes.
@@ -140,7 +140,7 @@ pub enum Next {
     Fail(String),
 }
 
-/// What is due for a replica.
+/// A due step of a replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Due {
     /// The next try.
@@ -149,7 +149,7 @@ pub enum Due {
     Release(String),
 }
 
-/// What a failure led to.
+/// The result of a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failed {
     /// It was known, or the replica is not held.
@@ -172,7 +172,7 @@ impl Holding {
         }
     }
 
-    /// What grows, with its bound. `claims` is the number of own claims.
+    /// Each collection that grows, with its bound. `claims` is the number of own claims.
     pub fn queues(&self, claims: usize) -> Vec<Queue> {
         let stopping = self.replicas.values().filter(|it| it.stage == Stage::Stopping).count();
         vec![
@@ -457,7 +457,7 @@ impl Holding {
         }
     }
 
-    /// What is due now: next tries and releases.
+    /// The next tries and releases that are due now.
     pub fn take_due(&mut self, now: Time) -> Vec<(ReplicaId, Due)> {
         let mut due = Vec::new();
         for ((_, replica), entry) in &mut self.replicas {
@@ -512,12 +512,12 @@ impl Holding {
         self.entry(replica)?.target
     }
 
-    /// The phase that others are to be told.
+    /// The phase that other nodes are to see.
     pub fn phase(&self, replica: &ReplicaId) -> Option<Phase> {
         self.entry(replica).map(|entry| entry.stage.phase(entry.restarts))
     }
 
-    /// The revision of a replica that runs and answers here, told or not.
+    /// The revision of a replica that runs and answers here, reported or not.
     pub fn serving(&self, replica: &ReplicaId) -> Option<Revision> {
         self.entry(replica)?.serving.map(|(revision, _)| revision)
     }
@@ -528,12 +528,12 @@ impl Holding {
         held.map(|((_, replica), _)| *replica)
     }
 
-    /// Replicas that are ready, which others were not told yet, by slot.
+    /// Ready replicas that are not reported healthy yet, by slot.
     pub fn untold(&self) -> impl Iterator<Item = ReplicaId> {
         self.replicas.iter().filter(|(_, entry)| entry.is_untold()).map(|((_, it), _)| *it)
     }
 
-    /// The same in one slot, with their revisions.
+    /// The same replicas of one slot, with their revisions.
     pub fn untold_in(&self, slot: u8) -> Vec<(ReplicaId, Revision)> {
         let first = (slot, LEAST);
         let of_slot = self.replicas.range(first..).take_while(|((of, _), _)| *of == slot);
@@ -558,7 +558,8 @@ impl Holding {
         }
     }
 
-    /// This node stood still for long: others may have taken over what was not reported healthy.
+    /// This process was stalled for long: other nodes may have taken over replicas that were not
+    /// reported healthy.
     pub fn stalled(&mut self) {
         for entry in self.replicas.values_mut() {
             entry.is_returning |= !entry.is_told;

@@ -2,8 +2,9 @@
 
 use crate::model::{Award, PersistId, Phase, Signed, Time};
 
-/// How far this node has come with a replica that it won. **The one record of it**: what the owner
-/// is told, what others are told ([`Phase`]), and what the runtime is told all follow from it.
+/// This node's progress with a replica that it won. **The only record of it**: the answer to the
+/// owner, the phase that other nodes see ([`Phase`]), and the orders to the runtime all follow from
+/// it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Stage {
     /// The claim is on its way to disk. Nothing runs, and the owner is not answered.
@@ -25,7 +26,7 @@ pub enum Stage {
     BackingOff {
         /// The time of the next try.
         until: Time,
-        /// The runtime's words.
+        /// The runtime's message.
         reason: String,
     },
     /// It failed for good. Its claim shows the reason for a moment before it is released, so that
@@ -33,7 +34,7 @@ pub enum Stage {
     GivingUp {
         /// The time of the release.
         until: Time,
-        /// The runtime's words.
+        /// The runtime's message.
         reason: String,
     },
     /// It was released; the runtime has not reported yet that it has stopped.
@@ -41,7 +42,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// What others are told of it.
+    /// The phase that other nodes see.
     pub fn phase(&self, restarts: u32) -> Phase {
         match self {
             Stage::Writing { .. } | Stage::Fetching | Stage::Starting | Stage::Stopping => {

@@ -34,7 +34,7 @@ fn won() -> Holding {
     holding
 }
 
-/// A replica of the old revision that runs, and was told to be healthy.
+/// A replica of the old revision that runs, and was reported healthy.
 fn ready() -> Holding {
     let mut holding = won();
     holding.claims_written(at(0), PersistId(5), LATE);
@@ -229,7 +229,7 @@ fn released_replica_takes_room_until_it_is_stopped() {
     holding.stopped(&REPLICA);
     assert!(holding.held(&REPLICA).is_some());
 
-    // What never ran is gone at once.
+    // A replica that never ran is gone at once.
     let mut holding = won();
     holding.release(&REPLICA);
     assert_eq!(sums(&holding), (Resources::default(), Resources::default()));

@@ -1,4 +1,4 @@
-//! What passes between an owner and its bidders.
+//! The types that an owner and its bidders exchange.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use super::resources::Resources;
 use super::sign::Signable;
 use super::spec::Unfit;
 
-/// An auction: its number at its owner. The number's upper 32 bits are the owner's incarnation, so
-/// none comes twice.
+/// An auction, by its owner and number. The upper 32 bits of the number are the owner's
+/// incarnation, so no number is used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct AuctionId {
-    /// Who holds it.
+    /// The node that holds the auction.
     pub owner: NodeId,
-    /// Which of its auctions.
+    /// The number of the auction at its owner.
     pub number: u64,
 }
 
@@ -26,15 +26,15 @@ impl fmt::Display for AuctionId {
     }
 }
 
-/// What a replica would cost a bidder, in millionths; the least wins. The parts are kept for
+/// The price of a replica at a bidder, in millionths; the lowest wins. The parts are kept for
 /// `explain`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Price {
-    /// The dominant share of the node's capacity in use after placement: 1,000,000 is a full node.
+    /// The dominant share of the node's capacity in use after placement; 1,000,000 is a full node.
     pub share: u32,
-    /// For bytes still to fetch.
+    /// The price of the bytes still to fetch.
     pub fetch: u32,
-    /// For each replica of the same workload already here.
+    /// The price of the replicas of the same workload that are already here.
     pub spread: u32,
 }
 
@@ -45,7 +45,7 @@ impl Price {
     }
 }
 
-/// Why a node does not bid.
+/// The reason why a node does not bid.
 #[derive(
     Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, thiserror::Error,
 )]
@@ -70,18 +70,18 @@ pub enum Decline {
     Holds,
 }
 
-/// An owner's word that a bidder shall run a replica. The signer is the owner of the moment.
+/// An owner's decision that a bidder shall run a replica. The signer is the owner of the moment.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Award {
-    /// The auction it closes.
+    /// The auction that it closes.
     pub auction: AuctionId,
-    /// What.
+    /// The replica.
     pub replica: ReplicaId,
-    /// Of which generation.
+    /// The generation that is to run.
     pub generation: Digest,
-    /// Under which right.
+    /// The token, the right to run the replica.
     pub token: Token,
-    /// To whom.
+    /// The winner.
     pub to: NodeId,
 }
 

@@ -1,10 +1,10 @@
-//! How often something may be done.
+//! A limit for how often something may be done.
 
 use std::time::Duration;
 
 use super::time::Time;
 
-/// A token bucket: a burst at once, then one a period.
+/// A token bucket: a burst at once, then one per period.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     burst: u32,
@@ -14,12 +14,12 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Full.
+    /// A full bucket, of `burst` tokens; one more every `every`.
     pub fn new(burst: u32, every: Duration) -> Self {
         Bucket { burst, every, left: burst, filled_at: Time::ZERO }
     }
 
-    /// Takes one, or tells when to come again.
+    /// Takes one token, or returns the time of the next one.
     pub fn take(&mut self, now: Time) -> Result<(), Time> {
         let periods = now.since(self.filled_at).as_micros() / self.every.as_micros().max(1);
         let gained = u32::try_from(periods).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! Names of things: nodes, clusters, bytes. Plain 32-byte values with a text form.
+//! Names of nodes, clusters and bytes: 32-byte values with a text form.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ macro_rules! id {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub struct $name(pub [u8; 32]);
 
-        // By the bytes. Nearly always the first eight decide, and maps compare all day.
+        // By the bytes. The first eight nearly always decide, and maps compare often.
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> std::cmp::Ordering {
                 head(&self.0).cmp(&head(&other.0)).then_with(|| self.0.cmp(&other.0))
@@ -64,7 +64,8 @@ macro_rules! id {
 }
 
 id! {
-    /// One device's daemon: its Ed25519 public key. libp2p's PeerId is made from it at the edge.
+    /// A node: the Ed25519 public key of a device's daemon. The daemon makes libp2p's PeerId from
+    /// it.
     NodeId, "node id"
 }
 id! {
@@ -81,7 +82,7 @@ id! {
     ClusterId, "cluster id"
 }
 id! {
-    /// One installation of an operator's key, the actor of every clock in desired state.
+    /// An installation of an operator's key, the actor of the clocks in desired state.
     WriterId, "writer id"
 }
 
@@ -96,8 +97,7 @@ impl Digest {
         Self::of_parts(&[bytes])
     }
 
-    /// SHA-256 of the parts laid end to end. The caller sees to it that the borders are
-    /// unambiguous.
+    /// SHA-256 of the concatenated parts. The caller ensures that their borders are unambiguous.
     pub fn of_parts(parts: &[&[u8]]) -> Self {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
         for part in parts {
@@ -115,8 +115,7 @@ impl From<NodeId> for PublicKey {
     }
 }
 
-/// Human-readable formats would like text, and JSON has no byte arrays: these are for
-/// `#[serde(with)]`.
+/// The text form for human-readable formats, for `#[serde(with)]`: JSON has no byte arrays.
 pub mod hex {
     use serde::{Deserialize, Deserializer, Serializer};
     use std::fmt::Display;
@@ -175,7 +174,7 @@ mod tests {
     }
 }
 
-/// A batch of records that must be on disk. Batches are numbered in the order in which they were
-/// asked for, from 1.
+/// A batch of records that must be on disk. Batches are numbered from 1, in the order in which they
+/// were asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct PersistId(pub u64);

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The namespace a workload is in when nobody says otherwise.
+/// The namespace of a workload that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-/// Why a text is not a DNS label (RFC 1123).
+/// A text that is not a DNS label (RFC 1123).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a DNS label: 1 to 63 of the characters a-z, 0-9 and `-`, neither first \
     nor last a `-`{}", suggestion(.text))]
 pub struct NotALabel {
-    /// What was given.
+    /// The given text.
     pub text: String,
 }
 
@@ -35,7 +35,7 @@ fn suggestion(text: &str) -> String {
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Label(
-    /// None is [`DEFAULT_NAMESPACE`], which nearly every name of a workload begins with.
+    /// None is [`DEFAULT_NAMESPACE`], the namespace of nearly all workloads.
     Option<Arc<str>>,
 );
 
@@ -46,7 +46,6 @@ impl Label {
     }
 }
 
-/// By the text.
 impl Ord for Label {
     fn cmp(&self, other: &Self) -> Ordering {
         self.as_str().cmp(other.as_str())
@@ -102,11 +101,11 @@ impl fmt::Debug for Label {
     }
 }
 
-/// `namespace/name`: how a person calls a workload. A later workload may bear the same name; its
-/// `uid` differs.
+/// `namespace/name`: the name of a workload. A later workload may have the same name; its `uid`
+/// differs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkloadName {
-    /// The namespace, `default` unless said.
+    /// The namespace, `default` unless given.
     pub namespace: Label,
     /// The name within it.
     pub name: Label,
@@ -123,7 +122,7 @@ impl FromStr for WorkloadName {
 }
 
 impl fmt::Display for WorkloadName {
-    /// `name`, with the namespace in front when it is not the default.
+    /// `name`, after the namespace if that is not the default.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.as_str() == DEFAULT_NAMESPACE {
             write!(f, "{}", self.name)

@@ -1,39 +1,39 @@
-//! What a room asks of its node: messages to send, in the room's own words.
+//! The effects that a room asks of its node: messages to send, in the room's own type.
 
 use std::collections::VecDeque;
 
 use super::id::NodeId;
 
-/// Which of a link's two streams a message takes.
+/// The stream of a link that a message takes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Lane {
-    /// Small and soon: probes, votes, auctions.
+    /// Small and urgent: probes, votes, auctions.
     Urgent,
-    /// Large and later: repair.
+    /// Large, and not urgent: repair.
     Bulk,
 }
 
-/// One thing a room wants done.
+/// An effect that a room asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outgoing<M> {
-    /// To one peer, over the link; may be dropped when its queue is full.
+    /// A message to one peer, over the link; may be dropped when its queue is full.
     Send {
         /// The peer.
         to: NodeId,
-        /// By which stream.
+        /// The stream that it takes.
         lane: Lane,
-        /// What.
+        /// The message itself.
         message: M,
     },
-    /// To all, by gossip; lossy.
+    /// A message to all, by gossip; may be lost.
     Broadcast(M),
-    /// Try to get a link to this node, once.
+    /// Try once to get a link to this node.
     Dial(NodeId),
     /// Close the link to this node.
     Hangup(NodeId),
 }
 
-/// A room's outbox. The node empties it after every call and wraps what is in it.
+/// The outbox of a room. The node empties it after every call.
 #[derive(Debug)]
 pub struct Out<M> {
     queue: VecDeque<Outgoing<M>>,
@@ -76,7 +76,7 @@ impl<M> Out<M> {
         self.queue.push_back(Outgoing::Hangup(node));
     }
 
-    /// The next thing asked for.
+    /// The next effect.
     pub fn pop(&mut self) -> Option<Outgoing<M>> {
         self.queue.pop_front()
     }

@@ -1,18 +1,18 @@
-//! How long something is that outsiders and time make longer, and how long it may be.
+//! The length of a collection that peers or time can grow, and its bound.
 
 /// A collection that has a bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Queue {
-    /// What is in it, for people.
+    /// The name of its content, for people.
     pub name: &'static str,
-    /// Entries.
+    /// The number of entries.
     pub len: usize,
-    /// Entries at most.
+    /// The greatest number of entries.
     pub most: usize,
 }
 
 impl Queue {
-    /// So many entries, of so many.
+    /// A collection of `len` entries with the bound `most`.
     pub fn new(name: &'static str, len: usize, most: usize) -> Self {
         Queue { name, len, most }
     }

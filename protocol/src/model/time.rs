@@ -1,4 +1,4 @@
-//! Two kinds of time that must never be mixed up.
+//! Two kinds of time, which must never be mixed.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Microseconds from an arbitrary zero, counting suspend. Only this node's: never sent, never
-/// stored.
+/// Microseconds since an arbitrary zero, including suspended time. Only for this node: never sent,
+/// never stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Time(u64);
 
@@ -25,7 +25,7 @@ impl Time {
         self.0
     }
 
-    /// How long after `earlier` this is; zero when it is not after.
+    /// The time from `earlier` to this; zero if this is not later.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }

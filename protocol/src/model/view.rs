@@ -1,5 +1,4 @@
-//! What people and programs are shown: the bodies of the API's answers, as JSON. Fields are only
-//! ever added.
+//! The bodies of the API's answers, as JSON, for people and programs. Fields are only ever added.
 //!
 //! Ids are 64 hexadecimal digits, times RFC 3339 in UTC by the answering node's clock, sizes bytes,
 //! CPU thousandths of a core.
@@ -8,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A workload and how it fares.
+/// A workload and the state of its replicas.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct WorkloadView {
     /// The namespace.
@@ -17,46 +16,47 @@ pub struct WorkloadView {
     pub name: String,
     /// The hash of the change that created it.
     pub uid: String,
-    /// The hash of what needs a restart.
+    /// The hash of the parts of the spec that need a restart.
     pub generation: String,
-    /// `wasm`.
+    /// The runtime: `wasm`.
     pub runtime: String,
-    /// SHA-256 of what it runs.
+    /// The artifact's SHA-256.
     pub artifact: String,
-    /// Bytes of what it runs.
+    /// The artifact's size in bytes.
     pub artifact_size: u64,
     /// Nodes known to hold the artifact, ready to start.
     pub artifact_holders: usize,
-    /// Replicas wished for.
+    /// The desired number of replicas.
     pub desired: u32,
     /// Replicas that run the current generation, healthy, on nodes that are up.
     pub healthy: u32,
-    /// Memory limit of a replica.
+    /// The memory limit of a replica, in bytes.
     pub memory: u64,
-    /// CPU limit of a replica.
+    /// The CPU limit of a replica, in thousandths of a core.
     pub cpu: u32,
-    /// Environment of a replica.
+    /// The environment of a replica.
     pub env: BTreeMap<String, String>,
     /// Labels that its nodes must have.
     pub require: BTreeMap<String, String>,
-    /// The node that closes its gaps now, by name.
+    /// The node that owns it now, by name.
     pub owner: Option<String>,
     /// Its guardians, the owner first, by name.
     pub guardians: Vec<String>,
-    /// Two operators changed it without knowing of one another; the later one counts.
+    /// Whether two operators changed it without knowing of one another's change; the later one
+    /// counts.
     pub conflict: bool,
-    /// Each wished replica and each that is still held, by place.
+    /// Each desired replica and each that is still held, by place.
     pub replicas: Vec<ReplicaView>,
 }
 
-/// One place of a workload, or one of several holders of it.
+/// A place of a workload, or one of several holders of it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ReplicaView {
-    /// As in `web/0`.
+    /// The replica's name, as in `web/0`.
     pub replica: String,
     /// `missing`, `starting`, `healthy`, `failing`, `stopping` or `lost` (its node is down).
     pub phase: String,
-    /// Why it is so, where that is not plain.
+    /// The reason for the phase, where it is not plain.
     pub reason: Option<String>,
     /// The node that claims it, by id.
     pub node: Option<String>,
@@ -66,53 +66,54 @@ pub struct ReplicaView {
     pub current: bool,
     /// The counter of its token.
     pub token: Option<u64>,
-    /// Since when it is in this phase.
+    /// The time since when it is in this phase.
     pub since: Option<String>,
-    /// How many times it was tried again on this node.
+    /// The number of further tries on this node.
     pub restarts: u32,
 }
 
-/// A node as the answering node sees it.
+/// A node, as the answering node sees it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NodeView {
-    /// Its id.
+    /// The node's id.
     pub id: String,
-    /// Its name.
+    /// The node's name.
     pub name: String,
     /// `up`, `back-by`, `down` or `unknown`.
     pub state: String,
-    /// Why it is held to be down.
+    /// The reason why it counts as down.
     pub reason: Option<String>,
     /// Whether this is the answering node.
     pub me: bool,
-    /// Whether it knows enough to own workloads.
+    /// Whether the node knows enough to own workloads.
     pub ready: bool,
-    /// Its incarnation.
+    /// The node's incarnation.
     pub incarnation: u64,
-    /// Where it can be dialled.
+    /// The addresses at which it can be dialled.
     pub addresses: Vec<String>,
-    /// Its architecture.
+    /// The device's architecture.
     pub arch: String,
-    /// What it can run.
+    /// The runtimes that it has.
     pub runtimes: Vec<String>,
-    /// Its labels.
+    /// The node's labels.
     pub labels: BTreeMap<String, String>,
-    /// Memory it offers.
+    /// The memory that it offers, in bytes.
     pub memory: u64,
-    /// CPU it offers.
+    /// The CPU that it offers, in thousandths of a core.
     pub cpu: u32,
-    /// Memory that its claims take.
+    /// The memory that its claims take, in bytes.
     pub memory_used: u64,
-    /// CPU that its claims take.
+    /// The CPU that its claims take, in thousandths of a core.
     pub cpu_used: u32,
-    /// How many replicas it claims.
+    /// The number of replicas that it claims.
     pub replicas: usize,
-    /// Its program's version.
+    /// The version of its program.
     pub version: String,
     /// The trouble on the path between it and the answering node, though it is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Who answers at its addresses in its place, by address; empty while there is a link to it.
+    /// The node or program that answers at one of its addresses in its place, by address; empty
+    /// while there is a link to it.
     #[serde(default)]
     pub answered_by: BTreeMap<String, String>,
     /// Members that are up and that it cannot dial, nor they it, by name.
@@ -122,7 +123,7 @@ pub struct NodeView {
     pub rtt_us: Option<u64>,
 }
 
-/// The answering node and the cluster in short.
+/// A summary of the answering node and the cluster.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StatusView {
     /// The cluster's id.
@@ -131,28 +132,28 @@ pub struct StatusView {
     pub node: String,
     /// This node's name.
     pub name: String,
-    /// Whether it knows enough to own workloads.
+    /// Whether the node knows enough to own workloads.
     pub ready: bool,
-    /// Members held to be up, this one included.
+    /// Members that are up, the answering node included.
     pub nodes_up: usize,
-    /// Members in all.
+    /// All members of the cluster.
     pub nodes: usize,
     /// Links to other nodes.
     pub links: usize,
-    /// Workloads wished for.
+    /// The number of workloads.
     pub workloads: usize,
-    /// Replicas wished for.
+    /// The desired number of replicas.
     pub replicas: u64,
-    /// Replicas healthy.
+    /// The number of healthy replicas.
     pub healthy: u64,
-    /// Why it takes no writes, if it does not.
+    /// The reason why this node takes no writes; none if it takes them.
     pub read_only: Option<String>,
-    /// What a person should know, each with what to do.
+    /// Warnings for people, each with what to do.
     pub warnings: Vec<String>,
     /// Counters of this node since its start.
     pub counters: BTreeMap<String, u64>,
-    /// The digest of what this node holds, by tree: `desired`, `rulings`, `sheets`, `records`.
-    /// Equal at two nodes that are of one mind; for moments after a change they differ.
+    /// The digests of what this node holds, by tree: `desired`, `rulings`, `sheets`, `records`.
+    /// They are equal at two nodes that hold the same; for moments after a change they differ.
     #[serde(default)]
     pub roots: BTreeMap<String, String>,
 }
@@ -160,33 +161,33 @@ pub struct StatusView {
 /// An auction, for `explain`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AuctionView {
-    /// Its name.
+    /// The auction's id.
     pub auction: String,
-    /// What was auctioned, as in `web/0`.
+    /// The auctioned replica, as in `web/0`.
     pub replica: String,
-    /// Why there was a gap.
+    /// The reason why the place was free.
     pub why: String,
-    /// Who held it, by name.
+    /// The node that held the auction, by name.
     pub owner: String,
-    /// When it opened.
+    /// The time when it opened.
     pub opened: String,
     /// Milliseconds from opening to award.
     pub took_ms: f64,
-    /// Who bid, the cheapest first.
+    /// The bids, the cheapest first.
     pub bids: Vec<BidView>,
-    /// Who declined, and why.
+    /// The nodes that declined, with reasons.
     pub declines: Vec<DeclineView>,
-    /// Who was not asked, and why.
+    /// The nodes that were not asked, with reasons.
     pub not_asked: Vec<DeclineView>,
-    /// Who won, by name; none when nobody could take it.
+    /// The winner, by name; none if no node could take the replica.
     pub winner: Option<String>,
     /// The counter of the token that was awarded.
     pub token: Option<u64>,
-    /// In a sentence: why this one won, or why nobody did.
+    /// A sentence: why this node won, or why none did.
     pub outcome: String,
 }
 
-/// A bid.
+/// The bid of a node.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct BidView {
     /// The bidder, by name.
@@ -195,9 +196,9 @@ pub struct BidView {
     pub price: u64,
     /// The dominant share of the node in use after placement.
     pub share: u64,
-    /// For bytes still to fetch.
+    /// The price of the bytes still to fetch.
     pub fetch: u64,
-    /// For replicas of the same workload already there.
+    /// The price of the replicas of the same workload that are already there.
     pub spread: u64,
 }
 
@@ -206,38 +207,38 @@ pub struct BidView {
 pub struct DeclineView {
     /// The node, by name.
     pub node: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// What `explain` answers: the place as it is, and how it came there.
+/// The answer of `explain`: the place as it is, and how it came there.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ExplainView {
-    /// As in `web/0`.
+    /// The replica's name, as in `web/0`.
     pub replica: String,
     /// The place as it is now, by holder.
     pub now: Vec<ReplicaView>,
-    /// The auctions known here, the latest first.
+    /// The auctions that this node knows, the latest first.
     pub auctions: Vec<AuctionView>,
-    /// Nodes that may know more, by id: the winner, the owner, the guardians.
+    /// The nodes that may know more, by id: the winner, the owner, the guardians.
     pub ask: Vec<String>,
 }
 
-/// Something that happened here, for people.
+/// An event of the answering node, for people.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct EventView {
-    /// Grows by one at this node since its start.
+    /// A number that grows by one with each event since the node's start.
     pub seq: u64,
-    /// When.
+    /// The time of the event.
     pub at: String,
     /// `info` or `warning`.
     pub level: String,
-    /// A word for programs, as in `node-down`.
+    /// The kind, for programs, as in `node-down`.
     pub kind: String,
     /// The workload or replica concerned.
     pub subject: Option<String>,
     /// The node concerned, by name.
     pub node: Option<String>,
-    /// A sentence.
+    /// The message, a sentence.
     pub message: String,
 }
