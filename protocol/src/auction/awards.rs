@@ -1,5 +1,5 @@
-//! An owner's awards until their claims are made: said again when nothing is heard, cancelled when
-//! that does not help.
+//! An owner's awards until their claims are made: sent again when they are not answered, cancelled
+//! when that does not help.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use super::fact::{Fact, NotTaken, Reason};
 use super::message::Message;
 use super::summary::Summary;
 
-/// Awards given up on that are remembered, for the claim that was made all the same. Their winners
-/// answer within seconds.
+/// Remembered awards that were given up, for a claim that is made all the same. A winner answers
+/// within seconds.
 const MAX_PAST: usize = 1_024;
 
 /// Awards that wait for their claim. Bounded by [`super::Config::max_awards`] when an auction is
-/// opened, so by what the open ones seek above that.
+/// opened, and above that by the places which the open auctions seek.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Awards {
     open: BTreeMap<ReplicaId, PendingAward>,
@@ -34,14 +34,14 @@ struct PendingAward {
     cancelled: bool,
 }
 
-/// Whether a claim was awaited.
+/// Whether the owner waited for a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Claimed {
-    /// It was.
+    /// Its award was open.
     InTime,
-    /// Its award had been given up on.
+    /// Its award had been given up.
     Late,
-    /// It is not known here.
+    /// No award of it is known here.
     Unknown,
 }
 
@@ -50,7 +50,6 @@ impl Awards {
         self.open.len()
     }
 
-    /// Awards given up on.
     pub(super) fn past(&self) -> Queue {
         Queue::new("awards given up on", self.past.len(), MAX_PAST)
     }
@@ -59,7 +58,7 @@ impl Awards {
         self.open.contains_key(replica)
     }
 
-    /// What generation an open award is for.
+    /// The generation of an open award.
     pub(super) fn generation(&self, replica: &ReplicaId) -> Option<Digest> {
         self.open.get(replica).map(|pending| pending.award.generation)
     }
@@ -94,7 +93,7 @@ impl Awards {
         cx.send(to, Message::Award { awards: wire, summary: Box::new(summary.as_ref().clone()) });
     }
 
-    /// The winner has its claim, by its own word or by its sheet.
+    /// The winner has its claim, by its message or by its sheet.
     pub(super) fn claimed(
         &mut self,
         cx: &mut Cx<'_>,
@@ -113,7 +112,7 @@ impl Awards {
             return Claimed::Unknown;
         }
         cx.facts.push(Fact::Settled { replica, node, token });
-        // Somebody else was awarded it meanwhile: perhaps that can still be stopped.
+        // Another node was awarded the place meanwhile: cancel that, perhaps in time.
         if let Some(pending) = self.drop_open(cx, &replica) {
             let (auction, token, to) =
                 (pending.award.auction, pending.award.token, pending.award.to);
@@ -123,7 +122,7 @@ impl Awards {
         Claimed::Late
     }
 
-    /// The winner does not take it, or cannot. Whether that was an open award.
+    /// The winner does not take the award, or cannot. Returns whether the award was open.
     pub(super) fn lost(
         &mut self,
         cx: &mut Cx<'_>,
@@ -140,7 +139,7 @@ impl Awards {
         true
     }
 
-    /// An award is unanswered. Returns its winner and what was awarded if it is given up on.
+    /// An award is unanswered. Returns it if it is given up.
     pub(super) fn on_due(&mut self, cx: &mut Cx<'_>, replica: ReplicaId) -> Option<Signed<Award>> {
         let pending = self.open.get_mut(&replica)?;
         let (to, auction, token) = (pending.award.to, pending.award.auction, pending.award.token);
@@ -165,8 +164,8 @@ impl Awards {
         None
     }
 
-    /// All open awards of one auction to one winner go in one message, since it frees what is not
-    /// in it.
+    /// Sends all open awards of one auction to one winner in one message, because the winner frees
+    /// what is not in it.
     fn resend(&mut self, cx: &mut Cx<'_>, replica: ReplicaId) {
         let Some(pending) = self.open.get(&replica) else { return };
         let (to, auction, summary) =
@@ -184,7 +183,7 @@ impl Awards {
         cx.send(to, Message::Award { awards, summary: Box::new(summary.as_ref().clone()) });
     }
 
-    /// The winner is down: it does not have to be waited for.
+    /// The node is down: the owner does not wait for its claims.
     pub(super) fn node_down(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
         let lost: Vec<(ReplicaId, Token)> = self
             .open
@@ -198,11 +197,11 @@ impl Awards {
         }
     }
 
-    /// Stops waiting for awards of a workload; they stand.
-    pub(super) fn are_open_of(&self, uid: &Digest) -> bool {
+    pub(super) fn any_open_of(&self, uid: &Digest) -> bool {
         self.open.keys().any(|replica| replica.uid == *uid)
     }
 
+    /// Stops waiting for awards of a workload; they stay valid.
     pub(super) fn forget_workload(&mut self, cx: &mut Cx<'_>, uid: &Digest) {
         let gone: Vec<ReplicaId> =
             self.open.keys().filter(|replica| replica.uid == *uid).copied().collect();

@@ -1,4 +1,4 @@
-//! The bidder's half: reserves before it bids, and commits what it wins.
+//! The bidder's half: it reserves before it bids, and commits what it wins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,32 +18,32 @@ use super::offer::{Knowledge, MAX_PLACES};
 use super::summary::Summary;
 use super::timers::millis;
 
-/// Announcements kept that came before the workload itself did. They live as long as their
-/// auction's first round.
+/// Kept announcements of workloads that this node does not know yet. Each lives as long as the
+/// first round of its auction.
 pub(super) const MAX_EARLY: usize = 128;
 
-/// What this node has promised, to whom, and until when.
+/// The promises of this node: reservations by auction, and early announcements.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bidder {
     pub(super) ledger: Ledger,
     pub(super) cooling: Cooling,
-    /// Bounded by [`Config::max_reservations`].
+    /// Bounded by [`super::Config::max_reservations`].
     reservations: BTreeMap<AuctionId, Reservation>,
     early: BTreeMap<AuctionId, Early>,
 }
 
-/// Room kept for one auction.
+/// Resources reserved for one auction.
 #[derive(Clone, Debug)]
 struct Reservation {
     uid: Digest,
     generation: Digest,
     resources: Resources,
-    /// Replicas it has room for.
+    /// The number of replicas that are reserved.
     count: usize,
-    /// Places it would take.
+    /// The places that this node would take.
     places: BTreeSet<Place>,
     until: Time,
-    /// What was answered, should the question come again.
+    /// The answer, in case the announcement comes again.
     prices: Vec<Price>,
     without: Vec<(Place, Decline)>,
 }
@@ -54,15 +54,15 @@ struct Early {
     until: Time,
 }
 
-/// What a bidder knows of a workload that it could run.
-struct Known {
+/// A workload that this node could run.
+struct Runnable {
     resources: Resources,
     fetch_bytes: u64,
     here: u32,
 }
 
 impl Bidder {
-    /// Reservations, and early announcements.
+    /// The numbers of reservations and of early announcements.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.reservations.len(), self.early.len())
     }
@@ -70,11 +70,11 @@ impl Bidder {
     pub(super) fn on_announce(&mut self, cx: &mut Cx<'_>, from: NodeId, announce: Announce) {
         let auction = announce.auction;
         if auction.owner != from {
-            return cx.misbehaved(from, "an announcement of somebody else's auction");
+            return cx.misbehaved(from, "an announcement of another owner's auction");
         }
         self.early.remove(&auction);
         let answer = match self.reservations.get(&auction) {
-            // Asked again: the answer may have been lost.
+            // Announced again: the answer may have been lost.
             Some(held) => {
                 Message::Bid { auction, prices: held.prices.clone(), without: held.without.clone() }
             }
@@ -92,8 +92,8 @@ impl Bidder {
         cx.send(from, answer);
     }
 
-    /// Why it takes nothing. The owner has to know what is held here already: it seeks that since
-    /// it has not heard of it.
+    /// The answer of a node that takes no place. It names the places that this node holds already:
+    /// the owner would not auction those if it knew.
     fn no_bid(&self, cx: &Cx<'_>, announce: &Announce, why: &Decline) -> Message {
         let auction = announce.auction;
         let holds = |place: &Place| holds(cx, &ReplicaId { uid: announce.uid, place: *place });
@@ -108,7 +108,7 @@ impl Bidder {
         }
     }
 
-    /// Reserves and bids, or tells why not.
+    /// Reserves and bids; or the reason for not bidding.
     fn consider(&mut self, cx: &mut Cx<'_>, announce: &Announce) -> Result<Message, Decline> {
         if cx.context.read_only() {
             return Err(Decline::ReadOnly);
@@ -124,7 +124,7 @@ impl Bidder {
             }
             Knowledge::Known { fit: Err(unfit), .. } => return Err(Decline::Unfit(unfit)),
             Knowledge::Known { resources, fit: Ok(()), fetch_bytes, here } => {
-                Known { resources, fetch_bytes, here }
+                Runnable { resources, fetch_bytes, here }
             }
         };
         let without: Vec<(Place, Decline)> = announce
@@ -175,7 +175,7 @@ impl Bidder {
         self.cooling.decline(cx.now, &replica, &announce.generation)
     }
 
-    /// How many replicas there is room for, at least one.
+    /// The number of replicas that fit, at least one.
     fn room(
         &self,
         cx: &mut Cx<'_>,
@@ -201,13 +201,13 @@ impl Bidder {
         if self.ledger.fits(free, resources, 1) == 0 {
             return Err(Decline::NoRoom { free });
         }
-        // The rest is only reserved or stopping, and most of that will soon be free again.
+        // The rest is only reserved or stopping, and most of it will soon be free.
         let retry = millis(config.busy_retry);
         let jitter = cx.random_below(u64::from(retry / 2));
         Err(Decline::Busy { retry_ms: retry.saturating_add(u32::try_from(jitter).unwrap_or(0)) })
     }
 
-    fn prices(&self, cx: &Cx<'_>, known: &Known, count: usize) -> Vec<Price> {
+    fn prices(&self, cx: &Cx<'_>, known: &Runnable, count: usize) -> Vec<Price> {
         let config = &cx.base.config;
         let used = cx.context.committed().plus(cx.context.stopping());
         let mib = u32::try_from(known.fetch_bytes.div_ceil(1024 * 1024)).unwrap_or(u32::MAX);
@@ -216,8 +216,8 @@ impl Bidder {
             |before: usize| known.here.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
         let price = |before: usize| Price {
             share: self.ledger.share_after(used, known.resources, before + 1),
-            // In full for each: prices have to rise, and which of several places is awarded is not
-            // known yet.
+            // Counted in full for each replica, although it is fetched once: prices have to rise,
+            // and the bidder does not know which places it will be awarded.
             fetch,
             spread: neighbours(before).saturating_mul(config.price_per_neighbour),
         };
@@ -236,7 +236,7 @@ impl Bidder {
         self.early.insert(auction, Early { announce, until });
     }
 
-    /// A wish became known: who asked for it too early is answered now.
+    /// A workload became known: answers the owners that announced it too early.
     pub(super) fn learned(&mut self, cx: &mut Cx<'_>, uid: &Digest) {
         let waiting: Vec<AuctionId> = self
             .early
@@ -289,7 +289,7 @@ impl Bidder {
             }
             match cx.context.own_claim(&award.replica) {
                 Some(claim) if claim.token == award.token => {
-                    // Without a claim on disk the answer comes when it is there.
+                    // A claim that is not on disk yet is answered once it is.
                     claimed.extend(claim.is_written.then_some(award));
                     continue;
                 }
@@ -304,13 +304,13 @@ impl Bidder {
             }
         }
         send_claimed(cx, claimed.iter().map(Signed::body));
-        // What was not awarded is free.
+        // The rest of the reservation is free.
         if summary.auction.owner == from {
             self.release(cx, &summary.auction);
         }
     }
 
-    /// Takes a part out of a reservation; the node commits it before its next call.
+    /// Takes one replica out of a reservation; the node commits it before its next call.
     fn take(&mut self, cx: &Cx<'_>, award: &Award) -> Result<(), Refusal> {
         if cx.context.own_claim(&award.replica).is_some() {
             return Err(Refusal::Holds);
@@ -320,9 +320,9 @@ impl Bidder {
         {
             return Err(Refusal::SeenToken { seen });
         }
-        // Whichever of the two is behind: the owner auctions again, or learns that there is nothing
-        // to auction. A claim made now would stay, for what this node knows has been held against
-        // its claims already.
+        // Either the owner or this node is behind. The owner auctions again, or learns that there
+        // is nothing to auction. A claim made now would stay: this node has compared its claims
+        // with what it knows already, and would not do so again.
         let known =
             cx.context.knowledge(&award.replica.uid, &award.generation) != Knowledge::Unknown;
         if !known || !cx.context.is_open(&award.replica) {
@@ -355,32 +355,32 @@ impl Bidder {
         token: Token,
     ) {
         if auction.owner != from {
-            return cx.misbehaved(from, "a cancel of somebody else's auction");
+            return cx.misbehaved(from, "a cancel of another owner's auction");
         }
         if let Some(claim) = cx.context.own_claim(&replica).filter(|claim| claim.token == token) {
             if claim.is_written {
                 cx.send(from, Message::Claimed { auction, claims: vec![(replica, token)] });
             }
-            return; // Else the answer comes when the claim is on disk.
+            return; // Otherwise the node answers once the claim is on disk.
         }
-        // The award never came. Were it to come now, it would find nothing reserved.
+        // The award never came. If it comes now, nothing is reserved for it.
         self.release(cx, &auction);
         cx.send(from, Message::Refused { auction, replica, token, why: Refusal::Cancelled });
     }
 
-    /// The claim could not be made.
+    /// The claim could not be made: refuses the award.
     pub(super) fn unclaimed(&self, cx: &mut Cx<'_>, award: &Signed<Award>, reason: String) {
         self.refuse(cx, award, Refusal::CannotClaim(reason), award.auction.owner);
     }
 
     pub(super) fn on_release(&mut self, cx: &mut Cx<'_>, from: NodeId, auction: AuctionId) {
         if auction.owner != from {
-            return cx.misbehaved(from, "a release of somebody else's auction");
+            return cx.misbehaved(from, "a release of another owner's auction");
         }
         self.release(cx, &auction);
     }
 
-    /// Frees what is reserved for an auction, and forgets that it asked too early.
+    /// Frees what is reserved for an auction, and forgets its early announcement.
     fn release(&mut self, cx: &mut Cx<'_>, auction: &AuctionId) {
         cx.base.timers.cancel(Reason::ReservationLapses(*auction));
         self.early.remove(auction);
@@ -400,7 +400,7 @@ impl Bidder {
         }
     }
 
-    /// A dead owner awards nothing.
+    /// A dead owner awards nothing: its reservations are freed.
     pub(super) fn node_down(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
         let of_node = |auction: &&AuctionId| auction.owner == *node;
         let gone: BTreeSet<AuctionId> =
@@ -411,12 +411,12 @@ impl Bidder {
     }
 }
 
-/// Whether this node claims it, on disk.
+/// Whether this node has a claim of the replica on disk.
 fn holds(cx: &Cx<'_>, replica: &ReplicaId) -> bool {
     cx.context.own_claim(replica).is_some_and(|claim| claim.is_written)
 }
 
-/// Tells the owner of each auction what is claimed of it, in as few messages as possible.
+/// Tells the owner of each auction which of its awards are claimed, in as few messages as possible.
 pub(super) fn send_claimed<'a>(cx: &mut Cx<'_>, awards: impl Iterator<Item = &'a Award>) {
     let mut by_auction: BTreeMap<AuctionId, Vec<(ReplicaId, Token)>> = BTreeMap::new();
     for award in awards {

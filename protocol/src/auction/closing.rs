@@ -1,5 +1,5 @@
-//! The owner's half from the end of a round: awards, goes on with what is left over, follows awards
-//! until they are claimed.
+//! The owner's half from the end of a round: it awards places, continues with the rest, and follows
+//! awards until they are claimed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use super::round::{Answer, Assignment, Round, Stage};
 use super::summary::{NoBid, Won};
 use super::timers::millis;
 
-/// How far ahead a counter may be that a winner claims to have seen; half of what claims allow, so
-/// that what is awarded above it is still believed.
+/// How far ahead a counter may be that a winner reports as seen: half of what claims allow, so that
+/// peers still accept the counter that is awarded above it.
 const MAX_SEEN_JUMP: u64 = 1 << 19;
-/// How often a node is asked that does not answer.
+/// How many times a node is asked that does not answer.
 const MAX_UNANSWERED_ASKS: u32 = 2;
 
 impl Owner {
-    /// Awards what was bid for; the rest goes on.
+    /// Awards the places with a bid; continues with the rest.
     pub(super) fn close(&mut self, cx: &mut Cx<'_>, number: u64) {
         let Some(round) = self.take_out(cx, number) else { return };
         let auction = AuctionId { owner: cx.base.me, number };
@@ -91,7 +91,7 @@ impl Owner {
         }
     }
 
-    /// Places are left over: asks further, asks again, waits, or gives up.
+    /// Some places found no taker: asks further nodes, asks some again, waits, or gives up.
     pub(super) fn continue_round(&mut self, cx: &mut Cx<'_>, mut round: Round) {
         if cx.now.since(round.opened_at) >= cx.base.config.give_up_after {
             return self.unplaceable(cx, round);
@@ -149,8 +149,7 @@ impl Owner {
         });
     }
 
-    /// The winner says that it has its claim. Whether that is news: its sheet has not been seen
-    /// then.
+    /// The winner reports its claim. Returns whether that is news; then its sheet was not seen yet.
     pub(super) fn on_claimed(
         &mut self,
         cx: &mut Cx<'_>,
@@ -168,7 +167,7 @@ impl Owner {
         }
     }
 
-    /// A claim stands in a sheet: whoever awarded it, the place needs no auction.
+    /// A claim stands in a sheet: its place needs no auction, whichever owner awarded it.
     pub(super) fn saw_claim(
         &mut self,
         cx: &mut Cx<'_>,
@@ -221,7 +220,7 @@ impl Owner {
 }
 
 impl Answer {
-    /// Whether another question makes sense now.
+    /// Whether to ask the node again now.
     fn is_due(&self, cx: &Cx<'_>) -> bool {
         match self {
             Answer::Deferred { at, .. } => *at <= cx.now,

@@ -1,90 +1,94 @@
-//! What of `auction` can be tuned.
+//! The settings of the room `auction`.
 
 use std::time::Duration;
 
 /// Times, weights and bounds of auctions. An owner and a bidder may differ in theirs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// Nodes asked first, at least; by random, of those that are eligible. Sane: 8.
+    /// The least number of nodes that are asked first, at random among those that are eligible.
+    /// Sane: 8.
     pub sample_at_least: usize,
-    /// Nodes asked first for each replica sought. Sane: 2.
+    /// The number of nodes that are asked first for each replica. Sane: 2.
     pub sample_per_replica: usize,
-    /// How many times more nodes are asked when nobody took it. Sane: 4.
+    /// The factor by which a widening enlarges the number of nodes to ask. Sane: 4.
     pub widen_factor: usize,
     /// Widenings that may follow one another at once, over all auctions of this owner: after a mass
-    /// failure on a full cluster, every auction would ask everybody. Sane: 16.
+    /// failure in a full cluster every auction would ask every node. Sane: 16.
     pub widen_burst: u32,
-    /// Time for one more widening. Sane: 50 ms.
+    /// The time after which another widening is allowed. Sane: 50 ms.
     pub widen_every: Duration,
 
-    /// The least time bidders are given to answer. Only a silent one makes an owner wait for it.
+    /// The least time for bidders to answer. Only a silent bidder makes the owner wait for it.
     /// Sane: 150 ms.
     pub answer_at_least: Duration,
-    /// The longest time bidders are given. Sane: 2 s.
+    /// The longest time for bidders to answer. Sane: 2 s.
     pub answer_at_most: Duration,
-    /// When an owner gives a offer up that nobody takes. Sane: 5 s.
+    /// The time after which an owner gives up an offer without a taker. Sane: 5 s.
     pub give_up_after: Duration,
-    /// Time a winner is given to put its claim on disk and answer, besides the round trip. Above a
-    /// slow flash's fsync. Sane: 1.5 s.
+    /// The time for a winner to write its claim and to answer, besides the round trip. Above the
+    /// fsync of a slow flash. Sane: 1.5 s.
     pub claim_within: Duration,
-    /// An award that was not answered is sent again after this and the round trip; it may have been
-    /// dropped. Sane: 300 ms.
+    /// An award that is not answered is sent again after this and the round trip; it may have been
+    /// lost. The pause doubles. Sane: 300 ms.
     pub award_again_after: Duration,
-    /// How long an owner waits for the answer to a cancel, besides the round trip. Sane: 300 ms.
+    /// The time for the answer to a cancel, besides the round trip. Sane: 300 ms.
     pub cancel_within: Duration,
 
-    /// The longest a reservation is held, whatever the owner asks for. Sane: 15 s.
+    /// The longest time of a reservation, whatever the owner asks for. Sane: 15 s.
     pub hold_at_most: Duration,
-    /// Reservations at one bidder at a time; beyond it, it is busy. Each is some 300 bytes. Sane:
-    /// 256.
+    /// Reservations of a bidder at a time; beyond it the bidder is busy. Each takes some 300 bytes.
+    /// Sane: 256.
     pub max_reservations: usize,
-    /// Of these, for one owner: no owner shall lame a bidder alone. Sane: 128.
+    /// Reservations for one owner at a time: no owner alone shall block a bidder. Sane: 128.
     pub max_reservations_per_owner: usize,
-    /// After which a busy bidder wants to be asked again. Sane: 100 ms.
+    /// The time after which a busy bidder wants to be asked again. Sane: 100 ms.
     pub busy_retry: Duration,
-    /// After which a bidder that does not know the workload yet wants to be asked again. It answers
-    /// by itself as soon as it learns of it ([`super::Auction::learned`]). Sane: 50 ms.
+    /// The time after which a bidder that does not know the workload yet wants to be asked again.
+    /// It answers unasked as soon as it learns of the workload ([`super::Auction::learned`]). Sane:
+    /// 50 ms.
     pub not_in_step_retry: Duration,
 
-    /// How long a node without room is not asked again for the same. Sane: 3 s.
+    /// The time for which a node without room is not asked again for the same workload. Sane: 3 s.
     pub remember_no_room: Duration,
-    /// How long a node that said it is unfit is not asked again for the same. Its facts hardly
-    /// change. Sane: 60 s.
+    /// The time for which an unfit node is not asked again for the same workload. The node's facts
+    /// hardly change. Sane: 60 s.
     pub remember_unfit: Duration,
-    /// How long a node that did not answer, or did not take what it had bid for, is not asked again
-    /// for the same. Sane: 2 s.
+    /// The time for which a node that did not answer, or did not take what it had bid for, is not
+    /// asked again for the same workload. Sane: 2 s.
     pub remember_silent: Duration,
-    /// The first wait before a workload that found no taker should be tried again; doubles. Sane: 1
-    /// s.
+    /// The first wait before another try for a workload without a taker; it doubles. Sane: 1 s.
     pub retry_at_least: Duration,
-    /// The longest such wait. Sane: 30 s.
+    /// The longest wait before another try. Sane: 30 s.
     pub retry_at_most: Duration,
-    /// How long a node leaves a replica alone after it failed there for the first time; doubles.
-    /// Sane: 10 s.
+    /// The time for which a node does not bid for a replica after its first failure there; it
+    /// doubles. Sane: 10 s.
     pub cool_at_least: Duration,
-    /// The longest such time; a failure so long ago is forgotten. Sane: 10 min.
+    /// The longest time for which a node does not bid; a failure so long ago is forgotten. Sane: 10
+    /// min.
     pub cool_at_most: Duration,
 
-    /// What each MiB still to fetch adds to the price, in millionths of a full node. Sane: 2,000.
+    /// The price of each MiB still to fetch, in millionths of a full node. Sane: 2,000.
     pub price_per_mib: u32,
-    /// The most that bytes to fetch add. Sane: 300,000.
+    /// The highest price of the bytes to fetch. Sane: 300,000.
     pub price_of_fetch_at_most: u32,
-    /// What each replica of the same workload already here adds. Above the rest of any price, two
-    /// of them share a node only when no other has room, and do not die together. Sane: 1,500,000.
+    /// The price of each replica of the same workload that is already here. Above the sum of the
+    /// other parts, so that two replicas share a node, and die together, only when no other node
+    /// has room. Sane: 1,500,000.
     pub price_per_neighbour: u32,
 
-    /// Auctions of this owner at a time; further ones wait their turn. Each is some KiB. Sane: 256.
+    /// Auctions of this owner at a time; further ones wait. Each takes some KiB. Sane: 256.
     pub max_auctions: usize,
     /// Places of this owner that are sought, or awarded and not yet seen claimed, at a time;
-    /// further ones wait until claims come in. It is what a step of thousands asks of the mesh at
-    /// once: a bidder's claims of so many go to its disk in one or two batches. Sane: 512.
+    /// further ones wait until claims come in. It bounds what a workload of thousands asks of the
+    /// mesh at once: a bidder writes its claims of so many places in one or two batches. Sane: 512.
     pub max_under_way: usize,
-    /// Awards of this owner waiting for their claim at a time. Each is some 500 bytes. Sane: 8,192,
-    /// a full node's worth.
+    /// Awards of this owner that wait for their claim, at a time. Each takes some 500 bytes. Sane:
+    /// 8,192, all replicas of a full node.
     pub max_awards: usize,
-    /// Summaries kept for `explain`. Each is at most some 8 KiB, mostly 1. Sane: 256.
+    /// Summaries that are kept for `explain`. Each takes at most some 8 KiB, mostly 1 KiB. Sane:
+    /// 256.
     pub max_summaries: usize,
-    /// Open awards of other owners that a guardian keeps. Each is some 400 bytes. Sane: 4,096.
+    /// Open awards of other owners that a guardian keeps. Each takes some 400 bytes. Sane: 4,096.
     pub max_notices: usize,
 }
 

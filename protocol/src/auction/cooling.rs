@@ -1,4 +1,4 @@
-//! Replicas that failed here and are left to others for a growing while.
+//! Replicas that failed on this node, which does not bid for them for a growing time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use crate::model::{Decline, Digest, ReplicaId, Time};
 use super::config::Config;
 use super::timers::millis;
 
-/// Failures remembered; a node that fails more replicas than this has other troubles, and the
-/// oldest are forgotten.
+/// Remembered failures; beyond it the oldest is forgotten. A node on which more replicas fail has
+/// other troubles.
 pub(super) const MAX_COOLING: usize = 1024;
 
-/// What failed here, and until when it is left alone. Another generation of it may well succeed,
-/// and is not held back.
+/// Replicas that failed on this node, each with the time until which it does not bid for it.
+/// Another generation may succeed, and is not held back.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cooling {
     failed: BTreeMap<ReplicaId, Failure>,
@@ -79,7 +79,7 @@ impl Cooling {
     }
 }
 
-/// `least` doubled so many times, at most `most`.
+/// `least` doubled `times` times, at most `most`.
 pub(super) fn doubled(least: Duration, times: u32, most: Duration) -> Duration {
     1u32.checked_shl(times).and_then(|factor| least.checked_mul(factor)).unwrap_or(most).min(most)
 }

@@ -1,4 +1,4 @@
-//! One call into the room: what every part of it needs, and where its mail goes.
+//! The context of one call into the room, and its effects.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,21 +15,20 @@ use super::offer::BidContext;
 use super::summary::Summary;
 use super::timers::Timers;
 
-/// What the parts of the room share.
+/// State that the roles share.
 #[derive(Clone, Debug)]
 pub(super) struct Base {
     pub(super) config: Config,
     pub(super) me: NodeId,
     pub(super) keys: KeyPair,
     pub(super) cluster: ClusterId,
-    /// This life of the node, for tokens.
+    /// The incarnation of this node, for tokens.
     pub(super) incarnation: u64,
     pub(super) rng: ChaCha8Rng,
     pub(super) timers: Timers,
     pub(super) summaries: VecDeque<Arc<Summary>>,
 }
 
-/// One call.
 pub(super) struct Cx<'a> {
     pub(super) base: &'a mut Base,
     pub(super) now: Time,
@@ -39,7 +38,7 @@ pub(super) struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    /// Also to this node itself: the node hands such a message back once it has acted on the facts
+    /// A message may be to this node itself: the node hands it back once it has acted on the facts
     /// of this call.
     pub(super) fn send(&mut self, to: NodeId, message: Message) {
         self.out.send(to, message);
@@ -49,12 +48,12 @@ impl Cx<'_> {
         self.facts.push(Fact::Misbehaved { peer, why });
     }
 
-    /// A number below `bound`, which is small, so the bias does not matter.
+    /// A number below `bound`. The bound is small, so the bias does not matter.
     pub(super) fn random_below(&mut self, bound: u64) -> u64 {
         self.base.rng.next_u64() % bound.max(1)
     }
 
-    /// Keeps a summary, once an auction: the owner's own when it is the winner, too.
+    /// Keeps a summary, once per auction: an owner that wins its own auction would keep it twice.
     pub(super) fn keep(&mut self, summary: &Arc<Summary>) {
         let known = |kept: &Arc<Summary>| kept.auction == summary.auction;
         // The same auction can only be among the last few.
@@ -71,7 +70,7 @@ impl Cx<'_> {
 impl Base {
     pub(super) fn latest(&self, uid: &Digest) -> BTreeMap<Place, Arc<Summary>> {
         let of_uid = self.summaries.iter().filter(|summary| summary.uid == *uid);
-        // Later ones replace earlier ones.
+        // A later summary replaces an earlier one.
         of_uid
             .flat_map(|summary| {
                 summary.places.iter().map(|(place, _)| (*place, Arc::clone(summary)))

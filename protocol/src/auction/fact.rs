@@ -1,4 +1,4 @@
-//! What the node must know of auctions.
+//! The facts that the room reports to the node.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,88 +11,89 @@ use crate::model::{
 use super::message::Refusal;
 use super::summary::Summary;
 
-/// What the node must know.
+/// A fact for the node, from one of the roles.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fact {
     /// Bidder: this node shall run a replica. Its resources are committed. Make the claim, persist
-    /// it, then call `claimed`; if it cannot be made, call `unclaimed`.
+    /// it, then call `claimed`; if the claim cannot be made, call `unclaimed`.
     Won {
         /// The award, verified.
         award: Signed<Award>,
-        /// How it went.
+        /// The summary of the auction.
         summary: Arc<Summary>,
     },
     /// Owner: awarded, not yet claimed. For events.
     Awarded {
-        /// What.
+        /// The replica.
         replica: ReplicaId,
-        /// To whom.
+        /// The winner.
         node: NodeId,
-        /// Under which right.
+        /// The token of the award.
         token: Token,
-        /// How it went.
+        /// The summary of the auction.
         summary: Arc<Summary>,
     },
     /// Owner: the winner has its claim on disk. The claim itself comes with its sheet.
     Settled {
-        /// What.
+        /// The replica.
         replica: ReplicaId,
-        /// Who.
+        /// The winner.
         node: NodeId,
-        /// Under which right.
+        /// The token of the award.
         token: Token,
     },
-    /// Owner: the award came to nothing. Plan again, and open again, now.
+    /// Owner: the award came to nothing. Plan again and open again at once.
     Reopen {
-        /// What.
+        /// The replica.
         replica: ReplicaId,
-        /// To whom it had been awarded.
+        /// The node that it was awarded to.
         node: NodeId,
-        /// What happened.
+        /// The reason.
         why: NotTaken,
     },
-    /// Owner: a bidder says that it holds this already, so it is not awarded. Its claim comes with
-    /// its sheet; if not, open again.
+    /// Owner: a bidder holds this place already, so it is not awarded. The bidder's claim comes
+    /// with its sheet; if it does not come, open again.
     Held {
-        /// What.
+        /// The replica.
         replica: ReplicaId,
-        /// Who.
+        /// The holder.
         node: NodeId,
     },
-    /// Owner: nobody takes these. Open again after `retry_after`, or when nodes or wishes change.
+    /// Owner: no node takes these places. Open again after `retry_after`, or when nodes or
+    /// workloads change.
     Unplaceable {
         /// The workload.
         uid: Digest,
         /// Its places.
         places: Vec<Place>,
-        /// Which reason excluded how many nodes, the most frequent first.
+        /// The reasons, each with the number of nodes that it excluded, the most frequent first.
         why: Vec<Excluded>,
-        /// When another try makes sense by itself.
+        /// The wait before another try.
         retry_after: Duration,
     },
-    /// Owner: too many auctions under way. Open again when one has ended.
+    /// Owner: too many auctions or places are under way. Open again when one has ended.
     Full {
         /// The workload.
         uid: Digest,
-        /// Places that were not put up.
+        /// The places that were not opened.
         places: Vec<Place>,
     },
-    /// Guardian: the time for an award of another owner is over, or its winner is down. If the
-    /// claim has not come, the place can be auctioned.
+    /// Guardian or owner: the wait for the claim of an award has ended, or its winner is down. If
+    /// the claim has not come, the place can be auctioned.
     AwardLapsed {
-        /// What.
+        /// The replica.
         replica: ReplicaId,
     },
-    /// A peer said what no honest peer says; it was dropped.
+    /// A peer sent a message that no honest peer sends; it was dropped.
     Misbehaved {
-        /// Who.
+        /// The peer.
         peer: NodeId,
-        /// What was wrong.
+        /// The fault of the message.
         why: &'static str,
     },
 }
 
-/// What became of an award that was not taken.
+/// The reason why an award was not taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum NotTaken {
@@ -104,12 +105,12 @@ pub enum NotTaken {
     Down,
 }
 
-/// One reason, and how many nodes it excluded.
+/// A reason, with the number of nodes that it excluded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Excluded {
     /// The reason.
     pub why: Exclusion,
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: usize,
 }
 
@@ -167,10 +168,10 @@ impl From<&Decline> for Exclusion {
     }
 }
 
-/// What the room waits for.
+/// The reason of a deadline.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reason {
-    /// Answers to an auction are due.
+    /// The answers to an auction are due.
     RoundCloses(u64),
     /// A bidder that was busy is to be asked again, or a widening is allowed.
     RoundAsksAgain(u64),
@@ -178,6 +179,6 @@ pub enum Reason {
     AwardUnanswered(ReplicaId),
     /// A reservation lapses, or a remembered announcement does.
     ReservationLapses(AuctionId),
-    /// An open award of another owner lapses.
+    /// The wait for the claim of an open award ends.
     NoticeLapses(ReplicaId, NodeId),
 }

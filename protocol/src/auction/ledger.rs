@@ -27,7 +27,7 @@ impl Ledger {
         self.reserved.narrow()
     }
 
-    /// Capacity less `used`, without regard to reservations.
+    /// Capacity less `used`; reservations are ignored.
     pub(super) fn without(&self, used: ResourceSum) -> Resources {
         self.capacity.minus(used.narrow())
     }

@@ -1,5 +1,5 @@
-//! What an owner remembers from one auction to the next: who had no room, and which counters it has
-//! drawn.
+//! The memory of an owner from one auction to the next: recent answers, failures, and the counters
+//! of its tokens.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,14 +10,15 @@ use super::config::Config;
 use super::cooling::doubled;
 use super::summary::NoBid;
 
-/// Refusals remembered. It is but a cache: when it is full of what still counts, it starts anew.
+/// Remembered answers. A cache: if it is full of valid ones, it starts again empty.
 const MAX_REMEMBERED: usize = 8_192;
-/// Workloads of which failed attempts are counted; the same.
+/// Workloads whose failed auctions are counted; a cache, too.
 const MAX_FAILED: usize = 4_096;
-/// Counters remembered. The oldest is forgotten: by then its award is long claimed or void.
+/// Remembered counters; beyond it the oldest is forgotten, whose award is long claimed or void.
 const MAX_DRAWN: usize = 16_384;
 
-/// Who did not want what, and until when that is taken for an answer.
+/// Recent answers of nodes without a bid, each with the time until which it counts; and failed
+/// auctions.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     refusals: BTreeMap<(Digest, Digest, NodeId), (Time, NoBid)>,
@@ -43,7 +44,7 @@ impl Memory {
         self.refusals.insert((what.0, what.1, node), (now + wait, why.clone()));
     }
 
-    /// What `node` answered lately about this generation of this workload.
+    /// The recent answer of `node` about this generation of this workload.
     pub(super) fn recent_answer(
         &self,
         now: Time,
@@ -56,7 +57,7 @@ impl Memory {
             .map(|(_, why)| why)
     }
 
-    /// Nobody took it: after how long another try makes sense.
+    /// No node took it: the wait before another try.
     pub(super) fn failed(&mut self, config: &Config, uid: Digest) -> Duration {
         if self.failed.len() >= MAX_FAILED && !self.failed.contains_key(&uid) {
             self.failed.clear();
@@ -79,7 +80,8 @@ impl Memory {
     }
 }
 
-/// Only what says something about the node and the workload, not about a place or the moment.
+/// How long an answer counts: only one that is about the node and the workload, not about a place
+/// or a moment.
 fn remember_for(config: &Config, why: &NoBid) -> Option<Duration> {
     match why {
         NoBid::Declined(Decline::Unfit(_)) => Some(config.remember_unfit),
@@ -98,16 +100,16 @@ fn remember_for(config: &Config, why: &NoBid) -> Option<Duration> {
     }
 }
 
-/// The counters of tokens that this node drew: none is drawn twice, whatever became of the award.
+/// The counters of this node's tokens. None is used twice, whatever became of its award.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokenCounters {
     counters: BTreeMap<ReplicaId, u64>,
-    /// Replicas in the order in which they were first drawn for.
+    /// Replicas in the order of their first counters.
     order: VecDeque<ReplicaId>,
 }
 
 impl TokenCounters {
-    /// A counter not below `least`, and above every one drawn before.
+    /// A counter of at least `least`, and above every one drawn before.
     pub(super) fn draw(&mut self, replica: ReplicaId, least: u64) -> u64 {
         let counter =
             self.counters.get(&replica).map_or(least, |drawn| least.max(drawn.saturating_add(1)));
@@ -119,7 +121,7 @@ impl TokenCounters {
         Queue::new("counters drawn", self.counters.len().max(self.order.len()), MAX_DRAWN)
     }
 
-    /// A counter was seen elsewhere: the next is above it.
+    /// A bidder has seen this counter: the next one is above it.
     pub(super) fn raise(&mut self, replica: ReplicaId, seen: u64) {
         match self.counters.get_mut(&replica) {
             Some(drawn) => *drawn = (*drawn).max(seen),

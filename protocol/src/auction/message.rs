@@ -1,4 +1,4 @@
-//! What owners, bidders and guardians say to one another.
+//! The messages between owners, bidders and guardians.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,95 +10,96 @@ use crate::model::{
 use super::offer::MAX_PLACES;
 use super::summary::Summary;
 
-/// Between an owner and its bidders, and from an owner to its guardians. Append-only.
+/// A message between an owner and its bidders, or from an owner to its guardians. Append-only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// Owner to bidders: who takes these?
+    /// Owner to bidders: asks for bids on places.
     Announce(Announce),
-    /// Bidder to owner: reserved, at these prices. Without any nothing is, and some of the places
-    /// are held by the bidder.
+    /// Bidder to owner: it has reserved resources, at these prices. Without prices it has reserved
+    /// nothing, and holds some of the places.
     Bid {
-        /// Which auction.
+        /// The auction.
         auction: AuctionId,
         /// The price of one replica, of the second beside it, and so on: rising, at most
         /// [`MAX_PLACES`].
         prices: Vec<Price>,
-        /// Places that it does not take, and why. At most [`MAX_PLACES`].
+        /// Places that the bidder does not take, with reasons. At most [`MAX_PLACES`].
         without: Vec<(Place, Decline)>,
     },
-    /// Bidder to owner: nothing reserved.
+    /// Bidder to owner: it has reserved nothing.
     Decline {
-        /// Which auction.
+        /// The auction.
         auction: AuctionId,
-        /// Why.
+        /// The reason.
         why: Decline,
     },
-    /// Owner to a winner: these are yours, what else is reserved is free.
+    /// Owner to a winner: its awards. The rest of its reservation is free.
     Award {
-        /// Of one auction, at most [`MAX_PLACES`].
+        /// Awards of one auction, at most [`MAX_PLACES`].
         awards: Vec<Unverified<Award>>,
-        /// How it went, for whoever asks later.
+        /// The summary of the auction, for `explain`.
         summary: Box<Summary>,
     },
-    /// Owner to a bidder: none for you, what is reserved is free.
+    /// Owner to a bidder: no award. Its reservation is free.
     Release {
-        /// Which auction.
+        /// The auction.
         auction: AuctionId,
     },
     /// Winner to owner: these claims are on disk.
     Claimed {
-        /// Which auction.
+        /// The auction.
         auction: AuctionId,
-        /// What, and under which right it was awarded. At most [`MAX_PLACES`].
+        /// The replicas, with the tokens of their awards. At most [`MAX_PLACES`].
         claims: Vec<(ReplicaId, Token)>,
     },
-    /// Winner to owner: not taken, and never will be under this token.
+    /// Winner to owner: the award is not taken, and never will be under this token.
     Refused {
-        /// Which auction.
+        /// The auction.
         auction: AuctionId,
-        /// What.
+        /// The replica.
         replica: ReplicaId,
-        /// Under which right it was awarded.
+        /// The token of the award.
         token: Token,
-        /// Why.
+        /// The reason.
         why: Refusal,
     },
-    /// Owner to a winner that does not answer: no longer yours, unless you claimed it already.
+    /// Owner to a winner that does not answer: the award is void unless it is claimed already.
     Cancel {
-        /// Which auction.
+        /// The auction.
         auction: AuctionId,
-        /// What.
+        /// The replica.
         replica: ReplicaId,
-        /// Under which right it was awarded.
+        /// The token of the award.
         token: Token,
     },
-    /// Owner to guardians: these are awarded, wait for the claims before you auction the places.
+    /// Owner to guardians: these awards wait for their claims. A guardian does not auction their
+    /// places meanwhile.
     Notice {
-        /// What was awarded, at most [`MAX_PLACES`].
+        /// The awards, at most [`MAX_PLACES`].
         awards: Vec<Unverified<Award>>,
-        /// How long to wait.
+        /// The longest wait, in milliseconds.
         open_ms: u32,
     },
 }
 
-/// An auction's opening.
+/// The announcement of an auction.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Announce {
-    /// Which auction.
+    /// The auction.
     pub auction: AuctionId,
-    /// Which workload.
+    /// The workload.
     pub uid: Digest,
-    /// Of which generation.
+    /// The generation that is to run.
     pub generation: Digest,
     /// The missing places, at most [`MAX_PLACES`], ascending.
     pub places: Vec<Place>,
-    /// Until when answers count.
+    /// The time for answers, in milliseconds.
     pub answer_ms: u32,
-    /// For how long a reservation is wanted. The bidder has its own bound.
+    /// The wanted time of a reservation, in milliseconds. The bidder has a bound of its own.
     pub hold_ms: u32,
 }
 
-/// Why an award was not taken.
+/// The reason why an award was refused.
 #[derive(
     Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, thiserror::Error,
 )]
@@ -108,9 +109,9 @@ pub enum Refusal {
     NoReservation,
     #[error("a token with counter {} was seen already", .seen.counter)]
     SeenToken { seen: Token },
-    #[error("the award is signed by somebody else, or not for this node")]
+    #[error("the award is signed by another node, or not for this node")]
     NotRightful,
-    #[error("another generation is wished for, as far as is known here")]
+    #[error("another generation is desired, as far as this node knows")]
     OtherGeneration,
     #[error("it holds this replica already")]
     Holds,
@@ -121,14 +122,14 @@ pub enum Refusal {
 }
 
 impl Message {
-    /// What is wrong with a message that no honest peer sends.
+    /// The fault of a message that no honest peer sends.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         match self {
             Message::Announce(announce) => announce.check(),
             Message::Bid { prices, without, .. } => {
                 let says_nothing = prices.is_empty() && without.is_empty();
                 if says_nothing || prices.len() > MAX_PLACES || without.len() > MAX_PLACES {
-                    return Err("a bid with too many prices, or that says nothing");
+                    return Err("a bid with too many prices, or without any content");
                 }
                 if !prices.is_sorted_by_key(|price| price.total()) {
                     return Err("a bid whose prices do not rise");
@@ -167,7 +168,7 @@ impl Announce {
         if self.places.is_empty() || self.places.len() > MAX_PLACES {
             return Err("an auction of too many places or none");
         }
-        // Strictly ascending, so none stands twice.
+        // Strictly ascending, so each occurs once.
         if !self.places.is_sorted_by(|a, b| a < b) {
             return Err("an auction whose places are not in order");
         }
@@ -175,7 +176,8 @@ impl Announce {
     }
 }
 
-/// Texts of a decline come from the peer, and are shown to people and kept in summaries.
+/// Texts of a decline come from the peer, are shown to people and kept in summaries, so their
+/// length is bounded.
 pub(super) fn check_decline(why: &Decline) -> Result<(), &'static str> {
     let longest = match why {
         Decline::Unfit(Unfit::Label { name, value }) => name.len().max(value.len()),

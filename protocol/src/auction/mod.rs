@@ -1,10 +1,10 @@
 //! Auctions: the owner of a workload asks for takers of its free places, nodes reserve resources
 //! and bid, and the cheapest bidder is awarded the place and claims it.
 //!
-//! An owner holds no truth: a plan finds again whatever an owner forgot. Three rules hold whichever
-//! node dies and whichever message is lost: a bidder never promises more than it has; two nodes
-//! never win under one token; a reservation lapses by itself. A node bids at its own auctions by
-//! the same messages, which its node hands back to this room.
+//! An owner keeps no state that a plan could not find again. Three rules hold whichever node dies
+//! and whichever message is lost: a bidder never promises more than it has; two nodes never win
+//! under one token; a reservation lapses by itself. A node bids at its own auctions by the same
+//! messages, which its node hands back to this room.
 
 mod awards;
 mod bidder;
@@ -65,22 +65,23 @@ struct Parts {
     notices: Notices,
 }
 
-/// An award whose claim has not been seen yet: of another owner, as its guardian knows it, or of
-/// this node.
+/// An award whose claim has not been seen yet: of another owner, as a guardian knows it, or of this
+/// node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenAward {
-    /// What.
+    /// The replica.
     pub replica: ReplicaId,
-    /// To whom.
+    /// The winner.
     pub to: NodeId,
-    /// Under which right.
+    /// The token of the award.
     pub token: Token,
-    /// Until when to wait for the claim.
+    /// The end of the wait for the claim.
     pub until: Time,
 }
 
 impl Auction {
-    /// Nothing under way, no capacity. `incarnation` keeps auction numbers of two lives apart.
+    /// A room without auctions and without capacity. `incarnation` makes the upper half of auction
+    /// numbers, so that two lives of a node share none.
     pub fn new(
         config: Config,
         me: NodeId,
@@ -106,19 +107,20 @@ impl Auction {
         }
     }
 
-    /// What this node offers to workloads in all. May be below what is committed: then there is no
-    /// room.
+    /// Sets what this node offers to workloads in all. It may be less than what is committed: then
+    /// there is no room.
     pub fn set_capacity(&mut self, capacity: Resources) {
         self.parts.bidder.ledger.set_capacity(capacity);
     }
 
-    /// A replica of this generation failed here for good: it is left to others for a growing while.
+    /// A replica of this generation failed here for good: this node does not bid for it, for a time
+    /// that grows with each failure.
     pub fn cool(&mut self, now: Time, replica: ReplicaId, generation: Digest, reason: &str) {
         self.parts.bidder.cooling.failed(&self.base.config, now, replica, generation, reason);
     }
 
-    /// Owner: puts missing places up. Those that are under way are left out, so calling again is
-    /// harmless. Takes at most [`MAX_PLACES`] at a time, the rest is told by [`Fact::Full`].
+    /// Owner: auctions missing places. Places that are under way are left out, so a repeated call
+    /// is harmless. Takes at most [`MAX_PLACES`] at a time; the rest is reported by [`Fact::Full`].
     pub fn open(
         &mut self,
         now: Time,
@@ -132,8 +134,8 @@ impl Auction {
         })
     }
 
-    /// Owner: drops what is under way for a workload: ownership moved, or it was removed. Bidders
-    /// are released; awards that were given stand, but are no longer waited for.
+    /// Owner: drops what is under way for a workload, because ownership moved or the workload was
+    /// removed. Bidders are released; awards stay valid, but are no longer waited for.
     pub fn close_all_for(
         &mut self,
         now: Time,
@@ -144,7 +146,7 @@ impl Auction {
         self.call(now, context, out, |parts, cx| parts.owner.close_all_for(cx, uid))
     }
 
-    /// Takes a peer's message.
+    /// Handles a message of a peer.
     pub fn handle_message(
         &mut self,
         now: Time,
@@ -159,7 +161,7 @@ impl Auction {
         })
     }
 
-    /// Looks at what is due. Spurious calls are harmless.
+    /// Handles what is due. Spurious calls are harmless.
     pub fn handle_timeout(
         &mut self,
         now: Time,
@@ -178,7 +180,7 @@ impl Auction {
         self.base.timers.first()
     }
 
-    /// A node is held to be down: it is not waited for, and what was reserved for it is free.
+    /// A node is down: it is not waited for, and what was reserved for it is free.
     pub fn node_down(
         &mut self,
         now: Time,
@@ -193,8 +195,8 @@ impl Auction {
         })
     }
 
-    /// Bidder: a wish became known or changed: auctions that came too early for it are answered
-    /// now.
+    /// Bidder: a workload became known or changed. Auctions that were announced too early are
+    /// answered now.
     pub fn learned(
         &mut self,
         now: Time,
@@ -205,7 +207,8 @@ impl Auction {
         self.call(now, context, out, |parts, cx| parts.bidder.learned(cx, uid))
     }
 
-    /// Winner: the claims of these awards are on disk; tells their owners, once an auction.
+    /// Winner: the claims of these awards are on disk. Tells their owners, with one message per
+    /// auction.
     pub fn claimed(
         &mut self,
         now: Time,
@@ -218,7 +221,8 @@ impl Auction {
         })
     }
 
-    /// Winner: the claim of `award` could not be made (a broken disk, a full sheet): tells the owner.
+    /// Winner: the claim of `award` could not be made, because of a broken disk or a full sheet.
+    /// Tells the owner.
     pub fn unclaimed(
         &mut self,
         now: Time,
@@ -232,9 +236,8 @@ impl Auction {
         })
     }
 
-    /// Owner and guardian: a claim of a node that is up was seen in its sheet, made under an award
-    /// with this token. Settles the award if the answer was lost, and takes the place out of an
-    /// auction.
+    /// Owner and guardian: a sheet of a node that is up shows a claim, made under an award with
+    /// this token. Settles the award if its answer was lost, and takes the place out of an auction.
     pub fn saw_claim(
         &mut self,
         now: Time,
@@ -250,7 +253,7 @@ impl Auction {
         })
     }
 
-    /// Places that can be put up now.
+    /// The number of places that can be opened now.
     pub fn room(&self) -> usize {
         self.parts.owner.room(&self.base.config, self.parts.notices.awaited(&self.base.me))
     }
@@ -265,13 +268,13 @@ impl Auction {
         self.parts.owner.is_under_way(replica)
     }
 
-    /// Awards for a workload whose claims are still to be seen: wait for `until` before these
-    /// places are auctioned again, or for [`Fact::AwardLapsed`].
+    /// Awards for a workload whose claims have not been seen. Their places wait for `until`, or for
+    /// [`Fact::AwardLapsed`], before they are auctioned again.
     pub fn open_awards(&self, uid: &Digest) -> Vec<OpenAward> {
         self.parts.notices.of_workload(uid)
     }
 
-    /// What is known of how a replica was placed, the latest first.
+    /// The known summaries of a replica's auctions, the latest first.
     pub fn summaries(&self, replica: &ReplicaId) -> Vec<Arc<Summary>> {
         self.base.summaries(replica)
     }
@@ -281,12 +284,12 @@ impl Auction {
         self.base.latest(uid)
     }
 
-    /// What is free for bids now: capacity less `used` and what is reserved.
+    /// The resources that are free for bids: capacity less `used` and reservations.
     pub fn unreserved(&self, used: ResourceSum) -> Resources {
         self.parts.bidder.ledger.unreserved(used)
     }
 
-    /// What is reserved for auctions that are not decided.
+    /// The resources reserved for auctions that are not decided.
     pub fn reserved(&self) -> Resources {
         self.parts.bidder.ledger.reserved()
     }

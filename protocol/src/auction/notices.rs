@@ -1,6 +1,6 @@
-//! Awards whose claims have not been seen yet: other owners', as their guardian knows them, so that
-//! an heir does not auction what is just being claimed; and own ones that the winner says it has
-//! claimed, whose sheet is still on its way.
+//! Awards whose claims have not been seen yet. Guardians know those of other owners, so that a new
+//! owner does not auction a place that is just being claimed. An owner knows its own ones whose
+//! winner has answered and whose sheet is still on its way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use super::OpenAward;
 use super::cx::Cx;
 use super::fact::{Fact, Reason};
 
-/// No award stays open longer, whatever its owner says.
+/// The longest time for which an award stays open, whatever its owner asks for.
 const OPEN_AT_MOST: Duration = Duration::from_secs(10);
 
-/// Open awards by replica and owner. Bounded by [`super::Config::max_notices`]; one that is not
-/// kept costs at most a duplicate, which claims settle.
+/// Open awards by replica and owner. Bounded by [`super::Config::max_notices`]; an award that is
+/// not kept costs at most a duplicate, which claims settle.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notices {
     open: BTreeMap<(ReplicaId, NodeId), OpenAward>,
@@ -26,8 +26,8 @@ impl Notices {
         self.open.len()
     }
 
-    /// Claims that winners of this node's awards say to have, whose sheets have not come. A mesh
-    /// that is behind with them is not asked for more.
+    /// The number of claims that winners of this node's awards have reported, and whose sheets have
+    /// not come. A mesh that is late with sheets gets fewer new auctions.
     pub(super) fn awaited(&self, me: &NodeId) -> usize {
         self.open.keys().filter(|(_, owner)| owner == me).count()
     }
@@ -49,7 +49,7 @@ impl Notices {
             return cx.misbehaved(from, "a notice of an award with a wrong signature");
         };
         if NodeId(award.by().0) != from || award.auction.owner != from || award.token.by != from {
-            return cx.misbehaved(from, "a notice of somebody else's award");
+            return cx.misbehaved(from, "a notice of another owner's award");
         }
         let key = (award.replica, from);
         let known = self.open.get(&key);
@@ -65,8 +65,8 @@ impl Notices {
         cx.base.timers.set(Reason::NoticeLapses(award.replica, from), until);
     }
 
-    /// The winner of an award of this node's says that it has its claim; its sheet, which comes by
-    /// gossip, will say so.
+    /// The winner of an award of this node reports its claim; its sheet, which comes by gossip,
+    /// will show the claim.
     pub(super) fn await_sheet(
         &mut self,
         cx: &mut Cx<'_>,
@@ -78,8 +78,9 @@ impl Notices {
         if to == me || self.open.len() >= cx.base.config.max_notices {
             return;
         }
-        // The winner is up, else its awards were dropped, so its sheet comes: by gossip, or by a
-        // comparison when a busy mesh drops that. What is awarded again before then is a duplicate.
+        // The winner is up, otherwise its awards were dropped. So its sheet comes by gossip, or by
+        // a comparison when a busy mesh drops the gossip. To award the place again before that
+        // makes a duplicate.
         let until = cx.now + OPEN_AT_MOST;
         self.open.insert((replica, me), OpenAward { replica, to, token, until });
         cx.base.timers.set(Reason::NoticeLapses(replica, me), until);

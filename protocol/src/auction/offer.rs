@@ -1,4 +1,4 @@
-//! What an owner offers, and what a node must tell of itself to take part.
+//! The offers of an owner, and what the room asks the node for a bid.
 
 use std::time::Duration;
 
@@ -6,54 +6,56 @@ use crate::model::{
     Digest, NodeId, Place, ReplicaId, ResourceSum, Resources, Token, Unfit, WallClock, WorkloadName,
 };
 
-/// Places in one auction: so that an announcement and its bids stay small. A larger gap takes
-/// several auctions.
+/// Places in one auction, so that an announcement and its bids stay small. More places take several
+/// auctions.
 pub const MAX_PLACES: usize = 64;
 
-/// What an owner puts up: missing places of one workload.
+/// Missing places of one workload, which an owner auctions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Offer {
     /// The workload.
     pub uid: Digest,
-    /// What people call it.
+    /// The workload's name.
     pub name: WorkloadName,
-    /// Which generation is to run.
+    /// The generation that is to run.
     pub generation: Digest,
-    /// What each replica needs; for `explain`, bidders look into their own copy of the wish.
+    /// The resources of each replica; for `explain`, bidders look into their own copy of the
+    /// workload.
     pub resources: Resources,
     /// The missing places.
     pub places: Vec<OfferPlace>,
-    /// Nodes that are up and fit by their static facts. May hold this node.
+    /// Nodes that are up and fit by their static facts. May contain this node.
     pub candidates: Vec<NodeId>,
-    /// Nodes that are up and do not fit, and why.
+    /// Nodes that are up and do not fit, with reasons.
     pub excluded: Vec<(NodeId, Unfit)>,
-    /// The workload's guardians, which are told of open awards. May hold this node.
+    /// The workload's guardians, which receive notices of open awards. May contain this node.
     pub guardians: Vec<NodeId>,
 }
 
-/// One missing place.
+/// A missing place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OfferPlace {
-    /// Which.
+    /// The place itself.
     pub place: Place,
     /// The least counter of the token to award it under.
     pub counter: u64,
-    /// Why it is missing; for `explain`, cut to [`crate::model::claim::MAX_REASON`] bytes.
+    /// The reason why it is missing; for `explain`, cut to [`crate::model::claim::MAX_REASON`]
+    /// bytes.
     pub why: String,
 }
 
-/// What the room asks its node while it works. Answers must not change during one call.
+/// Questions of the room to its node. Answers must not change during one call.
 pub trait BidContext {
-    /// What this node knows of a generation of a workload, for a bid.
+    /// This node's knowledge of a generation of a workload, for a bid.
     fn knowledge(&self, uid: &Digest, generation: &Digest) -> Knowledge;
     /// Whether this place of a known workload lacks a healthy replica, as far as this node knows.
-    /// The generation does not tell: a spec with fewer or more replicas has the same.
+    /// The generation does not show it: a spec with more or fewer replicas has the same one.
     fn is_open(&self, replica: &ReplicaId) -> bool;
-    /// This node's own claim of a replica, if it makes one.
+    /// This node's own claim of a replica, if there is one.
     fn own_claim(&self, replica: &ReplicaId) -> Option<OwnClaim>;
-    /// What this node's claims take of its capacity.
+    /// The resources of this node's claims.
     fn committed(&self) -> ResourceSum;
-    /// What released replicas still take, until the runtime has stopped them.
+    /// The resources that released replicas still take, until the runtime has stopped them.
     fn stopping(&self) -> ResourceSum;
     /// The greatest token seen for the replica.
     fn seen(&self, replica: &ReplicaId) -> Option<Token>;
@@ -73,18 +75,18 @@ pub struct OwnClaim {
     /// The token of the award that the claim was made under. The claim's own token may have grown
     /// since.
     pub token: Token,
-    /// The claim is on disk. One that is on its way there may never arrive.
+    /// The claim is on disk. A claim on its way there may never arrive.
     pub is_written: bool,
 }
 
-/// What a bidder knows of a workload.
+/// A bidder's knowledge of a workload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Knowledge {
-    /// Not that generation of it (yet).
+    /// The generation is not known (yet).
     Unknown,
-    /// It could be run.
+    /// The generation is known, whether or not it fits.
     Known {
-        /// What a replica needs.
+        /// The resources of a replica.
         resources: Resources,
         /// Whether this device can run it at all.
         fit: Result<(), Unfit>,

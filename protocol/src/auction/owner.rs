@@ -1,4 +1,4 @@
-//! The owner's half until the award: opens rounds, asks, hears answers.
+//! The owner's half until the award: it opens rounds, asks bidders and takes their answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,13 +16,13 @@ use super::round::{Answer, Bid, Round, Stage};
 use super::summary::NoBid;
 use super::timers::millis;
 
-/// Auctions of this node.
+/// The auctions of this node.
 #[derive(Clone, Debug)]
 pub(super) struct Owner {
     pub(super) next_number: u64,
     /// Bounded by [`Config::max_auctions`].
     rounds: BTreeMap<u64, Round>,
-    /// Which round seeks a replica.
+    /// The number of the round that seeks a replica.
     sought: BTreeMap<ReplicaId, u64>,
     pub(super) awards: Awards,
     pub(super) memory: Memory,
@@ -43,7 +43,7 @@ impl Owner {
         }
     }
 
-    /// Auctions, and replicas they seek.
+    /// The numbers of auctions and of the replicas that they seek.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.rounds.len(), self.sought.len())
     }
@@ -52,7 +52,8 @@ impl Owner {
         self.memory.queues().into_iter().chain([self.token_counters.queue(), self.awards.past()])
     }
 
-    /// Places that can be put up now, with so many of whose claims the sheets have not come.
+    /// The number of places that can be opened, while `awaited` claims were reported whose sheets
+    /// have not come.
     pub(super) fn room(&self, config: &Config, awaited: usize) -> usize {
         let full =
             self.rounds.len() >= config.max_auctions || self.awards.len() >= config.max_awards;
@@ -68,7 +69,7 @@ impl Owner {
     }
 
     pub(super) fn holds_auctions_of(&self, uid: &Digest) -> bool {
-        self.rounds.values().any(|round| round.offer.uid == *uid) || self.awards.are_open_of(uid)
+        self.rounds.values().any(|round| round.offer.uid == *uid) || self.awards.any_open_of(uid)
     }
 
     pub(super) fn open(&mut self, cx: &mut Cx<'_>, mut offer: Offer, awaited: usize) {
@@ -106,13 +107,12 @@ impl Owner {
         self.ask_unasked(cx, round);
     }
 
-    /// Candidates in random order, this node first, without those that lately gave an answer that
-    /// still counts.
+    /// Candidates in random order, this node first; and those whose recent answer still counts.
     fn choose(&self, cx: &mut Cx<'_>, offer: &mut Offer) -> (Vec<NodeId>, Vec<(NodeId, NoBid)>) {
         let candidates: BTreeSet<NodeId> =
             std::mem::take(&mut offer.candidates).into_iter().collect();
-        // In a small cluster a question costs nothing, and room may have come free. Broken promises
-        // are remembered anyway.
+        // In a small cluster a question costs nothing, and resources may be free again. Only a node
+        // that was silent, or refused its award, is not asked.
         let few = candidates.len() <= cx.base.config.sample_at_least;
         let (mut unasked, mut recent) = (Vec::new(), Vec::new());
         for node in candidates {
@@ -139,7 +139,7 @@ impl Owner {
         if sample.is_empty() { self.unplaceable(cx, round) } else { self.ask(cx, round, &sample) }
     }
 
-    /// Announces what is left of a round to `sample`, under a fresh number.
+    /// Announces the rest of a round to `sample`, under a new number.
     pub(super) fn ask(&mut self, cx: &mut Cx<'_>, mut round: Round, sample: &[NodeId]) {
         let config = &cx.base.config;
         let round_trip =
@@ -183,7 +183,7 @@ impl Owner {
         }
     }
 
-    /// Gives a round a number of its own.
+    /// Stores a round under a new number.
     pub(super) fn enter(&mut self, round: Round) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
@@ -213,16 +213,16 @@ impl Owner {
         without: Vec<(Place, Decline)>,
     ) {
         if auction.owner != cx.base.me {
-            return cx.misbehaved(from, "a bid at somebody else's auction");
+            return cx.misbehaved(from, "a bid at another owner's auction");
         }
         let Some(answer) =
             self.rounds.get_mut(&auction.number).and_then(|round| round.answers.get_mut(&from))
         else {
-            // too late: what it reserved is free
+            // The bid comes too late: its reservation is free.
             return cx.send(from, Message::Release { auction });
         };
         if matches!(answer, Answer::Bid(_)) {
-            return; // said twice
+            return; // It has bid already.
         }
         let is_held = |(_, why): &&(Place, Decline)| *why == Decline::Holds;
         let held: Vec<Place> = without.iter().filter(is_held).map(|(place, _)| *place).collect();
@@ -239,12 +239,12 @@ impl Owner {
         self.progress(cx, auction.number);
     }
 
-    /// These places are held already: their holder is up, and its claims are on their way here.
+    /// These places are held already. Their holder is up, and its claims are on their way here.
     fn withdraw_held(&mut self, cx: &mut Cx<'_>, number: u64, holder: NodeId, places: &[Place]) {
         let Some(round) = self.rounds.get_mut(&number) else { return };
         for place in places {
             let replica = ReplicaId { uid: round.offer.uid, place: *place };
-            // What it was not asked about is none of its business.
+            // Only places that the bidder was asked about count.
             if self.sought.get(&replica) == Some(&number) {
                 self.sought.remove(&replica);
                 round.offer.places.retain(|sought| sought.place != *place);
@@ -264,19 +264,19 @@ impl Owner {
         why: Decline,
     ) {
         if auction.owner != cx.base.me {
-            return cx.misbehaved(from, "an answer to somebody else's auction");
+            return cx.misbehaved(from, "an answer to another owner's auction");
         }
         let Some(round) = self.rounds.get_mut(&auction.number) else { return };
         let what = (round.offer.uid, round.offer.generation);
         let Some(answer) = round.answers.get_mut(&from) else { return };
-        // One that asked to be asked again may have found its answer by itself meanwhile.
+        // A bidder that wants to be asked again may have found its answer meanwhile.
         let (Answer::Waiting { times } | Answer::Deferred { times, .. }) = answer else { return };
         let times = *times;
         *answer = match &why {
             Decline::Busy { retry_ms } | Decline::NotInStep { retry_ms } => {
                 let wait = std::time::Duration::from_millis(u64::from(*retry_ms))
                     .min(cx.base.config.answer_at_most);
-                // Never at once, or two hasty nodes would talk without end.
+                // Never at once, otherwise two nodes could send messages without end.
                 let wait = wait.max(cx.base.config.not_in_step_retry / 4);
                 Answer::Deferred { at: cx.now + wait, why, times }
             }
@@ -348,7 +348,7 @@ impl Owner {
         let Some(round) = self.take_out(cx, number) else { return };
         let auction = AuctionId { owner: cx.base.me, number };
         for (node, answer) in &round.answers {
-            // Those, too, that may be answering now, or remember that they were asked too early.
+            // Also to bidders that may be answering now, or keep an early announcement.
             if matches!(answer, Answer::Waiting { .. } | Answer::Deferred { .. } | Answer::Bid(_)) {
                 cx.send(*node, Message::Release { auction });
             }

@@ -1,4 +1,4 @@
-//! What of this room grows, and how far it may.
+//! The collections of this room that grow, with their bounds.
 
 use crate::model::Queue;
 
@@ -6,7 +6,7 @@ use super::Auction;
 use super::offer::MAX_PLACES;
 
 impl Auction {
-    /// What grows, with its bound.
+    /// Each collection that grows, with its bound.
     pub fn queues(&self) -> Vec<Queue> {
         let (config, parts) = (&self.base.config, &self.parts);
         let (rounds, sought) = parts.owner.len();
@@ -14,7 +14,7 @@ impl Auction {
         let mut queues = vec![
             Queue::new("auctions", rounds, config.max_auctions),
             Queue::new("replicas sought", sought, config.max_auctions * MAX_PLACES),
-            // Those that are open when it is full still end.
+            // Rounds that are open when the bound is reached still award their places.
             Queue::new(
                 "awards",
                 parts.owner.awards.len(),

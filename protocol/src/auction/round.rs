@@ -1,4 +1,4 @@
-//! One auction while it asks: who was asked, who answered what, and who is the cheapest.
+//! An auction that is not awarded yet: the nodes asked, their answers, and the cheapest assignment.
 
 use std::collections::BTreeMap;
 
@@ -8,36 +8,36 @@ use super::fact::{Excluded, Exclusion};
 use super::offer::{Offer, OfferPlace};
 use super::summary::{MAX_LINES, MAX_PRICES, NoBid, NotAsked, Summary, Won};
 
-/// An auction that is not awarded yet. With each widening it goes on under another number.
+/// An auction that is not awarded yet. Each widening gives it another number.
 #[derive(Clone, Debug)]
 pub(super) struct Round {
-    /// What is put up; its places are those still sought.
+    /// The offer; its places are those still sought.
     pub(super) offer: Offer,
-    /// Eligible, and not asked yet, in random order, this node first.
+    /// Eligible nodes that are not asked yet, in random order, this node first.
     pub(super) unasked: Vec<NodeId>,
     pub(super) answers: BTreeMap<NodeId, Answer>,
-    /// Not asked because of what they answered lately.
+    /// Nodes that are not asked because of a recent answer.
     pub(super) recent: Vec<(NodeId, NoBid)>,
     pub(super) opened_at: Time,
     pub(super) opened: WallClock,
-    /// How many were asked last.
+    /// The number of nodes to ask at once.
     pub(super) sample: usize,
     pub(super) stage: Stage,
 }
 
-/// What a round waits for.
+/// The event that a round waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stage {
-    /// Answers, at most until then.
+    /// The answers of bidders.
     Asking {
-        /// When it closes.
+        /// The latest time.
         closes_at: Time,
     },
-    /// The time to ask again, or further.
+    /// The time to ask again, or to ask further nodes.
     Parked,
 }
 
-/// What is known from a node that was asked.
+/// The answer of a node that was asked `times` times.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
     Waiting {
@@ -49,21 +49,20 @@ pub(super) enum Answer {
         times: u32,
     },
     Bid(Bid),
-    /// It did not answer while the round was open.
+    /// The node did not answer while the round was open.
     Silent {
         times: u32,
     },
     No(NoBid),
 }
 
-/// A bid.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Bid {
     pub(super) prices: Vec<Price>,
     pub(super) without: BTreeMap<Place, Decline>,
 }
 
-/// Who gets which place, at which price.
+/// The winner and the price of each place.
 pub(super) type Assignment = BTreeMap<Place, (NodeId, Price)>;
 
 impl Round {
@@ -75,14 +74,14 @@ impl Round {
         self.answers.values().any(|answer| matches!(answer, Answer::Waiting { .. }))
     }
 
-    /// When the first of those that want to be asked again wants it.
+    /// The first time at which a bidder wants to be asked again.
     pub(super) fn next_deferred(&self) -> Option<Time> {
         self.deferred().map(|(at, ..)| at).min()
     }
 
-    /// Whether those that want to be asked again are worth waiting for: nobody else takes it; or
-    /// they only have not heard of the workload yet, which right after a publish is everybody but
-    /// the owner, and changes within milliseconds.
+    /// Whether to wait for bidders that want to be asked again: no other node takes all places; or
+    /// such a bidder does not know the workload yet. Right after a publish no node but the owner
+    /// knows it, and that changes within milliseconds.
     pub(super) fn waits_for_deferred(&self) -> bool {
         self.deferred()
             .any(|(_, why, times)| times <= 1 && matches!(why, Decline::NotInStep { .. }))
@@ -96,8 +95,8 @@ impl Round {
         })
     }
 
-    /// The cheapest assignment: each place to the least next price, those that few would take
-    /// first; of equal prices to the lower id.
+    /// The cheapest assignment: each place to the least next price, places with few takers first;
+    /// among equal prices to the lower id.
     pub(super) fn assign(&self) -> Assignment {
         let bids: Vec<(NodeId, &Bid)> = self.bids().collect();
         let takers =
@@ -122,9 +121,8 @@ impl Round {
         self.in_contiguous_runs(assignment)
     }
 
-    /// The same, with what each node gets following one another where any of them takes any of the
-    /// places: such places share a slot of its sheet. Who gets how many, and at which prices,
-    /// stays.
+    /// The same prices and the same number of places for each node, but consecutive places for
+    /// each, if every bidder takes every place: consecutive places share a slot of a sheet.
     fn in_contiguous_runs(&self, assignment: Assignment) -> Assignment {
         if self.bids().any(|(_, bid)| !bid.without.is_empty()) {
             return assignment;
@@ -144,8 +142,8 @@ impl Round {
         })
     }
 
-    /// What is left after `assignment` was awarded; every answer that was for this number only
-    /// becomes a past one.
+    /// The rest of the round after `assignment` was awarded. Answers that were for this number only
+    /// are turned into past ones.
     pub(super) fn after(mut self, assignment: &Assignment) -> Round {
         self.offer.places.retain(|place| !assignment.contains_key(&place.place));
         let left: Vec<Place> = self.places().collect();
@@ -163,7 +161,7 @@ impl Round {
         self
     }
 
-    /// How it went, as far as it went.
+    /// The summary of the round so far.
     pub(super) fn summary(&self, auction: AuctionId, now: Time, awards: Vec<Won>) -> Summary {
         let mut bids: Vec<(NodeId, Vec<Price>)> =
             self.bids().map(|(node, offer)| (node, offer.prices.clone())).collect();
@@ -200,7 +198,7 @@ impl Round {
         }
     }
 
-    /// Which reason excluded how many nodes, the most frequent first.
+    /// The reasons, each with the number of nodes that it excluded, the most frequent first.
     pub(super) fn excluded(&self) -> Vec<Excluded> {
         let mut counts: BTreeMap<Exclusion, usize> = BTreeMap::new();
         let unfit = self.offer.excluded.iter().map(|(_, why)| Exclusion::Unfit(why.clone()));
@@ -236,7 +234,7 @@ fn exclusion(why: &NoBid) -> Exclusion {
     }
 }
 
-/// The first [`MAX_LINES`], and how many more there were.
+/// The first [`MAX_LINES`], and the number of the others.
 fn cut<T>(mut list: Vec<T>) -> (Vec<T>, u32) {
     let more = list.len().saturating_sub(MAX_LINES);
     list.truncate(MAX_LINES);

@@ -1,4 +1,4 @@
-//! How an auction went, for `explain`: kept by its owner, and sent to its winners.
+//! The summary of an auction, for `explain`: kept by its owner, and sent to its winners.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,57 +11,57 @@ use crate::model::{
 use super::message::check_decline;
 use super::offer::MAX_PLACES;
 
-/// Nodes listed in each part of a summary; beyond it they are counted only.
+/// Nodes listed in each part of a summary; beyond it they are only counted.
 pub const MAX_LINES: usize = 32;
 /// Prices listed of one bid.
 pub const MAX_PRICES: usize = 4;
 
-/// How one auction went. Every list is bounded by [`MAX_LINES`], except places and awards by
+/// The summary of one auction. Each list is bounded by [`MAX_LINES`], places and awards by
 /// [`MAX_PLACES`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Summary {
-    /// Its name, with its owner.
+    /// The auction, with its owner.
     pub auction: AuctionId,
     /// The workload.
     pub name: WorkloadName,
-    /// Its uid.
+    /// The workload's identity.
     pub uid: Digest,
     /// The generation that was sought.
     pub generation: Digest,
-    /// What each replica needs.
+    /// The resources of each replica.
     pub resources: Resources,
-    /// What was put up, and why it was missing.
+    /// The places, each with the reason why it was missing.
     pub places: Vec<(Place, String)>,
-    /// When it opened, by the owner's clock.
+    /// The time when it opened, by the owner's clock.
     pub opened: WallClock,
     /// Microseconds from opening to award, or to giving up.
     pub took_us: u64,
-    /// Who bid, the cheapest first, with the first [`MAX_PRICES`] prices.
+    /// The bidders, the cheapest first, with the first [`MAX_PRICES`] prices of each.
     pub bids: Vec<(NodeId, Vec<Price>)>,
-    /// Who was asked and did not bid.
+    /// Nodes that were asked and did not bid.
     pub declines: Vec<(NodeId, NoBid)>,
-    /// Who was not asked.
+    /// Nodes that were not asked.
     pub not_asked: Vec<(NodeId, NotAsked)>,
-    /// How many nodes each of the three lists leaves out.
+    /// The number of nodes that each of the three lists leaves out.
     pub omitted: [u32; 3],
-    /// Who won what.
+    /// The awards of the auction.
     pub awards: Vec<Won>,
 }
 
-/// One place that was awarded.
+/// An awarded place.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Won {
-    /// Which.
+    /// The place itself.
     pub place: Place,
-    /// To whom.
+    /// The winner.
     pub to: NodeId,
-    /// Under which right.
+    /// The token of the award.
     pub token: Token,
-    /// At which price.
+    /// The winner's price.
     pub price: Price,
 }
 
-/// Why a node that was asked did not bid.
+/// The reason why a node that was asked did not bid.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum NoBid {
@@ -77,7 +77,7 @@ pub enum NoBid {
     Taken,
 }
 
-/// Why a node was not asked.
+/// The reason why a node was not asked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum NotAsked {
@@ -90,7 +90,7 @@ pub enum NotAsked {
 }
 
 impl Summary {
-    /// What is wrong with one that came from a peer.
+    /// The fault of a summary that came from a peer.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         let lists = [self.bids.len(), self.declines.len(), self.not_asked.len()];
         if lists.into_iter().any(|len| len > MAX_LINES)

@@ -1,4 +1,4 @@
-//! Deadlines, each with its reason, and small budgets of time.
+//! Deadlines, each with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::model::Time;
 
 use super::fact::Reason;
 
-/// At most one deadline a reason. Bounded by what the reasons speak of: rounds, awards,
+/// At most one deadline per reason. Bounded by the things that reasons name: rounds, awards,
 /// reservations, notices.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timers {

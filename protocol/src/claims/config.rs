@@ -1,22 +1,22 @@
-//! What of `claims` can be tuned.
+//! The settings of the room `claims`.
 
 use std::time::Duration;
 
-/// How disputes are paced, and what is remembered.
+/// Pauses and bounds of disputes, and of what is remembered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// How long a loser waits for the keeper's answer before it asks again; doubles up to
+    /// The time after which a loser asks a silent keeper again; it doubles up to
     /// [`Config::ask_at_most_every`]. At least a round trip. Sane: 250 ms.
     pub ask_again_after: Duration,
     /// The longest time between two questions about one replica. Duplicates are rare and cost only
     /// resources. Sane: 5 s.
     pub ask_at_most_every: Duration,
-    /// Questions sent at once; the rest waits for its turn, so that a healed partition with
+    /// Questions that are sent at once; further ones wait, so that a healed partition with
     /// thousands of duplicates does not flood one link. Sane: 128.
     pub max_asks_at_once: usize,
-    /// Tokens remembered of replicas that nobody claims. Each takes some 150 bytes; beyond it the
-    /// one that was idle longest is forgotten, and its next token may start low again, which the
-    /// auction heals. Sane: 50,000.
+    /// Remembered tokens of replicas that no node claims. Each takes some 150 bytes. Beyond it the
+    /// one that was idle longest is forgotten: the next token of its replica may be too low, until
+    /// a bidder refuses it. Sane: 50,000.
     pub max_idle_tokens: usize,
 }
 

@@ -1,9 +1,9 @@
 //! Replicas that this node holds together with others, and how all but one of them stop.
 //!
-//! A loser stops only when the keeper itself answers healthy, now. Two holders that see different
-//! claims may each take the other for the keeper; so whoever answers "healthy" drops its own open
-//! question about the replica. Were both to stop, each would have asked after it had answered, and
-//! answered after it was asked: an order that bites its own tail.
+//! A loser stops only when the keeper itself answers that it is healthy now. Two holders that see
+//! different claims may each take the other one for the keeper; so a holder that answers "healthy"
+//! drops its own open question about the replica. If both were to stop, each would have asked after
+//! it had answered, and answered after it was asked: a contradiction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,31 +16,32 @@ use super::keeper::{Keeper, is_good, keeper};
 use super::message::{Fact, Message, Reason};
 use super::validity::MAX_JUMP;
 
-/// How far a token may be ahead that a peer merely mentions. Below [`MAX_JUMP`], so that the claim
-/// which adopts it is still believed by those who have seen a little less.
+/// How far a token may be ahead that a question mentions. Below [`MAX_JUMP`], so that the claim
+/// which adopts it is accepted by nodes that have seen a little less.
 const MAX_MENTIONED_JUMP: u64 = MAX_JUMP / 2;
 
 /// Open disputes. Bounded by this node's own claims.
 #[derive(Clone, Debug)]
 pub(super) struct Duplicates {
     config: Config,
-    /// Replicas of this node that others claim, too, be they up or not.
+    /// Replicas of this node that other nodes claim, too, whether these are up or not.
     contested: BTreeSet<ReplicaId>,
     disputes: BTreeMap<ReplicaId, Dispute>,
     next_question: u64,
 }
 
-/// One replica with several holders that are up.
+/// A replica with several holders that are up.
 #[derive(Clone, Debug)]
 struct Dispute {
     keeper: Keeper,
     /// The question whose answer counts.
     question: Option<u64>,
-    /// What the keeper must run to be worth stopping for: set when this node's own replica is good.
+    /// The revision that the keeper must run before this node yields to it: set when this node's
+    /// own replica is good.
     generation: Option<Revision>,
     ask_at: Time,
     wait: Duration,
-    /// The node was told to yield.
+    /// The node knows that it has to yield.
     yielded: bool,
 }
 
@@ -59,7 +60,7 @@ impl Duplicates {
         (self.contested.len(), self.disputes.len())
     }
 
-    /// The holders of a replica changed.
+    /// The holders of a replica changed: `mine` if this node is one of them.
     pub(super) fn holders_changed(&mut self, replica: ReplicaId, mine: bool, holders: usize) {
         if mine && holders > 1 {
             self.contested.insert(replica);
@@ -91,7 +92,7 @@ impl Duplicates {
                 continue;
             };
             match self.disputes.get(replica) {
-                // The node has it on its way out, whoever is kept.
+                // This node has yielded and is stopping it, whichever holder is kept.
                 Some(known) if known.yielded => continue,
                 Some(known) if known.keeper.node == kept.node => {}
                 Some(_) | None => {
@@ -118,7 +119,7 @@ impl Duplicates {
         facts
     }
 
-    /// Those that were asked least come first, so that none starves when there are many.
+    /// Disputes with the shortest pauses come first, so that none starves when there are many.
     fn ask(
         &mut self,
         now: Time,

@@ -6,12 +6,12 @@ use imbl::OrdMap;
 
 use crate::model::{Claim, Digest, NodeId, Place, ReplicaId, Signed, Slot, Token};
 
-/// Slots by node and number. Bounded by the roster: a stranger's slot is not let in, each node has
+/// Slots by node and number. Bounded by the roster: slots of strangers are refused, and a node has
 /// 64 slots of 128 claims.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     slots: OrdMap<(NodeId, u8), Signed<Slot>>,
-    /// The slot number saves a hash at every look.
+    /// The number of the slot that holds the claim; it saves a hash at every look-up.
     holders: OrdMap<(ReplicaId, NodeId), u8>,
     keys: OrdMap<Digest, Signed<Slot>>,
 }
@@ -31,7 +31,8 @@ impl Index {
         self.keys.get(key)
     }
 
-    /// Whether `slot` replaces what is known: the greater counter, of equal ones the greater hash.
+    /// Whether `slot` replaces the known one: the greater counter does, among equal ones the
+    /// greater hash.
     pub(super) fn is_newer(&self, node: &NodeId, slot: &Signed<Slot>) -> bool {
         self.slot(node, slot.slot)
             .is_none_or(|known| (known.counter, known.hash()) < (slot.counter, slot.hash()))
@@ -72,8 +73,8 @@ impl Index {
         self.of(replica).into_iter().map(|(_, claim)| claim.token).max()
     }
 
-    /// Puts `slot` in the place of what was there. Returns the replicas whose claims came, went or
-    /// changed, with the tokens of those that were there.
+    /// Replaces a slot. Returns the replicas whose claims came, went or changed, with the tokens of
+    /// the claims before.
     pub(super) fn put(
         &mut self,
         node: NodeId,
@@ -105,7 +106,7 @@ impl Index {
         changed.into_iter().collect()
     }
 
-    /// Drops all of a node's slots. Returns the replicas it claimed, with the tokens.
+    /// Drops all slots of a node. Returns the replicas that it claimed, with the tokens.
     pub(super) fn forget_node(&mut self, node: &NodeId) -> Vec<(ReplicaId, Option<Token>)> {
         let gone: Vec<_> =
             self.of_node(node).map(|claim| (claim.replica, Some(claim.token))).collect();
@@ -129,7 +130,7 @@ impl Index {
     }
 }
 
-/// Claims of a slot are sorted: `validity` sees to it.
+/// The claim of a replica in a slot, whose claims are sorted: `validity` checks that.
 pub(super) fn find_in<'a>(claims: &'a [Claim], replica: &ReplicaId) -> Option<&'a Claim> {
     claims.binary_search_by_key(replica, |claim| claim.replica).ok().map(|at| &claims[at])
 }

@@ -1,5 +1,5 @@
-//! Which of several holders is kept. Pure, so that every holder decides alike once it sees the same
-//! claims.
+//! The choice of the holder that is kept. Pure, so that all holders decide alike once they see the
+//! same claims.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -11,25 +11,25 @@ use crate::model::{Claim, Digest, NodeId, Phase, Token};
 pub struct Keeper {
     /// The node.
     pub node: NodeId,
-    /// Why it, and not the next best.
+    /// The reason why it is kept, and not the next best.
     pub because: KeptBecause,
 }
 
-/// Why a holder is kept.
+/// The reason why a holder is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeptBecause {
-    /// There is no other.
+    /// There is no other holder.
     Alone,
-    /// Only it is healthy and of the wished generation.
+    /// Only this one is healthy and of the desired generation.
     Healthy,
     /// Its claim is the older one.
     Older {
-        /// The counter under which it was awarded.
+        /// The counter of its award.
         counter: u64,
-        /// That of the next best.
+        /// The counter of the next best.
         than: u64,
     },
-    /// All else is equal: the lower id, of the awarding owner, then of the holder.
+    /// All else is equal: the lower id of the awarding owner, then of the holder.
     LowerId,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for KeptBecause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KeptBecause::Alone => f.write_str("there is no other"),
-            KeptBecause::Healthy => f.write_str("only it is healthy and of the wished generation"),
+            KeptBecause::Healthy => f.write_str("only it is healthy and of the desired generation"),
             KeptBecause::Older { counter, than } => {
                 write!(
                     f,
@@ -49,12 +49,12 @@ impl fmt::Display for KeptBecause {
     }
 }
 
-/// Who of `holders` is kept; `None` only for no holders. `current` is the wished generation, where
+/// The keeper among `holders`; none only if there are none. `current` is the desired generation, if
 /// it is known.
 ///
-/// A healthy claim of the wished generation beats one that is not; then the older one is kept.
-/// Older is who was awarded under the lower token: a claim's own token grows when its holder adopts
-/// one, and a rule that looked at it would turn round in the middle of a dispute.
+/// A healthy claim of the desired generation beats one that is not; then the older claim is kept.
+/// Older is the claim that was awarded under the lower token: a claim's own token grows when its
+/// holder adopts one, and a rule that looked at it would change its mind during a dispute.
 pub fn keeper(holders: &[(NodeId, &Claim)], current: Option<&Digest>) -> Option<Keeper> {
     let mut ranks: Vec<Rank> =
         holders.iter().map(|(node, claim)| rank(*node, claim, current)).collect();
@@ -71,13 +71,14 @@ pub fn keeper(holders: &[(NodeId, &Claim)], current: Option<&Digest>) -> Option<
     Some(Keeper { node: best.node, because })
 }
 
-/// The token of the award that a claim came from. The claim's own may be greater: it was adopted.
+/// The token of the award that a claim came from. The claim's own token may be greater: it was
+/// adopted.
 pub fn awarded_under(claim: &Claim) -> Token {
-    // Every claim that was let in shows an award that can be read.
+    // Every accepted claim has an award that can be decoded.
     claim.award.peek().map_or(claim.token, |award| award.token)
 }
 
-/// Whether a claim is healthy and of the wished generation.
+/// Whether a claim is healthy and of the desired generation.
 pub(super) fn is_good(claim: &Claim, current: Option<&Digest>) -> bool {
     claim.phase == Phase::Healthy && current.is_none_or(|current| claim.generation == *current)
 }

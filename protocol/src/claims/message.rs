@@ -1,4 +1,4 @@
-//! What holders of one replica say to one another, and what the node must know.
+//! The messages between the holders of one replica, and the facts for the node.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,73 +6,73 @@ use crate::model::{Digest, NodeId, ReplicaId, Token};
 
 use super::keeper::KeptBecause;
 
-/// Between two holders of one replica. Append-only.
+/// A message between two holders of one replica. Append-only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// From one that would yield: do you run it, now?
+    /// From a holder that would yield: asks whether the keeper runs the replica now.
     AskKeeper {
-        /// What.
+        /// The replica.
         replica: ReplicaId,
         /// The asker's token, which the keeper adopts when it is greater.
         token: Token,
-        /// Comes back in the answer: an answer to an older question does not count.
+        /// Returned in the answer: an answer to an older question does not count.
         question: u64,
     },
-    /// The answer.
+    /// The answer of the keeper.
     Keeping {
-        /// What.
+        /// The replica.
         replica: ReplicaId,
-        /// The question.
+        /// The number of the question.
         question: u64,
-        /// What the keeper runs.
+        /// The revision that the keeper runs.
         generation: Digest,
-        /// It runs, answers, and is going to be kept.
+        /// The replica runs and answers, and this holder does not yield itself.
         healthy: bool,
     },
 }
 
-/// What the node must know.
+/// A fact for the node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fact {
-    /// Another holder of the replica, healthy now, is kept: release the claim, then stop.
+    /// Another holder of the replica is kept, and healthy now: release the claim, then stop.
     Yield {
-        /// What.
+        /// The replica.
         replica: ReplicaId,
-        /// Who is kept.
+        /// The kept holder.
         to: NodeId,
-        /// Why that one.
+        /// The reason why that one is kept.
         because: KeptBecause,
     },
-    /// This node is kept and goes on under a greater token, without a restart: call `adopt`,
-    /// persist, tell.
+    /// This node is kept and continues under a greater token, without a restart: call `adopt`,
+    /// persist the slot, send it.
     Adopt {
-        /// What.
+        /// The replica.
         replica: ReplicaId,
-        /// The token.
+        /// The greater token.
         token: Token,
     },
-    /// The replica turned out to have several holders that are up, this one among them. Told once a
+    /// The replica has several holders that are up, this node among them. Reported once per
     /// dispute.
     Duplicate {
-        /// What.
+        /// The replica.
         replica: ReplicaId,
-        /// Who is to be kept.
+        /// The holder that is to be kept.
         keeper: NodeId,
-        /// Why that one.
+        /// The reason why that one is kept.
         because: KeptBecause,
     },
-    /// A peer said what cannot be true; it was dropped.
+    /// A peer sent what cannot be true; it was dropped.
     Misbehaved {
-        /// Who.
+        /// The peer.
         peer: NodeId,
-        /// What was wrong.
+        /// The fault of the message.
         why: &'static str,
     },
 }
 
-/// Why `reconsider` wants to be called.
+/// The reason why `reconsider` is to be called.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reason {
-    /// A keeper did not answer, or not healthy: ask again.
+    /// A keeper did not answer, or is not healthy: ask again.
     AskKeeperAgain,
 }

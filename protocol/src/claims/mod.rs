@@ -1,9 +1,10 @@
-//! What runs where: every node's own statements, in signed slots, and what becomes of two holders
-//! of one replica.
+//! Which node runs which replica: the sheets of all nodes, in signed slots, and the disputes
+//! between holders of one replica.
 //!
-//! A node alone says what it runs, and is believed; nobody can make it run or stop anything by
-//! writing here. A slot is judged by its bytes and by who is a member, nothing else. Memory is
-//! changed at once, what a method returns is to be persisted before it is told to anyone.
+//! A node alone states what it runs, and its statement counts; no other node can make it run or
+//! stop anything by writing here. A slot is judged by its bytes and by the roster, nothing else.
+//! Memory is changed at once; a slot that a method returns is to be persisted before it is sent to
+//! any node.
 
 mod config;
 mod duplicates;
@@ -38,7 +39,7 @@ pub struct Claims {
     me: NodeId,
     keys: KeyPair,
     cluster: ClusterId,
-    /// Every counter of this life is above all of the lives before.
+    /// The counters of this life are at least so great: above all of the lives before.
     floor: u64,
     index: Index,
     tokens: Tokens,
@@ -47,50 +48,49 @@ pub struct Claims {
     imitates_newer: bool,
 }
 
-/// What became of a slot.
+/// The outcome of a slot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// It, or a newer one, was known.
+    /// The slot, or a newer one, was known.
     Known,
     /// It is new. To be persisted (cached), noted for repair, and considered.
     Changed {
-        /// Whose.
+        /// The node of the slot.
         node: NodeId,
         /// Replicas whose claims came, went or changed.
         replicas: Vec<ReplicaId>,
     },
-    /// It speaks of me and I did not write it: this one, above it, says what is true. To be
-    /// persisted, then told.
+    /// The slot is this node's, and this node did not write it. This one, above it, has the truth.
+    /// To be persisted, then sent.
     Reissue(Signed<Slot>),
 }
 
-/// What the roster says of a node.
+/// A node's place on the roster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// It is on it.
+    /// On the roster.
     Member,
-    /// It was: what it claims is gone, what it awarded is still good.
+    /// It was a member: its claims are gone, its awards are still good.
     Left,
-    /// It never was, as far as is known here.
+    /// It never was a member, as far as this node knows.
     Stranger,
 }
 
-/// A slot of the own sheet is full; nothing was changed.
+/// A slot of this node's sheet is full; nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("this node's sheet has no room for another claim in slot {slot}: it holds {claims}")]
 pub struct SheetFull {
     /// The slot.
     pub slot: u8,
-    /// How many claims it holds.
+    /// The number of its claims.
     pub claims: usize,
 }
 
 impl Claims {
-    /// Empty; `restore` brings back what was on disk.
+    /// An empty room; `restore` brings back what was on disk.
     ///
-    /// `incarnation` makes the upper half of the counters of this node's slots: phases need not be
-    /// on disk before they are told, and still no version of a slot is told twice with other
-    /// contents.
+    /// `incarnation` makes the upper half of the counters of this node's slots. So phases need not
+    /// be on disk before they are sent, and still no two versions of a slot have the same counter.
     pub fn new(
         config: Config,
         me: NodeId,
@@ -110,7 +110,7 @@ impl Claims {
         }
     }
 
-    /// What grows, with its bound.
+    /// Each collection that grows, with its bound.
     pub fn queues(&self) -> Vec<Queue> {
         let mine = self.mine().count();
         let (contested, disputes) = self.duplicates.len();
@@ -122,7 +122,7 @@ impl Claims {
         ]
     }
 
-    /// The same sheets, as another node has them.
+    /// The same sheets, as another node holds them.
     pub fn like(&self, config: Config, me: NodeId, keys: KeyPair, incarnation: u64) -> Self {
         let fresh = Claims::new(config, me, keys, self.cluster, incarnation);
         Claims { index: self.index.clone(), tokens: self.tokens.clone(), ..fresh }
@@ -133,9 +133,9 @@ impl Claims {
         self.imitates_newer = true;
     }
 
-    /// Takes back slots from disk: this node's own, and others' as last seen. Awards in them were
-    /// verified before they were stored and are not verified again. Returns what was left out, and
-    /// why.
+    /// Restores slots from disk: this node's own, and those of other nodes. Their awards were
+    /// verified before they were stored and are not verified again. Returns the slots that were
+    /// left out, with reasons.
     pub fn restore(&mut self, mut slots: Vec<Signed<Slot>>) -> Vec<(NodeId, u8, Rejection)> {
         let mut left_out = Vec::new();
         slots.sort_by_key(|slot| (slot.by(), slot.slot));
@@ -150,10 +150,10 @@ impl Claims {
         left_out
     }
 
-    /// Takes a slot from a peer.
+    /// Handles a slot from a peer.
     ///
-    /// A rejection that is [`Rejection::Never`] is bad for everyone; one that is `NotYet` may be
-    /// good later.
+    /// A slot that is rejected by [`Rejection::Never`] is bad everywhere and for ever; one that is
+    /// rejected by `NotYet` may be good later.
     pub fn handle_slot(
         &mut self,
         slot: Signed<Slot>,
@@ -174,8 +174,8 @@ impl Claims {
         Ok(Outcome::Changed { node, replicas })
     }
 
-    /// States that this node runs a replica, by an award to it that was verified, under at least
-    /// its token. With a claim of the same replica already there, replaces it.
+    /// States that this node runs a replica, by a verified award to it, under at least the award's
+    /// token. Replaces an earlier claim of the replica.
     pub fn claim(&mut self, claim: Claim) -> Result<Signed<Slot>, SheetFull> {
         let (mut issued, mut full) = self.claim_all(vec![claim]);
         match full.pop() {
@@ -184,8 +184,8 @@ impl Claims {
         }
     }
 
-    /// The same for several replicas at once: each slot that changes is issued once. Returns with
-    /// them the replicas whose slot was full.
+    /// The same for several replicas: each slot that changes is issued once. Also returns the
+    /// replicas whose slot was full.
     pub fn claim_all(
         &mut self,
         claims: Vec<Claim>,
@@ -219,8 +219,8 @@ impl Claims {
         (issued, full)
     }
 
-    /// These replicas of one slot run and answer, each in the given revision. `None` when that is
-    /// no change, or this node claims none of them.
+    /// States that these replicas of one slot run and answer, each in the given revision. `None` if
+    /// nothing changes, or this node claims none of them.
     pub fn set_healthy(
         &mut self,
         number: u8,
@@ -241,8 +241,8 @@ impl Claims {
         changed.then(|| self.issue(number, counter, claims))
     }
 
-    /// Changes how far a claim has come; cuts a reason that is too long. `None` when that is no
-    /// change, or this node has no such claim.
+    /// Sets the phase of a claim; cuts a reason that is too long. `None` if nothing changes, or
+    /// this node has no such claim.
     pub fn set_phase(
         &mut self,
         replica: &ReplicaId,
@@ -259,7 +259,7 @@ impl Claims {
             if claim.phase == phase {
                 return false;
             }
-            // A reason or a count that changes is not a new phase to people.
+            // Another reason or count is not a new phase for people.
             if claim.phase.as_str() != phase.as_str() {
                 claim.since = since;
             }
@@ -268,8 +268,8 @@ impl Claims {
         })
     }
 
-    /// States that nothing of the replica serves, and that `generation` is what it starts. `None`
-    /// as in `set_phase`.
+    /// States that no revision of the replica serves, and that it starts `generation`. `None` as in
+    /// `set_phase`.
     pub fn set_generation(
         &mut self,
         replica: &ReplicaId,
@@ -287,8 +287,8 @@ impl Claims {
         })
     }
 
-    /// States how far the replacement of a revision has come that still serves; none when it is
-    /// called off. `None` as in `set_phase`.
+    /// States the progress of a replacement, while the old revision serves; none if the replacement
+    /// is called off. `None` as in `set_phase`.
     pub fn set_update(
         &mut self,
         replica: &ReplicaId,
@@ -301,8 +301,7 @@ impl Claims {
         })
     }
 
-    /// Takes over a greater token without a restart (see [`Fact::Adopt`]). `None` when it is not
-    /// greater.
+    /// Adopts a greater token without a restart (see [`Fact::Adopt`]). `None` if it is not greater.
     pub fn adopt(&mut self, replica: &ReplicaId, token: Token) -> Option<Signed<Slot>> {
         self.alter(replica, |claim| {
             let changes = claim.token < token;
@@ -311,7 +310,7 @@ impl Claims {
         })
     }
 
-    /// Says that this node no longer runs the replica. `None` when it did not claim it.
+    /// States that this node no longer runs the replica. `None` if it did not claim it.
     pub fn release(&mut self, replica: &ReplicaId) -> Option<Signed<Slot>> {
         self.index.claim(&self.me, replica)?;
         let number = replica.slot();
@@ -320,8 +319,7 @@ impl Claims {
         Some(self.issue(number, counter, claims))
     }
 
-    /// At a start of the daemon nothing runs yet: every own claim that says otherwise is put back
-    /// to starting.
+    /// At a start of the daemon nothing runs yet: all own claims go back to starting.
     pub fn restarting(&mut self, since: WallClock) -> Vec<Signed<Slot>> {
         let mut issued = Vec::new();
         for number in 0..SLOTS {
@@ -340,8 +338,8 @@ impl Claims {
         issued
     }
 
-    /// A node left the roster: its sheet goes, the greatest tokens stay. Returns the replicas it
-    /// claimed.
+    /// A node left the roster: its sheet goes, the greatest tokens stay. Returns the replicas that
+    /// it claimed.
     pub fn forget_node(&mut self, node: &NodeId) -> Vec<ReplicaId> {
         if *node == self.me {
             return Vec::new();
@@ -350,18 +348,18 @@ impl Claims {
         self.after_change(gone)
     }
 
-    /// A workload is gone for good: tokens of its replicas that nobody claims are forgotten. Call
-    /// again when the last claims are gone; what is missed is bounded all the same.
+    /// A workload is gone for good: forgets the tokens of its replicas that no node claims. Call it
+    /// again when the last claims are gone; tokens that are missed are bounded all the same.
     pub fn forget_workload(&mut self, uid: &Digest) {
         self.tokens.forget_workload(uid);
     }
 
     /// Looks at every replica that this node holds together with others; asks keepers, adopts
-    /// tokens. To be called when claims, who is up or what is wished for changed, and when
+    /// tokens. To be called when claims, the nodes that are up, or desired state changed, and when
     /// [`Claims::poll_timeout`] is due.
     ///
-    /// `up` says whether a node is held to be up: one that is not does not make this node yield.
-    /// `current` gives the revision that belongs in a place.
+    /// `up` tells whether a node is up: this node yields only to one that is. `current` gives the
+    /// revision that belongs in a place.
     pub fn reconsider(
         &mut self,
         now: Time,
@@ -372,7 +370,7 @@ impl Claims {
         self.duplicates.reconsider(now, self.me, &self.index, up, current, out)
     }
 
-    /// Takes a peer's word about a duplicate.
+    /// Handles a peer's message about a duplicate.
     pub fn handle_message(
         &mut self,
         from: NodeId,
@@ -382,7 +380,7 @@ impl Claims {
         self.duplicates.handle_message(self.me, &self.index, from, message, out)
     }
 
-    /// When `reconsider` wants to be called next.
+    /// The time of the next call of `reconsider`.
     pub fn poll_timeout(&self) -> Option<(Time, Reason)> {
         self.duplicates.poll_timeout(&self.me)
     }
@@ -412,8 +410,7 @@ impl Claims {
         self.index.of_node(node)
     }
 
-    /// Whose claim of a replica is kept among the holders that are up; `None` when none of them
-    /// holds it.
+    /// The keeper of a replica among the holders that are up; `None` if none of them holds it.
     pub fn keeper_of(
         &self,
         replica: &ReplicaId,
@@ -430,22 +427,22 @@ impl Claims {
         self.tokens.above_claims(replica).max(self.index.highest_token(replica))
     }
 
-    /// A slot as it is known.
+    /// The known version of a slot.
     pub fn slot(&self, node: &NodeId, slot: u8) -> Option<&Signed<Slot>> {
         self.index.slot(node, slot)
     }
 
-    /// Every slot that is known, by node and number.
+    /// Every known slot, by node and number.
     pub fn slots(&self) -> impl Iterator<Item = &Signed<Slot>> {
         self.index.slots()
     }
 
-    /// Where a slot lies in digests and on disk.
+    /// The key of a slot in digests and on disk.
     pub fn key(node: &NodeId, slot: u8) -> Digest {
         Digest::of_parts(&[node.as_bytes(), &[slot]])
     }
 
-    /// The slot that lies at `key`.
+    /// The slot with this key.
     pub fn item(&self, key: &Digest) -> Option<&Signed<Slot>> {
         self.index.item(key)
     }
@@ -482,7 +479,7 @@ impl Claims {
             .map_or((0, Vec::new()), |slot| (slot.counter, slot.claims.clone()))
     }
 
-    /// Issues a slot of this node's own sheet anew, above a counter.
+    /// Issues a slot of this node's sheet again, with a counter above `above`.
     fn issue(&mut self, slot: u8, above: u64, claims: Vec<Claim>) -> Signed<Slot> {
         let counter = (above + 1).max(self.floor);
         let mut body = Slot { slot, counter, claims, newer: Vec::new() };
@@ -499,15 +496,14 @@ impl Claims {
         issued
     }
 
-    /// Puts a slot that was judged good in its place. Returns the replicas whose claims changed by
-    /// it.
+    /// Stores an accepted slot. Returns the replicas whose claims it changed.
     fn put(&mut self, node: NodeId, slot: Signed<Slot>) -> Vec<ReplicaId> {
         let changed = self.index.put(node, slot);
         self.after_change(changed)
     }
 
-    /// These replicas' claims changed, one of which may have had a token before. Returns the
-    /// replicas.
+    /// The claims of these replicas changed; each comes with the token of its claim before, if
+    /// there was one. Returns the replicas.
     fn after_change(&mut self, changed: Vec<(ReplicaId, Option<Token>)>) -> Vec<ReplicaId> {
         for (replica, before) in &changed {
             let holders = self.index.of(replica);

@@ -1,6 +1,6 @@
 //! The greatest token seen for each replica. It outlives the claim, so that a later award is told
-//! from an earlier one. What the claims themselves show, which is nearly all of it, is not written
-//! down a second time.
+//! from an earlier one. Nearly all such tokens are those of claims, and are not stored a second
+//! time.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use imbl::OrdMap;
 
 use crate::model::{Digest, Place, ReplicaId, Token};
 
-/// Bounded: replicas that are claimed by the bounds of the sheets, all others by `max_idle`.
+/// Bounded: replicas with claims by the bounds of the sheets, all others by `max_idle`.
 #[derive(Clone, Debug)]
 pub(super) struct Tokens {
     max_idle: usize,
-    /// Those above the tokens of all claims of their replica.
+    /// Tokens above those of all claims of their replica.
     gone: OrdMap<ReplicaId, Remembered>,
-    /// Replicas that nobody claims, the longest idle first.
+    /// Replicas that no node claims, the longest idle first.
     idle: BTreeMap<u64, ReplicaId>,
     next: u64,
 }
@@ -30,18 +30,18 @@ impl Tokens {
         Tokens { max_idle, gone: OrdMap::new(), idle: BTreeMap::new(), next: 0 }
     }
 
-    /// How many replicas are remembered that nobody claims, and how many may be.
+    /// The number of remembered replicas that no node claims, and its bound.
     pub(super) fn idle(&self) -> (usize, usize) {
         (self.idle.len(), self.max_idle)
     }
 
-    /// The greatest that was seen, if it is above those of the claims.
+    /// The greatest token that was seen, if it is above those of the claims.
     pub(super) fn above_claims(&self, replica: &ReplicaId) -> Option<Token> {
         self.gone.get(replica).map(|remembered| remembered.token)
     }
 
-    /// The greatest token among a replica's claims now, none when nobody claims it any longer; and
-    /// that of a claim that was there before.
+    /// Records the greatest token of a replica's claims now, `claimed`, and that of a claim that
+    /// went or changed, `before`.
     pub(super) fn note(
         &mut self,
         replica: &ReplicaId,
@@ -77,7 +77,7 @@ impl Tokens {
         }
     }
 
-    /// Forgets those of `uid` that nobody claims.
+    /// Forgets the tokens of `uid` that no node claims.
     pub(super) fn forget_workload(&mut self, uid: &Digest) {
         let first = ReplicaId { uid: *uid, place: Place::Ordinal(0) };
         let of_uid = self.gone.range(first..).take_while(|(replica, _)| replica.uid == *uid);

@@ -1,4 +1,4 @@
-//! What a slot must be to be believed.
+//! The checks of a slot before it is accepted.
 
 use crate::model::claim::{MAX_REASON, MAX_SLOT_CLAIMS, SLOTS};
 use crate::model::{Award, Claim, ClusterId, NodeId, Phase, ReplicaId, Signed, Slot, Token};
@@ -6,24 +6,25 @@ use crate::model::{Award, Claim, ClusterId, NodeId, Phase, ReplicaId, Signed, Sl
 use super::Standing;
 use super::index::find_in;
 
-/// How far a token's counter may be ahead of every one that was seen for the replica: a stolen node
-/// must not be able to use the counter up. An honest one grows by one an award.
+/// How far a token's counter may be above all that were seen for the replica: a stolen node must
+/// not be able to use the counters up. An honest counter grows by one per award.
 pub(super) const MAX_JUMP: u64 = 1 << 20;
-/// No counter, of a token or of a slot, is ever above this; so adding to one never overflows.
+/// The greatest counter of a token or a slot, so that adding to one never overflows.
 pub(super) const MAX_COUNTER: u64 = 1 << 62;
 
-/// Why a slot was refused. Nothing was changed.
+/// The reason why a slot was refused. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Rejection {
-    /// Bad for everyone for ever; whoever relayed it did not check.
+    /// Bad everywhere and for ever. The peer that relayed it did not check it.
     #[error("the slot is invalid: {0}")]
     Never(#[from] Invalid),
-    /// Cannot be judged yet, or not here. Nobody is to blame; repair brings it again.
+    /// Cannot be judged yet, or not by this node. No peer is to blame; repair brings the slot
+    /// again.
     #[error("the slot cannot be judged yet: {0}")]
     NotYet(#[from] Premature),
 }
 
-/// What is bad for everyone.
+/// A fault that makes a slot bad everywhere and for ever.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Invalid {
@@ -53,7 +54,7 @@ pub enum Invalid {
     AwardSignature(ReplicaId),
 }
 
-/// What may be good later, or elsewhere.
+/// The reason why a slot cannot be judged yet, or not by this node.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Premature {
@@ -65,7 +66,7 @@ pub enum Premature {
     CounterAhead { replica: ReplicaId, counter: u64 },
 }
 
-/// Judges by the bytes alone.
+/// Judges a slot by its bytes alone.
 pub(super) fn check_form(slot: &Signed<Slot>) -> Result<(), Invalid> {
     if slot.slot >= SLOTS {
         return Err(Invalid::Number(slot.slot));
@@ -116,8 +117,8 @@ fn check_claim(node: &NodeId, slot: u8, claim: &Claim) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Judges by who is a member and what was seen. `known` is the slot this one would replace: its
-/// awards were verified.
+/// Judges a slot by the roster and by what was seen. `known` is the slot that it would replace: the
+/// awards of that one were verified.
 pub(super) fn check_rights(
     slot: &Signed<Slot>,
     known: Option<&Signed<Slot>>,
@@ -139,7 +140,7 @@ pub(super) fn check_rights(
             }
             .into());
         }
-        // The whole of it is compared, signature included: its hash does not cover the signature.
+        // The whole award is compared, because its hash does not cover the signature.
         if find_in(known, &claim.replica).is_some_and(|known| known.award == claim.award) {
             continue;
         }

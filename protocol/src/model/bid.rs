@@ -30,7 +30,7 @@ impl fmt::Display for AuctionId {
 /// parts are shown by `explain`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Price {
-    /// The dominant share of the node's capacity in use after placement: 1,000,000 is a full node.
+    /// The dominant share of the node's capacity in use after placement; 1,000,000 is a full node.
     pub share: u32,
     /// The surcharge for bytes that the bidder has to fetch.
     pub fetch: u32,

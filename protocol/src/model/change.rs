@@ -1,4 +1,4 @@
-//! Desired state as it is written: signed changes, one a key and a moment.
+//! Desired state as it is written: signed changes, each of one key.
 
 mod older;
 #[cfg(test)]
@@ -14,7 +14,7 @@ use super::name::WorkloadName;
 use super::sign::{Older, Signable, Signed, Unverified};
 use super::spec::{self, SPEC_VERSION, Spec};
 
-/// Entries a clock may have. Only operator installations write, so more is an attack or a mistake.
+/// Most entries of a clock. Only operator installations write, so more is an attack or a mistake.
 pub const MAX_CLOCK: usize = 64;
 /// The greatest serial. A hybrid clock reaches it in the year 4199, and from the year 2200 it
 /// leaves room for 2^61 further writes, so no honest counter comes near a point where adding one
@@ -58,24 +58,24 @@ impl Key {
     }
 }
 
-/// Which writes a change has seen: the greatest serial of each writer. Nearly all name one writer,
-/// and there is one for every key, so it takes no more room than its entries do.
+/// The writes that a change has seen: the greatest serial of each writer. Nearly all clocks name
+/// one writer, and each key has a clock, so it takes no more memory than its entries.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(from = "BTreeMap<WriterId, u64>")]
 pub struct Clock(Box<[(WriterId, u64)]>);
 
 impl Clock {
-    /// Nothing was seen.
+    /// A clock that has seen no write.
     pub fn new() -> Clock {
         Clock::default()
     }
 
-    /// How many writers it names.
+    /// The number of writers that it names.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nothing was seen.
+    /// Whether it has seen no write.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -86,12 +86,12 @@ impl Clock {
         Some(&self.0[at].1)
     }
 
-    /// By writer.
+    /// The entries, in the order of the writers.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&WriterId, &u64)> {
         self.0.iter().map(|(writer, serial)| (writer, serial))
     }
 
-    /// The serials, by writer.
+    /// The serials, in the order of the writers.
     pub fn values(&self) -> impl ExactSizeIterator<Item = &u64> {
         self.0.iter().map(|(_, serial)| serial)
     }
@@ -137,18 +137,19 @@ impl From<BTreeMap<WriterId, u64>> for Clock {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "WireBody", into = "WireBody")]
 pub struct ChangeBody {
-    /// What it is about.
+    /// The subject of the change.
     pub key: Key,
-    /// Which installation of the author's key wrote it.
+    /// The installation of the author's key that wrote it.
     pub writer: WriterId,
-    /// This write's place in time: `max(hybrid clock, highest known for the key + 1)`. Also
+    /// The serial of this write: `max(hybrid clock, highest known for the key + 1)`. Also
     /// `writer`'s entry in `clock`.
     pub serial: u64,
-    /// Everything the author had seen of this key, itself included. At most [`MAX_CLOCK`] entries.
+    /// All writes of this key that the author had seen, this one included. At most [`MAX_CLOCK`]
+    /// entries.
     pub clock: Clock,
-    /// The change that created what this one alters; none when this one creates.
+    /// The change that created what this one alters; none if this one creates it.
     pub uid: Option<Digest>,
-    /// What shall be.
+    /// The desired value.
     pub value: Value,
 }
 
@@ -235,19 +236,19 @@ impl TryFrom<WireBody> for ChangeBody {
 /// What shall be under a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Value {
-    /// A wish, in the spec form of that version.
+    /// A workload, in the spec form of that version.
     Workload {
         /// The form of `bytes`; one above [`SPEC_VERSION`] is kept and relayed, not acted on.
         version: u16,
-        /// The spec.
+        /// The encoded spec.
         bytes: Vec<u8>,
     },
-    /// An admitted node, with the salt of its point on the ring, drawn by whoever admitted it.
+    /// An admitted node, with the salt of its point on the ring, which the admitting node draws.
     Member {
-        /// The salt.
+        /// The salt of the node's point.
         salt: u64,
     },
-    /// Nothing: it was removed, and stays removed.
+    /// No value: it was removed, and stays removed.
     Tombstone,
     /// A value of a newer program's kind, by its number and as it came: kept and passed on.
     Other(u16, Bytes),
@@ -309,12 +310,12 @@ impl Value {
     }
 }
 
-/// The cluster root's word that a key may write workloads.
+/// The cluster root's permission for a key to write workloads.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Certificate {
     /// The operator's key.
     pub subject: PublicKey,
-    /// What a person calls the operator.
+    /// The operator's name, for people.
     pub name: String,
 }
 
@@ -322,10 +323,10 @@ impl Signable for Certificate {
     const DOMAIN: &'static str = "shoal/certificate/1";
 }
 
-/// A change as it travels, with the chain that shows its author's right to write it.
+/// A change as it is sent and stored, with the chain that shows its author's right to write it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RawChange {
-    /// The change.
+    /// The signed change.
     pub change: Unverified<ChangeBody>,
     /// The author's certificate, where the key needs one.
     pub certificate: Option<Unverified<Certificate>>,
@@ -334,14 +335,14 @@ pub struct RawChange {
 /// A change that `trust` has accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
-    /// The change.
+    /// The signed change.
     pub signed: Signed<ChangeBody>,
     /// The author's certificate, as it came.
     pub certificate: Option<Unverified<Certificate>>,
 }
 
 impl Change {
-    /// The form that travels and is stored.
+    /// The form that is sent and stored.
     pub fn raw(&self) -> RawChange {
         RawChange { change: self.signed.wire(), certificate: self.certificate.clone() }
     }
@@ -356,7 +357,7 @@ impl Change {
         self.signed.uid.unwrap_or_else(|| self.hash())
     }
 
-    /// The order in which siblings are resolved: the greatest is effective.
+    /// The order of concurrent changes: the greatest one is effective.
     pub fn precedence(&self) -> (u64, PublicKey, Digest) {
         (self.signed.serial, self.signed.by(), self.hash())
     }

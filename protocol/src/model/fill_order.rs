@@ -1,8 +1,9 @@
 //! The order in which a tree is filled at a start.
 
-/// Of what comes in the order of its keys, every second first, then the others. An [`imbl::OrdMap`]
-/// splits a full leaf of sixteen in the middle: filled in order it is left with halves, filled so
-/// they are full again, and what stands for long takes half the memory.
+/// Of entries in the order of their keys, every second one first, then the others. An
+/// [`imbl::OrdMap`] splits a full leaf of sixteen entries in the middle: filled in order, its
+/// leaves stay half full. Filled in this order they are full, and a map that is kept for long takes
+/// half the memory.
 pub fn fill_order<T>(sorted: Vec<T>) -> impl Iterator<Item = T> {
     let (first, then): (Vec<_>, Vec<_>) =
         sorted.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);

@@ -1,4 +1,4 @@
-//! Leaves: plain types that rooms share. No room's logic lives here.
+//! Plain types that rooms share. No room's logic is here.
 
 pub mod bid;
 pub mod bucket;

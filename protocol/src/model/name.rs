@@ -124,7 +124,7 @@ impl FromStr for WorkloadName {
 }
 
 impl fmt::Display for WorkloadName {
-    /// `name`, with the namespace in front when it is not the default.
+    /// `name`, after the namespace if that is not the default.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.namespace.as_str() == DEFAULT_NAMESPACE {
             write!(f, "{}", self.name)

@@ -72,7 +72,7 @@ pub struct ReplicaView {
     pub restarts: u32,
 }
 
-/// A node as the answering node sees it.
+/// A node, as the answering node sees it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NodeView {
     /// The id of the node.

@@ -18,19 +18,12 @@ use crate::trust;
 
 use harness::{Harness, cluster, facts, saved, spec};
 
-fn a_life(seed_of_founder: [u8; 32]) -> Vec<String> {
+fn effects_of_a_run(seed: [u8; 32]) -> Vec<String> {
     let cluster = cluster();
     let config = Config { name: "a".into(), founder: true, ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
-    let node = Node::new(
-        config,
-        cluster.identity(10),
-        Saved::default(),
-        facts(),
-        wall,
-        seed_of_founder,
-        Time::ZERO,
-    );
+    let node =
+        Node::new(config, cluster.identity(10), Saved::default(), facts(), wall, seed, Time::ZERO);
     let mut harness = Harness::new(node);
     harness.publish(&cluster, &spec(3, 32 << 20));
     harness.input(Input::LinkUp { peer: NodeId([9; 32]) });
@@ -44,10 +37,10 @@ fn a_life(seed_of_founder: [u8; 32]) -> Vec<String> {
 /// The effects of two runs are the same, byte for byte.
 #[test]
 fn same_seed_and_inputs_give_the_same_effects() {
-    let (one, other) = (a_life([7; 32]), a_life([7; 32]));
+    let (one, other) = (effects_of_a_run([7; 32]), effects_of_a_run([7; 32]));
     assert!(one.len() > 10, "{one:?}");
     assert_eq!(one, other);
-    assert_ne!(one, a_life([8; 32]), "the seed is used");
+    assert_ne!(one, effects_of_a_run([8; 32]), "the seed is used");
 }
 
 /// A founder alone in its cluster auctions both places, wins them and runs them.
@@ -79,7 +72,7 @@ fn answer_waits_for_the_disk() {
     harness.input(Input::Command { request, command: Command::Submit { change: change.raw() } });
     assert!(harness.replies.is_empty(), "answered before it was on disk");
     harness.run_for(Duration::from_secs(5));
-    assert!(harness.orders.is_empty(), "ran what it had not written down");
+    assert!(harness.orders.is_empty(), "runs what is not on disk");
     harness.input(Input::Stored { upto: harness.last_batch });
     assert!(matches!(&harness.replies[..], [Reply::Accepted { .. }]), "{:?}", harness.replies);
 }
@@ -214,7 +207,7 @@ fn replica_without_its_bytes_is_given_up_with_the_reason() {
     let reason =
         harness.node.workload(&"web".parse().unwrap()).unwrap().replicas[0].reason.clone().unwrap();
     assert!(reason.contains("no space left"), "{reason}");
-    // Once there is room again, so is the replica.
+    // Once there is room again, the node runs the replica.
     harness.fetch_error = None;
     harness.run_for(Duration::from_secs(120));
     assert_eq!(harness.node.workload(&"web".parse().unwrap()).unwrap().healthy, 1);
@@ -232,7 +225,7 @@ fn withdrawn_version_leaves_the_old_one_healthy() {
     let artifact = Artifact { digest: Digest::of(b"other bytes"), size: 11 };
     let new: Spec = SpecForm::from(old.clone()).with_artifact(artifact).try_into().unwrap();
     for (spec, fetch_error) in
-        [(&old, None), (&new, Some("nobody has it yet")), (&old, Some("nobody has it yet"))]
+        [(&old, None), (&new, Some("no node has it yet")), (&old, Some("no node has it yet"))]
     {
         harness.fetch_error = fetch_error;
         harness.publish(&cluster, spec);

@@ -1,9 +1,9 @@
 //! The difference between the places of a workload and the claims of nodes, as steps: **the only
 //! code that decides what to do about a place**. Pure, and every step says why it is there.
 //!
-//! The plan decides nothing that needs more than its arguments. The owner auctions free places, a
-//! holder alone replaces or stops what it claims, and stops a duplicate only after the kept holder
-//! answered (see the room `claims`).
+//! The plan decides nothing that needs more than its arguments. Only the owner auctions a free
+//! place. Only a holder replaces or stops what it claims, and it stops a duplicate only after the
+//! kept holder has answered (see the room `claims`).
 
 mod rescue_throttle;
 mod step;

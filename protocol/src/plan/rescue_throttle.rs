@@ -1,29 +1,29 @@
-//! How fast an owner may move replicas. When most of a cluster vanishes at once, the likeliest
-//! reason is the survivor's own network: moving everything in that second would crush it, moving
-//! nothing would fail those who really lost their nodes.
+//! How fast an owner may move replicas of lost nodes. When most of a cluster is lost at once, the
+//! likeliest reason is this node's own network: to move every replica in that second would overload
+//! the node, to move none would fail users who really lost their nodes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::model::{NodeId, Time};
 
-/// When and how moves are paced.
+/// Bounds and pauses of the throttle.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RescueThrottleConfig {
-    /// Losses within this time count as one. About the time in which a cut is noticed by all. Sane:
-    /// 10 s.
+    /// Losses within this time count as one loss: about the time in which all nodes notice a cut.
+    /// Sane: 10 s.
     pub window: Duration,
-    /// The least number of nodes lost at once that slows moves down. Of fewer, each loss is
-    /// plausible. Sane: 3.
+    /// The least number of nodes lost at once that throttles moves; the loss of fewer is plausible.
+    /// Sane: 3.
     pub at_least: usize,
-    /// The time between two moves while paced. Sane: 200 ms, some five starts a second on one
-    /// owner.
+    /// The pause between two throttled moves. Sane: 200 ms, five starts a second on one owner.
     pub move_every: Duration,
-    /// How long after the last loss moves stay paced; by then the loss is real. Sane: 30 s.
+    /// The time after the last loss for which moves stay throttled; after it the loss is real.
+    /// Sane: 30 s.
     pub calm_after: Duration,
-    /// After a node has returned, what others held that were lost before it is left where it is for
-    /// so long: where one comes back, the others are about to. Sane: 2 s, in which all that are
-    /// lost are dialled again.
+    /// The time after a node's return for which replicas of nodes that were lost before it are not
+    /// moved, because those are likely to return, too. Sane: 2 s, in which all lost nodes are
+    /// dialled again.
     pub heal_after: Duration,
 }
 
@@ -39,26 +39,28 @@ impl Default for RescueThrottleConfig {
     }
 }
 
-/// Losses that are remembered; more of them change nothing, over half is over half.
+/// Remembered losses; beyond it the oldest is forgotten. Enough to recognise the loss of most of
+/// two thousand nodes.
 const MAX_LOST: usize = 1024;
 
-/// Paces moves after a mass loss. The first move always goes at once, none is ever refused for
-/// good.
+/// Throttles moves after the loss of most nodes. The first move goes at once, and none is refused
+/// for good.
 #[derive(Clone, Debug)]
 pub struct RescueThrottle {
     config: RescueThrottleConfig,
-    /// With whether that was news.
+    /// When a node was lost, and whether the loss was just observed; otherwise it may be an old
+    /// one.
     lost: VecDeque<(Time, NodeId, bool)>,
     throttled_until: Option<Time>,
     next_move_at: Time,
-    /// When a node returned, first of some.
+    /// When the first node of a heal window returned.
     healing_since: Option<Time>,
-    /// Until when others are waited for, until that is over.
+    /// The end of the heal window, until `end_healing` has taken it.
     healing_until: Option<Time>,
 }
 
 impl RescueThrottle {
-    /// Not paced.
+    /// A throttle that lets all moves pass.
     pub fn new(config: RescueThrottleConfig) -> Self {
         RescueThrottle {
             config,
@@ -70,8 +72,8 @@ impl RescueThrottle {
         }
     }
 
-    /// A node was lost; `up` members are left, this one included. It is no news when it was lost
-    /// long ago.
+    /// A node was lost; `up` members are left, this one included. `is_news` is false for a loss
+    /// that may be an old one.
     pub fn lost(&mut self, now: Time, node: NodeId, up: usize, is_news: bool) {
         self.lost.retain(|(at, lost, _)| *lost != node && now.since(*at) <= self.config.calm_after);
         if self.lost.len() == MAX_LOST {
@@ -86,14 +88,15 @@ impl RescueThrottle {
 
     /// A node that was lost can be reached again, and is about to return.
     pub fn reached(&mut self, now: Time) {
-        // One that comes and goes all the time holds nobody up for longer.
+        // A node that comes and goes all the time does not prolong the window.
         if self.healing_since.is_none_or(|since| now.since(since) > self.config.window) {
             self.healing_since = Some(now);
             self.healing_until = Some(now + self.config.heal_after);
         }
     }
 
-    /// A node is back. When fewer than [`RescueThrottleConfig::at_least`] are still gone, the cut has healed.
+    /// A node is back. When fewer than [`RescueThrottleConfig::at_least`] nodes are still lost, the
+    /// cut has healed.
     pub fn returned(&mut self, now: Time, node: &NodeId) {
         self.reached(now);
         self.lost.retain(|(_, lost, _)| lost != node);
@@ -102,44 +105,45 @@ impl RescueThrottle {
         }
     }
 
-    /// Until when nodes return that were lost with this one; none if it was lost after the first of
-    /// them, or the time is over. A loss of which one was only told may be an old one.
+    /// The end of the heal window, for a holder that was lost before the window began and so may
+    /// return in it. A loss that is no news may be an old one, so its holder may return, too.
     pub fn may_return_until(&self, now: Time, holder: &NodeId) -> Option<Time> {
         self.heals_until(now).filter(|_| !self.is_lost_since(holder, false))
     }
 
-    /// Whether a node was lost after the first of those returned, as far as is known.
-    fn is_lost_since(&self, holder: &NodeId, is_told: bool) -> bool {
+    /// Whether a node was lost after the heal window began; with `counts_old` also by a loss that
+    /// may be an old one.
+    fn is_lost_since(&self, holder: &NodeId, counts_old: bool) -> bool {
         let is_later = |at: &Time| Some(*at) >= self.healing_since;
         self.lost
             .iter()
-            .any(|(at, lost, is_news)| lost == holder && (is_told || *is_news) && is_later(at))
+            .any(|(at, lost, is_news)| lost == holder && (counts_old || *is_news) && is_later(at))
     }
 
-    /// Until when nodes return.
+    /// The end of the heal window, while it lasts.
     pub fn heals_until(&self, now: Time) -> Option<Time> {
         self.healing_since.map(|since| since + self.config.heal_after).filter(|until| now < *until)
     }
 
-    /// When nobody is waited for any more.
+    /// The time when [`RescueThrottle::end_healing`] has something.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.healing_until
     }
 
-    /// Whether that time has just come.
+    /// Whether a heal window has just ended.
     pub fn end_healing(&mut self, now: Time) -> bool {
         self.healing_until.take_if(|until| *until <= now).is_some()
     }
 
-    /// Whether moves are paced now.
+    /// Whether moves are throttled now.
     pub fn is_throttled(&self, now: Time) -> bool {
         self.throttled_until.is_some_and(|until| now < until)
     }
 
-    /// Asks to move one replica that this node held: yes, or when to ask again.
+    /// Asks to move one replica that `holder` held: yes, or when to ask again.
     pub fn take(&mut self, now: Time, holder: &NodeId) -> Result<(), Time> {
-        // A loss that was told is acted on at once: it may be of this moment, and a rescue too much
-        // is mended.
+        // A loss that is no news is acted on at once: it may have happened just now, and a needless
+        // rescue is mended later.
         if let Some(healed) = self.heals_until(now).filter(|_| !self.is_lost_since(holder, true)) {
             return Err(healed);
         }

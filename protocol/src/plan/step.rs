@@ -1,4 +1,4 @@
-//! `plan`: what it takes and what it gives.
+//! The arguments and the results of `plan`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,15 +60,15 @@ pub struct Holder {
     pub yields_to: Option<NodeId>,
 }
 
-/// One thing to do about one place, with its reason. A place that runs the right revision, healthy,
-/// on a node that is up has no step.
+/// A thing to do about a place, with its reason. A place that runs the right revision, healthy, on
+/// a node that is up has no step.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Step {
-    /// Nobody holds the place. Addressed to the owner.
+    /// No node holds the place. Addressed to the owner.
     Auction {
-        /// The place to put up.
+        /// The free place.
         place: Place,
-        /// The counter of the token to award it under: one more than any that was seen.
+        /// The counter of the token to award it under: one above all that were seen.
         counter: u64,
         /// The reason why it is free.
         why: Free,
@@ -83,7 +83,7 @@ pub enum Step {
         from: Revision,
         /// The revision that belongs there.
         to: Revision,
-        /// How far the holder has come with it.
+        /// The holder's progress with it.
         progress: Option<Update>,
     },
     /// The claim should not be. Addressed to the holder, which stops a duplicate only after the
@@ -96,7 +96,7 @@ pub enum Step {
         /// The reason.
         why: Surplus,
     },
-    /// The place counts as held, and is not healthy yet. Addressed to nobody.
+    /// The place counts as held, and is not healthy yet. Addressed to no node.
     Wait {
         /// The held place.
         place: Place,
@@ -137,7 +137,7 @@ impl Step {
 /// The reason why a place is free.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Free {
-    /// Nobody ever held it, as far as this node knows.
+    /// No node ever held it, as far as this node knows.
     NeverPlaced,
     /// Its last holder gave it up.
     GivenUp,
@@ -172,7 +172,7 @@ pub enum Surplus {
     },
 }
 
-/// The reason why a place that is not healthy is not put up for auction.
+/// The reason why a place that is not healthy is not auctioned.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Waiting {
     /// Its node announced that it would be back.
@@ -184,7 +184,7 @@ pub enum Waiting {
     Grace,
     /// The replica fails there, and the holder tries again.
     Failing {
-        /// The runtime's words.
+        /// The runtime's message.
         reason: String,
         /// The number of further tries so far.
         restarts: u32,
@@ -258,12 +258,12 @@ pub fn replacing(from: &Revision, to: &Revision, progress: Option<&Update>) -> S
     }
 }
 
-/// What belongs in a place.
+/// The desired content of a place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wanted {
     /// A replica of this revision.
     Revision(Revision),
-    /// Nothing: the workload has only so many places, and this is none of them.
+    /// Nothing: the workload has fewer places.
     NoSuchPlace {
         /// The number of its places.
         places: u32,
@@ -323,8 +323,8 @@ fn steps_of_places(
     }
 }
 
-/// `here` is sorted. Claims of the dead are no surplus: nobody is there to stop them, and they are
-/// judged when their node is back.
+/// `here` is sorted. Claims of dead nodes are no surplus: no node is there to stop them, and they
+/// are judged when their node is back.
 fn steps_of(
     place: Place,
     wanted: Wanted,
@@ -344,14 +344,14 @@ fn steps_of(
             return steps.extend(counting().map(|holder| stop(holder, Surplus::Removed)));
         }
     };
-    // Should every holder be told to yield (views may be in motion), the place is still held.
+    // If every holder is to yield (views may differ for a moment), the place is still held.
     let Some(kept) =
         counting().find(|holder| holder.yields_to.is_none()).or_else(|| counting().next())
     else {
         return steps.push(auction(place, here, seen(place)));
     };
     let first = steps.len();
-    steps.extend(about_kept(kept, revision));
+    steps.extend(step_for_kept(kept, revision));
     for other in counting().filter(|holder| holder.node != kept.node) {
         let keeper = other.yields_to.unwrap_or(kept.node);
         steps.push(stop(other, Surplus::Duplicate { keeper }));
@@ -374,8 +374,9 @@ fn auction(place: Place, here: &[&Holder], seen: Option<Token>) -> Step {
     Step::Auction { place, counter, why }
 }
 
-/// The reason that matters most: first whether the node is there, then what it runs, then how.
-fn about_kept(holder: &Holder, wanted: Revision) -> Option<Step> {
+/// The step of the kept holder, if any, by the reason that matters most: whether its node is there,
+/// then its revision, then its phase.
+fn step_for_kept(holder: &Holder, wanted: Revision) -> Option<Step> {
     let (place, node) = (holder.place, holder.node);
     let wait = |why| Some(Step::Wait { place, node, why });
     match &holder.state {

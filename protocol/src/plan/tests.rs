@@ -323,20 +323,16 @@ fn nodes_lost_before_a_returned_one_get_a_moment() {
     assert_eq!(
         throttle.take(second(40), &node(2)),
         Err(second(42)),
-        "it was lost with the one that is back"
+        "it was lost before the one that is back"
     );
     assert_eq!(throttle.take(second(42), &node(2)), Ok(()));
     throttle.lost(second(41), node(3), 3, true);
-    assert_eq!(
-        throttle.take(second(41), &node(3)),
-        Ok(()),
-        "it was lost when the others were back"
-    );
+    assert_eq!(throttle.take(second(41), &node(3)), Ok(()), "it was lost after the return");
     throttle.returned(second(45), &node(1));
     assert_eq!(
         throttle.take(second(45), &node(2)),
         Ok(()),
-        "one that comes and goes holds up nobody"
+        "a node that comes and goes delays nothing"
     );
     throttle.lost(second(60), node(4), 3, false);
     throttle.reached(second(60));

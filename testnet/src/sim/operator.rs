@@ -116,6 +116,7 @@ impl Operator {
     }
 
     /// Writes a key and a value that only a newer program knows.
+    #[cfg(test)]
     pub fn write_newer(
         &self,
         world: &mut World,

@@ -1,4 +1,4 @@
-//! From the award to the claim, with messages lost, late, or to nobody.
+//! From the award to the claim, with messages that are lost, late, or to dead nodes.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::model::{AuctionId, Decline, Place};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Node 1 is the cheapest and owner 0 has no room, so that every award goes over the network.
+/// Two nodes, of which only node 1 has room: owner 0's awards go over the network.
 fn two() -> World {
     let mut world = World::new(2, 1);
     world.fill(0, 0);
@@ -85,7 +85,7 @@ fn late_sheet_ends_the_second_auction() {
     let mut world = World::new(3, 2);
     world.fill(0, 0);
     world.fill(2, 5);
-    // The bid must come in time, what follows it is slow.
+    // The bid comes in time; all later messages of the winner are lost.
     let mut first = true;
     world.rule = Box::new(move |from, to, message| match message {
         Message::Bid { .. } if from == 1 && std::mem::take(&mut first) => Delivery::Deliver,
@@ -96,7 +96,7 @@ fn late_sheet_ends_the_second_auction() {
     world.run(SECOND * 4);
     assert_eq!(world.count(0, is_reopen), 1, "{:?}", world.nodes[0].facts);
     assert_eq!(world.holders(0), [1]);
-    // The owner asks again; while it waits for the silent one, its claim shows in the sheet.
+    // The owner opens the place again. While it waits for the silent winner, the sheet comes.
     world.open(0, world.offer([0]));
     let token = world.nodes[1].context.claims[&replica(UID, 0)];
     world.call(0, |room, now, context, out| {
@@ -118,7 +118,7 @@ fn late_claimed_message_ends_the_second_auction() {
     world.fsync = SECOND * 3;
     let mut silent = false;
     world.rule = Box::new(move |from, to, message| match message {
-        // From the second auction on, node 2 keeps the owner waiting.
+        // In the second auction node 2 keeps the owner waiting.
         Message::Cancel { .. } => {
             silent = true;
             Delivery::Deliver
@@ -156,7 +156,7 @@ fn late_sheet_cancels_a_second_award_in_flight() {
     world.open(0, world.offer([0]));
     world.run(Duration::from_millis(50));
     let awarded = world.count(0, |fact| matches!(fact, Fact::Awarded { .. }));
-    assert_eq!(awarded, 2, "node 2 is about to hear of its award");
+    assert_eq!(awarded, 2, "node 2 is about to receive its award");
     let token = world.nodes[1].context.claims[&replica(UID, 0)];
     world.call(0, |room, now, context, out| {
         room.saw_claim(now, &replica(UID, 0), &id(1), token, context, out)
@@ -175,7 +175,7 @@ fn owner_waits_for_a_slow_disk() {
     world.open(0, world.offer([0]));
     world.run(SECOND * 3);
     assert_eq!((world.count(0, is_settled), world.count(0, is_reopen)), (1, 0));
-    // Slower than patience: the owner gives up, yet believes the claim when it comes.
+    // The owner gives up earlier than this disk, and still accepts the claim when it comes.
     let mut world = two();
     world.fsync = SECOND * 4;
     world.open(0, world.offer([0]));
@@ -305,11 +305,11 @@ fn failed_claim_reopens_its_place_with_the_reason() {
     world.free(1, &replica(UID, 0));
     world.call(1, |room, now, context, out| room.unclaimed(now, &award, "disk full", context, out));
     world.run(SECOND / 10);
-    let told = world.nodes[0].facts.iter().any(|fact| {
+    let is_reported = world.nodes[0].facts.iter().any(|fact| {
         matches!(fact, Fact::Reopen { why, .. } if why.to_string() == "the winner refused: \
             the claim could not be made: disk full")
     });
-    assert!(told, "{:?}", world.nodes[0].facts);
+    assert!(is_reported, "{:?}", world.nodes[0].facts);
 }
 
 /// All `Claimed` messages are lost, and the winner restarts without its auctions. Its claim is on
@@ -362,7 +362,7 @@ fn claimed_place_waits_for_a_late_sheet() {
     let open = |world: &World| {
         world.nodes[0].room.open_awards(&UID).into_iter().any(|open| open.until > world.now)
     };
-    assert!(open(&world), "the winner said that it has it");
+    assert!(open(&world), "the winner reported its claim");
     world.run(SECOND * 6);
     assert!(!open(&world), "but not for ever");
     let lapsed = world.count(0, |fact| matches!(fact, Fact::AwardLapsed { .. }));
@@ -451,7 +451,7 @@ fn guardians_track_an_open_award() {
     assert_eq!((open[0].replica, open[0].to, open[0].token.counter), (replica(UID, 0), id(1), 1));
     assert!(open[0].until > world.now);
     assert!(world.nodes[1].room.open_awards(&UID).is_empty(), "the winner is no guardian");
-    // One sees the claim, one does not, and one learns that the winner died.
+    // Guardian 2 sees the claim, guardian 3 does not. Then guardian 3 learns that the winner died.
     world.call(2, |room, now, context, out| {
         room.saw_claim(
             now,

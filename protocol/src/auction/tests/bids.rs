@@ -1,4 +1,4 @@
-//! Who is asked, who bids what, and who gets it.
+//! The nodes that are asked, their bids, and the winners.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -71,7 +71,7 @@ fn replicas_spread_before_they_share_a_node() {
     world.fill(2, 60);
     world.open(0, world.offer(0..3));
     world.run(SECOND / 10);
-    // Each had bid for all three, and is told at once that it keeps one.
+    // Each had bid for all three, and learns at once that it wins one.
     world.assert_nothing_reserved();
     let mut holders: Vec<usize> = (0..3).flat_map(|index| world.holders(index)).collect();
     holders.sort_unstable();
@@ -86,8 +86,8 @@ fn bytes_to_fetch_raise_the_price() {
         world.nodes[n].context.known.insert((UID, GENERATION), (SMALL, Ok(()), fetch));
     }
     let mut without = World::new(2, 3);
-    // Node 0 is a quarter full: alone that would lose, but node 1 would have to fetch for longer
-    // than that is worth.
+    // Node 0 is a quarter full: that alone would lose, but node 1 would have to fetch more than
+    // that is worth.
     world.fill(0, 75);
     without.fill(0, 75);
     for (world, winner) in [(&mut world, 0), (&mut without, 1)] {
@@ -168,8 +168,8 @@ fn each_failed_auction_doubles_the_wait() {
     assert_eq!(waits, [1, 2, 4, 8]);
 }
 
-/// One of sixty nodes has room. The owner asks a small sample and widens it until it finds that
-/// node. It does not ask the full nodes again soon after.
+/// Only one of sixty nodes has room. The owner asks a small sample and widens it until it finds
+/// that node. It does not ask the full nodes again soon after.
 #[test]
 fn sample_widens_until_a_node_with_room_is_found() {
     let mut world = World::new(60, 6);
@@ -179,7 +179,7 @@ fn sample_widens_until_a_node_with_room_is_found() {
     world.run(SECOND * 2);
     assert_eq!(world.holders(0), [59]);
     let first: BTreeSet<String> = asked(&world.transcript).into_iter().collect();
-    // Who had no room is not asked again for a while.
+    // The nodes without room are not asked again for a while.
     world.transcript.clear();
     world.open(0, world.offer([1]));
     world.run(SECOND / 2);
@@ -191,7 +191,7 @@ fn sample_widens_until_a_node_with_room_is_found() {
     assert_eq!(world.holders(1), [59]);
 }
 
-/// Whom the announcements in a transcript went to.
+/// The receivers of the announcements in a transcript.
 fn asked(transcript: &[String]) -> Vec<String> {
     let to = |line: &String| Some(line.split_once(" Announce(")?.0.split_once("->")?.1.to_owned());
     transcript.iter().filter_map(to).collect()
@@ -250,7 +250,7 @@ fn reserved_room_is_worth_waiting_for() {
     let mut world = World::new(2, 9);
     world.fill(0, 0);
     world.fill(1, 1);
-    // Another owner's auction that is never decided holds node 1's last room for a while.
+    // An auction that is never decided holds node 1's last room for a while.
     let announce = Announce {
         auction: world.auction(0, 1_000),
         uid: UID,
@@ -274,7 +274,7 @@ fn reserved_room_is_worth_waiting_for() {
     world.assert_nothing_reserved();
 }
 
-/// One owner opens auctions without end. The bidder reserves for three of them, for five of all
+/// An owner opens auctions without end. The bidder reserves for three of them, for five of all
 /// owners, and the reservations lapse.
 #[test]
 fn bidder_bounds_what_one_owner_can_reserve() {
@@ -308,7 +308,7 @@ fn bidder_bounds_what_one_owner_can_reserve() {
 #[test]
 fn failed_replica_is_left_to_others_longer_each_time() {
     let mut world = World::new(2, 11);
-    world.fill(1, 1); // Dear, but it has not failed there.
+    world.fill(1, 1); // Expensive, but the replica has not failed there.
     let now = world.now;
     world.nodes[0].room.cool(now, replica(UID, 0), GENERATION, "trap: unreachable");
     world.open(0, world.offer([0, 1]));
@@ -334,7 +334,7 @@ fn failed_replica_is_left_to_others_longer_each_time() {
     }
     assert!(cools_for.is_sorted_by(|a, b| a < b), "{cools_for:?}");
 
-    // A new generation may well be the cure.
+    // A new generation may be the cure.
     let fixed = Digest([66; 32]);
     let now = alone.now;
     alone.nodes[0].room.cool(now, replica(UID, 0), GENERATION, "trap: unreachable");
@@ -444,9 +444,10 @@ fn owner_and_winner_keep_the_summary() {
         );
         let bidders: Vec<NodeId> = summary.bids.iter().map(|(node, _)| *node).collect();
         assert_eq!(bidders, [id(1), id(0)], "the cheapest first");
-        assert!(
-            matches!(&summary.declines[..], [(node, NoBid::Declined(Decline::NoRoom { .. }))] if *node == id(2))
-        );
+        assert!(matches!(
+            &summary.declines[..],
+            [(node, NoBid::Declined(Decline::NoRoom { .. }))] if *node == id(2)
+        ));
         assert_eq!(summary.not_asked, [(id(3), NotAsked::Unfit(Unfit::Cpu(9)))]);
         assert_eq!(summary.awards[0].to, id(1));
         assert_eq!(summary.awards[0].price, summary.bids[0].1[0]);

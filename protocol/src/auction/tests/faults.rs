@@ -15,16 +15,16 @@ const SECOND: Duration = Duration::from_secs(1);
 /// next owner closes the gap: each place has one holder.
 #[test]
 fn owner_may_die_after_any_message() {
-    for told in [true, false] {
+    for is_known in [true, false] {
         for k in 0..60 {
             let mut world = World::new(4, 20);
             world.fill(0, 0);
             world.open(0, Offer { guardians: vec![id(1), id(2)], ..world.offer(0..4) });
             world.run_until_delivered(k);
             world.kill(0);
-            if told {
+            if is_known {
                 world.tell_down(0);
-                // Nothing that is reserved for the dead stands in the heir's way.
+                // Nothing is reserved for the dead owner, so the next one finds the room.
                 let reserved =
                     (1..4).any(|n| world.nodes[n].room.reserved() != Resources::default());
                 assert!(!reserved, "after {k} messages");
@@ -35,7 +35,7 @@ fn owner_may_die_after_any_message() {
                 let claims = world.nodes[n].context.claims.len() as u64;
                 assert_eq!(world.committed(n).memory, claims * SMALL.memory, "after {k} messages");
             }
-            // The heir closes the gap that is left.
+            // The next owner closes the gap that is left.
             let missing: Vec<u32> =
                 (0..4).filter(|index| world.holders(*index).is_empty()).collect();
             world.open(1, world.offer(missing));
@@ -45,7 +45,7 @@ fn owner_may_die_after_any_message() {
     }
 }
 
-/// One award comes when its reservation is spent, another one has a forged signature. Neither makes
+/// An award comes when its reservation is spent, another one has a forged signature. Neither makes
 /// a claim.
 #[test]
 fn late_or_forged_award_wins_nothing() {
@@ -61,7 +61,7 @@ fn late_or_forged_award_wins_nothing() {
         token: Token { counter, by: id(0), incarnation: 1 },
         to: id(1),
     };
-    // The auction is over: what it had reserved is gone.
+    // The auction is over: nothing is reserved for it.
     let late = Signed::sign(award(summary.auction, 9), &keys(0), &CLUSTER).wire();
     let forged = Signed::sign(award(summary.auction, 9), &keys(3), &CLUSTER).wire();
     for awards in [vec![late], vec![forged]] {
@@ -102,7 +102,11 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        cases: 150,
+        ..ProptestConfig::default()
+    })]
 
     /// No node promises more than it has and no token is won twice, whatever is lost, delayed or
     /// killed; the world asserts both at every step. At the end nothing stays reserved or under
@@ -120,23 +124,24 @@ proptest! {
         for n in &unknowing {
             world.nodes[*n].context.known.clear();
         }
-        let mut dice = seed | 1;
+        let mut random = seed | 1;
         world.rule = Box::new(move |_, _, _| {
             // A small generator of its own (xorshift): loss and delays that reorder.
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            match dice % 100 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            match random % 100 {
                 roll if roll < loss => Delivery::Lose,
-                roll if roll < loss + 20 => Delivery::After(Duration::from_millis(dice % 1_500)),
+                roll if roll < loss + 20 => Delivery::After(Duration::from_millis(random % 1_500)),
                 _ => Delivery::Deliver,
             }
         });
         for step in steps {
             match step {
                 Step::Open { owner, places } if world.nodes[owner].alive => {
-                    let missing = places.into_iter().filter(|index| world.holders(*index).is_empty());
-                    let offer = world.offer(missing.collect::<Vec<_>>());
+                    let is_free = |index: &u32| world.holders(*index).is_empty();
+                    let missing: Vec<u32> = places.into_iter().filter(is_free).collect();
+                    let offer = world.offer(missing);
                     world.open(owner, offer);
                 }
                 Step::Run { ms } => world.run(Duration::from_millis(ms)),
@@ -150,18 +155,24 @@ proptest! {
                     world.tell_down(node);
                 }
                 Step::Close { owner } => {
-                    world.call(owner, |room, now, context, out| room.close_all_for(now, &UID, context, out));
+                    world.call(owner, |room, now, context, out| {
+                        room.close_all_for(now, &UID, context, out)
+                    });
                 }
                 Step::Cool { node, index } => {
                     let now = world.now;
                     world.nodes[node].room.cool(now, replica(UID, index), GENERATION, "failed");
                 }
                 Step::Learn { node } => {
-                    world.nodes[node].context.known.insert((UID, GENERATION), (SMALL, Ok(()), 0));
-                    world.call(node, |room, now, context, out| room.learned(now, &UID, context, out));
+                    let known = (SMALL, Ok(()), 0);
+                    world.nodes[node].context.known.insert((UID, GENERATION), known);
+                    world.call(node, |room, now, context, out| {
+                        room.learned(now, &UID, context, out)
+                    });
                 }
                 Step::SawClaims { node } => {
-                    let alive: Vec<usize> = (0..5).filter(|other| world.nodes[*other].alive).collect();
+                    let alive: Vec<usize> =
+                        (0..5).filter(|other| world.nodes[*other].alive).collect();
                     for other in alive {
                         for (replica, token) in world.nodes[other].context.claims.clone() {
                             world.call(node, |room, now, context, out| {
@@ -173,7 +184,7 @@ proptest! {
                 Step::Open { .. } | Step::Kill { .. } => {}
             }
         }
-        // In the end nothing is left hanging.
+        // At the end nothing is left under way.
         world.run(SECOND * 40);
         world.assert_nothing_reserved();
         for n in (0..5).filter(|n| world.nodes[*n].alive) {
@@ -181,7 +192,7 @@ proptest! {
                 prop_assert!(!world.nodes[n].room.is_under_way(&replica(UID, index)));
             }
             prop_assert!(world.nodes[n].room.poll_timeout().is_none(), "a deadline for nothing");
-            prop_assert_eq!(world.count(n, is_misbehaved), 0, "honest nodes accuse nobody");
+            prop_assert_eq!(world.count(n, is_misbehaved), 0, "honest nodes accuse none");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A small network of auction rooms: seeded delays, faults by rule, a disk that takes its time, and
-//! claims as they would be kept by the node.
+//! A small network of auction rooms: seeded delays, faults by rule, a disk that takes time, and
+//! claims as the node would keep them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ pub(super) const CLUSTER: ClusterId = ClusterId([9; 32]);
 pub(super) const UID: Digest = Digest([5; 32]);
 pub(super) const GENERATION: Digest = Digest([6; 32]);
 pub(super) const MIB: u64 = 1024 * 1024;
-/// What a replica of the tests' workloads needs, a hundredth of a node.
+/// The resources of a test replica, a hundredth of a node.
 pub(super) const SMALL: Resources = Resources { memory: 10 * MIB, cpu: 10 };
 pub(super) const NODE: Resources = Resources { memory: 1000 * MIB, cpu: 1000 };
 
@@ -36,20 +36,20 @@ pub(super) fn replica(uid: Digest, index: u32) -> ReplicaId {
     ReplicaId { uid, place: Place::Ordinal(index) }
 }
 
-/// What a replica needs, whether the device can run it, bytes to fetch.
+/// The resources of a replica, whether the device can run it, and the bytes to fetch.
 pub(super) type KnownWorkload = (Resources, Result<(), Unfit>, u64);
 
-/// What a node knows besides its auctions.
+/// The knowledge of a node besides its auctions.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TestContext {
     /// By uid and generation.
     pub(super) known: BTreeMap<(Digest, Digest), KnownWorkload>,
-    /// Replicas wished for; none bounds nothing.
+    /// The desired number of replicas; none if unbounded.
     pub(super) replicas: Option<u32>,
     pub(super) claims: BTreeMap<ReplicaId, Token>,
     /// Claims that are not on disk yet.
     pub(super) writing: BTreeSet<ReplicaId>,
-    /// What the claims take, and what fills the node besides.
+    /// The resources of the claims, and of what fills the node besides.
     pub(super) committed: BTreeMap<ReplicaId, Resources>,
     pub(super) seen: BTreeMap<ReplicaId, Token>,
     pub(super) read_only: bool,
@@ -141,7 +141,7 @@ pub(super) struct World {
     rng: ChaCha8Rng,
     pub(super) rule: Rule,
     pub(super) fsync: Duration,
-    /// Who won under which token, over the whole run.
+    /// The winners under each token, over the whole run.
     pub(super) winners: BTreeMap<(ReplicaId, Token), BTreeSet<usize>>,
     pub(super) transcript: Vec<String>,
     pub(super) delivered: usize,
@@ -181,7 +181,7 @@ impl World {
         (0..self.nodes.len()).find(|n| id(*n) == *node).expect("a node of this world")
     }
 
-    /// A offer of UID's places, all nodes but the dead being candidates.
+    /// An offer of places of `UID`; all nodes that are alive are candidates.
     pub(super) fn offer(&self, places: impl IntoIterator<Item = u32>) -> Offer {
         Offer {
             uid: UID,
@@ -206,7 +206,7 @@ impl World {
         self.call(owner, |room, now, context, out| room.open(now, offer, context, out));
     }
 
-    /// Lets one room work, does what it asks for, and hands it its messages to itself.
+    /// Runs one call of a room, acts on its effects, and hands it its messages to itself.
     pub(super) fn call(
         &mut self,
         n: usize,
@@ -262,7 +262,7 @@ impl World {
         self.nodes[n].context.committed().narrow()
     }
 
-    /// The claim of a replica could not be made, or is gone.
+    /// The claim of a replica could not be made, or is released.
     pub(super) fn free(&mut self, n: usize, replica: &ReplicaId) {
         let context = &mut self.nodes[n].context;
         context.claims.remove(replica);
@@ -270,7 +270,7 @@ impl World {
         context.committed.remove(replica);
     }
 
-    /// What a node does with a fact: claims what it won.
+    /// Acts as the node on a fact: claims what it won.
     fn act(&mut self, n: usize, fact: &Fact) {
         let Fact::Won { award, .. } = fact else { return };
         let (replica, token) = (award.replica, award.token);
@@ -285,7 +285,7 @@ impl World {
         self.push(self.fsync, Event::Stored { node: n, award: award.clone() });
     }
 
-    /// What must hold whatever happens.
+    /// The invariant after each call: a node never promises more than it has.
     fn check(&self, n: usize) {
         let room = &self.nodes[n].room;
         let promised = self.committed(n).plus(room.reserved());
@@ -297,7 +297,7 @@ impl World {
         self.next += 1;
     }
 
-    /// Does the next thing, if it is due before `until`.
+    /// Runs the next timer or event, if it is due before `until`.
     fn step(&mut self, until: Time) -> bool {
         let timers = self.nodes.iter().enumerate().filter(|(_, node)| node.alive);
         let timer = timers.filter_map(|(n, node)| Some((node.room.poll_timeout()?.0, n))).min();
@@ -347,7 +347,7 @@ impl World {
         while self.delivered < count && self.step(until) {}
     }
 
-    /// `n` is no more, and the others know.
+    /// Stops node `n`; the others do not know it yet.
     pub(super) fn kill(&mut self, n: usize) {
         self.nodes[n].alive = false;
     }
@@ -369,7 +369,7 @@ impl World {
         self.nodes[n].context.committed.insert(other, used);
     }
 
-    /// A node claims a replica of UID, on disk, and nobody else knows.
+    /// Node `n` claims a replica of `UID`, on disk; no other node knows it.
     pub(super) fn hold(&mut self, n: usize, index: u32) {
         let context = &mut self.nodes[n].context;
         context.committed.insert(replica(UID, index), SMALL);
@@ -377,7 +377,7 @@ impl World {
         context.claims.insert(replica(UID, index), token);
     }
 
-    /// Who claims a replica of UID.
+    /// The nodes that are alive and claim a replica of `UID`.
     pub(super) fn holders(&self, index: u32) -> Vec<usize> {
         let replica = replica(UID, index);
         (0..self.nodes.len())

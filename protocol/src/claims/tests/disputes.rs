@@ -1,4 +1,4 @@
-//! Several holders of one replica: all but one stop, never all.
+//! Several holders of one replica: all but one stop, and never all of them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::model::{Out, Time};
 
 use super::*;
 
-/// Nodes 1.. that hold replica 0, a network that may lose and reorder, and a clock.
+/// Nodes that all hold replica 0, a network that may lose and reorder messages, and a clock.
 struct World {
     rooms: Vec<Claims>,
-    /// Sender, receiver, message. Links keep order, but a link may be replaced by another: the rule
-    /// must hold without.
+    /// Sender, receiver, message. A link keeps the order, but may be replaced by another one, so
+    /// the rule must hold without.
     mail: Vec<(usize, usize, Message)>,
     now: Time,
     yields: Vec<(usize, NodeId)>,
@@ -23,7 +23,7 @@ struct World {
 }
 
 impl World {
-    /// Node `i` holds replica 0 under `counters[i]`; nobody knows of another yet.
+    /// Node `i` holds replica 0 under `counters[i]`; no node knows of another one yet.
     fn new(counters: &[u64]) -> Self {
         let mut rooms = Vec::new();
         for (i, counter) in counters.iter().enumerate() {
@@ -47,8 +47,8 @@ impl World {
         (1..=9).position(|n| id(n) == *node).expect("a node of this world")
     }
 
-    /// `to` hears the sheet of `from` as it is now.
-    fn tell(&mut self, from: usize, to: usize) {
+    /// `to` receives the sheet of `from` as it is now.
+    fn send_sheet(&mut self, from: usize, to: usize) {
         let slots: Vec<_> = self.rooms[from]
             .slots()
             .filter(|slot| slot.by() == self.public(from))
@@ -63,10 +63,10 @@ impl World {
         keys(u8::try_from(node + 1).unwrap()).public()
     }
 
-    fn tell_all(&mut self) {
+    fn send_all_sheets(&mut self) {
         for from in 0..self.rooms.len() {
             for to in (0..self.rooms.len()).filter(|to| *to != from) {
-                self.tell(from, to);
+                self.send_sheet(from, to);
             }
         }
     }
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// Delivers some message.
+    /// Delivers or loses one message.
     fn deliver(&mut self, choice: usize, lose: bool) {
         if self.mail.is_empty() {
             return;
@@ -127,10 +127,10 @@ impl World {
         self.act(to, facts, out);
     }
 
-    /// Everything is told and delivered, for as long as it takes.
+    /// Delivers all sheets and all messages, ten times.
     fn settle(&mut self) {
         for _ in 0..10 {
-            self.tell_all();
+            self.send_all_sheets();
             (0..self.rooms.len()).for_each(|node| self.reconsider(node));
             while !self.mail.is_empty() {
                 self.deliver(0, false);
@@ -200,7 +200,7 @@ fn loser_runs_until_the_keeper_is_healthy() {
     world.set_phase(0, false);
     world.set_phase(1, false);
     world.settle();
-    assert_eq!(world.holders(), [0, 1], "nobody stops for one that does not run");
+    assert_eq!(world.holders(), [0, 1], "no holder stops for one that does not run");
     world.set_phase(0, true);
     world.settle();
     assert_eq!(world.holders(), [0]);
@@ -219,7 +219,7 @@ fn newer_holder_is_kept_while_the_older_fails() {
 fn holder_that_is_not_up_makes_none_yield() {
     let mut world = World::new(&[3, 7]);
     world.unreachable = [(1, 0)].into();
-    world.tell_all();
+    world.send_all_sheets();
     world.reconsider(1);
     assert!(world.mail.is_empty());
     assert_eq!(world.rooms[1].poll_timeout(), None);
@@ -230,7 +230,7 @@ fn holder_that_is_not_up_makes_none_yield() {
 #[test]
 fn silent_keeper_is_asked_less_and_less_often() {
     let mut world = World::new(&[3, 7]);
-    world.tell_all();
+    world.send_all_sheets();
     let mut waits = Vec::new();
     for _ in 0..8 {
         world.reconsider(1);
@@ -278,7 +278,7 @@ fn questions_are_bounded_and_none_starves() {
 #[test]
 fn outdated_or_foreign_answer_stops_none() {
     let mut world = World::new(&[3, 7]);
-    world.tell_all();
+    world.send_all_sheets();
     world.reconsider(1);
     let answer = |question| Message::Keeping {
         replica: replica(0),
@@ -299,19 +299,19 @@ fn outdated_or_foreign_answer_stops_none() {
 #[test]
 fn two_holders_that_defer_to_each_other_do_not_both_stop() {
     let mut world = World::new(&[3, 7]);
-    // Node 1 believes that node 0 is older, which it is. Node 0 heard that before its own replica
-    // failed a moment ago.
+    // Node 0 asks node 1 while its own replica fails. It recovers, and node 1 sees that: node 1
+    // takes the older node 0 for the keeper, and asks it.
     world.set_phase(0, false);
-    world.tell(1, 0);
+    world.send_sheet(1, 0);
     world.reconsider(0);
     world.set_phase(0, true);
-    world.tell(0, 1);
+    world.send_sheet(0, 1);
     world.reconsider(1);
     assert_eq!(world.mail.len(), 2, "both ask");
     while !world.mail.is_empty() {
         world.deliver(0, false); // Both questions, then both answers.
     }
-    assert_eq!(world.holders(), [0, 1], "nobody stops on an answer from before its own");
+    assert_eq!(world.holders(), [0, 1], "none stops on an answer from before its own");
     world.settle();
     assert_eq!(world.holders(), [0]);
 }
@@ -343,12 +343,12 @@ fn token_far_ahead_is_not_adopted_from_a_question() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Tell(usize, usize),
+    SendSheet(usize, usize),
     Reconsider(usize),
     Deliver(usize),
     Lose(usize),
     Phase(usize, bool),
-    /// It fails for a moment, and asks in that moment.
+    /// The replica fails for a moment, and the node asks in that moment.
     Flap(usize),
     Want(usize, bool),
     Wait(u64),
@@ -356,7 +356,7 @@ enum Step {
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0usize..4, 0usize..4).prop_map(|(a, b)| Step::Tell(a, b)),
+        4 => (0usize..4, 0usize..4).prop_map(|(a, b)| Step::SendSheet(a, b)),
         4 => (0usize..4).prop_map(Step::Reconsider),
         8 => (0usize..16).prop_map(Step::Deliver),
         1 => (0usize..16).prop_map(Step::Lose),
@@ -368,7 +368,11 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        cases: 300,
+        ..ProptestConfig::default()
+    })]
 
     /// Views differ, messages are lost, replicas fail: never have all holders stopped. Once all
     /// have the same view, one of the holders is left.
@@ -381,8 +385,10 @@ proptest! {
         let count = counters.len();
         for step in steps {
             match step {
-                Step::Tell(a, b) if a % count != b % count => world.tell(a % count, b % count),
-                Step::Tell(..) => {}
+                Step::SendSheet(a, b) if a % count != b % count => {
+                    world.send_sheet(a % count, b % count);
+                }
+                Step::SendSheet(..) => {}
                 Step::Reconsider(a) => world.reconsider(a % count),
                 Step::Deliver(choice) => world.deliver(choice, false),
                 Step::Lose(choice) => world.deliver(choice, true),
@@ -392,7 +398,9 @@ proptest! {
                     world.reconsider(a % count);
                     world.set_phase(a % count, true);
                 }
-                Step::Want(a, old) => world.wanted[a % count] = Some(if old { OLD } else { CURRENT }),
+                Step::Want(a, old) => {
+                    world.wanted[a % count] = Some(if old { OLD } else { CURRENT });
+                }
                 Step::Wait(ms) => world.now = world.now + Duration::from_millis(ms),
             }
             prop_assert!(!world.holders().is_empty(), "all stopped: {:?}", world.yields);

@@ -1,4 +1,4 @@
-//! Sheets: what is believed, what is refused, what is remembered.
+//! Sheets: slots that are accepted, refused and remembered.
 
 use crate::model::claim::{MAX_REASON, MAX_SLOT_CLAIMS, SLOTS, Slot};
 
@@ -8,7 +8,7 @@ fn sign(node: u8, slot: u8, counter: u64, claims: Vec<Claim>) -> Signed<Slot> {
     Signed::sign(Slot { slot, counter, claims, newer: Vec::new() }, &keys(node), &CLUSTER)
 }
 
-/// Replicas that lie in one slot.
+/// The first replicas of one slot.
 fn neighbours(slot: u8, count: usize) -> Vec<ReplicaId> {
     let mut found: Vec<ReplicaId> =
         (0..).map(replica).filter(|replica| replica.slot() == slot).take(count).collect();
@@ -84,7 +84,7 @@ fn restored_claims_are_starting() {
     assert_eq!(again.mine().count(), 40);
     let issued = again.restarting(WallClock(1));
     assert!(again.mine().all(|claim| claim.phase == Phase::Starting));
-    // A peer that knows the old sheet believes the new one.
+    // A peer that knows the old sheet accepts the new one.
     let mut b = room(2);
     a.slots().for_each(|slot| _ = b.handle_slot(slot.clone(), &everyone).unwrap());
     issued.into_iter().for_each(|slot| _ = b.handle_slot(slot, &everyone).unwrap());
@@ -236,7 +236,7 @@ fn slot_that_cannot_be_judged_yet_is_refused() {
     let strangers_award = b.handle_slot(slot.clone(), &without(id(200), Standing::Stranger));
     let expected = Premature::StrangersAward { by: id(200), replica: replica(0) };
     assert_eq!(strangers_award, Err(Rejection::NotYet(expected)));
-    // Who awarded it may be gone since.
+    // The owner that awarded it may have left since.
     assert!(b.handle_slot(slot, &without(id(200), Standing::Left)).is_ok());
 
     let ahead = 5 + (1 << 20);
@@ -258,7 +258,7 @@ fn verified_award_is_not_judged_again() {
     let forgotten =
         |node: &NodeId| if *node == id(200) { Standing::Stranger } else { Standing::Member };
     assert!(b.handle_slot(slot, &forgotten).is_ok());
-    // Another award in its place is judged, though, even if only the signature differs.
+    // Another award in its place is judged, even if only the signature differs.
     let mut forged = claim(replica(0), 1, 5);
     forged.award = {
         let mut bytes = crate::model::codec::encode(&forged.award);
@@ -320,7 +320,7 @@ fn counters_grow_over_a_power_cut() {
     let life = |incarnation| Claims::new(Config::default(), id(1), keys(1), CLUSTER, incarnation);
     let mut first = life(1);
     let stored = first.claim(claim(replica(0), 1, 1)).unwrap();
-    let told = first.set_phase(&replica(0), Phase::Starting, WallClock(5)).unwrap();
+    let sent = first.set_phase(&replica(0), Phase::Starting, WallClock(5)).unwrap();
     // A power cut: the claim is on disk, the phase is not.
     let mut second = life(2);
     second.restore(vec![stored]);
@@ -329,5 +329,5 @@ fn counters_grow_over_a_power_cut() {
         Phase::Failing { reason: "it trapped".into(), restarts: 1 },
         WallClock(9),
     );
-    assert!(again.unwrap().counter > told.counter);
+    assert!(again.unwrap().counter > sent.counter);
 }

@@ -1,4 +1,4 @@
-//! A user who asks for what is there already is told so only when all others hold it, too.
+//! A user who publishes what is there already learns so only when all other members hold it, too.
 
 use super::harness::*;
 use super::*;
@@ -8,14 +8,14 @@ fn web() -> WorkloadName {
     "web".parse().unwrap()
 }
 
-/// A founder that runs `web`, and a friend of its that is up.
-fn with_friend() -> (Cluster, Harness, NodeId) {
+/// A founder that runs `web`, and another member that is up.
+fn with_member() -> (Cluster, Harness, NodeId) {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
-    let friend = cluster.join_member(20, &mut harness).node.id();
+    let member = cluster.join_member(20, &mut harness).node.id();
     harness.publish(&cluster, &spec(1, 32 << 20));
     harness.sent.clear();
-    (cluster, harness, friend)
+    (cluster, harness, member)
 }
 
 fn ask(harness: &mut Harness, spec: Option<Spec>, force: bool) {
@@ -23,7 +23,7 @@ fn ask(harness: &mut Harness, spec: Option<Spec>, force: bool) {
     harness.request(Command::Prepare { name: web(), spec, force });
 }
 
-/// The number of the question that the others were asked.
+/// The number of the question that the members were asked.
 fn question(harness: &Harness) -> u64 {
     let asked = harness.sent.iter().rev().find_map(|message| match message {
         Message::AskKey { question, .. } => Some(*question),
@@ -43,14 +43,14 @@ fn unheard(harness: &mut Harness) -> Vec<String> {
 /// do. A change is written in any case, so no member is asked.
 #[test]
 fn unchanged_workload_needs_no_write_when_all_confirm() {
-    let (_, mut harness, friend) = with_friend();
+    let (_, mut harness, member) = with_member();
     ask(&mut harness, Some(spec(1, 32 << 20)), false);
     assert!(harness.replies.is_empty(), "it has to ask first");
     let question = question(&harness);
     harness
-        .input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
+        .input(Input::Message { from: member, message: Message::SameKey { question, same: true } });
     assert_eq!(unheard(&mut harness), Vec::<String>::new());
-    // A change is to be written anyway: nobody is asked.
+    // A change is written in any case: no member is asked.
     harness.sent.clear();
     ask(&mut harness, Some(spec(2, 32 << 20)), false);
     assert!(
@@ -63,12 +63,12 @@ fn unchanged_workload_needs_no_write_when_all_confirm() {
 /// won. If a member holds something else, does not answer or is away, the workload is written.
 #[test]
 fn unchanged_workload_is_written_when_not_all_confirm() {
-    let (cluster, mut harness, friend) = with_friend();
+    let (cluster, mut harness, member) = with_member();
     let same = spec(1, 32 << 20);
     ask(&mut harness, Some(same.clone()), false);
     let asked = question(&harness);
     harness.input(Input::Message {
-        from: friend,
+        from: member,
         message: Message::SameKey { question: asked, same: false },
     });
     assert_eq!(unheard(&mut harness).len(), 1, "it holds something else");
@@ -84,14 +84,14 @@ fn unchanged_workload_is_written_when_not_all_confirm() {
     assert_eq!(late, Some(1), "it does not answer");
 
     harness.sent.clear();
-    harness.input(Input::LinkDown { peer: friend });
+    harness.input(Input::LinkDown { peer: member });
     harness.run_for(Duration::from_secs(30));
     ask(&mut harness, Some(same.clone()), false);
     let Some(Reply::Prepared { draft, unheard, .. }) = harness.replies.pop() else {
         panic!("at once")
     };
     assert_eq!(unheard.len(), 1, "it is away");
-    // Written so, the wish outlasts what the one that is away may bring.
+    // Such a write outlasts what the member that is away may bring.
     let older = harness.node.desired.effective(&Key::Workload(web())).unwrap().signed.serial;
     let change = cluster.sign(draft, &web(), Value::workload(&same));
     assert!(change.signed.serial > older);
@@ -105,12 +105,12 @@ fn unchanged_workload_is_written_when_not_all_confirm() {
 /// change.
 #[test]
 fn question_is_answered_by_key_and_roster() {
-    let (_, mut harness, friend) = with_friend();
+    let (_, mut harness, member) = with_member();
     let key = Key::Workload(web()).hash();
     let answer = |harness: &mut Harness, holds| {
         harness.sent.clear();
         harness.input(Input::Message {
-            from: friend,
+            from: member,
             message: Message::AskKey { question: 7, key, holds },
         });
         match harness.sent.last() {
@@ -160,26 +160,27 @@ fn removal_of_the_unknown_needs_all_members() {
         Some(Reply::Refused(Refusal::NoSuchWorkload(web()))),
         "it is alone"
     );
-    let friend = cluster.join_member(20, &mut harness).node.id();
+    let member = cluster.join_member(20, &mut harness).node.id();
     ask(&mut harness, None, false);
     let question = question(&harness);
     harness
-        .input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
+        .input(Input::Message { from: member, message: Message::SameKey { question, same: true } });
     assert_eq!(
         harness.replies.pop(),
         Some(Reply::Refused(Refusal::NoSuchWorkload(web()))),
         "all agree"
     );
-    harness.input(Input::LinkDown { peer: friend });
+    harness.input(Input::LinkDown { peer: member });
     harness.run_for(Duration::from_secs(30));
     ask(&mut harness, None, false);
     let refused = harness.replies.pop();
-    assert!(
-        matches!(&refused, Some(Reply::Refused(Refusal::MayBeElsewhere { unheard, .. })) if unheard.len() == 1)
-    );
+    let Some(Reply::Refused(Refusal::MayBeElsewhere { unheard: missing, .. })) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(missing.len(), 1);
     ask(&mut harness, None, true);
     assert_eq!(unheard(&mut harness).len(), 1, "with force it can be signed");
-    // A workload that was removed here is removed once more.
+    // A workload that was removed here can be removed again.
     harness.publish(&cluster, &spec(1, 32 << 20));
     let draft = harness.draft(None).unwrap();
     harness
@@ -191,23 +192,23 @@ fn removal_of_the_unknown_needs_all_members() {
 /// The link to an asked member is lost before its answer came. It may hold something else.
 #[test]
 fn member_lost_before_its_answer_has_not_confirmed() {
-    let (_, mut harness, friend) = with_friend();
+    let (_, mut harness, member) = with_member();
     ask(&mut harness, Some(spec(1, 32 << 20)), false);
     assert!(harness.replies.is_empty(), "it is asked");
-    harness.input(Input::LinkDown { peer: friend });
+    harness.input(Input::LinkDown { peer: member });
     assert_eq!(unheard(&mut harness).len(), 1, "at once");
 }
 
-/// One of two members holds something else. The answer of the other one would change nothing, so
-/// the user is answered at once.
+/// A member holds something else, and another one has not answered. Its answer would change
+/// nothing, so the user is answered at once.
 #[test]
 fn first_member_with_another_value_decides() {
-    let (cluster, mut harness, friend) = with_friend();
+    let (cluster, mut harness, member) = with_member();
     cluster.join_member(30, &mut harness);
     ask(&mut harness, Some(spec(1, 32 << 20)), false);
     let question = question(&harness);
     harness.input(Input::Message {
-        from: friend,
+        from: member,
         message: Message::SameKey { question, same: false },
     });
     assert_eq!(unheard(&mut harness).len(), 1);
@@ -217,7 +218,7 @@ fn first_member_with_another_value_decides() {
 /// member is asked, and the workload is written.
 #[test]
 fn open_questions_are_bounded() {
-    let (_, mut harness, _) = with_friend();
+    let (_, mut harness, _) = with_member();
     for _ in 0..64 {
         ask(&mut harness, Some(spec(1, 32 << 20)), false);
         assert_eq!(harness.replies, []);
@@ -244,7 +245,7 @@ fn member_without_a_link_in_a_large_cluster_is_not_away() {
         Time::ZERO,
     );
     let mut harness = Harness::new(node);
-    let friend = cluster.join_member(20, &mut harness).node.id();
+    let member = cluster.join_member(20, &mut harness).node.id();
     let far = cluster.join_member(30, &mut harness).node.id();
     harness.publish(&cluster, &spec(1, 32 << 20));
     harness.input(Input::LinkDown { peer: far });
@@ -252,6 +253,6 @@ fn member_without_a_link_in_a_large_cluster_is_not_away() {
     assert_eq!(harness.replies, [], "those with a link are asked");
     let question = question(&harness);
     harness
-        .input(Input::Message { from: friend, message: Message::SameKey { question, same: true } });
+        .input(Input::Message { from: member, message: Message::SameKey { question, same: true } });
     assert_eq!(unheard(&mut harness), Vec::<String>::new());
 }

@@ -1,9 +1,9 @@
-//! One that bids, its owner, and its disk: what it answers before the claim is on it, and after.
+//! A bidder, its owner and its disk: answers before and after the claim is on disk.
 
 use super::*;
 use crate::model::{AuctionId, Decline, Place, Price, Resources, Token, Value};
 
-/// One that may bid: it knows a wish and its owner, who has a place to give.
+/// A node that may bid, because it knows a workload and its owner, which has a place to award.
 pub struct Bidder {
     pub harness: Harness,
     pub me: NodeId,
@@ -20,11 +20,11 @@ impl Bidder {
         let (me, owner) = (NodeId(mine.keys.public().0), NodeId(owners.keys.public().0));
         let admit = |node| trust::admit(&cluster.genesis, &cluster.join, node, 1, 1).unwrap().raw();
         let draft = Draft { clock: crate::model::Clock::new(), serial: 1, uid: None };
-        let wish =
+        let workload =
             cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
         let saved = Saved {
             incarnation: 1,
-            changes: vec![admit(me), admit(owner), wish.raw()],
+            changes: vec![admit(me), admit(owner), workload.raw()],
             ..Saved::default()
         };
         let wall = WallClock(1_800_000_000_000);
@@ -38,7 +38,7 @@ impl Bidder {
             Time::ZERO,
         ));
         harness.input(Input::LinkUp { peer: owner });
-        let replica = ReplicaId { uid: wish.uid(), place: Place::Ordinal(0) };
+        let replica = ReplicaId { uid: workload.uid(), place: Place::Ordinal(0) };
         let generation = spec(1, 32 << 20).revision();
         Bidder { harness, me, owners, genesis: cluster.genesis, replica, generation }
     }
@@ -51,7 +51,7 @@ impl Bidder {
         Token { counter: 1, by: self.auction().owner, incarnation: 1 }
     }
 
-    /// What it answers its owner.
+    /// Handles a message of the owner. Returns what the bidder sends.
     pub fn receive(&mut self, message: auction::Message) -> Vec<Message> {
         self.harness.sent.clear();
         self.harness.input(Input::Message {
@@ -61,7 +61,7 @@ impl Bidder {
         std::mem::take(&mut self.harness.sent)
     }
 
-    /// It bids.
+    /// Handles an announcement of the owner, and bids.
     pub fn bid(&mut self) {
         let (auction, ReplicaId { uid, place }) = (self.auction(), self.replica);
         let generation = self.generation;
@@ -73,8 +73,8 @@ impl Bidder {
             answer_ms: 100,
             hold_ms: 5_000,
         };
-        let said = self.receive(auction::Message::Announce(announce));
-        assert!(matches!(said[..], [Message::Auction(auction::Message::Bid { .. })]), "{said:?}");
+        let sent = self.receive(auction::Message::Announce(announce));
+        assert!(matches!(sent[..], [Message::Auction(auction::Message::Bid { .. })]), "{sent:?}");
     }
 
     pub fn award(&self) -> auction::Message {
@@ -139,7 +139,7 @@ fn phase_is_not_sent_before_the_claim_is_on_disk() {
     bidder.harness.fetch_outcome = FetchOutcome::Unusable("no component".into());
     bidder.bid();
     bidder.receive(bidder.award());
-    let told = |bidder: &Bidder| {
+    let slots_sent = |bidder: &Bidder| {
         bidder
             .harness
             .broadcasts
@@ -147,10 +147,10 @@ fn phase_is_not_sent_before_the_claim_is_on_disk() {
             .filter(|message| matches!(message, Message::Slot(_)))
             .count()
     };
-    assert_eq!(told(&bidder), 0, "of a claim that a power cut would take back");
+    assert_eq!(slots_sent(&bidder), 0, "of a claim that a power cut would take back");
     bidder.harness.input(Input::Stored { upto: PersistId(u64::MAX) });
     assert_eq!(bidder.harness.node.own_claim(&bidder.replica).unwrap().phase.as_str(), "failing");
-    assert_eq!(told(&bidder), 1);
+    assert_eq!(slots_sent(&bidder), 1);
 }
 
 /// The disk fails over a claim, and the winner refuses the award. Otherwise the owner would wait in
@@ -162,12 +162,12 @@ fn claim_that_the_disk_refused_goes_to_another_node() {
     bidder.bid();
     bidder.receive(bidder.award());
     bidder.harness.input(Input::StoreFailed { why: "no space left".into() });
-    let said = &bidder.harness.sent;
+    let sent = &bidder.harness.sent;
     let refused = |message: &Message| {
         let Message::Auction(auction::Message::Refused { why, .. }) = message else { return false };
         matches!(why, auction::Refusal::CannotClaim(_))
     };
-    assert!(matches!(&said[..], [message] if refused(message)), "{said:?}");
+    assert!(matches!(&sent[..], [message] if refused(message)), "{sent:?}");
     assert_eq!(bidder.harness.node.own_claim(&bidder.replica), None);
     assert_eq!(bidder.harness.node.promised(), Resources::default());
     assert!(
@@ -177,7 +177,7 @@ fn claim_that_the_disk_refused_goes_to_another_node() {
     );
 }
 
-/// An owner with one other node, whom it asks for a replica.
+/// An owner, another member, and the announcement that the owner has sent to it.
 fn auctions() -> (Harness, NodeId, auction::Announce) {
     let cluster = cluster();
     let mut owner = Harness::new(cluster.founder(Saved::default()));

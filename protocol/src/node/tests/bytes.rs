@@ -1,5 +1,5 @@
-//! Artifacts: none that nobody wishes for keeps one from being fetched that somebody does, and no
-//! lost word hides a holder for good.
+//! Artifacts: those that no workload names keep none from being fetched that a workload names, and
+//! no lost announcement hides a holder for ever.
 
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ fn holder_that_announced_too_early_is_asked_again() {
     let holders = |harness: &Harness| harness.node.workload(&web()).unwrap().artifact_holders;
     assert_eq!(holders(&harness), 1, "itself");
     harness.sent.clear();
-    // The same once more: the others are asked whether they know of it, and that is answered later.
+    // The same again: members are asked whether they hold it, and the answer comes later.
     harness.request(Command::Prepare { name: web(), spec: Some(version(1)), force: false });
     harness.run_for(Duration::from_secs(2));
     assert!(
@@ -178,7 +178,7 @@ fn node_announces_an_artifact_once_a_change_names_it() {
     let peer = cluster.join_member(20, &mut harness).node.id();
     harness.command(Command::Uploaded { artifact: artifact(1) });
     let have = Message::Have { node: harness.node.id(), digest: artifact(1).digest };
-    assert!(!harness.broadcasts.contains(&have), "nobody names it yet");
+    assert!(!harness.broadcasts.contains(&have), "no workload names it yet");
     let change = harness.signed(&cluster, &version(1));
     harness.input(Input::Message {
         from: peer,
@@ -252,7 +252,7 @@ fn restart_names_the_published_artifact_again() {
     );
 }
 
-/// A member with a link that is on the ring.
+/// A member with a link, on the ring.
 fn ready_member(cluster: &harness::Cluster, number: u8, harness: &mut Harness) -> NodeId {
     let keys = cluster.identity(number).keys;
     let id = NodeId(keys.public().0);

@@ -1,4 +1,4 @@
-//! A driver for tests, a cluster's keys, and what they are given.
+//! A driver for tests, the keys of a cluster, and sample facts and specs.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ impl Cluster {
         Identity { keys, genesis: self.genesis, join: self.join.clone() }
     }
 
-    /// A node that makes the cluster, alone in it.
+    /// The founder of the cluster, alone in it.
     pub fn founder(&self, saved: Saved) -> Node {
         let config = Config { name: "a".into(), founder: true, ..Config::default() };
         Node::new(
@@ -41,7 +41,7 @@ impl Cluster {
         )
     }
 
-    /// A device with a key of this number asks a founder to be let in, and is.
+    /// A node with the key `number` asks the founder to be admitted, and is.
     pub fn join_member(&self, number: u8, founder: &mut Harness) -> Harness {
         let joiner = self.identity(number);
         let id = NodeId(joiner.keys.public().0);
@@ -75,7 +75,7 @@ impl Cluster {
         self.sign_on(0, draft, name, value)
     }
 
-    /// On one of several computers of the operator.
+    /// Signs on one of several computers of the operator.
     pub fn sign_on(&self, computer: u8, draft: Draft, name: &WorkloadName, value: Value) -> Change {
         let certificate =
             trust::certify(&self.genesis, &self.root, self.operator.public(), "me").unwrap();
@@ -109,15 +109,15 @@ pub fn spec(replicas: u32, memory: u64) -> Spec {
 }
 
 /// A driver for tests: a disk that syncs at once, a runtime that starts at once, and a record of
-/// everything asked for.
+/// every effect.
 pub struct Harness {
     pub node: Node,
     pub now: Time,
     pub disk_works: bool,
-    /// Why no bytes come, when none do.
+    /// The reason why fetches fail, if they do.
     pub fetch_error: Option<&'static str>,
     stored: PersistId,
-    /// The last batch that the disk was asked for.
+    /// The last batch that was to be persisted.
     pub last_batch: PersistId,
     pub held: Vec<(PersistId, Action)>,
     pub effects: Vec<String>,
@@ -191,7 +191,7 @@ impl Harness {
         }
     }
 
-    /// Prepared and signed, not yet submitted.
+    /// A prepared and signed change, not yet submitted.
     pub fn signed(&mut self, cluster: &Cluster, spec: &Spec) -> Change {
         let draft = self.draft(Some(spec.clone())).unwrap();
         cluster.sign(draft, &spec.name, Value::workload(spec))
@@ -252,7 +252,7 @@ impl Harness {
     }
 }
 
-/// An effect in full, messages by their bytes.
+/// The text of an effect, messages by their bytes.
 fn written(after: &Option<PersistId>, action: &Action) -> String {
     match action {
         Action::Send { to, lane, message } => {
@@ -265,7 +265,7 @@ fn written(after: &Option<PersistId>, action: &Action) -> String {
     }
 }
 
-/// What a disk would give back.
+/// The state that a disk with these records restores.
 pub fn saved(records: &[Record]) -> Saved {
     let mut saved = Saved { incarnation: 1, ..Saved::default() };
     let mut slots: BTreeMap<(NodeId, u8), Unverified<Slot>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Where a node can be dialled, and the seeds that it dials.
+//! The addresses of a node, and the seeds that it dials.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn own(list: &[&str], trouble: Option<&str>) -> Input {
     Input::Addresses(OwnAddresses { addresses: addresses(list), trouble, moved: true })
 }
 
-/// What was asked for since, of this kind.
+/// Takes the effects so far, and returns those that contain `what`.
 fn asked(harness: &mut Harness, what: &str) -> Vec<String> {
     let asked = std::mem::take(&mut harness.effects);
     asked.into_iter().filter(|asked| asked.contains(what)).collect()
@@ -39,7 +39,7 @@ fn changed_address_is_sent_to_all_and_shown() {
         events.len() == 1 && events[0].contains("10.0.0.101") && events[0].contains("10.0.0.1/"),
         "{events:?}"
     );
-    // The same again is no news.
+    // The same address again is no news.
     harness.broadcasts.clear();
     harness.input(own(&["/ip4/10.0.0.101/tcp/7700"], None));
     assert!(harness.broadcasts.is_empty() && asked(&mut harness, "addresses-changed").is_empty());
@@ -104,7 +104,7 @@ fn seed_name_is_looked_up_at_each_try() {
         1,
         "it may be another device's address by now"
     );
-    // Nobody answers: it is asked again all the same.
+    // No node answers: the name is looked up again all the same.
     harness.run_for(Duration::from_secs(60));
     assert!(!asked(&mut harness, "Resolve").is_empty());
 }

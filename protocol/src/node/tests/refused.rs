@@ -1,5 +1,5 @@
-//! A change that was refused because the disk takes no writes never happened; a disk that takes
-//! them again is made whole.
+//! A change that was refused because the disk takes no writes has no effect. A disk that takes
+//! writes again gets what it missed.
 
 use super::harness::*;
 use super::*;
@@ -49,12 +49,12 @@ fn refused_change_has_no_effect() {
     unchanged(&harness);
     recovers(&mut harness);
     unchanged(&harness);
-    // The disk may have had it all the same; what memory holds is written over that.
+    // The disk may have it all the same: memory is written over it.
     let again = Harness::new(cluster.founder(saved(&harness.records)));
     assert_eq!(again.node.spec(&web()).map(|spec| spec.replicas()), Some(2));
 }
 
-/// A new node that is linked, and what it says to be let in.
+/// A new node with a link, and its request to be admitted.
 fn asks_to_join(cluster: &harness::Cluster, harness: &mut Harness) -> (NodeId, Message) {
     let joiner = cluster.identity(20);
     let id = NodeId(joiner.keys.public().0);
@@ -135,17 +135,17 @@ fn command_waits_for_the_change_before_it() {
 fn recovered_disk_holds_what_memory_holds() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
-    let friend = cluster.join_member(20, &mut harness).node.id();
+    let peer = cluster.join_member(20, &mut harness).node.id();
     harness.publish(&cluster, &spec(2, 32 << 20));
     harness.run_for(Duration::from_secs(5));
     fails(&mut harness);
     harness.disk_works = false;
     assert!(harness.node.status().read_only.is_some());
-    // A peer scales it down: this node lets go of one, and says so.
+    // A peer scales the workload down: this node releases a replica, and sends that.
     let mut other = Harness::new(cluster.founder(saved(&harness.records)));
     let change = other.signed(&cluster, &spec(1, 32 << 20));
     let message = Message::Changed { change: change.raw(), holder: None };
-    harness.input(Input::Message { from: friend, message });
+    harness.input(Input::Message { from: peer, message });
     harness.run_for(Duration::from_secs(70));
     assert_eq!(harness.node.spec(&web()).map(|spec| spec.replicas()), Some(1));
     let claims = harness.node.own_claims().count();
@@ -157,7 +157,7 @@ fn recovered_disk_holds_what_memory_holds() {
     let again = Harness::new(cluster.founder(saved(&harness.records)));
     assert_eq!(again.node.spec(&web()).map(|spec| spec.replicas()), Some(1));
     assert_eq!(again.node.own_claims().count(), claims, "also what was let go meanwhile");
-    // It takes changes and new replicas.
+    // The node takes changes and new replicas again.
     assert!(matches!(harness.publish(&cluster, &spec(3, 32 << 20)), Reply::Accepted { .. }));
     harness.run_for(Duration::from_secs(5));
     assert!(harness.node.own_claims().count() > claims);
@@ -211,7 +211,7 @@ fn disk_that_fails_again_makes_the_node_read_only_again() {
 fn change_on_its_way_to_disk_outlives_one_from_a_peer() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
-    let friend = cluster.join_member(20, &mut harness).node.id();
+    let peer = cluster.join_member(20, &mut harness).node.id();
     harness.publish(&cluster, &spec(1, 32 << 20));
     let (mine, theirs) = (spec(2, 32 << 20), spec(3, 32 << 20));
     let draft = harness.draft(Some(mine.clone())).unwrap();
@@ -221,7 +221,7 @@ fn change_on_its_way_to_disk_outlives_one_from_a_peer() {
     harness.request(Command::Submit { change: mine.raw() });
     harness.disk_works = true;
     harness.input(Input::Message {
-        from: friend,
+        from: peer,
         message: Message::Changed { change: theirs.raw(), holder: None },
     });
     assert!(matches!(harness.replies.pop(), Some(Reply::Accepted { .. })));
@@ -294,7 +294,7 @@ fn founder_is_a_member_once_its_disk_recovers() {
 fn node_that_cannot_write_starts_no_new_version() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
-    let friend = cluster.join_member(20, &mut harness).node.id();
+    let peer = cluster.join_member(20, &mut harness).node.id();
     harness.publish(&cluster, &spec(1, 32 << 20));
     harness.run_for(Duration::from_secs(5));
     assert_eq!(harness.node.own_claims().count(), 1);
@@ -303,7 +303,7 @@ fn node_that_cannot_write_starts_no_new_version() {
     fails(&mut harness);
     harness.orders.clear();
     harness.input(Input::Message {
-        from: friend,
+        from: peer,
         message: Message::Changed { change: newer.raw(), holder: None },
     });
     harness.run_for(Duration::from_secs(5));

@@ -1,11 +1,11 @@
-//! Messages over one common member: what is taken, and what the member in the middle cannot do.
+//! Messages over one common member: which are taken, and what that member cannot do.
 
 use super::*;
 use crate::membership::Message as Word;
 use crate::model::codec;
 
-/// A node with the bytes of a workload, a member that asks whether it has them, and one that
-/// carries the question.
+/// A node with the artifact of a workload, a member that asks for it, and a hop that carries the
+/// question.
 struct ThreeNodes {
     cluster: harness::Cluster,
     harness: Harness,
@@ -45,7 +45,7 @@ impl ThreeNodes {
         }
     }
 
-    /// Whether what came from `from` led to an answer.
+    /// Whether a message from `from` led to an answer.
     fn answers(&mut self, from: NodeId, sealed: Signed<Sealed>) -> bool {
         self.harness.sent.clear();
         self.harness.input(Input::Message { from, message: Message::Carry(sealed.wire()) });
@@ -119,8 +119,7 @@ fn message_takes_at_most_one_hop() {
 }
 
 impl ThreeNodes {
-    /// The author cannot be dialled any more, and for so long the member in the middle says that it
-    /// lives.
+    /// The author cannot be dialled for `time`, in which the hop says that it is alive.
     fn loses_the_way(&mut self, time: Duration) {
         let author = self.author();
         self.harness.input(Input::LinkDown { peer: author });
@@ -146,7 +145,7 @@ impl ThreeNodes {
         self.harness.input(Input::DialFailed { target, how: DialFailure::TimedOut });
     }
 
-    /// What this node has sealed for the author; a signature that does not hold is a panic.
+    /// The messages that this node has sealed for the author. Panics if a signature is wrong.
     fn sealed_for_author(&self) -> Vec<(Sealed, Message)> {
         let sealed = self.harness.sent.iter().filter_map(|message| match message {
             Message::Carry(sealed) => {
@@ -166,7 +165,7 @@ impl ThreeNodes {
         self.harness.node.status().counters.get(what).copied().unwrap_or_default()
     }
 
-    /// Something that all members are asked about.
+    /// Publishes a workload, for which all members are asked to bid.
     fn asks_all(&mut self, replicas: u32) {
         self.harness.sent.clear();
         let change = {
@@ -200,9 +199,9 @@ fn is_announce(message: &Message) -> bool {
 fn bidder_that_cannot_be_dialled_is_asked_over_a_hop() {
     let mut nodes = ThreeNodes::new();
     nodes.loses_the_way(Duration::from_secs(7));
-    let told: Vec<&String> =
+    let events: Vec<&String> =
         nodes.harness.effects.iter().filter(|asked| asked.contains("no-way")).collect();
-    assert!(matches!(told[..], [event] if event.contains("go over")), "{told:?}");
+    assert!(matches!(events[..], [event] if event.contains("go over")), "{events:?}");
     nodes.asks_all(1);
     let sealed = nodes.sealed_for_author();
     assert!(sealed.iter().any(|(_, message)| is_announce(message)), "{sealed:?}");

@@ -1,4 +1,4 @@
-//! One that was away, and what it says before it knows what the others know.
+//! A node that was away, and its reports before it has compared with other nodes.
 
 use super::bidder::Bidder;
 use super::*;
@@ -28,7 +28,7 @@ fn returned_old_version_is_reported_after_comparing() {
     assert_eq!(
         (again.node.status().ready, phase(&again)),
         (true, Phase::Healthy),
-        "with nobody there it is told"
+        "no other node is there, so it is reported"
     );
 }
 
@@ -71,10 +71,10 @@ fn recovered_replica_is_not_reported_beside_a_healthy_one() {
     bidder.harness.input(Input::Message { from: other, message: Message::Slot(slot) });
     bidder.harness.run_for(Duration::from_secs(2));
     assert_eq!(bidder.harness.orders.len(), 2, "it is started anew: {:?}", bidder.harness.orders);
-    assert_eq!(phase(&bidder), "failing", "and yields when the other says that it is healthy");
+    assert_eq!(phase(&bidder), "failing", "it is not reported beside the healthy one");
     bidder.harness.input(Input::LinkDown { peer: other });
     bidder.harness.run_for(Duration::from_secs(10));
-    assert_eq!(phase(&bidder), "healthy", "with the other gone");
+    assert_eq!(phase(&bidder), "healthy", "the other node is gone");
 }
 
 /// A node was suspended while its replica started, and another node took over. When it woke up it
@@ -83,7 +83,7 @@ fn recovered_replica_is_not_reported_beside_a_healthy_one() {
 #[test]
 fn replica_started_in_a_stall_is_reported_after_comparing() {
     let mut bidder = Bidder::new();
-    bidder.harness.fetch_error = Some("nobody has it");
+    bidder.harness.fetch_error = Some("no node has it");
     bidder.bid();
     bidder.receive(bidder.award());
     bidder.harness.input(Input::Lag(Duration::from_secs(5)));
@@ -95,5 +95,5 @@ fn replica_started_in_a_stall_is_reported_after_comparing() {
     assert_eq!(phase(&bidder), "starting");
     bidder.harness.input(Input::LinkDown { peer: bidder.auction().owner });
     bidder.harness.run_for(Duration::from_secs(15));
-    assert_eq!(phase(&bidder), "healthy", "with nobody there it is told");
+    assert_eq!(phase(&bidder), "healthy", "no other node is there, so it is reported");
 }

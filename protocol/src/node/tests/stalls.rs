@@ -1,4 +1,4 @@
-//! Paths that lose what is large: who is asked for bytes, and what people are told.
+//! Paths that lose large packets: the holders that are asked for bytes, and what people see.
 
 use super::bidder::Bidder;
 use super::*;
@@ -11,7 +11,7 @@ fn digest() -> Digest {
     Digest::of(b"bytes")
 }
 
-/// The price that it asks of its owner.
+/// The price that the bidder asks of its owner.
 fn asks(bidder: &mut Bidder) -> Price {
     let (auction, ReplicaId { uid, place }) = (bidder.auction(), bidder.replica);
     let generation = bidder.generation;
@@ -42,19 +42,19 @@ fn stalling_path_is_shown_until_transfers_pass() {
     assert_eq!(note(&bidder), None);
     let version = bidder.harness.node.views_version();
     bidder.harness.input(Input::PathChanged { peer: owner, is_stalling: true });
-    let said = note(&bidder).unwrap();
-    assert!(said.contains(WORDS) && said.contains("since 08:00 UTC"), "{said}");
+    let text = note(&bidder).unwrap();
+    assert!(text.contains(WORDS) && text.contains("since 08:00 UTC"), "{text}");
     assert!(bidder.harness.node.views_version() > version);
-    let told = |bidder: &Bidder, kind: &str| {
+    let count = |bidder: &Bidder, kind: &str| {
         bidder.harness.effects.iter().filter(|text| text.contains(kind)).count()
     };
     bidder.harness.input(Input::PathChanged { peer: owner, is_stalling: true });
-    assert_eq!(told(&bidder, "transfers-stall"), 1, "known is no news");
+    assert_eq!(count(&bidder, "transfers-stall"), 1, "known is no news");
     let other =
         bidder.harness.node.nodes().into_iter().find(|node| node.id != owner.to_string()).unwrap();
     assert_eq!((other.path, other.state.as_str()), (None, "up"));
     bidder.harness.input(Input::PathChanged { peer: owner, is_stalling: false });
-    assert_eq!((note(&bidder), told(&bidder, "transfers-pass")), (None, 1));
+    assert_eq!((note(&bidder), count(&bidder, "transfers-pass")), (None, 1));
 }
 
 /// Two nodes hold the bytes, and transfers from one of them stall: it is asked last, and not left

@@ -1,4 +1,4 @@
-//! A large step: what is said and written of many replicas at once.
+//! Many replicas at once: the messages that are sent, and the records that are written.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ fn tiny(replicas: u32) -> Spec {
     SpecForm { resources: resources.into(), ..form }.try_into().unwrap()
 }
 
-fn told(harness: &Harness) -> Vec<Slot> {
+fn sent_slots(harness: &Harness) -> Vec<Slot> {
     let slots = harness.broadcasts.iter().filter_map(|message| match message {
         Message::Slot(slot) => Some(slot.peek().unwrap()),
         _ => None,
@@ -30,23 +30,27 @@ fn hundreds_of_replicas_take_few_messages() {
     harness.run_for(Duration::from_secs(3));
     let healthy = harness.node.own_claims().filter(|claim| claim.phase == Phase::Healthy).count();
     assert_eq!(healthy, 400);
-    let told = told(&harness);
-    assert!(told.len() < 200, "{} messages", told.len());
-    // What was told last is how it is.
-    let last: BTreeMap<u8, Slot> = told.into_iter().map(|slot| (slot.slot, slot)).collect();
+    let slots = sent_slots(&harness);
+    assert!(slots.len() < 200, "{} messages", slots.len());
+    // The last message of each slot shows the final state.
+    let last: BTreeMap<u8, Slot> = slots.into_iter().map(|slot| (slot.slot, slot)).collect();
     let claims = last.values().flat_map(|slot| &slot.claims);
     assert_eq!(claims.filter(|claim| claim.phase == Phase::Healthy).count(), 400);
 }
 
-/// One replica, as after a failover: neither its claim nor its health waits for anything but the
-/// disk.
+/// A single replica, as after a failover: neither its claim nor its health waits for anything but
+/// the disk.
 #[test]
 fn single_replica_is_reported_at_once() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &tiny(1));
     let phase = |slot: &Slot| slot.claims.first().map(|claim| claim.phase.clone());
-    assert_eq!(told(&harness).last().and_then(phase), Some(Phase::Healthy), "no time has passed");
+    assert_eq!(
+        sent_slots(&harness).last().and_then(phase),
+        Some(Phase::Healthy),
+        "no time has passed"
+    );
 }
 
 /// It starts in the moment in which its claim is written. One message shows both.
@@ -56,7 +60,7 @@ fn replica_that_starts_at_once_takes_one_message() {
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &tiny(1));
     harness.run_for(Duration::from_secs(1));
-    assert_eq!(told(&harness).len(), 1);
+    assert_eq!(sent_slots(&harness).len(), 1);
 }
 
 /// Each place of one award was a batch on disk of its own, with its whole slot.
@@ -108,11 +112,11 @@ fn changes_above_a_burst_follow_soon() {
     }
     let failing = |harness: &Harness| {
         let last: BTreeMap<u8, Slot> =
-            told(harness).into_iter().map(|slot| (slot.slot, slot)).collect();
+            sent_slots(harness).into_iter().map(|slot| (slot.slot, slot)).collect();
         let claims = last.values().flat_map(|slot| &slot.claims);
         claims.filter(|claim| matches!(claim.phase, Phase::Failing { .. })).count()
     };
-    assert!(told(&harness).len() <= 32 && failing(&harness) < 400, "the set-up: some wait");
+    assert!(sent_slots(&harness).len() <= 32 && failing(&harness) < 400, "the set-up: some wait");
     harness.run_for(Duration::from_millis(300));
     assert_eq!(failing(&harness), 400);
 }

@@ -1,11 +1,11 @@
-//! What is not on disk is not told, by whatever way; and what was let go is.
+//! A claim that is not on disk reaches no other node by any way; a release does.
 
 use super::bidder::Bidder;
 use super::*;
 use crate::model::{Phase, Slot, Token};
 
-/// Slots that went out by gossip, oldest first.
-fn told(harness: &Harness) -> Vec<Slot> {
+/// The slots that were sent by gossip, oldest first.
+fn sent_slots(harness: &Harness) -> Vec<Slot> {
     let slots = harness.broadcasts.iter().filter_map(|message| match message {
         Message::Slot(slot) => Some(slot.peek().unwrap()),
         _ => None,
@@ -13,7 +13,7 @@ fn told(harness: &Harness) -> Vec<Slot> {
     slots.collect()
 }
 
-/// What it would give to a peer that compares.
+/// The slot as a comparison would give it to a peer.
 fn shown(bidder: &mut Bidder) -> Vec<Vec<u8>> {
     let key = claims::Claims::key(&bidder.me, bidder.replica.slot());
     let (mut found, now) = (Vec::new(), bidder.harness.now);
@@ -37,9 +37,9 @@ fn failing_disk_shows_no_claim_that_is_not_on_it() {
     harness.input(Input::Stored { upto: harness.last_batch });
     assert_eq!(harness.node.own_claims().count(), 30);
     harness.input(Input::StoreFailed { why: "no space left".into() });
-    let told = told(&harness);
-    assert!(told.iter().all(|slot| slot.claims.is_empty()), "{told:?}");
-    assert!(!told.is_empty(), "it may be said that there is nothing");
+    let slots = sent_slots(&harness);
+    assert!(slots.iter().all(|slot| slot.claims.is_empty()), "{slots:?}");
+    assert!(!slots.is_empty(), "an empty slot may be sent");
 }
 
 /// A node let go of a replica, and the disk failed over that. The message waited for the disk and
@@ -49,7 +49,7 @@ fn release_is_sent_though_the_disk_failed_over_it() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.publish(&cluster, &spec(1, 32 << 20));
-    assert_eq!(told(&harness).last().map(|slot| slot.claims.len()), Some(1));
+    assert_eq!(sent_slots(&harness).last().map(|slot| slot.claims.len()), Some(1));
     let before = harness.node.roots();
     harness.disk_works = false;
     let Some(Order::Run { replica, generation, .. }) = harness.orders.first().cloned() else {
@@ -64,7 +64,7 @@ fn release_is_sent_though_the_disk_failed_over_it() {
         "it is given up"
     );
     harness.input(Input::StoreFailed { why: "no space left".into() });
-    assert_eq!(told(&harness).last().map(|slot| slot.claims.len()), Some(0));
+    assert_eq!(sent_slots(&harness).last().map(|slot| slot.claims.len()), Some(0));
     assert_ne!(harness.node.roots(), before, "nor do they learn of it by comparison");
 }
 
@@ -93,7 +93,7 @@ fn adopted_token_is_not_sent_before_it_is_on_disk() {
     bidder.receive(bidder.award());
     assert_eq!(bidder.harness.node.own_claim(&bidder.replica).unwrap().phase, Phase::Healthy);
     bidder.harness.disk_works = false;
-    let before = told(&bidder.harness).len();
+    let before = sent_slots(&bidder.harness).len();
     let owner = bidder.auction().owner;
     let token = Token { counter: 5, by: owner, incarnation: 1 };
     let ask = claims::Message::AskKeeper { replica: bidder.replica, token, question: 1 };
@@ -102,7 +102,7 @@ fn adopted_token_is_not_sent_before_it_is_on_disk() {
     let state = ReplicaState::Failed { reason: "trapped".into(), retryable: true };
     let (replica, generation) = (bidder.replica, bidder.generation);
     bidder.harness.input(Input::Report(Report { replica, generation, state }));
-    assert_eq!(told(&bidder.harness).len(), before);
+    assert_eq!(sent_slots(&bidder.harness).len(), before);
 }
 
 /// The claim came on disk while there was no link to the owner. When there was one the replica had

@@ -2,7 +2,7 @@
 //! kind of key and a kind of ruling that the older one does not know.
 
 use shoal_protocol::model::codec::Bytes;
-use shoal_protocol::model::{Key, Ruling, RulingBody, Signed, Value};
+use shoal_protocol::model::{Digest, Key, Ruling, RulingBody, Signed, Value};
 use shoal_protocol::node::Message;
 
 use super::*;
