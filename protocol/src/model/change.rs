@@ -290,12 +290,14 @@ impl Value {
         artifacts.map(|artifact| artifact.digest).collect()
     }
 
-    /// Whether this program can act on it.
+    /// Whether an author may be answered that it was accepted.
     ///
     /// # Errors
-    /// It is a workload whose spec this program cannot read, and why.
+    /// It is a workload of a form that this program knows, and its spec cannot be read.
     pub fn check(&self) -> Result<(), Malformed> {
         match self {
+            // Newer programs judge it.
+            Value::Workload { version, .. } if *version > SPEC_VERSION => Ok(()),
             Value::Workload { version, bytes } => spec::decode(*version, bytes).map(drop),
             Value::Member { .. } | Value::Tombstone | Value::Other(..) => Ok(()),
         }

@@ -89,7 +89,7 @@ impl World {
                 let link = self.devices[device].links[&to];
                 self.meter.sends(device, &message);
                 if self.devices[device].is_newer && below(&mut self.rng, 1000) < NEWER {
-                    self.stream(device, to, lane, Event::Garbage { from: device, to, link });
+                    self.stream(device, to, lane, Event::OtherVersion { from: device, to, link });
                 }
                 self.stream(device, to, lane, Event::Message { from: device, to, link, message });
             }

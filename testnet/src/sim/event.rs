@@ -17,7 +17,7 @@ pub enum Event {
     /// A message arrives over a link.
     Message { from: usize, to: usize, link: u64, message: Message },
     /// A message arrives that this version cannot decode.
-    Garbage { from: usize, to: usize, link: u64 },
+    OtherVersion { from: usize, to: usize, link: u64 },
     /// A gossip message arrives.
     Gossip { from: usize, to: usize, hops: u32, rumour: Arc<Rumour> },
     /// A dial has ended. `moves` are the move counts of both ends when it began.
@@ -62,16 +62,16 @@ impl Event {
             | Event::Stopped { device, .. }
             | Event::Fetched { device, .. }
             | Event::ClockSet { device, .. } => Some(*device),
-            Event::Message { to, .. } | Event::Garbage { to, .. } | Event::Gossip { to, .. } => {
-                Some(*to)
-            }
+            Event::Message { to, .. }
+            | Event::OtherVersion { to, .. }
+            | Event::Gossip { to, .. } => Some(*to),
             Event::Flap { .. } | Event::Back { .. } => None,
         }
     }
 
     /// Whether the event waits in the kernel's buffers while the device is busy.
     pub fn is_from_outside(&self) -> bool {
-        matches!(self, Event::Message { .. } | Event::Garbage { .. } | Event::Gossip { .. })
+        matches!(self, Event::Message { .. } | Event::OtherVersion { .. } | Event::Gossip { .. })
     }
 }
 

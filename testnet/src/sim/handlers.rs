@@ -36,13 +36,13 @@ impl World {
                 self.input(to, Input::Message { from, message });
                 Some(to)
             }
-            Event::Garbage { from, to, link } => {
+            Event::OtherVersion { from, to, link } => {
                 self.over_link(from, to, link)?;
                 let (from, why) = (
                     self.devices[from].id,
-                    "a message of version 2, this program speaks 1".to_owned(),
+                    "a message of a kind that only newer versions know".to_owned(),
                 );
-                self.input(to, Input::Garbage { from, why });
+                self.input(to, Input::OtherVersion { from, why });
                 Some(to)
             }
             Event::Gossip { from, to, hops, rumour } => {

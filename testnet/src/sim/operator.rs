@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use shoal_protocol::model::{
-    Artifact, Certificate, Change, ChangeBody, Clock, Digest, Key, KeyPair, Resources, Spec,
-    SpecForm, Unverified, Value, WorkloadName,
+    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, Spec, SpecForm,
+    Unverified, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust;
@@ -124,7 +124,7 @@ impl Operator {
         key: Key,
         value: Value,
     ) -> Result<Change, String> {
-        let draft = Draft { clock: Clock::new(), serial: 1, uid: None };
+        let draft = Draft { clock: Default::default(), serial: 1, uid: None };
         let change = self.sign(world, device, key, value, draft);
         match self.ask(world, device, Command::Submit { change: change.raw() })? {
             Some(Reply::Accepted { .. }) => Ok(change),
