@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use shoal_protocol::claims::awarded_under;
-use shoal_protocol::model::{NodeId, Phase, Time};
-use shoal_protocol::node::{Action as Effect, FetchOutcome, Input, Message, Node, Order, Reason};
+use shoal_protocol::model::{Digest, NodeId, Phase, Time};
+use shoal_protocol::node::{
+    Action as Effect, FetchOutcome, Input, Message, Node, Order, Reason, ReplicaState, Report,
+};
 use shoal_protocol::{auction, claims, membership};
 
 use super::device::Device;
@@ -106,7 +108,17 @@ impl<'a> Work<'a> {
                 {
                     self.check_written(node, award);
                 }
+                let stopped = match &order {
+                    Order::Stop { replica } => Some(*replica),
+                    Order::Run { .. } => None,
+                };
                 Arc::make_mut(&mut self.state.devices[node]).order(order);
+                // A stop takes no time here.
+                if let Some(replica) = stopped {
+                    let generation = Digest([0; 32]);
+                    let report = Report { replica, generation, state: ReplicaState::Stopped };
+                    self.on(node, |device, now| device.input(now, Input::Report(report)));
+                }
             }
             // Every node has every artifact.
             Effect::Fetch { artifact, .. } => {
