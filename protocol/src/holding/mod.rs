@@ -17,6 +17,9 @@
 //! Resources are committed in this room only. It decides the stages; the node reads the claims,
 //! orders the runtime and writes to disk.
 
+mod answers;
+mod config;
+mod lookup;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -30,44 +33,9 @@ use crate::model::{
     Token,
 };
 
+pub use answers::{Bytes, Due, Failed, Held, Next};
+pub use config::Config;
 pub use stage::Stage;
-
-/// Bounds and pauses of own replicas.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Further tries on this node before a replica is given up to others. 3.
-    pub max_restarts: u32,
-    /// Fetches in a row that may fail before a replica is given up to others, while no revision of
-    /// it serves. 4: some eight seconds. The reason may be this device, for example its full disk,
-    /// and the place is not auctioned again while it holds it.
-    pub max_fetches: u32,
-    /// The pause before the first further try; it doubles. 1 s.
-    pub restart_after: Duration,
-    /// The longest pause between tries of a replacement, while the old revision serves. 5 min.
-    pub restart_at_most: Duration,
-    /// The time after which a ready replica's count of tries is reset. 60 s.
-    pub forgiven_after: Duration,
-    /// The time for which a late claim is not reported healthy, because the owner may have picked
-    /// another node, whose claim would be on its way. 1 s.
-    pub late_report_after: Duration,
-    /// The time for which a claim shows why it failed before it is released. 2 s.
-    pub give_up_after: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            max_restarts: 3,
-            max_fetches: 4,
-            restart_after: Duration::from_secs(1),
-            restart_at_most: Duration::from_secs(300),
-            forgiven_after: Duration::from_secs(60),
-            late_report_after: Duration::from_secs(1),
-            give_up_after: Duration::from_secs(2),
-        }
-    }
-}
-
 /// The replicas that this node holds.
 #[derive(Clone, Debug)]
 pub struct Holding {
@@ -104,64 +72,6 @@ struct Replica {
     /// The replica is not reported healthy before this time.
     report_held_until: Option<Time>,
 }
-
-/// The state of a held replica that the auction asks about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Held {
-    /// The token of the award while the claim is on its way to disk; `None` once it is there.
-    pub writing: Option<Token>,
-}
-
-/// The state of the bytes of a replica's artifacts, in the order from best to worst: of several
-/// artifacts the worst state counts.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Bytes {
-    /// On this device, and ready to start.
-    Ready,
-    /// Not on this device.
-    Missing {
-        /// The number of failed fetches in a row.
-        tries: u32,
-        /// The error of the last one; empty if none failed.
-        why: String,
-    },
-    /// On this device, and can never start: the runtime's error.
-    Unusable(String),
-}
-
-/// The next step for a replica.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Next {
-    /// Nothing to do until an input changes it.
-    Nothing,
-    /// Fetch the artifact.
-    Fetch,
-    /// Order the runtime to run the target.
-    Run,
-    /// The target cannot run, for this reason: call [`Holding::fail`].
-    Fail(String),
-}
-
-/// A due step for a replica.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Due {
-    /// Retry the target.
-    Retry,
-    /// Release the claim, which failed for good, for this reason.
-    Release(String),
-}
-
-/// The consequence of a failure.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Failed {
-    /// None: the failure was known, or the replica is not held.
-    Known,
-    /// No revision serves.
-    Down,
-    /// The target failed, and an older revision serves.
-    Replacement,
-}
-
 impl Holding {
     /// A node without replicas.
     pub fn new(config: Config) -> Holding {
@@ -493,108 +403,6 @@ impl Holding {
             .values()
             .flat_map(|entry| entry.stage.due().into_iter().chain(entry.report_held_until))
             .min()
-    }
-
-    /// The state of a replica for the auction; `None` if it is not held.
-    pub fn held(&self, replica: &ReplicaId) -> Option<Held> {
-        let entry = self.entry(replica)?;
-        let writing = match &entry.stage {
-            Stage::Writing { award, .. } => Some(award.token),
-            _ => None,
-        };
-        Some(Held { writing })
-    }
-
-    /// The stage of a replica that is held.
-    pub fn stage(&self, replica: &ReplicaId) -> Option<&Stage> {
-        self.entry(replica).map(|entry| &entry.stage)
-    }
-
-    /// The revision that the stage of a replica is about.
-    pub fn target(&self, replica: &ReplicaId) -> Option<Revision> {
-        self.entry(replica)?.target
-    }
-
-    /// The phase for the replica's claim.
-    pub fn phase(&self, replica: &ReplicaId) -> Option<Phase> {
-        self.entry(replica).map(|entry| entry.stage.phase(entry.restarts))
-    }
-
-    /// The revision of a replica that runs and answers here, reported or not.
-    pub fn serving(&self, replica: &ReplicaId) -> Option<Revision> {
-        self.entry(replica)?.serving.map(|(revision, _)| revision)
-    }
-
-    /// All held replicas, by slot.
-    pub fn replicas(&self) -> impl Iterator<Item = ReplicaId> {
-        let held = self.replicas.iter().filter(|(_, entry)| entry.stage != Stage::Stopping);
-        held.map(|((_, replica), _)| *replica)
-    }
-
-    /// Replicas that are ready and not reported healthy yet, by slot.
-    pub fn unreported(&self) -> impl Iterator<Item = ReplicaId> {
-        self.replicas
-            .iter()
-            .filter(|(_, entry)| entry.is_unreported())
-            .map(|((_, replica), _)| *replica)
-    }
-
-    /// The same in one slot, with their revisions.
-    pub fn unreported_in(&self, slot: u8) -> Vec<(ReplicaId, Revision)> {
-        let first = (slot, LEAST);
-        let of_slot = self.replicas.range(first..).take_while(|((of, _), _)| *of == slot);
-        of_slot
-            .filter(|(_, entry)| entry.is_unreported())
-            .filter_map(|((_, replica), entry)| Some((*replica, entry.target?)))
-            .collect()
-    }
-
-    /// Whether a ready replica may be reported healthy, as far as this room knows. A returning
-    /// claim is not reported before this node has compared.
-    pub fn may_report(&self, replica: &ReplicaId, has_compared: bool) -> bool {
-        self.entry(replica).is_some_and(|entry| {
-            entry.report_held_until.is_none() && (!entry.is_returning || has_compared)
-        })
-    }
-
-    /// The replica was reported healthy.
-    pub fn reported(&mut self, replica: &ReplicaId) {
-        if let Some(entry) = self.entry_mut(replica) {
-            (entry.is_reported, entry.is_returning) = (true, false);
-        }
-    }
-
-    /// The process was stalled for long: others may have taken over replicas that were not reported
-    /// healthy.
-    pub fn stalled(&mut self) {
-        for entry in self.replicas.values_mut() {
-            entry.is_returning |= !entry.is_reported;
-        }
-    }
-
-    /// The sum of resources that held replicas take.
-    pub fn committed(&self) -> ResourceSum {
-        self.committed
-    }
-
-    /// The sum of resources that released replicas take until the runtime has stopped them.
-    pub fn stopping(&self) -> ResourceSum {
-        self.stopping
-    }
-
-    /// The sum that held replicas would take if this one were replaced by a revision that requires
-    /// `resources`.
-    pub fn committed_after(&self, replica: &ReplicaId, resources: Resources) -> ResourceSum {
-        let mut sum = self.committed;
-        let mut after = resources;
-        if let Some(entry) = self.entry(replica) {
-            sum.remove(entry.committed, 1);
-            if entry.serving.is_some() {
-                after = entry.committed.or_more(resources);
-            }
-        }
-        sum.add(after, 1);
-        sum
     }
 
     fn entry(&self, replica: &ReplicaId) -> Option<&Replica> {

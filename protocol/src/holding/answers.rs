@@ -1,0 +1,60 @@
+//! What the room answers to its node.
+
+use crate::model::Token;
+
+/// The state of a held replica that the auction asks about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// The token of the award while the claim is on its way to disk; `None` once it is there.
+    pub writing: Option<Token>,
+}
+
+/// The state of the bytes of a replica's artifacts, in the order from best to worst: of several
+/// artifacts the worst state counts.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Bytes {
+    /// On this device, and ready to start.
+    Ready,
+    /// Not on this device.
+    Missing {
+        /// The number of failed fetches in a row.
+        tries: u32,
+        /// The error of the last one; empty if none failed.
+        why: String,
+    },
+    /// On this device, and can never start: the runtime's error.
+    Unusable(String),
+}
+
+/// The next step for a replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Nothing to do until an input changes it.
+    Nothing,
+    /// Fetch the artifact.
+    Fetch,
+    /// Order the runtime to run the target.
+    Run,
+    /// The target cannot run, for this reason: call [`Holding::fail`].
+    Fail(String),
+}
+
+/// A due step for a replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// Retry the target.
+    Retry,
+    /// Release the claim, which failed for good, for this reason.
+    Release(String),
+}
+
+/// The consequence of a failure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failed {
+    /// None: the failure was known, or the replica is not held.
+    Known,
+    /// No revision serves.
+    Down,
+    /// The target failed, and an older revision serves.
+    Replacement,
+}
