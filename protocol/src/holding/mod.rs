@@ -29,8 +29,7 @@ use std::time::Duration;
 
 use crate::model::claim::{SLOTS, short_reason};
 use crate::model::{
-    Award, PersistId, Phase, Queue, ReplicaId, ResourceSum, Resources, Revision, Signed, Time,
-    Token,
+    Award, PersistId, Queue, ReplicaId, ResourceSum, Resources, Revision, Signed, Time,
 };
 
 pub use answers::{Bytes, Due, Failed, Held, Next};
@@ -433,10 +432,6 @@ impl Replica {
         self.stage == Stage::Ready && !self.is_reported
     }
 }
-
-/// The least replica id: the start of a slot's range.
-const LEAST: ReplicaId =
-    ReplicaId { uid: crate::model::Digest([0; 32]), place: crate::model::Place::Ordinal(0) };
 
 fn key(replica: &ReplicaId) -> (u8, ReplicaId) {
     (replica.slot(), *replica)
