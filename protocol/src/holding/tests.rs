@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{AuctionId, ClusterId, Digest, KeyPair, NodeId, Place};
+use crate::model::{AuctionId, ClusterId, Digest, KeyPair, NodeId, Phase, Place, Token};
 
 const OLD: Revision = Digest([2; 32]);
 const NEW: Revision = Digest([3; 32]);
