@@ -81,7 +81,7 @@ impl fmt::Display for ReplicaId {
 /// The name of a replica as people write it: `web/2`, `shop/web/2`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ReplicaName {
-    /// `namespace/name`.
+    /// The workload, `namespace/name` in full.
     pub workload: WorkloadName,
     /// The place that it fills.
     pub place: Place,

@@ -1,4 +1,4 @@
-//! Broadcasts.
+//! Broadcasts reach every peer, also one that redialled.
 
 use super::*;
 

@@ -30,6 +30,6 @@ pub enum RestartPolicy {
     Always,
     /// When it failed.
     OnFailure,
-    /// Never.
+    /// Never, also when it failed.
     Never,
 }

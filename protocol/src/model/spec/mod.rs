@@ -71,7 +71,7 @@ struct Checked {
 /// The open form of a [`Spec`]: frozen on the wire as version [`SPEC_VERSION`], not yet checked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SpecForm {
-    /// `namespace/name`.
+    /// `namespace/name`: one workload in the cluster has it.
     pub name: WorkloadName,
     /// What each replica runs.
     pub program: Program,

@@ -81,7 +81,7 @@ pub struct Artifact {
 pub enum ProgramKind {
     /// WebAssembly components.
     Wasm,
-    /// Containers.
+    /// Groups of containers from OCI images.
     Container,
     /// A kind of a newer program, by its number.
     Other(u16),
