@@ -32,6 +32,7 @@ pub mod embed;
 pub mod executor;
 #[cfg(test)]
 mod fakes;
+mod hex;
 pub mod identity;
 pub mod ingress;
 pub mod manifest;

@@ -1,5 +1,6 @@
-//! The JSON of requests and answers that are not views. Both the command line and the API use these
-//! types.
+//! The JSON of requests and answers that are not views, and its conversions from and to the types
+//! that [`Service`](super::Service) takes. **Only the two ends of the socket use it**: the routes
+//! and the command line's client. An embedded node passes the types themselves.
 //!
 //! Ids are 64 hexadecimal digits, sizes bytes, CPU thousandths of a core.
 
@@ -7,95 +8,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use shoal_protocol::model::id::hex;
-use shoal_protocol::model::spec::{InvalidSpec, Program};
-use shoal_protocol::model::{
-    Artifact, ClusterId, Digest, ProgramKind, Resources, Spec, SpecForm, WorkloadName,
-};
+use shoal_protocol::model::codec::{self, Malformed};
+use shoal_protocol::model::id::{NotAnId, hex};
+use shoal_protocol::model::name::NotALabel;
+use shoal_protocol::model::{ClusterId, RawChange, Spec, WorkloadName};
+use shoal_protocol::node::Draft;
 
-/// A workload's spec as JSON.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SpecBody {
-    /// The workload, as `namespace/name`.
-    pub name: String,
-    /// The runtime: `wasm` is the only one.
-    pub runtime: String,
-    /// The component to run.
-    pub artifact: ArtifactBody,
-    /// The wanted number of replicas.
-    pub replicas: u32,
-    /// Bytes a replica may take.
-    pub memory: u64,
-    /// Thousandths of a core a replica may take.
-    pub cpu: u32,
-    /// Environment of each replica.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Labels a node must have.
-    #[serde(default)]
-    pub require: BTreeMap<String, String>,
-}
+use super::{Accepted, Prepared, Proposal};
+use crate::hex::{from_hex, to_hex};
 
-/// An artifact: the bytes' hash and size.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ArtifactBody {
-    /// SHA-256 of the bytes.
-    #[serde(with = "hex")]
-    pub digest: Digest,
-    /// Their number.
-    pub size: u64,
-}
-
-impl From<&Spec> for SpecBody {
-    fn from(spec: &Spec) -> SpecBody {
-        let Program::Wasm(component) = &spec.program else {
-            unreachable!("a valid spec has a component: containers are not supported yet")
-        };
-        let Artifact { digest, size } = component.artifact;
-        SpecBody {
-            name: full_name(&spec.name),
-            runtime: spec.program.kind().to_string(),
-            artifact: ArtifactBody { digest, size },
-            replicas: spec.replicas(),
-            memory: spec.reservation().memory,
-            cpu: spec.reservation().cpu,
-            env: component.env.clone(),
-            require: spec.placement.require.clone(),
-        }
-    }
-}
-
-/// Why a [`SpecBody`] is not a valid spec.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum BadSpec {
-    #[error("name: {0}")]
-    Name(#[from] shoal_protocol::model::name::NotALabel),
-    #[error("runtime: `{0}` is not known; this version runs `wasm`")]
-    Runtime(String),
-    #[error(transparent)]
-    Invalid(#[from] InvalidSpec),
-}
-
-impl TryFrom<SpecBody> for Spec {
-    type Error = BadSpec;
-
-    fn try_from(body: SpecBody) -> Result<Spec, BadSpec> {
-        if body.runtime != ProgramKind::Wasm.to_string() {
-            return Err(BadSpec::Runtime(body.runtime));
-        }
-        let ArtifactBody { digest, size } = body.artifact;
-        let resources = Resources { memory: body.memory, cpu: body.cpu };
-        let artifact = Artifact { digest, size };
-        let mut form =
-            SpecForm::wasm_service(body.name.parse()?, artifact, body.replicas, resources)
-                .with_env(body.env);
-        form.placement.require = body.require;
-        Ok(Spec::try_from(form)?)
-    }
-}
+pub use shoal_protocol::model::view::{ArtifactBody, BadSpec, SpecBody, full_name};
 
 /// The request `POST /v1/prepare`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -108,6 +30,39 @@ pub struct PrepareBody {
     /// Accept a spec that no known node can run now.
     #[serde(default)]
     pub force: bool,
+}
+
+impl From<Proposal> for PrepareBody {
+    fn from(proposal: Proposal) -> PrepareBody {
+        let Proposal { name, spec, force } = proposal;
+        PrepareBody { name: full_name(&name), spec: spec.as_ref().map(SpecBody::from), force }
+    }
+}
+
+/// Why a [`PrepareBody`] is no proposal.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum BadProposal {
+    #[error(transparent)]
+    Name(#[from] NotALabel),
+    #[error(transparent)]
+    Spec(#[from] BadSpec),
+    #[error("the spec names another workload than `{0}`")]
+    OtherName(WorkloadName),
+}
+
+impl TryFrom<PrepareBody> for Proposal {
+    type Error = BadProposal;
+
+    fn try_from(body: PrepareBody) -> Result<Proposal, BadProposal> {
+        let PrepareBody { name, spec, force } = body;
+        let name: WorkloadName = name.parse()?;
+        let spec = spec.map(Spec::try_from).transpose()?;
+        if spec.as_ref().is_some_and(|spec| spec.name != name) {
+            return Err(BadProposal::OtherName(name));
+        }
+        Ok(Proposal { name, spec, force })
+    }
 }
 
 /// The answer of `POST /v1/prepare`: what the author must sign.
@@ -131,12 +86,75 @@ pub struct PreparedBody {
     pub cluster: ClusterId,
 }
 
+/// Why an answer is none that this version understands.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum BadAnswer {
+    #[error(transparent)]
+    Id(#[from] NotAnId),
+    #[error(transparent)]
+    Spec(#[from] BadSpec),
+}
+
+impl From<Prepared> for PreparedBody {
+    fn from(prepared: Prepared) -> PreparedBody {
+        let Prepared { draft: Draft { clock, serial, uid }, current, unheard, cluster } = prepared;
+        PreparedBody {
+            clock: clock.iter().map(|(writer, serial)| (writer.to_string(), *serial)).collect(),
+            serial,
+            uid: uid.map(|uid| uid.to_string()),
+            current: current.as_ref().map(SpecBody::from),
+            unheard,
+            cluster,
+        }
+    }
+}
+
+impl TryFrom<PreparedBody> for Prepared {
+    type Error = BadAnswer;
+
+    fn try_from(body: PreparedBody) -> Result<Prepared, BadAnswer> {
+        let PreparedBody { clock, serial, uid, current, unheard, cluster } = body;
+        let clock = clock
+            .into_iter()
+            .map(|(writer, serial)| Ok((writer.parse()?, serial)))
+            .collect::<Result<_, NotAnId>>()?;
+        let uid = uid.as_deref().map(str::parse).transpose()?;
+        let current = current.map(Spec::try_from).transpose()?;
+        Ok(Prepared { draft: Draft { clock, serial, uid }, current, unheard, cluster })
+    }
+}
+
 /// The request `POST /v1/submit`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitBody {
     /// The canonical bytes of the signed change, in hexadecimal digits.
     pub change: String,
+}
+
+impl From<&RawChange> for SubmitBody {
+    fn from(change: &RawChange) -> SubmitBody {
+        SubmitBody { change: to_hex(&codec::encode(change)) }
+    }
+}
+
+/// Why a [`SubmitBody`] is no change.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum BadChange {
+    #[error("`change` is not hexadecimal digits")]
+    Hex,
+    #[error("`change`: {0}")]
+    Malformed(#[from] Malformed),
+}
+
+impl TryFrom<SubmitBody> for RawChange {
+    type Error = BadChange;
+
+    fn try_from(body: SubmitBody) -> Result<RawChange, BadChange> {
+        Ok(codec::decode(&from_hex(&body.change).ok_or(BadChange::Hex)?)?)
+    }
 }
 
 /// The answer of `POST /v1/submit`: the change is on disk.
@@ -146,6 +164,21 @@ pub struct AcceptedBody {
     pub uid: String,
     /// The hash of the signed change.
     pub change: String,
+}
+
+impl From<Accepted> for AcceptedBody {
+    fn from(accepted: Accepted) -> AcceptedBody {
+        let Accepted { uid, change } = accepted;
+        AcceptedBody { uid: uid.to_string(), change: change.to_string() }
+    }
+}
+
+impl TryFrom<AcceptedBody> for Accepted {
+    type Error = BadAnswer;
+
+    fn try_from(body: AcceptedBody) -> Result<Accepted, BadAnswer> {
+        Ok(Accepted { uid: body.uid.parse()?, change: body.change.parse()? })
+    }
 }
 
 /// The answer of `POST /v1/down`.
@@ -193,31 +226,10 @@ pub struct ErrorParts {
     pub hint: Option<String>,
 }
 
-/// `namespace/name`, also for the default namespace, which programs should not have to know.
-pub fn full_name(name: &WorkloadName) -> String {
-    format!("{}/{}", name.namespace, name.name)
-}
-
-/// Bytes as hexadecimal digits.
-pub fn to_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-        text
-    })
-}
-
-/// Hexadecimal digits as bytes; `None` for anything else.
-pub fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let (pairs, []) = digits.as_chunks::<2>() else { return None };
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shoal_protocol::model::Digest;
 
     /// The JSON is a public format: both directions must keep every field.
     #[test]
@@ -256,14 +268,5 @@ mod tests {
         assert!(body(|body| body.runtime = "oci".into()).contains("`oci` is not known"));
         assert!(body(|body| body.memory = 5).starts_with("memory: 5 bytes"));
         assert!(serde_json::from_str::<SpecBody>(r#"{"nmae":"x"}"#).is_err());
-    }
-
-    #[test]
-    fn hex_survives_round_trip() {
-        assert_eq!(to_hex(&[0, 255, 16]), "00ff10");
-        assert_eq!(from_hex("00ff10"), Some(vec![0, 255, 16]));
-        assert_eq!(from_hex("0"), None);
-        assert_eq!(from_hex("zz"), None);
-        assert_eq!(from_hex("é"), None);
     }
 }

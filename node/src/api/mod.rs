@@ -18,6 +18,7 @@
 //!
 //! Every answer without success has a body `{"error": {"code", "message", "hint"}}`.
 
+mod change;
 mod core;
 mod error;
 mod explain;
@@ -28,6 +29,7 @@ mod routes;
 mod service;
 mod socket;
 
+pub use change::{Accepted, Prepared, Proposal};
 pub use core::{Core, Soon};
 pub use error::ApiError;
 pub use service::{About, Service, StatusBody, short_name};

@@ -11,11 +11,13 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use http::{HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use shoal_protocol::model::spec::InvalidSpec;
 use shoal_protocol::model::{Digest, ReplicaName, WorkloadName};
 use shoal_runtimes::logs::Tail;
 use tokio_util::io::StreamReader;
 
 use super::follow::follow;
+use super::form::{AcceptedBody, PrepareBody, PreparedBody, SubmitBody};
 use super::logs::{json_line, lines};
 use super::{ApiError, Service};
 use crate::telemetry;
@@ -193,11 +195,24 @@ async fn upload(State(service): State<Service>, Path(digest): Path<String>, body
 }
 
 async fn prepare(State(service): State<Service>, request: Request) -> Answer {
-    json(&service.prepare(from_json(request).await?).await?)
+    let text = text_of(request).await?;
+    let body: PrepareBody = from_json(&text).map_err(|error| of_later(&text).unwrap_or(error))?;
+    let proposal = body.try_into().map_err(|error| ApiError::invalid(format!("{error}")))?;
+    json(&PreparedBody::from(service.prepare(proposal).await?))
+}
+
+/// The refusal of a spec with a field that a later version will have. Asked only about a text that
+/// was refused, so that no other text is read twice.
+fn of_later(text: &[u8]) -> Option<ApiError> {
+    let body: serde_json::Value = serde_json::from_slice(text).ok()?;
+    let not_yet = body.get("spec")?.as_object()?.keys().find_map(|it| InvalidSpec::not_yet(it))?;
+    Some(ApiError::invalid(not_yet.to_string()).hint("Leave it away; nothing was changed."))
 }
 
 async fn submit(State(service): State<Service>, request: Request) -> Answer {
-    json(&service.submit(from_json(request).await?).await?)
+    let body: SubmitBody = from_json(&text_of(request).await?)?;
+    let change = body.try_into().map_err(|error| ApiError::invalid(format!("{error}")))?;
+    json(&AcceptedBody::from(service.submit(change).await?))
 }
 
 async fn down(State(service): State<Service>) -> Answer {
@@ -239,11 +254,14 @@ fn query<T: DeserializeOwned>(request: &Request) -> Result<T, ApiError> {
         .map_err(|error| ApiError::invalid(error.body_text()))
 }
 
-async fn from_json<T: DeserializeOwned>(request: Request) -> Result<T, ApiError> {
-    let bytes = axum::body::to_bytes(request.into_body(), JSON_BYTES).await.map_err(|error| {
+async fn text_of(request: Request) -> Result<Bytes, ApiError> {
+    axum::body::to_bytes(request.into_body(), JSON_BYTES).await.map_err(|error| {
         ApiError::new(StatusCode::BAD_REQUEST, "cut-short", format!("the request's body: {error}"))
-    })?;
-    serde_json::from_slice(&bytes)
+    })
+}
+
+fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(text)
         .map_err(|error| ApiError::invalid(format!("the request's body: {error}")))
 }
 

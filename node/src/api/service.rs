@@ -7,19 +7,17 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::view::{NodeView, StatusView, WorkloadView};
 use shoal_protocol::model::{
-    Artifact, ClusterId, Digest, NodeId, RawChange, ReplicaName, Spec, WorkloadName, codec,
+    Artifact, ClusterId, Digest, NodeId, RawChange, ReplicaName, WorkloadName,
 };
-use shoal_protocol::node::{Command, Reply};
+use shoal_protocol::node::{Command, Refusal, Reply};
 use shoal_protocol::trust::JoinLine;
 use shoal_runtimes::Runtime;
 use shoal_runtimes::artifacts::{self, ArtifactStore};
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
-use super::form::{
-    AcceptedBody, DownBody, JoinLineBody, PrepareBody, PreparedBody, SpecBody, SubmitBody, from_hex,
-};
-use super::{ApiError, Core};
+use super::form::{DownBody, JoinLineBody};
+use super::{Accepted, ApiError, Core, Prepared, Proposal};
 use crate::executor::Directory;
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
@@ -184,16 +182,10 @@ impl Service {
         }
     }
 
-    /// Checks a spec and returns what its author must sign.
-    pub async fn prepare(&self, body: PrepareBody) -> Result<PreparedBody, ApiError> {
-        let invalid = |error: &dyn std::fmt::Display| ApiError::invalid(error.to_string());
-        let name: WorkloadName = body.name.parse().map_err(|error| invalid(&error))?;
-        let spec = body.spec.map(Spec::try_from).transpose().map_err(|error| invalid(&error))?;
-        if spec.as_ref().is_some_and(|spec| spec.name != name) {
-            return Err(ApiError::invalid(format!(
-                "the spec names another workload than `{name}`"
-            )));
-        }
+    /// Checks a change and returns what its author must sign.
+    pub async fn prepare(&self, proposal: Proposal) -> Result<Prepared, ApiError> {
+        let Proposal { name, spec, force } = proposal;
+        debug_assert!(spec.as_ref().is_none_or(|spec| spec.name == name));
         // Clients do not upload an artifact that is here already. The core must know of it as of an
         // upload, so that it stays and other nodes learn where it is. A core that is too busy for
         // that is no reason to refuse the spec.
@@ -202,21 +194,11 @@ impl Service {
         for artifact in here.collect::<Vec<_>>() {
             let _ = self.core.command(Command::Uploaded { artifact }).await?;
         }
-        let command = Command::Prepare { name: name.clone(), spec, force: body.force };
-        match self.core.command(command).await? {
-            Reply::Prepared { draft, current, unheard } => Ok(PreparedBody {
-                clock: draft
-                    .clock
-                    .iter()
-                    .map(|(writer, serial)| (writer.to_string(), *serial))
-                    .collect(),
-                serial: draft.serial,
-                uid: draft.uid.map(|uid| uid.to_string()),
-                current: current.as_ref().map(SpecBody::from),
-                unheard,
-                cluster: self.about.cluster,
-            }),
-            Reply::Refused(shoal_protocol::node::Refusal::NoSuchWorkload(name)) => {
+        match self.core.command(Command::Prepare { name, spec, force }).await? {
+            Reply::Prepared { draft, current, unheard } => {
+                Ok(Prepared { draft, current, unheard, cluster: self.about.cluster })
+            }
+            Reply::Refused(Refusal::NoSuchWorkload(name)) => {
                 Err(self.no_such_workload(&name).await)
             }
             Reply::Refused(refusal) => Err(refusal.into()),
@@ -225,15 +207,9 @@ impl Service {
     }
 
     /// Submits a signed change; returns once it is on disk.
-    pub async fn submit(&self, body: SubmitBody) -> Result<AcceptedBody, ApiError> {
-        let bytes = from_hex(&body.change)
-            .ok_or_else(|| ApiError::invalid("`change` is not hexadecimal digits"))?;
-        let change: RawChange = codec::decode(&bytes)
-            .map_err(|error| ApiError::invalid(format!("`change`: {error}")))?;
+    pub async fn submit(&self, change: RawChange) -> Result<Accepted, ApiError> {
         match self.core.command(Command::Submit { change }).await? {
-            Reply::Accepted { uid, change } => {
-                Ok(AcceptedBody { uid: uid.to_string(), change: change.to_string() })
-            }
+            Reply::Accepted { uid, change } => Ok(Accepted { uid, change }),
             Reply::Refused(refusal) => Err(refusal.into()),
             Reply::Prepared { .. } | Reply::Done => Err(unexpected_reply()),
         }

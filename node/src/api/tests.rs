@@ -4,15 +4,19 @@ use futures::StreamExt;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use shoal_protocol::model::view::ExplainView;
-use shoal_protocol::model::{ClusterId, Digest, NodeId, PublicKey};
+use shoal_protocol::model::{
+    Artifact, ClusterId, Digest, NodeId, PublicKey, Spec, SpecForm, codec,
+};
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_runtimes::artifacts::{ArtifactStore, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
-use super::form::{PrepareBody, SpecBody, to_hex};
+use super::form::{PrepareBody, SpecBody};
 use super::*;
+use crate::cli::client::Client;
+use crate::embed::NodeDoor;
 use crate::executor::executor;
 use crate::fakes::{
     FakeCore, FakeMesh, FakeRuntime, NODE, OTHER, replica, replica_view, spec, workload_view,
@@ -20,6 +24,7 @@ use crate::fakes::{
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
 use crate::network::Acceptor;
+use crate::publish::{Founding, Ready, Workload, publish};
 
 struct World {
     _folder: tempfile::TempDir,
@@ -193,6 +198,86 @@ async fn prepare_takes_json_and_submit_takes_hex() {
     let (status, text) = world.call(Method::POST, "/v1/prepare", "{\"nam\":1}").await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(text.contains("unknown field `nam`"), "{text}");
+}
+
+/// A program writes a field that other orchestrators have: the API refused it as unknown, as if it
+/// were a slip. It is refused by its name, as in a manifest; a slip still gets the known fields.
+#[tokio::test]
+async fn prepare_refuses_later_fields_as_not_supported() {
+    let world = World::new().await;
+    let body = PrepareBody::from(Proposal {
+        name: "web".parse().unwrap(),
+        spec: Some(spec("web", 1)),
+        force: false,
+    });
+    for (field, expected) in [
+        ("health", "health: not supported yet by this version of shoal"),
+        ("volumes", "volumes: not supported yet by this version of shoal"),
+        ("replica", "unknown field `replica`, expected one of `name`"),
+    ] {
+        let mut json = serde_json::to_value(&body).unwrap();
+        json["spec"][field] = serde_json::json!({});
+        let (status, text) = world.call(Method::POST, "/v1/prepare", &json.to_string()).await;
+        let refused: form::ErrorBody = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (status, refused.error.code.as_str()),
+            (StatusCode::UNPROCESSABLE_ENTITY, "invalid")
+        );
+        assert!(refused.error.message.contains(expected), "{text}");
+    }
+    assert!(world.core.commands.lock().unwrap().is_empty(), "the core hears of none");
+}
+
+/// The same workload is published by a program that embeds the node, and over the socket with its
+/// JSON and its digits: the node must get the same signed bytes.
+#[tokio::test]
+async fn embedded_and_http_publish_make_equal_changes() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let founding = Founding::draw().unwrap();
+    let operator = founding.establish(folder.path(), "founder").unwrap();
+    let mut service = world.service.clone();
+    service.about.cluster = operator.cluster();
+    let bytes = axum::body::Bytes::from_static(b"a component");
+    service.artifacts.put(bytes.clone()).await.unwrap();
+    let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
+    let workload = Workload::wasm("shop/web", bytes.clone()).unwrap().replicas(3).memory(32 << 20);
+    let workload = workload.cpu(250).env("GREETING", "\"hi\"\n").require("zone", "front");
+    let ready = Ready { spec: workload.spec(artifact).unwrap(), bytes };
+
+    let path = folder.path().join("api.sock");
+    let stop = CancellationToken::new();
+    tokio::spawn(Socket::bind(&path).unwrap().serve(service.clone(), stop.clone()));
+    let prepared = Reply::Prepared {
+        draft: Draft {
+            clock: [(shoal_protocol::model::WriterId([6; 32]), 4)].into(),
+            serial: 5,
+            uid: Some(Digest([8; 32])),
+        },
+        current: Some(spec("shop/web", 1)),
+        unheard: Vec::new(),
+    };
+    let accepted = Reply::Accepted { uid: Digest([8; 32]), change: Digest([9; 32]) };
+    // The first reply is to the note that the artifact is here.
+    let script = [Reply::Done, prepared, accepted];
+    let submitted = || {
+        let commands = std::mem::take(&mut *world.core.commands.lock().unwrap());
+        let [_, Command::Prepare { spec: Some(sent), .. }, Command::Submit { change }] =
+            &commands[..]
+        else {
+            panic!("{commands:?}")
+        };
+        assert_eq!(*sent, ready.spec);
+        codec::encode(change)
+    };
+    world.core.replies.lock().unwrap().extend(script.clone());
+    let embedded = publish(&NodeDoor(&service), &operator, &ready, false).await.unwrap();
+    let embedded_bytes = submitted();
+    world.core.replies.lock().unwrap().extend(script);
+    let over_http = publish(&Client::new(path), &operator, &ready, false).await.unwrap();
+    assert_eq!(submitted(), embedded_bytes);
+    assert_eq!(over_http, embedded);
+    stop.cancel();
 }
 
 /// Scripts go by status and code, people by the hint.
@@ -409,11 +494,11 @@ async fn upload_never_evicts_pinned_artifacts() {
 async fn prepare_reports_present_artifact_as_uploaded() {
     let world = World::new().await;
     let digest = world.service.artifacts.put("bytes").await.unwrap();
-    let mut web = SpecBody::from(&spec("web", 1));
-    web.artifact = form::ArtifactBody { digest, size: 5 };
-    let body = PrepareBody { name: web.name.clone(), spec: Some(web), force: false };
+    let web = SpecForm::from(spec("web", 1)).with_artifact(Artifact { digest, size: 5 });
+    let web = Spec::try_from(web).unwrap();
+    let proposal = Proposal { name: web.name.clone(), spec: Some(web), force: false };
     // The core refuses both commands: the test gave no reply.
-    world.service.prepare(body).await.unwrap_err();
+    world.service.prepare(proposal).await.unwrap_err();
     let commands = world.core.commands.lock().unwrap();
     let [Command::Uploaded { artifact }, Command::Prepare { .. }] = &commands[..] else {
         panic!("{commands:?}")
@@ -498,7 +583,7 @@ async fn socket_replaces_stale_socket_but_no_other_file() {
         Socket::bind(&folder.path().join("x".repeat(200))),
         Err(SocketError::TooLong(_))
     ));
-    assert_eq!(to_hex(&std::fs::read(&path).unwrap()[..1]), "61");
+    assert_eq!(std::fs::read(&path).unwrap()[..1], *b"a");
 }
 
 /// The line was printed with an address that was gone, and carried to other devices in vain.

@@ -12,13 +12,13 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use shoal_protocol::model::{Artifact, Digest, WorkloadName};
+use shoal_protocol::model::{Artifact, Digest, RawChange, WorkloadName};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::error::NO_DAEMON;
-use crate::api::ApiError;
-use crate::api::form::{AcceptedBody, ErrorBody, PrepareBody, PreparedBody, SubmitBody};
+use crate::api::form::{AcceptedBody, BadAnswer, ErrorBody, PrepareBody, PreparedBody, SubmitBody};
+use crate::api::{Accepted, ApiError, Prepared, Proposal};
 use crate::publish::Door;
 
 /// Time for the daemon to begin an answer: longer than a slow flash takes, shorter than a person
@@ -202,12 +202,14 @@ impl Door for Client {
         self.send(Method::PUT, &path, bytes, UPLOADED_WITHIN).await.map(drop)
     }
 
-    async fn prepare(&self, body: PrepareBody) -> Result<PreparedBody, ApiError> {
-        self.post("/v1/prepare", &body).await
+    async fn prepare(&self, proposal: Proposal) -> Result<Prepared, ApiError> {
+        let answer: PreparedBody = self.post("/v1/prepare", &PrepareBody::from(proposal)).await?;
+        answer.try_into().map_err(|error| nonsense(&error))
     }
 
-    async fn submit(&self, body: SubmitBody) -> Result<AcceptedBody, ApiError> {
-        self.post("/v1/submit", &body).await
+    async fn submit(&self, change: RawChange) -> Result<Accepted, ApiError> {
+        let answer: AcceptedBody = self.post("/v1/submit", &SubmitBody::from(&change)).await?;
+        answer.try_into().map_err(|error| nonsense(&error))
     }
 }
 
@@ -220,6 +222,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| {
         internal(format!("the daemon's answer makes no sense ({error}): is it another version?"))
     })
+}
+
+/// The error of an answer whose form is right, and whose values are not.
+fn nonsense(error: &BadAnswer) -> ApiError {
+    internal(format!("the node's answer makes no sense: {error}"))
 }
 
 fn internal(message: String) -> ApiError {

@@ -109,9 +109,7 @@ fn exit_of(error: &PublishError) -> Exit {
             Exit::Usage
         }
         PublishError::OtherCluster { .. } | PublishError::Contended(_) => Exit::Refused,
-        PublishError::NoOperator(_) | PublishError::Signing(_) | PublishError::Answer(_) => {
-            Exit::Failed
-        }
+        PublishError::NoOperator(_) | PublishError::Signing(_) => Exit::Failed,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Tables and events go to standard output, progress and errors to standard error. Scripts can rely
 //! on [`Exit`].
 
-mod client;
+pub(crate) mod client;
 mod context;
 mod error;
 mod out;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use shoal_protocol::model::spec::{DEFAULT_CPU, DEFAULT_MEMORY, MAX_REPLICAS};
-use shoal_protocol::model::{Resources, WorkloadName};
+use shoal_protocol::model::WorkloadName;
+use shoal_protocol::model::spec::MAX_REPLICAS;
 
 use super::context::Context;
 use super::error::CliError;
@@ -70,17 +70,16 @@ impl Run {
             namespace: self.namespace.parse().map_err(|error| named("namespace", &error))?,
             name: self.name.parse().map_err(|error| named("name", &error))?,
         };
-        let workload = Workload {
-            name,
-            source: Source::File(self.file),
-            replicas: self.replicas,
-            resources: Resources {
-                memory: self.memory.unwrap_or(DEFAULT_MEMORY),
-                cpu: self.cpu.unwrap_or(DEFAULT_CPU),
-            },
-            env: unique("env", self.env)?,
-            require: unique("require", self.require)?,
-        };
+        let mut workload = Workload::component(name, Source::File(self.file))
+            .replicas(self.replicas)
+            .envs(unique("env", self.env)?)
+            .requires(unique("require", self.require)?);
+        if let Some(memory) = self.memory {
+            workload = workload.memory(memory);
+        }
+        if let Some(cpu) = self.cpu {
+            workload = workload.cpu(cpu);
+        }
         publish(context, &[workload], self.force, &self.wait).await
     }
 }

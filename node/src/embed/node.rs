@@ -1,6 +1,5 @@
 //! The running node, for the program that embeds it.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,12 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use shoal_protocol::model::view::{EventView, ExplainView, NodeView, WorkloadView};
-use shoal_protocol::model::{Artifact, Digest, NodeId, ReplicaName, WorkloadName};
+use shoal_protocol::model::{Artifact, Digest, NodeId, RawChange, ReplicaName, WorkloadName};
 
 use super::builder::Builder;
 use super::running::Running;
-use crate::api::form::{AcceptedBody, PrepareBody, PreparedBody, SubmitBody};
-use crate::api::{ApiError, Service, StatusBody};
+use crate::api::{Accepted, ApiError, Prepared, Proposal, Service, StatusBody};
 use crate::publish::{self, Door, Operator, OperatorError, PublishError, Published, Workload};
 
 /// A running node. Dropping it ends it at once, as a crash would; [`Node::stop`] ends it in order.
@@ -159,7 +157,7 @@ impl Node {
 }
 
 /// Publishes through this very node, without a socket.
-pub struct NodeDoor<'a>(&'a Service);
+pub struct NodeDoor<'a>(pub(crate) &'a Service);
 
 impl Door for NodeDoor<'_> {
     async fn holds(&self, digest: &Digest) -> Result<bool, ApiError> {
@@ -170,17 +168,11 @@ impl Door for NodeDoor<'_> {
         self.0.upload(artifact.digest, std::io::Cursor::new(bytes)).await
     }
 
-    fn prepare(
-        &self,
-        body: PrepareBody,
-    ) -> impl Future<Output = Result<PreparedBody, ApiError>> + Send {
-        self.0.prepare(body)
+    async fn prepare(&self, proposal: Proposal) -> Result<Prepared, ApiError> {
+        self.0.prepare(proposal).await
     }
 
-    fn submit(
-        &self,
-        body: SubmitBody,
-    ) -> impl Future<Output = Result<AcceptedBody, ApiError>> + Send {
-        self.0.submit(body)
+    async fn submit(&self, change: RawChange) -> Result<Accepted, ApiError> {
+        self.0.submit(change).await
     }
 }

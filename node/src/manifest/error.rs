@@ -3,33 +3,9 @@
 use std::fmt;
 
 use serde_saphyr::Error as Yaml;
+use shoal_protocol::model::spec::InvalidSpec;
 
 use crate::nearest::did_you_mean;
-
-/// Fields that people may expect, by their names in a spec: each will have a meaning, so none may
-/// be taken for a slip.
-const NOT_YET: [&str; 20] = [
-    "affinity",
-    "allow",
-    "args",
-    "command",
-    "containers",
-    "health",
-    "hosts",
-    "image",
-    "kind",
-    "limit",
-    "ports",
-    "prefer",
-    "restart",
-    "schedule",
-    "spread",
-    "storage",
-    "tolerate",
-    "update",
-    "volumes",
-    "world",
-];
 
 /// A manifest that cannot be read. Nothing was published.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,14 +35,14 @@ impl ManifestError {
         let error = error.without_snippet();
         let line = error.location().map_or(0, |location| location.line());
         match error {
-            Yaml::SerdeUnknownField { field, .. } if NOT_YET.contains(&field.as_str()) => {
-                Self::at(line, format!("{field}: not supported yet by this version of shoal"))
-                    .hint("Leave it away; nothing was published.")
-            }
-            Yaml::SerdeUnknownField { field, expected, .. } => ManifestError {
-                hint: did_you_mean(field, expected.iter().copied())
-                    .or_else(|| Some(format!("Known are {}.", expected.join(", ")))),
-                ..Self::at(line, format!("unknown field `{field}`"))
+            Yaml::SerdeUnknownField { field, expected, .. } => match InvalidSpec::not_yet(field) {
+                Some(not_yet) => Self::at(line, not_yet.to_string())
+                    .hint("Leave it away; nothing was published."),
+                None => ManifestError {
+                    hint: did_you_mean(field, expected.iter().copied())
+                        .or_else(|| Some(format!("Known are {}.", expected.join(", ")))),
+                    ..Self::at(line, format!("unknown field `{field}`"))
+                },
             },
             Yaml::SerdeMissingField { field, .. } => {
                 Self::at(line, format!("the field `{field}` is missing"))

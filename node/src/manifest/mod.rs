@@ -24,8 +24,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
-use shoal_protocol::model::spec::{DEFAULT_CPU, DEFAULT_MEMORY};
-use shoal_protocol::model::{Label, Resources, WorkloadName};
+use shoal_protocol::model::{Label, WorkloadName};
 
 use crate::publish::{Source, Workload};
 
@@ -59,10 +58,10 @@ pub fn parse(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
     for document in documents {
         let line = document.name.referenced.line();
         let workload = document.workload(base)?;
-        if workloads.iter().any(|other| other.name == workload.name) {
+        if workloads.iter().any(|other| other.name() == workload.name()) {
             return Err(ManifestError::at(
                 line,
-                format!("`{}` stands in this file twice", workload.name),
+                format!("`{}` stands in this file twice", workload.name()),
             ));
         }
         workloads.push(workload);
@@ -70,7 +69,8 @@ pub fn parse(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
     Ok(workloads)
 }
 
-/// The YAML form. Scalars are kept as text with their place, so that each error can name its line.
+/// The YAML of a [`Workload`]. Each key is read by the method of the same name. Scalars are kept as
+/// text with their place, so that each error can name its line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -107,17 +107,20 @@ impl Document {
         let memory =
             self.memory.as_ref().map(|text| field("memory", text, quantity::size)).transpose()?;
         let cpu = self.cpu.as_ref().map(|text| field("cpu", text, quantity::cpu)).transpose()?;
-        Ok(Workload {
-            name: WorkloadName { namespace, name },
-            source: Source::File(base.join(self.wasm.value)),
-            replicas: replicas.unwrap_or(1),
-            resources: Resources {
-                memory: memory.unwrap_or(DEFAULT_MEMORY),
-                cpu: cpu.unwrap_or(DEFAULT_CPU),
-            },
-            env: self.env,
-            require: self.require,
-        })
+        let name = WorkloadName { namespace, name };
+        let mut workload = Workload::component(name, Source::File(base.join(self.wasm.value)))
+            .envs(self.env)
+            .requires(self.require);
+        if let Some(replicas) = replicas {
+            workload = workload.replicas(replicas);
+        }
+        if let Some(memory) = memory {
+            workload = workload.memory(memory);
+        }
+        if let Some(cpu) = cpu {
+            workload = workload.cpu(cpu);
+        }
+        Ok(workload)
     }
 }
 

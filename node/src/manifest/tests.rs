@@ -1,7 +1,15 @@
+use shoal_protocol::model::spec::{DEFAULT_CPU, DEFAULT_MEMORY};
+use shoal_protocol::model::{Artifact, Digest, Resources, Spec};
+
 use super::*;
 
 fn read(text: &str) -> Result<Vec<Workload>, ManifestError> {
     parse(text, Path::new("/shop"))
+}
+
+/// The spec of a workload that was read, with some artifact.
+fn spec(workload: &Workload) -> Spec {
+    workload.spec(Artifact { digest: Digest([1; 32]), size: 1 }).unwrap()
 }
 
 fn refusal(text: &str) -> (Option<u64>, String, String) {
@@ -16,18 +24,17 @@ fn full_and_minimal_manifests_parse() {
                 env: { GREETING: hi, N: 5 }\nrequire: { zone: shop }\n---\nname: least\nwasm: \
                 /abs/least.wasm\n";
     let workloads = read(text).unwrap();
-    let hello = &workloads[0];
+    assert_eq!(*workloads[0].source(), Source::File("/shop/hello.wasm".into()));
+    let hello = spec(&workloads[0]);
     assert_eq!(hello.name.to_string(), "shop/hello");
-    assert_eq!(hello.source, Source::File("/shop/hello.wasm".into()));
-    assert_eq!((hello.replicas, hello.resources), (2, Resources { memory: 128 << 20, cpu: 250 }));
-    assert_eq!(hello.env["N"], "5");
-    assert_eq!(hello.require["zone"], "shop");
-    let least = &workloads[1];
-    assert_eq!(least.source, Source::File("/abs/least.wasm".into()));
-    assert_eq!(
-        (least.replicas, least.resources),
-        (1, Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU })
-    );
+    assert_eq!(hello.replicas(), 2);
+    assert_eq!(hello.reservation(), Resources { memory: 128 << 20, cpu: 250 });
+    assert_eq!(hello.env()["N"], "5");
+    assert_eq!(hello.placement.require["zone"], "shop");
+    assert_eq!(*workloads[1].source(), Source::File("/abs/least.wasm".into()));
+    let least = spec(&workloads[1]);
+    assert_eq!(least.replicas(), 1);
+    assert_eq!(least.reservation(), Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU });
 }
 
 /// A field with a slip was silently ignored by other tools: here the error has the line and the
@@ -116,8 +123,9 @@ fn invalid_yaml_is_refused_with_its_line() {
 #[test]
 fn examples_parse_and_show_the_defaults() {
     let hello = read(include_str!("../../../examples/manifests/hello.yaml")).unwrap();
-    assert_eq!(hello[0].resources, Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU });
+    let default = Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU };
+    assert_eq!(spec(&hello[0]).reservation(), default);
     let shop = read(include_str!("../../../examples/manifests/shop.yaml")).unwrap();
-    let names: Vec<String> = shop.iter().map(|workload| workload.name.to_string()).collect();
+    let names: Vec<String> = shop.iter().map(|workload| workload.name().to_string()).collect();
     assert_eq!(names, ["shop/till", "shop/stock"]);
 }

@@ -12,7 +12,8 @@
 //! confirms that it holds it, too.
 //!
 //! The command line does this over the socket, a program that embeds a node does it directly: both
-//! implement [`Door`].
+//! implement [`Door`]. **This module knows no JSON and no hexadecimal digits** besides the
+//! operator's files: they belong to the socket's client.
 
 mod batch;
 mod difference;
@@ -25,12 +26,11 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use shoal_protocol::model::spec::InvalidSpec;
-use shoal_protocol::model::{Artifact, Clock, ClusterId, Digest, Spec, WorkloadName, codec};
-use shoal_protocol::node::Refusal;
+use shoal_protocol::model::{Artifact, ClusterId, Digest, RawChange, Spec, WorkloadName};
+use shoal_protocol::node::{Draft, Refusal};
 use shoal_protocol::trust::Rejection;
 
-use crate::api::ApiError;
-use crate::api::form::{self, AcceptedBody, PrepareBody, PreparedBody, SpecBody, SubmitBody};
+use crate::api::{Accepted, ApiError, Prepared, Proposal};
 
 pub use batch::{NotAll, publish_all, remove_all};
 pub use difference::{Difference, differences};
@@ -57,13 +57,10 @@ pub trait Door: Sync {
     /// Asks what to sign.
     fn prepare(
         &self,
-        body: PrepareBody,
-    ) -> impl Future<Output = Result<PreparedBody, ApiError>> + Send;
+        proposal: Proposal,
+    ) -> impl Future<Output = Result<Prepared, ApiError>> + Send;
     /// Submits a signed change.
-    fn submit(
-        &self,
-        body: SubmitBody,
-    ) -> impl Future<Output = Result<AcceptedBody, ApiError>> + Send;
+    fn submit(&self, change: RawChange) -> impl Future<Output = Result<Accepted, ApiError>> + Send;
 }
 
 /// The effect of a change.
@@ -115,8 +112,6 @@ pub enum PublishError {
     #[error("the operator key is of cluster {}, this node is of cluster \
         {}", operator.short(), node.short())]
     OtherCluster { operator: ClusterId, node: ClusterId },
-    #[error("the node's answer makes no sense: {0}")]
-    Answer(String),
     #[error("others kept changing `{0}` at the same time; nothing was changed")]
     Contended(WorkloadName),
 }
@@ -139,8 +134,7 @@ impl PublishError {
             | PublishError::NotRunnable { .. }
             | PublishError::Spec(_)
             | PublishError::NoOperator(_)
-            | PublishError::Signing(_)
-            | PublishError::Answer(_) => None,
+            | PublishError::Signing(_) => None,
         }
     }
 }
@@ -156,8 +150,8 @@ pub struct Ready {
 
 /// Reads and checks a workload's bytes, without any node.
 pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
-    let (what, bytes) = match &workload.source {
-        Source::Bytes(bytes) => (format!("`{}`", workload.name), bytes.clone()),
+    let (what, bytes) = match workload.source() {
+        Source::Bytes(bytes) => (format!("`{}`", workload.name()), bytes.clone()),
         Source::File(file) => {
             let read = tokio::fs::read(file).await;
             let bytes = read.map_err(|source| PublishError::File { file: file.clone(), source })?;
@@ -212,13 +206,10 @@ pub async fn remove(
 /// The current spec. Prepares a removal to get it, which changes nothing until a change is
 /// submitted.
 async fn current_spec(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishError> {
-    let prepared =
-        door.prepare(PrepareBody { name: form::full_name(name), spec: None, force: false }).await?;
-    match prepared.current {
-        Some(current) => spec_of(current),
-        // Some nodes know of its removal, so that it could be removed again.
-        None => Err(ApiError::from(Refusal::NoSuchWorkload(name.clone())).into()),
-    }
+    let removal = Proposal { name: name.clone(), spec: None, force: false };
+    // Without one, some nodes know of its removal, so that it could be removed again.
+    let current = door.prepare(removal).await?.current;
+    current.ok_or_else(|| ApiError::from(Refusal::NoSuchWorkload(name.clone())).into())
 }
 
 /// A change to make.
@@ -242,11 +233,15 @@ impl<'a> Edit<'a> {
     fn removal(name: &'a WorkloadName, force: bool) -> Self {
         Edit { name, spec: None, bytes: None, based_on: None, force }
     }
+
+    fn proposal(&self) -> Proposal {
+        Proposal { name: self.name.clone(), spec: self.spec.clone(), force: self.force }
+    }
 }
 
 /// A change that a node would take now.
 struct Checked {
-    prepared: PreparedBody,
+    draft: Draft,
     outcome: Outcome,
 }
 
@@ -281,30 +276,21 @@ async fn check(
     operator: &Operator,
     edit: &Edit<'_>,
 ) -> Result<Option<Checked>, PublishError> {
-    let spec = edit.spec.as_ref().map(SpecBody::from);
-    let prepared = door
-        .prepare(PrepareBody { name: form::full_name(edit.name), spec, force: edit.force })
-        .await?;
-    if prepared.cluster != operator.cluster() {
-        return Err(PublishError::OtherCluster {
-            operator: operator.cluster(),
-            node: prepared.cluster,
-        });
+    let Prepared { draft, current, unheard, cluster } = door.prepare(edit.proposal()).await?;
+    if cluster != operator.cluster() {
+        return Err(PublishError::OtherCluster { operator: operator.cluster(), node: cluster });
     }
-    let current = prepared.current.clone().map(spec_of).transpose()?;
     if edit.based_on.is_some() && edit.based_on != current {
         return Ok(None);
     }
     let outcome = match (&current, &edit.spec) {
-        (old, new) if old == new && !prepared.unheard.is_empty() => {
-            Outcome::Repeated(prepared.unheard.clone())
-        }
+        (old, new) if old == new && !unheard.is_empty() => Outcome::Repeated(unheard),
         (_, None) => Outcome::Removed,
         (None, Some(_)) => Outcome::Created,
         (Some(old), Some(new)) if old == new => Outcome::Unchanged,
         (Some(old), Some(new)) => Outcome::Changed(differences(old, new)),
     };
-    Ok(Some(Checked { prepared, outcome }))
+    Ok(Some(Checked { draft, outcome }))
 }
 
 /// Uploads the bytes, unless the node has them or nothing is to be written.
@@ -328,41 +314,18 @@ async fn submit(
     edit: &Edit<'_>,
     checked: Checked,
 ) -> Result<Option<Published>, PublishError> {
-    let Checked { prepared, outcome } = checked;
+    let Checked { draft, outcome } = checked;
     let published = Published { name: edit.name.clone(), spec: edit.spec.clone(), outcome };
     if published.outcome == Outcome::Unchanged {
         return Ok(Some(published));
     }
-    let change = sign(operator, edit.name, published.spec.as_ref(), &prepared)?;
+    let change = operator.sign(edit.name, published.spec.as_ref(), draft)?;
     match door.submit(change).await {
         Ok(_) => Ok(Some(published)),
         Err(error) if error.is_stale() => Ok(None),
         Err(error) if error.is_refusal() => Err(error.into()),
         Err(error) => Err(PublishError::Unanswered(error)),
     }
-}
-
-fn sign(
-    operator: &Operator,
-    name: &WorkloadName,
-    spec: Option<&Spec>,
-    prepared: &PreparedBody,
-) -> Result<SubmitBody, PublishError> {
-    let nonsense = |error: &dyn std::fmt::Display| PublishError::Answer(error.to_string());
-    let clock: Result<Clock, _> = prepared
-        .clock
-        .iter()
-        .map(|(writer, serial)| writer.parse().map(|writer| (writer, *serial)))
-        .collect();
-    let clock = clock.map_err(|error| nonsense(&error))?;
-    let uid =
-        prepared.uid.as_deref().map(str::parse).transpose().map_err(|error| nonsense(&error))?;
-    let change = operator.sign(name, spec, clock, prepared.serial, uid)?;
-    Ok(SubmitBody { change: form::to_hex(&codec::encode(&change)) })
-}
-
-fn spec_of(body: SpecBody) -> Result<Spec, PublishError> {
-    Spec::try_from(body).map_err(|error| PublishError::Answer(error.to_string()))
 }
 
 #[cfg(test)]

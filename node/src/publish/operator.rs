@@ -6,15 +6,15 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use shoal_protocol::model::change::Clock;
 use shoal_protocol::model::{
     Certificate, ChangeBody, ClusterId, Digest, Key, KeyPair, PublicKey, RawChange, Spec,
     Unverified, Value, WorkloadName, codec,
 };
+use shoal_protocol::node::Draft;
 use shoal_protocol::trust::{self, Genesis, Rejection};
 
 use super::files::{self, FileError};
-use crate::api::form::{from_hex, to_hex};
+use crate::hex::{from_hex, to_hex};
 use crate::identity::{self, IdentityError};
 
 /// The operator's file in the config folder.
@@ -256,16 +256,14 @@ impl Operator {
         &self.name
     }
 
-    /// Signs `spec` (`None`: a removal) for `name`. `clock` is the known clock of the key, `serial`
-    /// the next one of this writer, `uid` the workload that is changed.
+    /// Signs `spec` (`None`: a removal) for `name`. `draft` is from the node that shall take it.
     pub fn sign(
         &self,
         name: &WorkloadName,
         spec: Option<&Spec>,
-        mut clock: Clock,
-        serial: u64,
-        uid: Option<Digest>,
+        draft: Draft,
     ) -> Result<RawChange, Rejection> {
+        let Draft { mut clock, serial, uid } = draft;
         let keys = KeyPair::from_seed(&self.seed);
         let writer = trust::writer_id(&keys.public(), &self.installation);
         clock.insert(writer, serial);

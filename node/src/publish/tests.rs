@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use http::StatusCode;
-use shoal_protocol::model::{RawChange, Value};
-use shoal_protocol::node::Refusal;
+use shoal_protocol::model::{Clock, RawChange, Value};
+use shoal_protocol::node::{Draft, Refusal};
 use shoal_protocol::trust::{self, Genesis};
 
 use super::*;
@@ -17,6 +17,10 @@ fn founded(folder: &Path) -> (Genesis, Operator) {
     (founding.genesis(), operator)
 }
 
+fn draft(clock: Clock, serial: u64, uid: Option<Digest>) -> Draft {
+    Draft { clock, serial, uid }
+}
+
 /// The first operator's changes verify against the cluster's genesis, and a reloaded key writes as
 /// the same writer.
 #[test]
@@ -24,14 +28,13 @@ fn changes_of_the_founder_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let (genesis, operator) = founded(folder.path());
     let web = spec("web", 2);
-    let change = operator.sign(&web.name, Some(&web), [].into(), 7, None).unwrap();
+    let change = operator.sign(&web.name, Some(&web), draft([].into(), 7, None)).unwrap();
     let accepted = trust::accept(&genesis, change).unwrap();
     assert_eq!(accepted.signed.value.spec().as_ref(), Some(&web));
     // Loaded again it is the same writer, so its changes never conflict with one another.
     let again = Operator::load(folder.path()).unwrap();
-    let change = again
-        .sign(&web.name, None, accepted.signed.clock.clone(), 8, Some(accepted.uid()))
-        .unwrap();
+    let next = draft(accepted.signed.clock.clone(), 8, Some(accepted.uid()));
+    let change = again.sign(&web.name, None, next).unwrap();
     let removed = trust::accept(&genesis, change).unwrap();
     assert_eq!(
         (&removed.signed.value, removed.signed.writer),
@@ -158,27 +161,25 @@ impl Door for Node {
         Ok(())
     }
 
-    async fn prepare(&self, body: PrepareBody) -> Result<PreparedBody, ApiError> {
+    async fn prepare(&self, proposal: Proposal) -> Result<Prepared, ApiError> {
         self.calls.lock().unwrap().push("prepare");
         let current = self.current.lock().unwrap();
-        if self.refuses.iter().any(|name| body.name.ends_with(name)) {
+        if self.refuses.contains(&proposal.name.name.as_str()) {
             return Err(Refusal::Unplaceable(vec!["no zone moon".into()]).into());
         }
-        if body.spec.is_none() && current.is_none() {
-            return Err(Refusal::NoSuchWorkload(body.name.parse().unwrap()).into());
+        if proposal.spec.is_none() && current.is_none() {
+            return Err(Refusal::NoSuchWorkload(proposal.name).into());
         }
-        let uid = current.as_ref().map(|_| Digest([9; 32]).to_string());
-        Ok(PreparedBody {
-            clock: [].into(),
-            serial: 7,
-            uid,
-            current: current.as_ref().map(SpecBody::from),
+        let uid = current.as_ref().map(|_| Digest([9; 32]));
+        Ok(Prepared {
+            draft: draft([].into(), 7, uid),
+            current: current.clone(),
             unheard: self.unheard.clone(),
             cluster: self.genesis.cluster(),
         })
     }
 
-    async fn submit(&self, body: SubmitBody) -> Result<AcceptedBody, ApiError> {
+    async fn submit(&self, change: RawChange) -> Result<Accepted, ApiError> {
         let taken = self.calls.lock().unwrap().iter().filter(|call| **call == "submit").count();
         self.calls.lock().unwrap().push("submit");
         if taken >= self.takes {
@@ -193,10 +194,9 @@ impl Door for Node {
             *self.current.lock().unwrap() = Some(others.remove(0));
             return Err(Refusal::Stale.into());
         }
-        let raw: RawChange = codec::decode(&form::from_hex(&body.change).unwrap()).unwrap();
-        let change = trust::accept(&self.genesis, raw).unwrap();
+        let change = trust::accept(&self.genesis, change).unwrap();
         *self.current.lock().unwrap() = change.signed.value.spec();
-        Ok(AcceptedBody { uid: change.uid().to_string(), change: change.hash().to_string() })
+        Ok(Accepted { uid: change.uid(), change: change.hash() })
     }
 }
 

@@ -4,11 +4,16 @@
 //! Units: ids are 64 hexadecimal digits; times are RFC 3339 in UTC, by the answering node's clock
 //! unless stated otherwise; sizes and memory are bytes; CPU is thousandths of a core.
 
+mod spec;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The state of a workload, as the answering node sees it.
+pub use spec::{ArtifactBody, BadSpec, SpecBody, full_name};
+
+/// The state of a workload, as the answering node sees it. Its parts of the spec come from
+/// [`SpecBody`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct WorkloadView {
     /// The namespace, a DNS label.

@@ -2,7 +2,7 @@
 
 use crate::desired::Workload;
 use crate::membership::State;
-use crate::model::view::{NodeView, StatusView, WorkloadView};
+use crate::model::view::{ArtifactBody, NodeView, SpecBody, StatusView, WorkloadView};
 use crate::model::{
     Claim, Digest, Key, NodeId, ReplicaId, ReplicaName, Resources, Spec, Time, Token, WorkloadName,
 };
@@ -196,7 +196,10 @@ impl Node {
     }
 
     fn workload_view(&self, workload: &Workload) -> WorkloadView {
-        let artifact = workload.spec.program.artifacts().next();
+        // All fields are named, so that a new one is either shown or left out on purpose.
+        let SpecBody { name: _, runtime, artifact, replicas: _, memory, cpu, env, require } =
+            SpecBody::from(&workload.spec);
+        let ArtifactBody { digest, size } = artifact;
         let guardians = self.guardians(&workload.name);
         let names: Vec<String> = guardians.iter().map(|node| self.name_of(node)).collect();
         WorkloadView {
@@ -204,16 +207,16 @@ impl Node {
             name: workload.name.name.to_string(),
             uid: workload.uid.to_string(),
             generation: workload.generation.to_string(),
-            runtime: workload.spec.program.kind().to_string(),
-            artifact: artifact.map(|artifact| artifact.digest.to_string()).unwrap_or_default(),
-            artifact_size: artifact.map_or(0, |artifact| artifact.size),
+            runtime,
+            artifact: digest.to_string(),
+            artifact_size: size,
             artifact_holders: self.artifact_holders(workload),
             desired: self.demand().count(workload),
             healthy: self.healthy_places(workload),
-            memory: workload.spec.reservation().memory,
-            cpu: workload.spec.reservation().cpu,
-            env: workload.spec.env().clone(),
-            require: workload.spec.placement.require.clone(),
+            memory,
+            cpu,
+            env,
+            require,
             owner: names.first().cloned(),
             guardians: names,
             conflict: self.desired.siblings(&Key::Workload(workload.name.clone())).count() > 1,

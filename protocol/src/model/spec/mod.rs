@@ -6,6 +6,7 @@ mod exposure;
 mod health;
 mod kind;
 mod lifecycle;
+mod not_yet;
 mod older;
 mod placement;
 mod program;
@@ -69,6 +70,12 @@ struct Checked {
 }
 
 /// The open form of a [`Spec`]: frozen on the wire as version [`SPEC_VERSION`], not yet checked.
+///
+/// **A new field stands here and in the API's JSON, [`SpecBody`](super::view::SpecBody)**, whose
+/// conversions do not compile without it. For people who write it, `shoal::Workload`, which holds
+/// a `SpecForm`, gets a method (node/src/publish/workload.rs), and the manifest's key
+/// (node/src/manifest/mod.rs) and the option of `shoal run` (node/src/cli/run.rs) call that
+/// method. Once the field is supported, its name leaves both lists in `not_yet.rs`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SpecForm {
     /// `namespace/name`: one workload in the cluster has it.
@@ -220,7 +227,7 @@ impl TryFrom<SpecForm> for Spec {
     type Error = InvalidSpec;
 
     fn try_from(form: SpecForm) -> Result<Self, InvalidSpec> {
-        if let Some(field) = unsupported(&form) {
+        if let Some(field) = not_yet::unsupported(&form) {
             return Err(InvalidSpec::NotSupported(field));
         }
         if form.replicas() > MAX_REPLICAS {
@@ -251,38 +258,6 @@ impl TryFrom<SpecForm> for Spec {
         let revision = revision(&form);
         Ok(Spec(Arc::new(Checked { form, revision })))
     }
-}
-
-/// The first part of a spec that this version does not act on. Accepting it would promise what does
-/// not happen.
-fn unsupported(form: &SpecForm) -> Option<&'static str> {
-    let component = match &form.program {
-        Program::Wasm(component) => component,
-        Program::Containers(_) => return Some("containers"),
-    };
-    let Placement { require: _, prefer, spread, affinity, tolerate } = &form.placement;
-    let Health { startup, readiness, liveness } = &form.health;
-    let Exposure { hosts, ports } = &form.exposure;
-    let is_service = matches!(form.kind, Kind::Service { .. });
-    [
-        (component.world != World::Http, "world command"),
-        (!component.args.is_empty(), "args"),
-        (!component.allow.is_empty(), "allow"),
-        (!is_service, form.kind.as_str()),
-        (form.resources.limit != form.resources.reservation, "a limit above the reservation"),
-        (!prefer.is_empty(), "prefer"),
-        (spread.is_some(), "spread"),
-        (!affinity.is_empty(), "affinity"),
-        (!tolerate.is_empty(), "tolerate"),
-        (startup.is_some() || readiness.is_some() || liveness.is_some(), "health"),
-        (form.update != UpdatePolicy::default(), "update"),
-        (form.restart != RestartPolicy::default(), "restart"),
-        (!hosts.is_empty(), "hosts"),
-        (!ports.is_empty(), "ports"),
-        (!form.storage.is_empty(), "storage"),
-    ]
-    .into_iter()
-    .find_map(|(is_used, field)| is_used.then_some(field))
 }
 
 fn check_env(env: &BTreeMap<String, String>) -> Result<(), InvalidSpec> {

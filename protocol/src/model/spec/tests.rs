@@ -73,6 +73,14 @@ fn unsupported_parts_are_refused_by_name() {
             "storage",
         ]
     );
+    // A text with such a field is refused with the same words.
+    let kinds_and_values = ["world command", "daemon", "cron", "a limit above the reservation"];
+    for (name, words) in names.iter().zip(&words) {
+        let by_name = InvalidSpec::not_yet(name).map(|refusal| refusal.to_string());
+        let expected = (!kinds_and_values.contains(name)).then(|| words.clone());
+        assert_eq!(by_name, expected, "{name}");
+    }
+    assert_eq!(InvalidSpec::not_yet("replicas"), None);
     assert!(words[0].ends_with("not supported yet by this version of shoal"), "{}", words[0]);
 }
 

@@ -1,0 +1,72 @@
+//! The parts of a spec that this version does not support yet: fields by their names, for readers
+//! of text, and values in a form.
+
+use super::{
+    Exposure, Health, InvalidSpec, Kind, Placement, Program, RestartPolicy, SpecForm, UpdatePolicy,
+    World,
+};
+
+/// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
+/// slip.
+const FIELDS: [&str; 20] = [
+    "affinity",
+    "allow",
+    "args",
+    "command",
+    "containers",
+    "health",
+    "hosts",
+    "image",
+    "kind",
+    "limit",
+    "ports",
+    "prefer",
+    "restart",
+    "schedule",
+    "spread",
+    "storage",
+    "tolerate",
+    "update",
+    "volumes",
+    "world",
+];
+
+impl InvalidSpec {
+    /// The refusal of a field of a text, if a later version will have it. `None` for any other
+    /// name. The manifest and the API's JSON both ask here, so that both refuse the same names.
+    pub fn not_yet(field: &str) -> Option<InvalidSpec> {
+        FIELDS.into_iter().find(|name| *name == field).map(InvalidSpec::NotSupported)
+    }
+}
+
+/// The first part of a spec that this version does not act on. Accepting it would promise what does
+/// not happen.
+pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
+    let component = match &form.program {
+        Program::Wasm(component) => component,
+        Program::Containers(_) => return Some("containers"),
+    };
+    let Placement { require: _, prefer, spread, affinity, tolerate } = &form.placement;
+    let Health { startup, readiness, liveness } = &form.health;
+    let Exposure { hosts, ports } = &form.exposure;
+    let is_service = matches!(form.kind, Kind::Service { .. });
+    [
+        (component.world != World::Http, "world command"),
+        (!component.args.is_empty(), "args"),
+        (!component.allow.is_empty(), "allow"),
+        (!is_service, form.kind.as_str()),
+        (form.resources.limit != form.resources.reservation, "a limit above the reservation"),
+        (!prefer.is_empty(), "prefer"),
+        (spread.is_some(), "spread"),
+        (!affinity.is_empty(), "affinity"),
+        (!tolerate.is_empty(), "tolerate"),
+        (startup.is_some() || readiness.is_some() || liveness.is_some(), "health"),
+        (form.update != UpdatePolicy::default(), "update"),
+        (form.restart != RestartPolicy::default(), "restart"),
+        (!hosts.is_empty(), "hosts"),
+        (!ports.is_empty(), "ports"),
+        (!form.storage.is_empty(), "storage"),
+    ]
+    .into_iter()
+    .find_map(|(is_used, field)| is_used.then_some(field))
+}
