@@ -1,5 +1,5 @@
-//! What is held, in which stage, and what of it may be reported. Only `reported` and `stalled` change
-//! anything.
+//! What is held, in which stage, and what of it may be reported. Only `reported` and `stalled`
+//! change anything.
 
 use crate::model::{Digest, Phase, Place, ReplicaId, ResourceSum, Resources, Revision};
 
