@@ -3,6 +3,7 @@
 //! Tables and events go to standard output, progress and errors to standard error. Scripts can rely
 //! on [`Exit`].
 
+// For the API's tests, which publish through it.
 pub(crate) mod client;
 mod context;
 mod error;
