@@ -48,7 +48,7 @@ impl Node {
         force: bool,
     ) -> Result<Option<Reply>, Refusal> {
         self.check_writable()?;
-        if let Some(spec) = spec.as_ref().filter(|spec| spec.replicas() > 0 && !force) {
+        if let Some(spec) = spec.as_ref().filter(|spec| spec.kind.replicas() != Some(0) && !force) {
             self.check_placeable(spec)?;
         }
         // The user is about to wait for holders, even if nothing is to be written, and the gossip

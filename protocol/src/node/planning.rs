@@ -80,7 +80,7 @@ impl Node {
         let uid = raw.change.peek().ok().map(|body| body.uid.unwrap_or_else(|| raw.change.hash()));
         let Some(uid) = uid else { return self.on_changed(now, raw, None) };
         let places =
-            |node: &Node| node.desired.by_uid(&uid).map_or(0, |workload| workload.spec.replicas());
+            |node: &Node| node.desired.by_uid(&uid).map_or(0, |it| node.demand().count(it));
         let before = places(self);
         let verdict = self.on_changed(now, raw, None);
         if places(self) > before {
