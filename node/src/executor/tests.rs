@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use shoal_protocol::model::Digest;
 use shoal_protocol::node::ReplicaState;
-use shoal_runtimes::{Instance, State};
+use shoal_runtimes::{Instance, Runtime, State};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::fakes::{FakeRuntime, NODE, OnStart, replica, spec};
+use crate::fakes::{FakeRuntime, LONG, NODE, OnStart, replica, spec};
+use crate::runtimes::RuntimeSet;
 
 struct ReportSink(mpsc::UnboundedSender<Report>);
 
@@ -30,10 +31,16 @@ impl World {
     }
 
     fn with(runtime: Arc<FakeRuntime>) -> Self {
+        let runtimes = runtime.set();
+        Self::with_all(runtime, runtimes)
+    }
+
+    /// A node with these runtimes, of which the test watches one.
+    fn with_all(runtime: Arc<FakeRuntime>, runtimes: RuntimeSet) -> Self {
         let (orders, waiting) = executor();
         let (sender, reports) = mpsc::unbounded_channel();
         let host = Host { node: NODE, name: "n1".into() };
-        let executor = waiting.start(host, runtime.clone(), Arc::new(ReportSink(sender)));
+        let executor = waiting.start(host, runtimes, Arc::new(ReportSink(sender)));
         World { runtime, orders, executor, reports }
     }
 
@@ -55,12 +62,18 @@ impl World {
 
     /// Waits for a report of this replica and state.
     async fn until(&mut self, index: u32, state: ReplicaState) -> Report {
-        loop {
-            let report = self.reports.recv().await.unwrap();
-            if report.replica == replica(index) && report.state == state {
-                return report;
+        let mut last = None;
+        let found = async {
+            loop {
+                let report = self.reports.recv().await.unwrap();
+                if report.replica == replica(index) && report.state == state {
+                    return report;
+                }
+                last = Some(report);
             }
-        }
+        };
+        let found = tokio::time::timeout(LONG, found).await;
+        found.unwrap_or_else(|_| panic!("{state:?} was not reported, the last was {last:?}"))
     }
 }
 
@@ -103,7 +116,7 @@ async fn old_generation_stops_once_the_new_one_runs() {
     let new = world.run(0, 2);
     world.until(0, ReplicaState::Starting).await;
     assert_eq!(world.runtime.calls(2).await, [format!("start {old}"), format!("start {new}")]);
-    world.runtime.tell(&new, State::Running);
+    world.runtime.tell(&new, world.runtime.running(&new));
     let report = world.until(0, ReplicaState::Healthy).await;
     assert_eq!(report.generation, Digest([2; 32]));
     assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
@@ -155,7 +168,7 @@ async fn hanging_start_delays_no_other_replica() {
     world.run(1, 1);
     world.until(1, ReplicaState::Healthy).await;
     // The paused clock advances only to time-outs.
-    world.until(0, failed("the fake runtime did not take it within 30s")).await;
+    world.until(0, failed("the wasm runtime did not take it within 30s")).await;
 }
 
 /// A stop that does not answer in time is called again until the runtime confirms it.
@@ -214,4 +227,37 @@ async fn executor_stop_ends_all_guests_and_drops_orders() {
     let calls = runtime.calls(4).await;
     assert!(ids.iter().all(|id| calls.contains(&format!("stop {id}"))), "{calls:?}");
     assert_eq!(calls.len(), 4);
+}
+
+/// A node with two runtimes: an order goes to the one that its spec names, and so does the stop. An
+/// instance that was left at the other one is stopped there.
+#[tokio::test(start_paused = true)]
+async fn order_goes_to_the_runtime_of_its_kind() {
+    let (wasm, other) = (FakeRuntime::new(), FakeRuntime::of_kind("container"));
+    let stray = instance_id(&"db".parse().unwrap(), &replica(7), &Digest([1; 32]));
+    other.run(stray.clone());
+    other.found.lock().unwrap().push(Instance { id: stray.clone(), artifact: Digest([7; 32]) });
+    let both = RuntimeSet::new([other.clone() as Arc<dyn Runtime>, wasm.clone()]);
+    let mut world = World::with_all(wasm, both);
+    let id = world.run(0, 1);
+    world.until(0, ReplicaState::Healthy).await;
+    world.stop(0);
+    world.until(0, ReplicaState::Stopped).await;
+    assert_eq!(world.runtime.calls(2).await, [format!("start {id}"), format!("stop {id}")]);
+    assert_eq!(other.calls(1).await, [format!("stop {stray}")]);
+}
+
+/// The spec's kind has no runtime on this node: no retry can help. Nothing was started, so a stop
+/// has nothing to end.
+#[tokio::test(start_paused = true)]
+async fn kind_without_a_runtime_is_refused_for_good() {
+    let other = FakeRuntime::of_kind("container");
+    let mut world = World::with(other);
+    world.run(0, 1);
+    let reason = "this node has no `wasm` runtime".into();
+    let report = world.until(0, ReplicaState::Failed { reason, retryable: false }).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    world.stop(0);
+    world.until(0, ReplicaState::Stopped).await;
+    assert_eq!(*world.runtime.calls.lock().unwrap(), Vec::<String>::new());
 }
