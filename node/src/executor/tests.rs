@@ -229,6 +229,73 @@ async fn executor_stop_ends_all_guests_and_drops_orders() {
     assert_eq!(calls.len(), 4);
 }
 
+/// The new generation cannot start: the old instance goes on answering, and only the new one's
+/// failure is reported. Once a retry runs, the old one is stopped.
+#[tokio::test(start_paused = true)]
+async fn old_generation_outlives_a_failed_start() {
+    let mut world = World::new();
+    let old = world.run(0, 1);
+    world.until(0, ReplicaState::Healthy).await;
+    *world.runtime.on_start.lock().unwrap() = OnStart::Fail("it cannot be instantiated");
+    let new = world.run(0, 2);
+    let report = world.until(0, failed("it cannot be instantiated")).await;
+    assert_eq!(report.generation, Digest([2; 32]));
+    // The next order is carried out after any step that the failure had led to.
+    *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
+    world.run(0, 2);
+    world.until(0, ReplicaState::Starting).await;
+    let calls = world.runtime.calls(3).await;
+    assert_eq!(calls[1..], [format!("start {new}"), format!("start {new}")]);
+    assert!(world.runtime.status(&old).unwrap().state.is_running());
+    world.runtime.tell(&new, world.runtime.running(&new));
+    world.until(0, ReplicaState::Healthy).await;
+    assert_eq!(world.runtime.calls(4).await[3], format!("stop {old}"));
+}
+
+/// The old instance fails, or is stopped from outside, while the new one starts: the core must not
+/// think that it still answers. The report has the old generation, and the rest of the old instance
+/// is removed.
+#[tokio::test(start_paused = true)]
+async fn end_of_an_old_instance_has_its_own_generation() {
+    let trapped = State::Failed { reason: "trapped".into(), retryable: false };
+    for (state, reason) in [(trapped, "trapped"), (State::Stopped, "it was stopped from outside")] {
+        let mut world = World::new();
+        let old = world.run(0, 1);
+        world.until(0, ReplicaState::Healthy).await;
+        *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
+        let new = world.run(0, 2);
+        world.until(0, ReplicaState::Starting).await;
+        world.runtime.tell(&old, state);
+        let report = world.until(0, failed(reason)).await;
+        assert_eq!(report.generation, Digest([1; 32]));
+        assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
+        world.runtime.tell(&new, world.runtime.running(&new));
+        let report = world.until(0, ReplicaState::Healthy).await;
+        assert_eq!(report.generation, Digest([2; 32]));
+    }
+}
+
+/// A workload is changed back while its new generation fails: the old instance, which never
+/// stopped, is healthy at once, and the new one is removed.
+#[tokio::test(start_paused = true)]
+async fn return_to_the_old_generation_removes_the_new_one() {
+    let mut world = World::new();
+    let old = world.run(0, 1);
+    world.until(0, ReplicaState::Healthy).await;
+    *world.runtime.on_start.lock().unwrap() = OnStart::Fail("it cannot be instantiated");
+    let new = world.run(0, 2);
+    world.until(0, failed("it cannot be instantiated")).await;
+    // As a runtime does: the same launch again changes nothing while it runs.
+    *world.runtime.on_start.lock().unwrap() = OnStart::Run;
+    world.run(0, 1);
+    let report = world.until(0, ReplicaState::Healthy).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    let calls = world.runtime.calls(4).await;
+    assert_eq!(calls[2..], [format!("start {old}"), format!("stop {new}")]);
+    assert!(world.runtime.status(&old).unwrap().state.is_running());
+    assert_eq!(world.executor.directory().instance(&replica(0)), Some(old));
+}
+
 /// A node with two runtimes: an order goes to the one that its spec names, and so does the stop. An
 /// instance that was left at the other one is stopped there.
 #[tokio::test(start_paused = true)]
