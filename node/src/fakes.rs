@@ -1,8 +1,9 @@
 //! Fakes of the daemon's surroundings for tests: a runtime, a core, a mesh.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,14 +23,18 @@ use shoal_protocol::model::{
 use shoal_protocol::node::{Command, Refusal, Reply, Routes};
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
 use shoal_runtimes::{
-    Body, BodyError, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime,
-    ServeError, StartError, State, Status, StatusHandle, StatusTable, Usage, Watch, body,
+    Body, BodyError, DeviceError, Endpoint, Instance, InstanceId, Launch, LogsError, PrepareError,
+    Runtime, ServeError, Service, StartError, State, Status, StatusHandle, StatusTable, Usage,
+    Watch, body,
 };
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::api::{Core, Soon};
 use crate::network::{Incoming, Mesh, MeshStream, OpenError, Purpose};
+use crate::runtimes::RuntimeSet;
 
+/// Far longer than any step takes; on a paused clock it is over as soon as nothing else happens.
+pub const LONG: Duration = Duration::from_secs(3600);
 pub const NODE: NodeId = NodeId([1; 32]);
 pub const OTHER: NodeId = NodeId([2; 32]);
 
@@ -49,6 +54,8 @@ pub fn replica(index: u32) -> ReplicaId {
 
 /// A runtime on a real status table. The outcome of a start is set beforehand.
 pub struct FakeRuntime {
+    me: Weak<FakeRuntime>,
+    kind: &'static str,
     board: StatusTable,
     seats: Mutex<BTreeMap<InstanceId, StatusHandle>>,
     pub on_start: Mutex<OnStart>,
@@ -90,8 +97,15 @@ pub enum OnStart {
 }
 
 impl FakeRuntime {
+    /// A runtime for the programs of [`spec`].
     pub fn new() -> Arc<Self> {
-        Arc::new(FakeRuntime {
+        Self::of_kind("wasm")
+    }
+
+    pub fn of_kind(kind: &'static str) -> Arc<Self> {
+        Arc::new_cyclic(|me| FakeRuntime {
+            me: me.clone(),
+            kind,
             board: StatusTable::new(),
             seats: Mutex::default(),
             on_start: Mutex::new(OnStart::Run),
@@ -113,8 +127,12 @@ impl FakeRuntime {
 
     /// Waits for this many calls, and returns all so far.
     pub async fn calls(&self, count: usize) -> Vec<String> {
-        self.called.subscribe().wait_for(|made| *made >= count).await.unwrap();
-        self.calls.lock().unwrap().clone()
+        let mut called = self.called.subscribe();
+        let made = called.wait_for(|made| *made >= count);
+        let in_time = tokio::time::timeout(LONG, made).await.is_ok();
+        let calls = self.calls.lock().unwrap().clone();
+        assert!(in_time, "{count} calls were expected: {calls:?}");
+        calls
     }
 
     /// Sets the state of an instance, as a starting or failing guest would.
@@ -122,17 +140,89 @@ impl FakeRuntime {
         self.seats.lock().unwrap()[id].set(state);
     }
 
+    /// The state of an instance that runs in this process.
+    pub fn running(&self, id: &InstanceId) -> State {
+        let guest = FakeGuest { runtime: self.me.clone(), id: id.clone() };
+        State::Running { endpoint: Endpoint::InProcess(Arc::new(guest)) }
+    }
+
     /// Makes an instance run without an order.
     pub fn run(&self, id: InstanceId) {
+        let state = self.running(&id);
+        self.run_as(id, state);
+    }
+
+    /// Makes an instance run with a server at `address`.
+    pub fn run_at(&self, id: InstanceId, address: SocketAddr) {
+        self.run_as(id, State::Running { endpoint: Endpoint::Tcp(address) });
+    }
+
+    fn run_as(&self, id: InstanceId, state: State) {
         let seat = self.board.begin(id.clone(), Digest([7; 32]));
-        seat.set(State::Running);
+        seat.set(state);
         self.seats.lock().unwrap().insert(id, seat);
+    }
+
+    /// A set of this runtime alone.
+    pub fn set(&self) -> RuntimeSet {
+        RuntimeSet::new([self.me.upgrade().unwrap() as Arc<dyn Runtime>])
+    }
+
+    async fn serve(
+        &self,
+        id: InstanceId,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, ServeError> {
+        if *self.busy.lock().unwrap() {
+            return Err(ServeError::Busy { id, limit: 1 });
+        }
+        self.served.fetch_add(1, Ordering::Relaxed);
+        let serving = *self.serving.lock().unwrap();
+        match serving {
+            Serving::Say => {}
+            Serving::Wait => self.go_on.notified().await,
+            Serving::Count => {
+                let half = |error: BodyError| ServeError::Client {
+                    id,
+                    reason: format!("got half a request: {error}"),
+                };
+                let sent = request.into_body().collect().await.map_err(half)?.to_bytes();
+                return Ok(Response::new(body(sent.len().to_string())));
+            }
+            Serving::Send(kib) => {
+                let parts = (0..kib).map(|_| Ok(Frame::data(Bytes::from_static(&[b'x'; 1024]))));
+                let parts = StreamBody::new(futures::stream::iter(parts));
+                return Ok(Response::new(parts.boxed_unsync()));
+            }
+        }
+        let forwarded =
+            request.headers().get("x-forwarded-for").map(|value| value.to_str().unwrap());
+        let said = format!(
+            "{} {} for {}",
+            request.method(),
+            request.uri().path(),
+            forwarded.unwrap_or_default()
+        );
+        Ok(Response::builder().header("connection", "close").body(body(said)).unwrap())
+    }
+}
+
+/// An instance of a [`FakeRuntime`] that takes requests in this process.
+struct FakeGuest {
+    runtime: Weak<FakeRuntime>,
+    id: InstanceId,
+}
+
+impl Service for FakeGuest {
+    fn call(&self, request: Request<Body>) -> BoxFuture<'_, Result<Response<Body>, ServeError>> {
+        let runtime = self.runtime.upgrade().expect("the test holds the runtime");
+        async move { runtime.serve(self.id.clone(), request).await }.boxed()
     }
 }
 
 impl Runtime for FakeRuntime {
     fn kind(&self) -> &'static str {
-        "fake"
+        self.kind
     }
 
     fn prepare(&self, _: Digest) -> BoxFuture<'_, Result<(), PrepareError>> {
@@ -148,7 +238,7 @@ impl Runtime for FakeRuntime {
             }
             let seat = self.board.begin(launch.id.clone(), launch.artifact);
             match how {
-                OnStart::Run => seat.set(State::Running),
+                OnStart::Run => seat.set(self.running(&launch.id)),
                 OnStart::Fail(reason) => {
                     seat.set(State::Failed { reason: reason.into(), retryable: true })
                 }
@@ -179,6 +269,10 @@ impl Runtime for FakeRuntime {
         self.board.status(id)
     }
 
+    fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
+        self.board.endpoint(id)
+    }
+
     fn watch(&self) -> Watch {
         self.board.watch()
     }
@@ -192,58 +286,6 @@ impl Runtime for FakeRuntime {
         async { None }.boxed()
     }
 
-    fn serve(
-        &self,
-        id: &InstanceId,
-        request: Request<Body>,
-    ) -> BoxFuture<'_, Result<Response<Body>, ServeError>> {
-        let id = id.clone();
-        async move {
-            match self.board.status(&id).map(|status| status.state) {
-                None => Err(ServeError::Unknown(id)),
-                Some(State::Running) if *self.busy.lock().unwrap() => {
-                    Err(ServeError::Busy { id, limit: 1 })
-                }
-                Some(State::Running) => {
-                    self.served.fetch_add(1, Ordering::Relaxed);
-                    let serving = *self.serving.lock().unwrap();
-                    match serving {
-                        Serving::Say => {}
-                        Serving::Wait => self.go_on.notified().await,
-                        Serving::Count => {
-                            let half = |error: BodyError| ServeError::Client {
-                                id,
-                                reason: format!("got half a request: {error}"),
-                            };
-                            let sent =
-                                request.into_body().collect().await.map_err(half)?.to_bytes();
-                            return Ok(Response::new(body(sent.len().to_string())));
-                        }
-                        Serving::Send(kib) => {
-                            let parts = (0..kib)
-                                .map(|_| Ok(Frame::data(Bytes::from_static(&[b'x'; 1024]))));
-                            let parts = StreamBody::new(futures::stream::iter(parts));
-                            return Ok(Response::new(parts.boxed_unsync()));
-                        }
-                    }
-                    let forwarded = request
-                        .headers()
-                        .get("x-forwarded-for")
-                        .map(|value| value.to_str().unwrap().to_owned());
-                    let said = format!(
-                        "{} {} for {}",
-                        request.method(),
-                        request.uri().path(),
-                        forwarded.unwrap_or_default()
-                    );
-                    Ok(Response::builder().header("connection", "close").body(body(said)).unwrap())
-                }
-                Some(state) => Err(ServeError::NotRunning { id, state: state.word() }),
-            }
-        }
-        .boxed()
-    }
-
     fn logs(
         &self,
         id: &InstanceId,
@@ -254,7 +296,13 @@ impl Runtime for FakeRuntime {
             stream: LogStream::Out,
             text: format!("{id} says {}", tail.lines),
         };
-        async move { Ok(futures::stream::iter([line]).boxed()) }.boxed()
+        let known = self.seats.lock().unwrap().contains_key(id);
+        let found = if known {
+            Ok(futures::stream::iter([line]).boxed())
+        } else {
+            Err(LogsError::Unknown(id.clone()))
+        };
+        async move { found }.boxed()
     }
 }
 

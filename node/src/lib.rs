@@ -19,7 +19,9 @@
 //!                  ┌────▼─────┐          ┌─────▼────┐               ┌────▼──┐
 //!                  │ executor │          │ transfer │               │ store │
 //!                  └────┬─────┘          └─────┬────┘               └───────┘
-//!                       └── shoal_runtimes ────┘
+//!                  ┌────▼──────────────────────▼────┐
+//!                  │ runtimes: shoal_runtimes::*    │◀── ingress: endpoints, api: logs
+//!                  └────────────────────────────────┘
 //! ```
 //!
 //! A program that embeds a node starts it with [`Node::builder`], as `shoal up` does.
@@ -39,6 +41,7 @@ pub mod manifest;
 pub mod nearest;
 pub mod network;
 pub mod publish;
+pub mod runtimes;
 pub mod shares;
 pub mod store;
 pub mod telemetry;

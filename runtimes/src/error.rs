@@ -114,6 +114,14 @@ pub enum ServeError {
         /// Requests that it takes at once, waiting ones included.
         limit: usize,
     },
+    /// The instance's endpoint took no connection, or no part of the request.
+    #[error("instance `{id}` cannot be reached: {reason}")]
+    Unreachable {
+        /// The instance that was asked.
+        id: InstanceId,
+        /// The system's error: `Connection refused`.
+        reason: String,
+    },
     /// The request is invalid.
     #[error("the request cannot be handed to `{id}`: {reason}")]
     Request {
@@ -150,9 +158,10 @@ impl ServeError {
     /// it twice.
     pub fn untouched(&self) -> bool {
         match self {
-            ServeError::Unknown(_) | ServeError::NotRunning { .. } | ServeError::Busy { .. } => {
-                true
-            }
+            ServeError::Unknown(_)
+            | ServeError::NotRunning { .. }
+            | ServeError::Busy { .. }
+            | ServeError::Unreachable { .. } => true,
             ServeError::Request { .. }
             | ServeError::Guest { .. }
             | ServeError::Client { .. }
@@ -163,9 +172,10 @@ impl ServeError {
     /// The HTTP status for a client.
     pub fn status(&self) -> StatusCode {
         match self {
-            ServeError::Unknown(_) | ServeError::NotRunning { .. } | ServeError::Busy { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            ServeError::Unknown(_)
+            | ServeError::NotRunning { .. }
+            | ServeError::Busy { .. }
+            | ServeError::Unreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             ServeError::Request { .. } => StatusCode::BAD_REQUEST,
             ServeError::Guest { status, .. } => *status,
             ServeError::Client { .. } => StatusCode::REQUEST_TIMEOUT,

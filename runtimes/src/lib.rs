@@ -6,9 +6,9 @@
 //! anything that its [`Launch`] does not name, and never lets a guest harm anything but itself.
 //!
 //! ```text
-//!                node's executor, ingress, API
-//!                   |  start, stop, serve, logs      ^ watch: the latest state of each instance
-//!                   v                                |
+//!                node's executor, API                    node's ingress
+//!                   |  start, stop, logs     ^ watch        |  endpoint: where a running instance
+//!                   v                        |              v  takes requests
 //!            +-- trait Runtime ----------------- StatusTable --+
 //!            |                                                 |
 //!            |  wasm::Wasm (wasmtime)      later: containers   |  contract: what every adapter
@@ -30,11 +30,12 @@
 //! Modules import only what stands to their left:
 //!
 //! ```text
-//! model, artifacts <- error, status <- logs <- runtime <- contract, wasm
+//! model, artifacts <- error <- endpoint <- status <- logs <- runtime <- contract, wasm
 //! ```
 
 pub mod artifacts;
 pub mod contract;
+mod endpoint;
 mod error;
 pub mod logs;
 mod model;
@@ -43,6 +44,7 @@ mod status;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 
+pub use endpoint::{Endpoint, Service};
 pub use error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 pub use model::{Body, BodyError, Instance, InstanceId, InvalidInstanceId, Launch, Usage, body};
 pub use runtime::Runtime;

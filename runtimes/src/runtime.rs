@@ -6,12 +6,15 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use shoal_protocol::model::Digest;
 
+use crate::endpoint::Endpoint;
 use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 use crate::logs::{LogLine, Tail};
-use crate::model::{Body, Instance, InstanceId, Launch, Usage};
+use crate::model::{Instance, InstanceId, Launch, Usage};
 use crate::status::{Status, Watch};
 
 /// An adapter that runs workloads of one kind on this device.
+///
+/// It carries no requests: the status of a running instance names the [`Endpoint`] that takes them.
 ///
 /// All methods may be called at any time, from any task, concurrently. Each future may be dropped:
 /// its work either goes on to a state that [`Runtime::watch`] shows, or leaves nothing behind.
@@ -46,6 +49,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// The latest report on an instance. A bounded number of ended ones is remembered.
     fn status(&self, id: &InstanceId) -> Option<Status>;
 
+    /// The place at which a running instance takes requests, as its status has it, without a copy
+    /// of the whole status: this is called for each request.
+    ///
+    /// # Errors
+    /// [`ServeError::Unknown`] or [`ServeError::NotRunning`]; both leave the request untouched.
+    fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError>;
+
     /// Follows the states of all instances; the first answer holds every instance.
     fn watch(&self) -> Watch;
 
@@ -58,18 +68,6 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Resources that an instance uses; `None` when it does not run.
     fn usage(&self, id: &InstanceId) -> BoxFuture<'_, Option<Usage>>;
-
-    /// Hands a request to an instance and gives its answer, whose body streams. Dropping the future
-    /// or the answer tells the guest that its client is gone.
-    ///
-    /// # Errors
-    /// No answer came. [`ServeError::untouched`] says whether the guest has seen any of the
-    /// request.
-    fn serve(
-        &self,
-        id: &InstanceId,
-        request: http::Request<Body>,
-    ) -> BoxFuture<'_, Result<http::Response<Body>, ServeError>>;
 
     /// The instance's last lines, and with `follow` new ones too. Available after the instance
     /// ended, until its logs are deleted.

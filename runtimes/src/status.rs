@@ -10,6 +10,8 @@ use shoal_protocol::model::Digest;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::endpoint::Endpoint;
+use crate::error::ServeError;
 use crate::model::InstanceId;
 
 /// Stopped instances that are remembered: enough to explain why one is gone, few enough for a node
@@ -25,7 +27,10 @@ pub enum State {
     /// Accepted, and not ready for requests yet.
     Starting,
     /// Answers requests.
-    Running,
+    Running {
+        /// The place that takes them.
+        endpoint: Endpoint,
+    },
     /// Does not run, and does not restart by itself.
     Failed {
         /// The cause, for a person.
@@ -42,10 +47,15 @@ impl State {
     pub fn word(&self) -> &'static str {
         match self {
             State::Starting => "starting",
-            State::Running => "running",
+            State::Running { .. } => "running",
             State::Failed { .. } => "failed",
             State::Stopped => "stopped",
         }
+    }
+
+    /// Whether it answers requests.
+    pub fn is_running(&self) -> bool {
+        matches!(self, State::Running { .. })
     }
 
     /// Whether the state is final until the instance is started again.
@@ -74,9 +84,9 @@ pub struct Status {
     pub state: State,
     /// Wall-clock time at which the state began.
     pub since: SystemTime,
-    /// Requests taken since it was started.
+    /// Requests taken since it was started; 0 where the endpoint is not in this process.
     pub requests: u64,
-    /// Faults since it was started.
+    /// Faults since it was started, where the adapter can see them.
     pub faults: u64,
     /// The most recent fault.
     pub last_fault: Option<Fault>,
@@ -178,6 +188,18 @@ impl StatusTable {
     pub fn status(&self, id: &InstanceId) -> Option<Status> {
         let entries = self.lock();
         entries.by_id.get(id).map(|entry| entry.status(id))
+    }
+
+    /// The endpoint of a running instance.
+    ///
+    /// # Errors
+    /// [`ServeError::Unknown`] or [`ServeError::NotRunning`].
+    pub fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
+        match self.lock().by_id.get(id).map(|entry| &entry.state) {
+            Some(State::Running { endpoint }) => Ok(endpoint.clone()),
+            Some(state) => Err(ServeError::NotRunning { id: id.clone(), state: state.word() }),
+            None => Err(ServeError::Unknown(id.clone())),
+        }
     }
 
     /// Follows all instances; the first answer holds each of them.

@@ -15,7 +15,7 @@ use harness::{Harness, LONG, MIB, env, id};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use shoal_runtimes::logs::LogStream;
-use shoal_runtimes::{BodyError, Runtime, ServeError, State};
+use shoal_runtimes::{BodyError, Endpoint, Runtime, ServeError, State};
 
 /// A time-out that ends soon; no test depends on how long it really takes.
 const SHORT: Duration = Duration::from_millis(200);
@@ -114,7 +114,7 @@ async fn requests_that_wait_for_memory_keep_no_thread() {
     let harness = Harness::with(|config| (config.threads, config.request_time) = (2, LONG)).await;
     harness.faulty(|launch| launch.memory = 16 * MIB).await;
     let other = harness.samples.launch("hello/0", harness.samples.hello);
-    assert_eq!(harness.start(other).await, State::Running);
+    assert!(harness.start(other).await.is_running());
 
     // This request holds all memory until its answer is read, which is longer than the buffers on
     // the way.
@@ -132,7 +132,7 @@ async fn requests_that_wait_for_memory_keep_no_thread() {
         for n in 0..50 {
             let request = http::Request::builder().uri("/").header("host", "hello.localhost");
             let request = request.body(shoal_runtimes::body("")).unwrap();
-            let answer = harness.wasm.serve(&id("hello/0"), request).await.unwrap();
+            let answer = harness.send(&id("hello/0"), request).await.unwrap();
             answer.into_body().collect().await.unwrap();
             // By then each waiting request was polled at least once.
             if n == 25 {
@@ -176,7 +176,7 @@ async fn traps_say_what_happened() {
         assert_eq!(harness.wasm.status(&id("faulty/0")).unwrap().faults, n as u64 + 1);
     }
     let status = harness.wasm.status(&id("faulty/0")).unwrap();
-    assert_eq!((status.state, status.requests), (State::Running, 5));
+    assert!(status.state.is_running() && status.requests == 5, "{status:?}");
     let log = harness.log().await;
     assert!(
         log.iter().any(|line| line.stream == LogStream::Err && line.text.contains("on purpose")),
@@ -295,7 +295,7 @@ async fn silent_client_is_at_fault_and_not_the_guest() {
     assert!(harness.log().await.iter().any(|line| line.text == told), "{:?}", harness.log().await);
 }
 
-/// Dropping the answer, or the future of `serve`, ends the guest without a fault.
+/// Dropping the answer, or the future of the answer, ends the guest without a fault.
 #[tokio::test(flavor = "multi_thread")]
 async fn client_that_goes_away_ends_its_request() {
     let harness = Harness::with(|config| config.request_time = LONG).await;
@@ -311,6 +311,26 @@ async fn client_that_goes_away_ends_its_request() {
     assert_eq!(harness.wasm.status(&id("faulty/0")).unwrap().faults, 0);
 }
 
+/// A program drops the runtime and still has an endpoint: the endpoint must neither answer nor keep
+/// the replica's memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoint_does_not_keep_a_dropped_runtime() {
+    let harness = Harness::new().await;
+    harness.faulty(|_| {}).await;
+    let Endpoint::InProcess(service) = harness.wasm.endpoint(&id("faulty/0")).unwrap() else {
+        panic!("guests are in this process")
+    };
+    drop(harness);
+    // "stopping" while the task that started the replica ends, "stopped" once all of it is gone.
+    let gone = until(async || {
+        let request = http::Request::builder().uri("/").header("host", "x");
+        let request = request.body(shoal_runtimes::body("")).unwrap();
+        let error = service.call(request).await.expect_err("the runtime is gone");
+        matches!(error, ServeError::NotRunning { state: "stopped", .. })
+    });
+    generous("the end of the replica", gone).await;
+}
+
 /// A body that breaks off does not matter to a guest that never reads it; a request that names no
 /// host is refused before any guest sees it.
 #[tokio::test(flavor = "multi_thread")]
@@ -321,10 +341,10 @@ async fn unread_broken_body_and_missing_host() {
     let body = StreamBody::new(futures::stream::iter([broken])).boxed_unsync();
     let request =
         http::Request::builder().method("POST").uri("/").header("host", "x").body(body).unwrap();
-    let answer = harness.wasm.serve(&id("faulty/0"), request).await.unwrap();
+    let answer = harness.send(&id("faulty/0"), request).await.unwrap();
     assert_eq!(answer.status(), 200, "this guest does not read bodies");
     let nameless = http::Request::builder().uri("/").body(shoal_runtimes::body("")).unwrap();
-    let error = harness.wasm.serve(&id("faulty/0"), nameless).await.unwrap_err();
+    let error = harness.send(&id("faulty/0"), nameless).await.unwrap_err();
     assert_eq!(error.status(), 400);
     assert!(error.to_string().contains("it names no host"), "{error}");
 }

@@ -89,7 +89,7 @@ async fn restart_needs_no_compiler_and_no_artifact() {
     let harness = Harness::new().await.restart(no_compiler).await;
     let digest = harness.samples.hello;
     harness.store.remove(&digest).await.unwrap();
-    assert_eq!(harness.start(harness.samples.launch("web/0", digest)).await, State::Running);
+    assert!(harness.start(harness.samples.launch("web/0", digest)).await.is_running());
 }
 
 /// A bit is flipped, or the file is cut, emptied or replaced: the cache must not load it.

@@ -69,7 +69,7 @@ impl Service {
         tail: Tail,
     ) -> Result<Response<Body>, ApiError> {
         let Some(instance) = self.directory.instance(id) else { return Ok(lines(Body::empty())) };
-        match self.runtime.logs(&instance, tail).await {
+        match self.runtimes.logs(&instance, tail).await {
             Ok(stream) => Ok(lines(Body::from_stream(
                 stream.map(|line| Ok::<_, std::convert::Infallible>(json(&line))),
             ))),

@@ -11,7 +11,6 @@ use shoal_protocol::model::{
 };
 use shoal_protocol::node::{Command, Refusal, Reply};
 use shoal_protocol::trust::JoinLine;
-use shoal_runtimes::Runtime;
 use shoal_runtimes::artifacts::{self, ArtifactStore};
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +20,7 @@ use super::{Accepted, ApiError, Core, Prepared, Proposal};
 use crate::executor::Directory;
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
+use crate::runtimes::RuntimeSet;
 
 /// The largest artifact that is inspected at upload, since that takes its size in memory. Errors in
 /// a larger one are found when it is compiled, in a process of its own.
@@ -55,7 +55,7 @@ pub struct About {
 pub struct Service {
     pub(super) core: Arc<dyn Core>,
     pub(super) peers: Peers,
-    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) runtimes: RuntimeSet,
     pub(super) artifacts: ArtifactStore,
     pub(super) directory: Directory,
     pub(super) about: About,
@@ -75,8 +75,8 @@ pub struct StatusBody {
     pub http: String,
     /// The daemon's process id.
     pub pid: u32,
-    /// The number of instances that run on this device, as their runtime says; null when it does
-    /// not answer.
+    /// The number of instances that run on this device, as their runtimes say; null when one of
+    /// them does not answer.
     #[serde(default)]
     pub instances: Option<usize>,
 }
@@ -86,13 +86,13 @@ impl Service {
     pub fn new(
         core: Arc<dyn Core>,
         peers: Peers,
-        runtime: Arc<dyn Runtime>,
+        runtimes: RuntimeSet,
         artifacts: ArtifactStore,
         directory: Directory,
         about: About,
         down: CancellationToken,
     ) -> Self {
-        Service { core, peers, runtime, artifacts, directory, about, down }
+        Service { core, peers, runtimes, artifacts, directory, about, down }
     }
 
     /// The node and the cluster in short.
@@ -101,7 +101,7 @@ impl Service {
         view.counters.extend(self.core.counters());
         let About { mesh, http, .. } = self.about.clone();
         view.warnings.extend(missing_http(&http));
-        let instances = self.runtime.instances().await.ok().map(|all| all.len());
+        let instances = self.runtimes.instances().await.ok().map(|all| all.len());
         Ok(StatusBody { view, mesh, http, pid: std::process::id(), instances })
     }
 

@@ -63,7 +63,7 @@ impl World {
         let down = CancellationToken::new();
         let (mut sink, waiting) = executor();
         let host = crate::executor::Host { node, name: "n1".into() };
-        let directory = waiting.start(host, runtime.clone(), Arc::new(NoReports)).directory();
+        let directory = waiting.start(host, runtime.set(), Arc::new(NoReports)).directory();
         // The executor is gone; the tests only need its directory and its order sink.
         crate::driver::Orders::order(
             &mut sink,
@@ -73,7 +73,7 @@ impl World {
         let service = Service::new(
             core.clone(),
             peers,
-            runtime.clone(),
+            runtime.set(),
             artifacts,
             directory,
             about,
@@ -404,7 +404,7 @@ async fn logs_and_auctions_come_from_the_node_that_has_them() {
     let (here, there) = (World::of(NODE, mesh.clone()).await, World::of(OTHER, mesh.clone()).await);
     let tunnels = Acceptor::new(mesh.take(OTHER));
     let ingress =
-        Ingress::new("n2", there.core.clone(), there.runtime.clone(), Peers::new(mesh.clone()));
+        Ingress::new("n2", there.core.clone(), there.runtime.set(), Peers::new(mesh.clone()));
     let api = Arc::new(ForPeers::new(there.service.clone()));
     tokio::spawn(server::serve_tunnels(tunnels, Arc::new(ingress), api, CancellationToken::new()));
 

@@ -3,15 +3,14 @@
 //! Each part is started with what it needs of the others. Where two parts need one another, one of
 //! them has an end that exists before it runs.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use shoal_protocol::model::Facts;
 use shoal_protocol::model::view::EventView;
-use shoal_protocol::model::{Facts, ProgramKind};
 use shoal_protocol::node;
 use shoal_runtimes::Runtime;
 use shoal_runtimes::artifacts::{ArtifactStore, Limits};
@@ -34,6 +33,7 @@ use crate::executor::{Executor, Host, executor};
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
 use crate::network::{Inbox, Mesh, Network, Purpose, hop};
+use crate::runtimes::RuntimeSet;
 use crate::store::Lock;
 use crate::transfer::{self, Transfer};
 
@@ -86,7 +86,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let wasm_config =
         wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
     let wasm = Wasm::new(wasm_config, artifacts.clone()).await?;
-    let runtime: Arc<dyn Runtime> = Arc::new(wasm);
+    let runtimes = RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>]);
     let mesh: Arc<dyn Mesh> = Arc::new(network.clone());
 
     let (handle, idle) = driver::driver();
@@ -117,12 +117,12 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         mesh: mesh.clone(),
         acceptor: network.accept(Purpose::Artifact).await,
         store: artifacts.clone(),
-        runtimes: BTreeMap::from([(ProgramKind::Wasm, runtime.clone())]),
+        runtimes: runtimes.clone(),
         client: Arc::new(handle.clone()),
     });
     handle.count(transfer.count());
     let host = Host { node: identity.node(), name: name.clone() };
-    let executor = waiting.start(host, runtime.clone(), Arc::new(handle.clone()));
+    let executor = waiting.start(host, runtimes.clone(), Arc::new(handle.clone()));
 
     let core: Arc<dyn Core> = Arc::new(handle.clone());
     let peers = Peers::new(mesh);
@@ -149,13 +149,13 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let service = Service::new(
         core.clone(),
         peers.clone(),
-        runtime.clone(),
+        runtimes.clone(),
         artifacts,
         executor.directory(),
         about,
         down,
     );
-    let ingress = Arc::new(Ingress::new(&name, core, runtime, peers));
+    let ingress = Arc::new(Ingress::new(&name, core, runtimes, peers));
     // A weak reference: the ingress holds the driver's handle, which must not hold the ingress.
     let counted = Arc::downgrade(&ingress);
     handle.count(Box::new(move |all| {

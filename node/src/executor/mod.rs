@@ -1,16 +1,16 @@
 //! Carries out the core's orders at the runtimes, and reports the state of replicas to the core.
 //!
 //! ```text
-//!   driver ── order(Run | Stop) ──▶ Inbox ──▶ ┌──────────────┐ ── start, stop ──▶ Runtime
-//!            (latest only)                    │ one task,    │                      │
-//!   driver ◀── report ◀── Outbox ◀─────────── │ a slot each  │ ◀──── watch ─────────┘
+//!   driver ── order(Run | Stop) ──▶ Inbox ──▶ ┌──────────────┐ ── start, stop ──▶ Runtime of
+//!            (latest only)                    │ one task,    │                    the spec's kind
+//!   driver ◀── report ◀── Outbox ◀─────────── │ a slot each  │ ◀── watch ──────── RuntimeSet
 //!            (latest only)                    └──────────────┘
 //! ```
 //!
 //! **Both directions keep the latest value only**: an order that is overtaken is never carried out,
 //! a report that is overtaken is never sent. Calls to a runtime run beside the task, one a replica
-//! and a bounded number in all, each under a time-out: a runtime that hangs on one replica delays
-//! no other.
+//! and a bounded number for each runtime, each under a time-out: a runtime that hangs on one
+//! replica delays neither another replica nor another runtime.
 
 mod mailbox;
 mod slot;
@@ -23,11 +23,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, Spec, WorkloadName};
 use shoal_protocol::node::{Order, Report};
-use shoal_runtimes::{InstanceId, Launch, Runtime};
+use shoal_runtimes::{InstanceId, Launch};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::driver::{DriverHandle, Orders};
+use crate::runtimes::RuntimeSet;
 
 pub use mailbox::Directory;
 use mailbox::{Inbox, Outbox};
@@ -92,17 +93,12 @@ pub fn executor() -> (OrderSink, Waiting) {
 impl Waiting {
     /// Starts to carry out orders. Instances that run now, and that no order names soon, are
     /// stopped.
-    pub fn start(
-        self,
-        host: Host,
-        runtime: Arc<dyn Runtime>,
-        reports: Arc<dyn Reports>,
-    ) -> Executor {
+    pub fn start(self, host: Host, runtimes: RuntimeSet, reports: Arc<dyn Reports>) -> Executor {
         let directory = Directory::default();
         let outbox = Outbox::default();
         let (stop, stopped) = oneshot::channel();
         let task =
-            task::Task::new(host, runtime, self.inbox.clone(), outbox.clone(), directory.clone());
+            task::Task::new(host, runtimes, self.inbox.clone(), outbox.clone(), directory.clone());
         let task = tokio::spawn(task.run(stopped));
         let reporter = tokio::spawn(async move {
             loop {

@@ -1,26 +1,34 @@
 //! A replica in the executor: the wanted state, the instances that were begun, and the next step.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use shoal_protocol::model::{Digest, ReplicaId};
+use shoal_protocol::model::{Digest, ProgramKind, ReplicaId};
 use shoal_protocol::node::{ReplicaState, Report};
-use shoal_runtimes::{InstanceId, Launch, State};
+use shoal_runtimes::{InstanceId, Launch, Runtime, State};
 
 /// The state that the core ordered.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Wanted {
-    Run { generation: Digest, launch: Box<Launch> },
+    Run { generation: Digest, kind: ProgramKind, launch: Box<Launch> },
     Stop,
 }
 
 /// A call to the runtime.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Step {
-    Start(Box<Launch>),
+    Start { kind: ProgramKind, launch: Box<Launch> },
     Stop(InstanceId),
 }
 
-#[derive(Debug)]
+/// An instance that was begun and not yet stopped.
+#[derive(Clone)]
+pub(super) struct Begun {
+    pub generation: Digest,
+    /// The runtime that it was started with.
+    pub runtime: Arc<dyn Runtime>,
+}
+
 pub(super) struct Slot {
     pub wanted: Wanted,
     /// The last generation that was ordered; the report of its end names it.
@@ -29,8 +37,7 @@ pub(super) struct Slot {
     pub start_due: bool,
     /// A step is under way.
     pub busy: bool,
-    /// Instances that were begun and not yet stopped, each with its generation.
-    pub begun: BTreeMap<InstanceId, Digest>,
+    pub begun: BTreeMap<InstanceId, Begun>,
 }
 
 impl Slot {
@@ -44,10 +51,10 @@ impl Slot {
         }
     }
 
-    pub(super) fn run(&mut self, generation: Digest, launch: Launch) {
+    pub(super) fn run(&mut self, generation: Digest, kind: ProgramKind, launch: Launch) {
         self.generation = generation;
         self.start_due = true;
-        self.wanted = Wanted::Run { generation, launch: Box::new(launch) };
+        self.wanted = Wanted::Run { generation, kind, launch: Box::new(launch) };
     }
 
     pub(super) fn stop(&mut self) {
@@ -62,11 +69,14 @@ impl Slot {
         }
         match &self.wanted {
             Wanted::Stop => self.begun.keys().next().cloned().map(Step::Stop),
-            Wanted::Run { launch, .. } if self.start_due => Some(Step::Start(launch.clone())),
+            Wanted::Run { kind, launch, .. } if self.start_due => {
+                Some(Step::Start { kind: *kind, launch: launch.clone() })
+            }
             Wanted::Run { launch, .. } => {
                 // An old one answers until the new one does, also while the new one fails.
-                let is_replaced = state(&launch.id) == Some(State::Running);
-                let is_over = |id: &InstanceId| is_replaced || has_ended(state(id).as_ref());
+                let is_replaced = state(&launch.id).is_some_and(|state| state.is_running());
+                let is_over =
+                    |id: &InstanceId| is_replaced || state(id).is_some_and(|state| state.ended());
                 let mut old = self.begun.keys().filter(|id| **id != launch.id);
                 old.find(|id| is_over(id)).cloned().map(Step::Stop)
             }
@@ -85,14 +95,14 @@ impl Slot {
         instance: &InstanceId,
         state: State,
     ) -> Option<Report> {
-        let Wanted::Run { generation, launch } = &self.wanted else { return None };
+        let Wanted::Run { generation, launch, .. } = &self.wanted else { return None };
         if launch.id != *instance {
             // The one that is to be replaced: news only if it has ended before that.
-            let generation = *self.begun.get(instance)?;
+            let generation = self.begun.get(instance)?.generation;
             let reason = match state {
                 State::Failed { reason, .. } => reason,
                 State::Stopped => "it was stopped from outside".into(),
-                State::Starting | State::Running => return None,
+                State::Starting | State::Running { .. } => return None,
             };
             let state = ReplicaState::Failed { reason, retryable: true };
             return Some(Report { replica, generation, state });
@@ -102,7 +112,7 @@ impl Slot {
         }
         let state = match state {
             State::Starting => ReplicaState::Starting,
-            State::Running => ReplicaState::Healthy,
+            State::Running { .. } => ReplicaState::Healthy,
             State::Failed { reason, retryable } => ReplicaState::Failed { reason, retryable },
             // A slot that was ordered to stop reports when its instances are gone. This one was
             // not, so another program stopped it.
@@ -113,8 +123,4 @@ impl Slot {
         };
         Some(Report { replica, generation: *generation, state })
     }
-}
-
-fn has_ended(state: Option<&State>) -> bool {
-    matches!(state, Some(State::Failed { .. } | State::Stopped))
 }

@@ -1,20 +1,21 @@
 //! The task that owns the slots.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_protocol::model::{Digest, ReplicaId};
 use shoal_protocol::node::{Order, ReplicaState, Report};
-use shoal_runtimes::{InstanceId, Runtime, StartError, Status, Watch};
+use shoal_runtimes::{InstanceId, Runtime, StartError, Status};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::mailbox::{Directory, Inbox, Outbox};
-use super::slot::{Slot, Step, Wanted};
+use super::slot::{Begun, Slot, Step, Wanted};
 use super::{GRACE, Host, launch};
+use crate::runtimes::{RuntimeSet, Watches};
 
 /// Calls to a runtime at one time. More would only queue inside the runtime, and each holds memory.
 const CALLS: usize = 32;
@@ -29,13 +30,13 @@ const FOUND_WAITS: Duration = Duration::from_secs(10);
 
 pub(super) struct Task {
     host: Host,
-    runtime: Arc<dyn Runtime>,
+    runtimes: RuntimeSet,
     inbox: Inbox,
     outbox: Outbox,
     directory: Directory,
     slots: BTreeMap<ReplicaId, Slot>,
     by_instance: BTreeMap<InstanceId, ReplicaId>,
-    calls: Arc<Semaphore>,
+    calls: Calls,
     steps: JoinSet<(ReplicaId, Done)>,
     /// The step of each task, so that a panic in an adapter frees the slot.
     step_of: BTreeMap<Id, (ReplicaId, Step)>,
@@ -52,40 +53,43 @@ enum Done {
 impl Task {
     pub(super) fn new(
         host: Host,
-        runtime: Arc<dyn Runtime>,
+        runtimes: RuntimeSet,
         inbox: Inbox,
         outbox: Outbox,
         directory: Directory,
     ) -> Self {
         Task {
+            calls: Calls::of(&runtimes),
             host,
-            runtime,
+            runtimes,
             inbox,
             outbox,
             directory,
             slots: BTreeMap::new(),
             by_instance: BTreeMap::new(),
-            calls: Arc::new(Semaphore::new(CALLS)),
             steps: JoinSet::new(),
             step_of: BTreeMap::new(),
         }
     }
 
     pub(super) async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
-        let mut watch = self.runtime.watch();
-        let strays = tokio::spawn(stop_strays(self.runtime.clone(), self.directory.clone()));
+        let mut watch = self.runtimes.watch();
+        let mut strays = JoinSet::new();
+        for runtime in self.runtimes.all() {
+            strays.spawn(stop_strays(runtime.clone(), self.directory.clone()));
+        }
         while tokio::select! {
             biased;
             _ = &mut stopped => false,
             () = self.turn(&mut watch) => true,
         } {}
-        strays.abort();
+        drop(strays);
         self.stop_all().await;
     }
 
     /// Handles one event. Cancelling it loses nothing: each branch waits first, then acts without
     /// awaiting.
-    async fn turn(&mut self, watch: &mut Watch) {
+    async fn turn(&mut self, watch: &mut Watches) {
         tokio::select! {
             orders = self.inbox.take() => {
                 orders.into_iter().for_each(|(replica, order)| self.on_order(replica, order))
@@ -103,10 +107,11 @@ impl Task {
                 let launch = launch(&self.host, &name, &replica, &generation, &spec);
                 self.directory.began(replica, launch.id.clone());
                 self.by_instance.insert(launch.id.clone(), replica);
-                self.slots
-                    .entry(replica)
-                    .or_insert_with(|| Slot::new(generation))
-                    .run(generation, launch);
+                self.slots.entry(replica).or_insert_with(|| Slot::new(generation)).run(
+                    generation,
+                    spec.program.kind(),
+                    launch,
+                );
             }
             // Without a slot nothing runs here; the core is told that.
             Order::Stop { .. } => {
@@ -136,7 +141,7 @@ impl Task {
                 let Some((replica, step)) = self.step_of.remove(&error.id()) else { return };
                 warn!(%replica, "a runtime panicked: {error}");
                 let done = match step {
-                    Step::Start(launch) => Done::Refused {
+                    Step::Start { launch, .. } => Done::Refused {
                         id: launch.id,
                         reason: "the runtime panicked".into(),
                         retryable: true,
@@ -152,7 +157,7 @@ impl Task {
             Done::Started(id) => {
                 // The start may not have changed the state, so the watch may stay silent.
                 let report = self
-                    .runtime
+                    .runtimes
                     .status(&id)
                     .and_then(|status| slot.report(replica, &id, status.state));
                 if let Some(report) = report {
@@ -160,7 +165,7 @@ impl Task {
                 }
             }
             Done::Refused { id, reason, retryable } => {
-                if let Wanted::Run { generation, launch } = &slot.wanted
+                if let Wanted::Run { generation, launch, .. } = &slot.wanted
                     && launch.id == id
                     && !slot.start_due
                 {
@@ -196,26 +201,43 @@ impl Task {
             self.directory.ended(replica);
             return;
         }
-        let runtime = &self.runtime;
-        let Some(step) = slot.next(|id| runtime.status(id).map(|status| status.state)) else {
+        let runtimes = &self.runtimes;
+        let Some(step) = slot.next(|id| runtimes.status(id).map(|status| status.state)) else {
             return;
         };
+        let runtime = match &step {
+            Step::Stop(id) => slot.begun[id].runtime.clone(),
+            Step::Start { kind, launch } => {
+                slot.start_due = false;
+                let generation = slot.generation;
+                match runtimes.get(*kind) {
+                    Ok(runtime) => {
+                        // Recorded before the call: a call that is cut short may have begun an
+                        // instance.
+                        let begun = Begun { generation, runtime: runtime.clone() };
+                        slot.begun.insert(launch.id.clone(), begun);
+                        runtime.clone()
+                    }
+                    Err(missing) => {
+                        let state =
+                            ReplicaState::Failed { reason: missing.to_string(), retryable: false };
+                        self.outbox.put(Report { replica, generation, state });
+                        return self.advance(replica);
+                    }
+                }
+            }
+        };
         slot.busy = true;
-        if let Step::Start(launch) = &step {
-            slot.start_due = false;
-            // Recorded before the call: a call that is cut short may have begun an instance.
-            slot.begun.insert(launch.id.clone(), slot.generation);
-        }
-        let call = call(self.runtime.clone(), self.calls.clone(), step.clone());
+        let call = call(runtime.clone(), self.calls.of_kind(runtime.kind()), step.clone());
         let task = self.steps.spawn(async move { (replica, call.await) });
         self.step_of.insert(task.id(), (replica, step));
     }
 
     async fn stop_all(mut self) {
         self.steps.abort_all();
-        let begun: BTreeSet<InstanceId> =
-            self.slots.into_values().flat_map(|slot| slot.begun.into_keys()).collect();
-        let stops = begun.iter().map(|id| self.runtime.stop(id, GRACE));
+        let begun: BTreeMap<InstanceId, Begun> =
+            self.slots.into_values().flat_map(|slot| slot.begun).collect();
+        let stops = begun.iter().map(|(id, begun)| begun.runtime.stop(id, GRACE));
         match timeout(GRACE + STOP_WITHIN, futures::future::join_all(stops)).await {
             Ok(results) => {
                 results.into_iter().filter_map(Result::err).for_each(|error| warn!("{error}"))
@@ -228,10 +250,24 @@ impl Task {
     }
 }
 
+/// The calls to each runtime that may run at one time.
+struct Calls(BTreeMap<&'static str, Arc<Semaphore>>);
+
+impl Calls {
+    fn of(runtimes: &RuntimeSet) -> Self {
+        let permits = || Arc::new(Semaphore::new(CALLS));
+        Calls(runtimes.all().iter().map(|runtime| (runtime.kind(), permits())).collect())
+    }
+
+    fn of_kind(&self, kind: &str) -> Arc<Semaphore> {
+        self.0[kind].clone()
+    }
+}
+
 async fn call(runtime: Arc<dyn Runtime>, calls: Arc<Semaphore>, step: Step) -> Done {
     let permit = calls.acquire().await.expect("the semaphore is never closed");
     match step {
-        Step::Start(launch) => {
+        Step::Start { launch, .. } => {
             let id = launch.id.clone();
             debug!(%id, "start");
             match timeout(START_WITHIN, runtime.start(*launch)).await {

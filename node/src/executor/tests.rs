@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use shoal_protocol::model::Digest;
 use shoal_protocol::node::ReplicaState;
-use shoal_runtimes::{Instance, State};
+use shoal_runtimes::{Instance, Runtime, State};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::fakes::{FakeRuntime, NODE, OnStart, replica, spec};
+use crate::fakes::{FakeRuntime, LONG, NODE, OnStart, replica, spec};
+use crate::runtimes::RuntimeSet;
 
 struct ReportSink(mpsc::UnboundedSender<Report>);
 
@@ -30,10 +31,16 @@ impl World {
     }
 
     fn with(runtime: Arc<FakeRuntime>) -> Self {
+        let runtimes = runtime.set();
+        Self::with_all(runtime, runtimes)
+    }
+
+    /// A node with these runtimes, of which the test watches one.
+    fn with_all(runtime: Arc<FakeRuntime>, runtimes: RuntimeSet) -> Self {
         let (orders, waiting) = executor();
         let (sender, reports) = mpsc::unbounded_channel();
         let host = Host { node: NODE, name: "n1".into() };
-        let executor = waiting.start(host, runtime.clone(), Arc::new(ReportSink(sender)));
+        let executor = waiting.start(host, runtimes, Arc::new(ReportSink(sender)));
         World { runtime, orders, executor, reports }
     }
 
@@ -55,12 +62,18 @@ impl World {
 
     /// Waits for a report of this replica and state.
     async fn until(&mut self, index: u32, state: ReplicaState) -> Report {
-        loop {
-            let report = self.reports.recv().await.unwrap();
-            if report.replica == replica(index) && report.state == state {
-                return report;
+        let mut last = None;
+        let found = async {
+            loop {
+                let report = self.reports.recv().await.unwrap();
+                if report.replica == replica(index) && report.state == state {
+                    return report;
+                }
+                last = Some(report);
             }
-        }
+        };
+        let found = tokio::time::timeout(LONG, found).await;
+        found.unwrap_or_else(|_| panic!("{state:?} was not reported, the last was {last:?}"))
     }
 }
 
@@ -103,7 +116,7 @@ async fn old_generation_stops_once_the_new_one_runs() {
     let new = world.run(0, 2);
     world.until(0, ReplicaState::Starting).await;
     assert_eq!(world.runtime.calls(2).await, [format!("start {old}"), format!("start {new}")]);
-    world.runtime.tell(&new, State::Running);
+    world.runtime.tell(&new, world.runtime.running(&new));
     let report = world.until(0, ReplicaState::Healthy).await;
     assert_eq!(report.generation, Digest([2; 32]));
     assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
@@ -155,7 +168,7 @@ async fn hanging_start_delays_no_other_replica() {
     world.run(1, 1);
     world.until(1, ReplicaState::Healthy).await;
     // The paused clock advances only to time-outs.
-    world.until(0, failed("the fake runtime did not take it within 30s")).await;
+    world.until(0, failed("the wasm runtime did not take it within 30s")).await;
 }
 
 /// A stop that does not answer in time is called again until the runtime confirms it.
@@ -214,4 +227,104 @@ async fn executor_stop_ends_all_guests_and_drops_orders() {
     let calls = runtime.calls(4).await;
     assert!(ids.iter().all(|id| calls.contains(&format!("stop {id}"))), "{calls:?}");
     assert_eq!(calls.len(), 4);
+}
+
+/// The new generation cannot start: the old instance goes on answering, and only the new one's
+/// failure is reported. Once a retry runs, the old one is stopped.
+#[tokio::test(start_paused = true)]
+async fn old_generation_outlives_a_failed_start() {
+    let mut world = World::new();
+    let old = world.run(0, 1);
+    world.until(0, ReplicaState::Healthy).await;
+    *world.runtime.on_start.lock().unwrap() = OnStart::Fail("it cannot be instantiated");
+    let new = world.run(0, 2);
+    let report = world.until(0, failed("it cannot be instantiated")).await;
+    assert_eq!(report.generation, Digest([2; 32]));
+    // The next order is carried out after any step that the failure had led to.
+    *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
+    world.run(0, 2);
+    world.until(0, ReplicaState::Starting).await;
+    let calls = world.runtime.calls(3).await;
+    assert_eq!(calls[1..], [format!("start {new}"), format!("start {new}")]);
+    assert!(world.runtime.status(&old).unwrap().state.is_running());
+    world.runtime.tell(&new, world.runtime.running(&new));
+    world.until(0, ReplicaState::Healthy).await;
+    assert_eq!(world.runtime.calls(4).await[3], format!("stop {old}"));
+}
+
+/// The old instance fails, or is stopped from outside, while the new one starts: the core must not
+/// think that it still answers. The report has the old generation, and the rest of the old instance
+/// is removed.
+#[tokio::test(start_paused = true)]
+async fn end_of_an_old_instance_has_its_own_generation() {
+    let trapped = State::Failed { reason: "trapped".into(), retryable: false };
+    for (state, reason) in [(trapped, "trapped"), (State::Stopped, "it was stopped from outside")] {
+        let mut world = World::new();
+        let old = world.run(0, 1);
+        world.until(0, ReplicaState::Healthy).await;
+        *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
+        let new = world.run(0, 2);
+        world.until(0, ReplicaState::Starting).await;
+        world.runtime.tell(&old, state);
+        let report = world.until(0, failed(reason)).await;
+        assert_eq!(report.generation, Digest([1; 32]));
+        assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
+        world.runtime.tell(&new, world.runtime.running(&new));
+        let report = world.until(0, ReplicaState::Healthy).await;
+        assert_eq!(report.generation, Digest([2; 32]));
+    }
+}
+
+/// A workload is changed back while its new generation fails: the old instance, which never
+/// stopped, is healthy at once, and the new one is removed.
+#[tokio::test(start_paused = true)]
+async fn return_to_the_old_generation_removes_the_new_one() {
+    let mut world = World::new();
+    let old = world.run(0, 1);
+    world.until(0, ReplicaState::Healthy).await;
+    *world.runtime.on_start.lock().unwrap() = OnStart::Fail("it cannot be instantiated");
+    let new = world.run(0, 2);
+    world.until(0, failed("it cannot be instantiated")).await;
+    // As a runtime does: the same launch again changes nothing while it runs.
+    *world.runtime.on_start.lock().unwrap() = OnStart::Run;
+    world.run(0, 1);
+    let report = world.until(0, ReplicaState::Healthy).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    let calls = world.runtime.calls(4).await;
+    assert_eq!(calls[2..], [format!("start {old}"), format!("stop {new}")]);
+    assert!(world.runtime.status(&old).unwrap().state.is_running());
+    assert_eq!(world.executor.directory().instance(&replica(0)), Some(old));
+}
+
+/// A node with two runtimes: an order goes to the one that its spec names, and so does the stop. An
+/// instance that was left at the other one is stopped there.
+#[tokio::test(start_paused = true)]
+async fn order_goes_to_the_runtime_of_its_kind() {
+    let (wasm, other) = (FakeRuntime::new(), FakeRuntime::of_kind("container"));
+    let stray = instance_id(&"db".parse().unwrap(), &replica(7), &Digest([1; 32]));
+    other.run(stray.clone());
+    other.found.lock().unwrap().push(Instance { id: stray.clone(), artifact: Digest([7; 32]) });
+    let both = RuntimeSet::new([other.clone() as Arc<dyn Runtime>, wasm.clone()]);
+    let mut world = World::with_all(wasm, both);
+    let id = world.run(0, 1);
+    world.until(0, ReplicaState::Healthy).await;
+    world.stop(0);
+    world.until(0, ReplicaState::Stopped).await;
+    assert_eq!(world.runtime.calls(2).await, [format!("start {id}"), format!("stop {id}")]);
+    assert_eq!(other.calls(1).await, [format!("stop {stray}")]);
+}
+
+/// The spec's kind has no runtime on this node: no retry can help. Nothing was started, so a stop
+/// has nothing to end.
+#[tokio::test(start_paused = true)]
+async fn kind_without_a_runtime_is_refused_for_good() {
+    let other = FakeRuntime::of_kind("container");
+    let mut world = World::with(other);
+    world.run(0, 1);
+    let reason = "this node has no `wasm` runtime".into();
+    let report = world.until(0, ReplicaState::Failed { reason, retryable: false }).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    world.stop(0);
+    world.until(0, ReplicaState::Stopped).await;
+    assert_eq!(*world.runtime.calls.lock().unwrap(), Vec::<String>::new());
 }

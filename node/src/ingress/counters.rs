@@ -17,6 +17,7 @@ pub(super) struct Counters {
     refused_share: AtomicU64,
     cut_client: AtomicU64,
     cut_node: AtomicU64,
+    cut_replica: AtomicU64,
 }
 
 impl Counters {
@@ -38,6 +39,7 @@ impl Ingress {
             ("http_requests_refused_share", &self.counters.refused_share),
             ("http_cut_client", &self.counters.cut_client),
             ("http_cut_node", &self.counters.cut_node),
+            ("http_cut_replica", &self.counters.cut_replica),
             ("http_clients_dropped_share", &lost.share),
             ("http_clients_dropped_slow", &lost.silent),
             ("http_clients_dropped_full", &lost.full),
@@ -55,6 +57,7 @@ impl Ingress {
                 let counter = match stalled.party {
                     Party::Client => &self.counters.cut_client,
                     Party::Node(_) => &self.counters.cut_node,
+                    Party::Replica => &self.counters.cut_replica,
                 };
                 counter.fetch_add(1, Relaxed);
                 info!("the connection of {with} was cut: {stalled}");

@@ -1,7 +1,8 @@
-//! The progress of a request that goes to another node, and the party that is waited for.
+//! The progress of a request that goes to a server, which is another node or a replica with an
+//! address, and the party that is waited for.
 //!
 //! **Time runs against the party that is waited for.** A client that sends slowly uses up only its
-//! own time ([`super::idle_timeouts`]); the other node's time begins when it has what it needs.
+//! own time ([`super::idle_timeouts`]); the server's time begins when it has what it needs.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,13 +23,29 @@ use super::idle_timeouts::{Awaited, PATH_IDLE, Party, Stalled};
 /// guest may take, so that the guest's own limit, which names the guest, ends the request first.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often to check which party is waited for.
-const LOOK_AFTER: Duration = Duration::from_secs(15);
+/// The server that a request goes to, and how long it may keep others waiting.
+#[derive(Clone, Copy, Debug)]
+pub struct Server {
+    /// The server's name in errors.
+    pub party: Party,
+    /// Time to read the next piece of a request.
+    pub take_within: Duration,
+    /// Time to begin the answer once the whole request was read, and to go on with it.
+    pub answer_within: Duration,
+}
 
-/// The state of one request that was sent to another node.
+impl Server {
+    /// Another node.
+    pub fn node(node: NodeId) -> Self {
+        let party = Party::Node(node);
+        Server { party, take_within: PATH_IDLE, answer_within: ANSWER_WITHIN }
+    }
+}
+
+/// The state of one request that was sent to a server.
 #[derive(Debug)]
 pub struct Flow {
-    node: NodeId,
+    server: Server,
     state: Mutex<(Sending, Instant)>,
 }
 
@@ -37,22 +54,22 @@ pub struct Flow {
 enum Sending {
     /// The connection asked for more of the body than the client has sent.
     FromClient,
-    /// A piece is being written to the node.
-    ToNode,
+    /// A piece is being written to the server.
+    ToServer,
     /// All of the body is written.
     Done,
 }
 
 impl Flow {
-    /// Tracks the body of a request that goes to `node`.
-    pub fn over(node: NodeId, request: Request<Body>) -> (Arc<Self>, Request<Body>) {
-        let begun = if request.body().is_end_stream() { Sending::Done } else { Sending::ToNode };
-        let flow = Arc::new(Flow { node, state: Mutex::new((begun, Instant::now())) });
+    /// Tracks the body of a request that goes to `server`.
+    pub fn over(server: Server, request: Request<Body>) -> (Arc<Self>, Request<Body>) {
+        let begun = if request.body().is_end_stream() { Sending::Done } else { Sending::ToServer };
+        let flow = Arc::new(Flow { server, state: Mutex::new((begun, Instant::now())) });
         let watch = flow.clone();
         (flow, request.map(|body| Outgoing { body, flow: watch }.boxed_unsync()))
     }
 
-    /// Waits for the head of the answer until the node has stalled.
+    /// Waits for the head of the answer until the server has stalled.
     pub async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Stalled> {
         let mut answer = std::pin::pin!(answer);
         loop {
@@ -67,39 +84,40 @@ impl Flow {
     }
 
     /// When to check again. The deadline can also move to an earlier time, when another party is
-    /// waited for.
+    /// waited for; a stall may so be noticed late, by a quarter of the server's limit.
     fn look_at(&self, awaited: Awaited) -> Instant {
-        self.deadline(awaited).0.min(Instant::now() + LOOK_AFTER)
+        self.deadline(awaited).0.min(Instant::now() + self.server.answer_within / 4)
     }
 
-    /// The stall, if the node has been waited for too long.
+    /// The stall, if the server has been waited for too long.
     fn stalled(&self, awaited: Awaited) -> Option<Stalled> {
         let (at, stalled) = self.deadline(awaited);
         (at <= Instant::now()).then_some(stalled)
     }
 
-    /// The time at which the node counts as stalled, as things are now.
+    /// The time at which the server counts as stalled, as things are now.
     fn deadline(&self, awaited: Awaited) -> (Instant, Stalled) {
         let (state, since) = *self.lock();
+        let Server { take_within, answer_within, .. } = self.server;
         let (awaited, limit) = match state {
             // The client's own limit ends this state.
             Sending::FromClient => {
-                return (Instant::now() + ANSWER_WITHIN, self.named(awaited, ANSWER_WITHIN));
+                return (Instant::now() + answer_within, self.named(awaited, answer_within));
             }
-            Sending::ToNode => (Awaited::Take, PATH_IDLE),
-            Sending::Done => (awaited, ANSWER_WITHIN),
+            Sending::ToServer => (Awaited::Take, take_within),
+            Sending::Done => (awaited, answer_within),
         };
         (since + limit, self.named(awaited, limit))
     }
 
     fn named(&self, awaited: Awaited, limit: Duration) -> Stalled {
-        Stalled { party: Party::Node(self.node), awaited, limit }
+        Stalled { party: self.server.party, awaited, limit }
     }
 
     fn is(&self, state: Sending) {
         let mut now = self.lock();
         // A second poll for data that has not come is no progress.
-        if now.0 != state || state == Sending::ToNode {
+        if now.0 != state || state == Sending::ToServer {
             *now = (state, Instant::now());
         }
     }
@@ -113,7 +131,7 @@ impl Flow {
     }
 }
 
-/// A request's body on its way to the node.
+/// A request's body on its way to the server.
 struct Outgoing {
     body: Body,
     flow: Arc<Flow>,
@@ -130,7 +148,7 @@ impl HttpBody for Outgoing {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.flow.is(match &polled {
             Poll::Pending => Sending::FromClient,
-            Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => Sending::ToNode,
+            Poll::Ready(Some(Ok(_))) if !self.body.is_end_stream() => Sending::ToServer,
             Poll::Ready(_) => Sending::Done,
         });
         polled
@@ -147,13 +165,13 @@ impl HttpBody for Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        // Also when the node reads no more of the body.
+        // Also when the server reads no more of the body.
         self.flow.is(Sending::Done);
     }
 }
 
-/// Watches an answer that came with its [`Flow`] among its extensions: its body fails when the node
-/// stalls.
+/// Watches an answer that came with its [`Flow`] among its extensions: its body fails when the
+/// server stalls.
 pub fn arriving(mut response: Response<Body>) -> Response<Body> {
     match response.extensions_mut().remove::<Arc<Flow>>() {
         Some(flow) => {
@@ -164,7 +182,7 @@ pub fn arriving(mut response: Response<Body>) -> Response<Body> {
     }
 }
 
-/// An answer's body on its way from the node.
+/// An answer's body on its way from the server.
 struct Arriving {
     body: Body,
     flow: Arc<Flow>,

@@ -11,6 +11,7 @@
 //!   the other node    read the request      PATH_IDLE            Flow, at the first node
 //!   the other node    begin or go on        flow::ANSWER_WITHIN  Flow, at the first node
 //!   the guest         either                30 s                 the runtime, before Flow's limit
+//!   a replica (TCP)   read, begin, go on    replicas::PROGRESS   Flow, on the replica's node
 //! ```
 //!
 //! Between nodes bytes move in steps of half a stream's window, 128 KiB and more: a client that
@@ -50,6 +51,8 @@ pub enum Party {
     Client,
     /// Another node, by id.
     Node(NodeId),
+    /// A replica with an address on this node.
+    Replica,
 }
 
 /// The step that a party did not take.
@@ -104,6 +107,7 @@ impl fmt::Display for Stalled {
         match self.party {
             Party::Client => f.write_str("the client")?,
             Party::Node(node) => write!(f, "node {}", node.short())?,
+            Party::Replica => f.write_str("the replica")?,
         }
         f.write_str(match self.awaited {
             Awaited::Send => " sent nothing more",

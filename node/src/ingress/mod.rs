@@ -2,7 +2,7 @@
 //! mesh.
 //!
 //! ```text
-//!   client ── TCP ──▶ server ─┐                     ┌─ here ──▶ Runtime::serve
+//!   client ── TCP ──▶ server ─┐                     ┌─ here ──▶ Endpoint::InProcess | Tcp
 //!                             ├─▶ Ingress::answer ──┤
 //!   node ── tunnel ▶ server ──┘   (Host -> Routes)  └─ there ─▶ Peers ── tunnel ──▶ its Ingress
 //! ```
@@ -15,11 +15,13 @@
 //! no guest has seen any of it, or when it is idempotent.
 
 mod clients;
+mod connection;
 mod counters;
 mod flow;
 pub mod host;
 mod idle_timeouts;
 pub mod peers;
+mod replicas;
 mod requests;
 pub mod server;
 mod table;
@@ -34,15 +36,17 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Body as _;
 use shoal_protocol::model::{NodeId, ReplicaName, WorkloadName};
 use shoal_protocol::node::{Route, Routes};
-use shoal_runtimes::{Body, Runtime};
+use shoal_runtimes::{Body, Endpoint};
 use tracing::debug;
 
 use crate::api::Core;
+use crate::runtimes::RuntimeSet;
 use crate::shares::{Group, Shares};
 pub use clients::PortLimits;
 use counters::Counters;
 use idle_timeouts::GuardedBody;
 use peers::{Peers, SendError};
+use replicas::{ReplicaLimits, Replicas, Unanswered};
 use requests::{REQUESTS, Requests, TooMany};
 use table::{Choice, Local, Table};
 use unavailable::Unavailable;
@@ -91,7 +95,8 @@ impl Origin {
 pub struct Ingress {
     name: HeaderValue,
     table: Table,
-    runtime: Arc<dyn Runtime>,
+    runtimes: RuntimeSet,
+    replicas: Replicas,
     peers: Peers,
     unavailable: Unavailable,
     requests: Arc<Requests>,
@@ -114,11 +119,12 @@ struct Miss {
 
 impl Ingress {
     /// An ingress for the node called `name`.
-    pub fn new(name: &str, core: Arc<dyn Core>, runtime: Arc<dyn Runtime>, peers: Peers) -> Self {
+    pub fn new(name: &str, core: Arc<dyn Core>, runtimes: RuntimeSet, peers: Peers) -> Self {
         Ingress {
             name: HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("unnamed")),
             table: Table::new(core.routes()),
-            runtime,
+            runtimes,
+            replicas: Replicas::new(ReplicaLimits::default()),
             peers,
             unavailable: Unavailable::new(name, core),
             requests: Arc::default(),
@@ -249,28 +255,43 @@ impl Ingress {
     }
 
     async fn here(&self, local: &Local, request: Request<Body>) -> Result<Response<Body>, Miss> {
-        let answered = self.runtime.serve(&local.instance, request).await;
-        let (mut response, untouched) = match answered {
-            Ok(response) => (response, false),
-            Err(error) => {
-                let untouched = error.untouched();
-                // The instance's id is internal; users know the replica's name.
-                let replica = local.replica.to_str().unwrap_or_default();
-                let text = error.to_string().replace(local.instance.as_str(), replica);
-                let mut response = error.into_response();
-                *response.body_mut() = shoal_runtimes::body(format!("{text}\n"));
-                (response, untouched)
+        let answered = match self.runtimes.endpoint(&local.instance) {
+            Ok(Endpoint::InProcess(service)) => {
+                service.call(request).await.map_err(Unanswered::from)
             }
+            // Boxed, so that requests to guests do not carry its state.
+            Ok(Endpoint::Tcp(address)) => {
+                Box::pin(self.replicas.send(&local.instance, address, request)).await
+            }
+            Err(error) => Err(Unanswered::unsent(error, request)),
         };
+        let Unanswered { error, request, is_lost } = match answered {
+            Ok(response) => return Ok(self.named(local, response)),
+            Err(unanswered) => unanswered,
+        };
+        let untouched = error.untouched();
+        // The instance's id is internal; users know the replica's name.
+        let replica = local.replica.to_str().unwrap_or_default();
+        let text = error.to_string().replace(local.instance.as_str(), replica);
+        let mut response = self.named(local, error.into_response());
+        *response.body_mut() = shoal_runtimes::body(format!("{text}\n"));
+        if untouched {
+            response.headers_mut().insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
+        } else if !is_lost {
+            return Ok(response);
+        }
+        let request = request.map(|request| *request);
+        // No stream to another node broke.
+        Err(Miss { request, touched: !untouched, is_lost: false, response })
+    }
+
+    /// An answer of a replica here, with the names of node and replica.
+    fn named(&self, local: &Local, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
         headers.remove(UNTOUCHED_HEADER);
         headers.insert(NODE_HEADER, self.name.clone());
         headers.insert(REPLICA_HEADER, local.replica.clone());
-        if untouched {
-            headers.insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
-            return Err(Miss { request: None, touched: false, is_lost: false, response });
-        }
-        Ok(response)
+        response
     }
 
     async fn there(

@@ -2,18 +2,16 @@
 //! is reused until the node is linked.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{Request, Response};
-use http_body_util::BodyExt;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http1::SendRequest;
 use shoal_protocol::model::NodeId;
-use shoal_runtimes::{Body, BodyError};
+use shoal_runtimes::Body;
 
-use super::flow::Flow;
-use super::idle_timeouts::{Party, Stalled};
+use super::connection::{self, Failed};
+use super::flow::Server;
+use super::idle_timeouts::Stalled;
 use crate::network::{Mesh, OpenError, Purpose};
 
 /// Streams kept for one peer. Further requests at the same time open streams that are closed after
@@ -21,8 +19,6 @@ use crate::network::{Mesh, OpenError, Purpose};
 const KEPT: usize = 8;
 /// Peers to which streams are kept: more than the standing links of a large cluster.
 const KEPT_PEERS: usize = 64;
-/// Bytes of an answer's head, and of one read.
-const BUFFER: usize = 16 * 1024;
 
 /// Why a peer did not answer.
 #[derive(Debug)]
@@ -48,6 +44,16 @@ pub enum SendError {
         /// The client's stall.
         why: Stalled,
     },
+}
+
+impl From<Failed> for SendError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Unsent { request, why } => SendError::NotSent { request, why, open: None },
+            Failed::Sent { why, is_lost } => SendError::Sent { why, is_lost },
+            Failed::Client { why } => SendError::Client { why },
+        }
+    }
 }
 
 /// Sends requests to other nodes. Cheap to clone.
@@ -91,11 +97,11 @@ impl Peers {
         // goes over the next stream or a new one.
         for _ in 0..=KEPT {
             let Some(mut sender) = self.take(node) else { break };
-            match self.on(node, &mut sender.requests, request).await {
-                Err(SendError::NotSent { request: unsent, .. }) => request = *unsent,
+            match connection::send(&mut sender.requests, Server::node(node), request).await {
+                Err(Failed::Unsent { request: unsent, .. }) => request = *unsent,
                 answered => {
                     self.keep(node, sender);
-                    return answered;
+                    return answered.map_err(SendError::from);
                 }
             }
         }
@@ -109,58 +115,16 @@ impl Peers {
                 return Err(SendError::NotSent { request: Box::new(request), why, open });
             }
         };
-        let answered = self.on(node, &mut sender.requests, request).await;
+        let answered = connection::send(&mut sender.requests, Server::node(node), request).await;
         self.keep(node, sender);
-        answered
-    }
-
-    /// Sends over one stream; the answer has its [`Flow`] among its extensions.
-    async fn on(
-        &self,
-        node: NodeId,
-        sender: &mut SendRequest<Body>,
-        request: Request<Body>,
-    ) -> Result<Response<Body>, SendError> {
-        let (flow, request) = Flow::over(node, request);
-        match flow.answer(sender.try_send_request(request)).await {
-            Ok(Ok(mut response)) => {
-                response.extensions_mut().insert(flow);
-                Ok(response.map(|body| {
-                    body.map_err(|error| -> BodyError { Box::new(error) }).boxed_unsync()
-                }))
-            }
-            Ok(Err(mut error)) => {
-                let why = with_causes(error.error());
-                let stalled = Stalled::find(error.error());
-                let is_lost = stalled.is_none();
-                match (
-                    error.take_message(),
-                    stalled.filter(|stalled| stalled.party == Party::Client),
-                ) {
-                    (Some(request), _) => {
-                        Err(SendError::NotSent { request: Box::new(request), why, open: None })
-                    }
-                    (None, Some(why)) => Err(SendError::Client { why }),
-                    (None, None) => Err(SendError::Sent { why, is_lost }),
-                }
-            }
-            Err(stalled) => Err(SendError::Sent { why: stalled.to_string(), is_lost: false }),
-        }
+        answered.map_err(SendError::from)
     }
 
     async fn open(&self, node: NodeId) -> Result<Sender, (String, Option<OpenError>)> {
         let opened = self.mesh.open(node, Purpose::Http).await;
         let stream = opened.map_err(|error| (error.to_string(), Some(error)))?;
         let over_hop = stream.hop().is_some();
-        let (requests, connection) = http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| (error.to_string(), None))?;
-        tokio::spawn(async move {
-            // A broken connection fails the request on it, which reports the error.
-            let _ = connection.await;
-        });
+        let requests = connection::open(stream).await.map_err(|error| (error.to_string(), None))?;
         Ok(Sender { requests, over_hop })
     }
 
@@ -202,20 +166,4 @@ impl Peers {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Vec<Sender>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// An error with its causes: hyper's own text leaves out the stream's error, such as that its path
-/// loses packets.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

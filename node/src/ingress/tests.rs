@@ -40,7 +40,7 @@ impl Node {
     fn new(name: &str, mesh: &Arc<FakeMesh>) -> Self {
         let (core, runtime) = (FakeCore::new(), FakeRuntime::new());
         let ingress =
-            Arc::new(Ingress::new(name, core.clone(), runtime.clone(), Peers::new(mesh.clone())));
+            Arc::new(Ingress::new(name, core.clone(), runtime.set(), Peers::new(mesh.clone())));
         Node { core, runtime, ingress, stop: CancellationToken::new() }
     }
 
@@ -353,7 +353,7 @@ async fn stalled_answer_names_the_path() {
     let ingress = Arc::new(Ingress::new(
         "n1",
         core.clone(),
-        runtime.clone(),
+        runtime.set(),
         Peers::new(Arc::new(StallingMesh)),
     ));
     let node = Node { core, runtime, ingress, stop: CancellationToken::new() };
@@ -448,4 +448,76 @@ async fn missing_path_is_named_with_retry_after() {
         }
     }
     assert_eq!(here.core.looks.load(Ordering::Relaxed), 2, "the core is asked once for each name");
+}
+
+/// Replicas with an address on this node: the first one's server is gone, so even a request with a
+/// body goes to the second one, whose answer has the names of node and replica.
+#[tokio::test]
+async fn replica_with_an_address_is_asked_over_tcp() {
+    let node = Node::new("n1", &Arc::default());
+    node.route(&[(0, NODE, true), (1, NODE, true)]);
+    let instance = |index| instance_id(&"web".parse().unwrap(), &replica(index), &GENERATION);
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    node.runtime.run_at(instance(0), gone.local_addr().unwrap());
+    drop(gone);
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    node.runtime.run_at(instance(1), server.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = server.accept().await.unwrap();
+        let mut seen = Vec::new();
+        loop {
+            while !seen.ends_with(b"some") {
+                seen.push(stream.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(std::mem::take(&mut seen)).unwrap();
+            assert!(head.contains("x-forwarded-for: 10.0.0.3\r\n"), "{head}");
+            let answer = b"HTTP/1.1 200 OK\r\nX-Shoal-Untouched: 1\r\nContent-Length: 2\r\n\r\nok";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    // The second request goes over the kept connection.
+    for _ in 0..2 {
+        let mut post = get("web.shoal");
+        *post.method_mut() = Method::POST;
+        *post.body_mut() = shoal_runtimes::body("some");
+        let (status, headers, said) = node.ask(post).await;
+        assert_eq!((status, said.as_str()), (StatusCode::OK, "ok"));
+        assert_eq!(headers[REPLICA_HEADER], "web/1");
+        assert!(!headers.contains_key(UNTOUCHED_HEADER), "only nodes may say that");
+    }
+    node.route(&[(0, NODE, true)]);
+    let (status, headers, said) = node.ask(get("web.shoal")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(headers[header::RETRY_AFTER], "1");
+    assert!(said.starts_with("instance `web/0` cannot be reached: "), "{said}");
+}
+
+/// A replica's server dies with a request, of which it may have done something: a GET goes to the
+/// next replica, a POST does not.
+#[tokio::test]
+async fn dead_server_loses_only_requests_that_may_not_repeat() {
+    let node = Node::new("n1", &Arc::default());
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let instance = instance_id(&"web".parse().unwrap(), &replica(0), &GENERATION);
+    node.runtime.run_at(instance, server.local_addr().unwrap());
+    node.run(1);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = server.accept().await {
+            stream.read_exact(&mut [0; 3]).await.unwrap();
+        }
+    });
+    for (method, expected) in
+        [(Method::GET, StatusCode::OK), (Method::POST, StatusCode::BAD_GATEWAY)]
+    {
+        // The dead one comes first in one of two turns.
+        node.route(&[(0, NODE, true), (1, NODE, true)]);
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let mut request = get("web.shoal");
+            *request.method_mut() = method.clone();
+            seen.push(node.ask(request).await.0);
+        }
+        seen.sort();
+        assert_eq!(seen, [StatusCode::OK, expected], "{method}");
+    }
 }

@@ -1,20 +1,20 @@
 //! Fetches the artifacts that this node needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use shoal_protocol::model::{Artifact, Digest, NodeId, ProgramKind};
+use shoal_protocol::model::{Artifact, Digest, NodeId};
 use shoal_protocol::node::FetchOutcome;
-use shoal_runtimes::Runtime;
 use shoal_runtimes::artifacts::{ArtifactStore, Error, Partial};
 use tokio::io::AsyncReadExt;
 use tokio::task::{self, JoinError, JoinSet};
 
 use crate::network::{Mesh, OpenError, Purpose};
+use crate::runtimes::RuntimeSet;
 
 use super::exchange::{ArtifactAnswer, ArtifactRequest, CHUNK};
 use super::inbox::{FetchRequest, Inbox};
@@ -24,7 +24,7 @@ use super::{Client, Counters, unless_stalled};
 pub(super) struct Fetcher {
     pub mesh: Arc<dyn Mesh>,
     pub store: ArtifactStore,
-    pub runtimes: BTreeMap<ProgramKind, Arc<dyn Runtime>>,
+    pub runtimes: RuntimeSet,
     pub client: Arc<dyn Client>,
     pub rate_limit: RateLimit,
     pub stall_timeout: Duration,
@@ -98,8 +98,9 @@ impl Fetcher {
     }
 
     async fn fetch(&self, request: FetchRequest) -> FetchOutcome {
-        let Some(runtime) = self.runtimes.get(&request.runtime) else {
-            return FetchOutcome::Unusable(format!("this node has no {} runtime", request.runtime));
+        let runtime = match self.runtimes.get(request.runtime) {
+            Ok(runtime) => runtime,
+            Err(missing) => return FetchOutcome::Unusable(missing.to_string()),
         };
         if self.store.has(&request.artifact.digest).is_none()
             && let Err(why) = self.get(request.artifact, &request.candidates).await

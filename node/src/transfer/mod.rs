@@ -20,21 +20,21 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use shoal_protocol::model::{Digest, ProgramKind};
+use shoal_protocol::model::Digest;
 use shoal_protocol::node::FetchOutcome;
-use shoal_runtimes::Runtime;
 use shoal_runtimes::artifacts::ArtifactStore;
 use tokio::task::JoinHandle;
 
 use crate::driver::{Count, DriverHandle};
 use crate::network::{Acceptor, Mesh, Moved};
+use crate::runtimes::RuntimeSet;
 
 pub use inbox::FetchSink;
 use inbox::Inbox;
@@ -139,7 +139,7 @@ pub struct Parts {
     /// Stores artifacts.
     pub store: ArtifactStore,
     /// Prepares artifacts, by kind.
-    pub runtimes: BTreeMap<ProgramKind, Arc<dyn Runtime>>,
+    pub runtimes: RuntimeSet,
     /// Takes outcomes, and names pinned artifacts.
     pub client: Arc<dyn Client>,
 }

@@ -1,16 +1,17 @@
 //! Transfers over pipes between real stores, with a runtime and a core that only record calls.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::stream::BoxStream;
-use shoal_protocol::model::{Artifact, NodeId};
+use shoal_protocol::model::{Artifact, NodeId, ProgramKind};
 use shoal_runtimes::artifacts::Limits;
 use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::{
-    Body, DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, ServeError,
-    StartError, Status, Usage, Watch,
+    DeviceError, Endpoint, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime,
+    ServeError, StartError, Status, Usage, Watch,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -167,12 +168,8 @@ impl Runtime for FakeRuntime {
         std::future::ready(None).boxed()
     }
 
-    fn serve(
-        &self,
-        _: &InstanceId,
-        _: http::Request<Body>,
-    ) -> BoxFuture<'_, Result<http::Response<Body>, ServeError>> {
-        unreachable!("transfers serve no requests")
+    fn endpoint(&self, _: &InstanceId) -> Result<Endpoint, ServeError> {
+        unreachable!("transfers send no requests")
     }
 
     fn logs(
@@ -228,7 +225,7 @@ impl World {
             mesh: mesh.clone(),
             acceptor: Acceptor::new(mpsc::channel(1).1),
             store: store.clone(),
-            runtimes: [(ProgramKind::Wasm, runtime.clone() as Arc<dyn Runtime>)].into(),
+            runtimes: RuntimeSet::new([runtime.clone() as Arc<dyn Runtime>]),
             client: Arc::new(FakeCore(core)),
         });
         World { folder, store, mesh, runtime, sink, outcomes, transfer }
@@ -247,7 +244,7 @@ impl World {
             mesh: self.mesh.clone(),
             acceptor: Acceptor::new(acceptor),
             store,
-            runtimes: BTreeMap::new(),
+            runtimes: RuntimeSet::new([]),
             client: Arc::new(FakeCore(mpsc::channel(1).0)),
         });
         // The folder must outlive this function; the test leaves it behind.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 
-use super::{Subject, TIMEOUT, get, instance, run, stop, tail, wait_for};
+use super::{Subject, TIMEOUT, ask, get, instance, run, stop, tail, wait_for};
 use crate::error::{LogsError, PrepareError, ServeError, StartError};
 use crate::status::State;
 
@@ -73,6 +73,37 @@ pub async fn repeated_start_changes_nothing(subject: &impl Subject) {
         before,
         "the same life, its requests counted on"
     );
+}
+
+/// Ingress asks for the endpoint at each request: it is the one that the watch reports with
+/// `Running`, and there is none before and after. The next life has one that answers.
+pub async fn endpoint_is_that_of_the_running_state(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    let id = instance("web/0");
+    for _ in 0..2 {
+        runtime.start(samples.launch("web/0", samples.hello)).await.expect("accepted");
+        let status = wait_for(&runtime, "web/0", State::is_running).await;
+        let endpoint = runtime.endpoint(&id).expect("it runs");
+        assert_eq!(status.state, State::Running { endpoint });
+        get(&runtime, "web/0", "/").await.expect("an answer");
+        stop(&runtime, "web/0", GRACE).await;
+        let error = runtime.endpoint(&id).expect_err("it has stopped");
+        assert!(
+            matches!(&error, ServeError::NotRunning { id: of, state: "stopped" } if *of == id),
+            "{error}"
+        );
+    }
+}
+
+/// A request may be on its way to an endpoint when the instance stops: the error says that the
+/// guest saw nothing of it.
+pub async fn stopped_endpoint_leaves_requests_untouched(subject: &impl Subject) {
+    let (runtime, samples) = (subject.runtime(), subject.samples());
+    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let endpoint = runtime.endpoint(&instance("web/0")).expect("it runs");
+    stop(&runtime, "web/0", GRACE).await;
+    let error = ask(&instance("web/0"), endpoint, "/").await.expect_err("it has stopped");
+    assert!(error.untouched(), "{error}");
 }
 
 /// A changed launch needs a stop first; the running one is not disturbed.
@@ -147,7 +178,7 @@ pub async fn stopped_instance_starts_again(subject: &impl Subject) {
     let stopping = runtime.stop(&id, GRACE);
     runtime.start(samples.launch("web/0", samples.hello)).await.expect("accepted");
     stopping.await.expect("stops");
-    wait_for(&runtime, "web/0", |state| *state == State::Running).await;
+    wait_for(&runtime, "web/0", State::is_running).await;
     get(&runtime, "web/0", "/").await.expect("the newer one answers");
 }
 
@@ -198,8 +229,8 @@ pub async fn late_watcher_sees_every_instance(subject: &impl Subject) {
     let mut seen = runtime.watch().next().await;
     seen.sort_by(|a, b| a.id.cmp(&b.id));
     let seen: Vec<_> =
-        seen.into_iter().map(|status| (status.id.to_string(), status.state)).collect();
-    assert_eq!(seen, [("a/0".to_owned(), State::Running), ("b/0".to_owned(), State::Stopped)]);
+        seen.iter().map(|status| (status.id.as_str(), status.state.word())).collect();
+    assert_eq!(seen, [("a/0", "running"), ("b/0", "stopped")]);
 }
 
 /// The guest sees the launch's variables and none of the host's.
@@ -278,7 +309,7 @@ pub async fn memory_excess_fails_only_that_request(subject: &impl Subject) {
     let fault = status.last_fault.expect("there was one");
     assert!(fault.reason.contains("memory limit"), "{}", fault.reason);
     get(&runtime, "web/0", "/").await.expect("its neighbour answers");
-    wait_for(&runtime, "eater/0", |state| *state == State::Running).await;
+    wait_for(&runtime, "eater/0", State::is_running).await;
     assert_eq!(get(&runtime, "eater/0", "/").await.expect("it answers again").1, "ok");
 }
 
@@ -289,7 +320,7 @@ pub async fn crash_fails_only_that_request(subject: &impl Subject) {
     let error = get(&runtime, "faulty/0", "/panic").await.expect_err("it panics");
     let response = error.into_response();
     assert!(response.status().is_server_error());
-    wait_for(&runtime, "faulty/0", |state| *state == State::Running).await;
+    wait_for(&runtime, "faulty/0", State::is_running).await;
     assert_eq!(get(&runtime, "faulty/0", "/").await.expect("it answers again").1, "ok");
     let status = runtime.status(&instance("faulty/0")).expect("it is known");
     assert_eq!(status.faults, 1);

@@ -2,10 +2,11 @@
 //!
 //! An adapter's tests implement [`Subject`] and write `shoal_runtimes::contract_suite!(subject)`,
 //! where `subject` is an expression that makes one; each case becomes a test of its own. The cases
-//! send HTTP requests to guests, so the samples must be the guests of `examples/guests` or behave
-//! like them.
+//! send HTTP requests to the guests' endpoints, so the samples must be the guests of
+//! `examples/guests` or behave like them.
 
 mod cases;
+mod tcp;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use shoal_protocol::model::Digest;
 
+use crate::endpoint::{Endpoint, Service};
 use crate::error::ServeError;
 use crate::logs::Tail;
 use crate::model::{InstanceId, Launch, body};
@@ -26,6 +28,9 @@ pub use cases::*;
 
 /// Far longer than any step takes: a case fails instead of hanging.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The host that requests name.
+const HOST: &str = "sample.localhost";
 
 /// An adapter under test, with nothing running.
 pub trait Subject: Send + Sync {
@@ -80,6 +85,8 @@ macro_rules! contract_suite {
             prepare_is_idempotent_and_cancellable
             prepare_distinguishes_missing_from_refused
             start_runs_and_answers
+            endpoint_is_that_of_the_running_state
+            stopped_endpoint_leaves_requests_untouched
             repeated_start_changes_nothing
             different_launch_under_a_live_id_is_refused
             failed_start_says_why_and_can_be_repeated
@@ -139,20 +146,35 @@ async fn wait_for(runtime: &Arc<dyn Runtime>, id: &str, wanted: impl Fn(&State) 
 async fn run(runtime: &Arc<dyn Runtime>, launch: Launch) {
     let id = launch.id.to_string();
     runtime.start(launch).await.expect("a fresh launch is accepted");
-    let status = wait_for(runtime, &id, |state| *state == State::Running || state.ended()).await;
-    assert_eq!(status.state, State::Running);
+    let status = wait_for(runtime, &id, |state| state.is_running() || state.ended()).await;
+    assert!(status.state.is_running(), "{:?}", status.state);
 }
 
-/// Sends a GET and returns the answer's status and text.
+/// Sends a GET to the instance's endpoint and returns the answer's status and text.
 async fn get(
     runtime: &Arc<dyn Runtime>,
     id: &str,
     path: &str,
 ) -> Result<(u16, String), ServeError> {
-    let request = http::Request::builder().uri(path).header(http::header::HOST, "sample.localhost");
+    let id = instance(id);
+    ask(&id, runtime.endpoint(&id)?, path).await
+}
+
+/// Sends a GET to an endpoint and returns the answer's status and text.
+async fn ask(id: &InstanceId, endpoint: Endpoint, path: &str) -> Result<(u16, String), ServeError> {
+    let answer = async {
+        match endpoint {
+            Endpoint::InProcess(service) => in_process(&*service, path).await,
+            Endpoint::Tcp(address) => tcp::get(id, address, path).await,
+        }
+    };
+    tokio::time::timeout(TIMEOUT, answer).await.expect("an answer or an error comes in time")
+}
+
+async fn in_process(service: &dyn Service, path: &str) -> Result<(u16, String), ServeError> {
+    let request = http::Request::builder().uri(path).header(http::header::HOST, HOST);
     let request = request.body(body(Bytes::new())).expect("the paths of this suite are valid");
-    let served = tokio::time::timeout(TIMEOUT, runtime.serve(&instance(id), request)).await;
-    let answer = served.expect("an answer or an error comes in time")?;
+    let answer = service.call(request).await?;
     let status = answer.status().as_u16();
     let bytes = answer.into_body().collect().await.expect("the whole answer comes").to_bytes();
     Ok((status, String::from_utf8_lossy(&bytes).into_owned()))

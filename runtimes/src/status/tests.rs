@@ -4,6 +4,10 @@ fn id(text: &str) -> InstanceId {
     InstanceId::new(text).unwrap()
 }
 
+fn running() -> State {
+    State::Running { endpoint: Endpoint::Tcp(([127, 0, 0, 1], 80).into()) }
+}
+
 fn digest() -> Digest {
     Digest([7; 32])
 }
@@ -14,7 +18,7 @@ async fn watcher_sees_the_latest_state_only() {
     let table = StatusTable::new();
     let mut watch = table.watch();
     let handle = table.begin(id("a"), digest());
-    handle.set(State::Running);
+    handle.set(running());
     handle.set(State::Stopped);
     let changes = watch.next().await;
     assert_eq!(changes.len(), 1);
@@ -26,7 +30,7 @@ async fn watcher_sees_the_latest_state_only() {
 async fn late_watcher_gets_every_instance_once() {
     let table = StatusTable::new();
     for name in ["a", "b", "c"] {
-        table.begin(id(name), digest()).set(State::Running);
+        table.begin(id(name), digest()).set(running());
     }
     let mut watch = table.watch();
     let mut seen: Vec<_> =
@@ -47,11 +51,11 @@ fn older_handle_cannot_change_a_newer_life() {
     let table = StatusTable::new();
     let old = table.begin(id("a"), digest());
     let new = table.begin(id("a"), digest());
-    new.set(State::Running);
+    new.set(running());
     old.set(State::Stopped);
     old.fault("came too late");
     let status = table.status(&id("a")).unwrap();
-    assert_eq!(status.state, State::Running);
+    assert_eq!(status.state, running());
     assert_eq!(status.faults, 0);
     assert_eq!(status.last_fault, None);
 }
@@ -61,7 +65,7 @@ fn older_handle_cannot_change_a_newer_life() {
 async fn faults_are_rate_limited_and_the_last_is_shown() {
     let table = StatusTable::new();
     let handle = table.begin(id("a"), digest());
-    handle.set(State::Running);
+    handle.set(running());
     let mut watch = table.watch();
     watch.next().await;
 
@@ -87,8 +91,8 @@ async fn state_change_is_not_delayed_by_fault_rate_limit() {
     watch.next().await;
     let before = Instant::now();
     handle.fault("trapped");
-    handle.set(State::Running);
-    assert_eq!(watch.next().await[0].state, State::Running);
+    handle.set(running());
+    assert_eq!(watch.next().await[0].state, running());
     assert_eq!(Instant::now(), before, "the clock stands still, so nothing was waited for");
 }
 

@@ -1,5 +1,5 @@
 //! State that the two sides of a request share: the guest's task, and the client's side, which is
-//! the caller of `serve` that brings the request's body and takes the answer's.
+//! the caller of the endpoint that brings the request's body and takes the answer's.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

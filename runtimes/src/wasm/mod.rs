@@ -3,7 +3,7 @@
 //! ```text
 //! prepare: artifact --verified--> child process --compiled--> MAC --> cache --loaded--> Program,
 //!          which all its replicas share
-//! serve:   request -> slot -> fresh instance of the Program -> answer streams -> instance dropped
+//! request: endpoint -> slot -> fresh instance of the Program -> answer streams -> instance dropped
 //! ```
 //!
 //! ***A guest harms only itself.** Each request has an instance of its own, so a trap ends one
@@ -48,9 +48,10 @@ pub use compile::CompileLimits;
 pub use inspect::{Kind, Refusal, inspect};
 
 use crate::artifacts::ArtifactStore;
+use crate::endpoint::Endpoint;
 use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 use crate::logs::{self, LogLine, Tail};
-use crate::model::{Body, Instance, InstanceId, Launch, Usage};
+use crate::model::{Instance, InstanceId, Launch, Usage};
 use crate::runtime::Runtime;
 use crate::status::{State, Status, Watch};
 use host::Host;
@@ -83,7 +84,7 @@ pub struct Config {
     /// begins, and between two parts of it. Time in which the guest waits for its client does not
     /// count.
     pub request_time: Duration,
-    /// How long a part of an answer may wait until the caller of `serve` takes it. The guest is
+    /// How long a part of an answer may wait until the caller takes it. The guest is
     /// held back meanwhile, and its own time stands still. Servers cut slow clients off much
     /// earlier, by the bytes that leave; this bound is for callers that do not.
     pub untaken_time: Duration,
@@ -245,6 +246,10 @@ impl Runtime for Wasm {
         self.host.statuses.status(id)
     }
 
+    fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
+        self.host.statuses.endpoint(id)
+    }
+
     fn watch(&self) -> Watch {
         self.host.statuses.watch()
     }
@@ -266,22 +271,6 @@ impl Runtime for Wasm {
         let usage =
             self.lock().get(id).filter(|replica| replica.is_alive()).map(|replica| replica.usage());
         async move { usage }.boxed()
-    }
-
-    fn serve(
-        &self,
-        id: &InstanceId,
-        request: http::Request<Body>,
-    ) -> BoxFuture<'_, Result<http::Response<Body>, ServeError>> {
-        let replica = self.lock().get(id).cloned();
-        let id = id.clone();
-        async move {
-            match replica {
-                Some(replica) => request::serve(replica, request).await,
-                None => Err(ServeError::Unknown(id)),
-            }
-        }
-        .boxed()
     }
 
     fn logs(

@@ -1,9 +1,11 @@
 //! A replica, from its start to its end.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,10 +14,12 @@ use super::fault::{Blame, RequestFault, mib};
 use super::guest::Guest;
 use super::host::{Host, Program};
 use super::memory::MemoryPool;
+use super::request;
 use super::share::{Meter, Share};
+use crate::endpoint::{Endpoint, Service};
 use crate::error::{PrepareError, ServeError};
 use crate::logs::{Log, LogStream};
-use crate::model::{Launch, Usage};
+use crate::model::{Body, InstanceId, Launch, Usage};
 use crate::status::{State, StatusHandle};
 
 pub(super) struct Replica {
@@ -176,7 +180,8 @@ impl Replica {
                     LogStream::System,
                     &format!("started, answers up to {slots} requests at a time"),
                 );
-                self.status.set(State::Running);
+                let endpoint = Endpoint::InProcess(Arc::new(ReplicaService::of(&self)));
+                self.status.set(State::Running { endpoint });
             }
             Err((reason, retryable)) => {
                 self.log.say(LogStream::System, &format!("cannot start: {reason}"));
@@ -239,6 +244,35 @@ impl Replica {
             }
             (Err(error), _, None) => Err(RequestFault::from_engine(&error)),
         }
+    }
+}
+
+/// A replica as its endpoint. The status table keeps this and a replica holds the table, so this
+/// must not hold the replica.
+struct ReplicaService {
+    id: InstanceId,
+    replica: Weak<Replica>,
+}
+
+impl ReplicaService {
+    fn of(replica: &Arc<Replica>) -> Self {
+        ReplicaService { id: replica.launch.id.clone(), replica: Arc::downgrade(replica) }
+    }
+}
+
+impl Service for ReplicaService {
+    fn call(
+        &self,
+        request: http::Request<Body>,
+    ) -> BoxFuture<'_, Result<http::Response<Body>, ServeError>> {
+        let replica = self.replica.upgrade();
+        async move {
+            match replica {
+                Some(replica) => request::serve(replica, request).await,
+                None => Err(ServeError::NotRunning { id: self.id.clone(), state: "stopped" }),
+            }
+        }
+        .boxed()
     }
 }
 

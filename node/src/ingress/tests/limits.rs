@@ -134,7 +134,7 @@ async fn port(limits: PortLimits, serving: Serving) -> (Node, SocketAddr) {
     let mut node = Node::new("n1", &Arc::default());
     let core: Arc<dyn Core> = node.core.clone();
     let ingress =
-        Ingress::new("n1", core, node.runtime.clone(), Peers::new(Arc::new(FakeMesh::default())));
+        Ingress::new("n1", core, node.runtime.set(), Peers::new(Arc::new(FakeMesh::default())));
     node.ingress = Arc::new(ingress.with_port(limits));
     node.route(&[(0, NODE, true)]);
     node.run(0);
