@@ -69,8 +69,8 @@ pub fn parse(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
     Ok(workloads)
 }
 
-/// The YAML of a [`Workload`], which is made of it by its own methods. Scalars are kept as text with
-/// their place, so that each error can name its line.
+/// The YAML of a [`Workload`], which is made of it by its own methods. Scalars are kept as text
+/// with their place, so that each error can name its line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use shoal_protocol::model::{Lane, NodeId};
 use shoal_protocol::node::Input;
-use shoal_protocol::wire;
+use shoal_protocol::wire::{self, BadMessage};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -204,11 +204,16 @@ impl Reader<'_> {
                     add(&self.counters.messages_received, 1);
                     Input::Message { from: self.peer, message }
                 }
-                Err(error) if error.is_other_version() => {
+                // A newer program may send any number of these.
+                Err(error @ BadMessage::Kind(_)) => {
                     Input::OtherVersion { from: self.peer, why: error.to_string() }
                 }
                 Err(error) => {
-                    if self.garbage(error.to_string()).await < MAX_GARBAGE {
+                    let count = match error.is_other_version() {
+                        true => self.other_version(error.to_string()).await,
+                        false => self.garbage(error.to_string()).await,
+                    };
+                    if count < MAX_GARBAGE {
                         continue;
                     }
                     return End::Abandoned(format!(
@@ -224,6 +229,14 @@ impl Reader<'_> {
                 frame = Vec::new();
             }
         }
+    }
+
+    /// Reports a frame of a version that this program cannot talk to, and returns how many
+    /// unreadable ones there were.
+    async fn other_version(&self, why: String) -> u32 {
+        // An error means that the driver has stopped.
+        let _ = self.inbox.send(Input::OtherVersion { from: self.peer, why }).await;
+        self.garbage.fetch_add(1, Relaxed) + 1
     }
 
     /// Reports an undecodable frame, and returns how many there were.

@@ -302,17 +302,40 @@ async fn repeated_undecodable_frames_end_the_link() {
     let (mut a, mut b) = linked(1, 2).await;
     let link = a.network.links.with(|links| links.get(&b.id).cloned()).unwrap();
     let send = |frame: Vec<u8>| assert!(link.send(Lane::Urgent, frame));
-    send(vec![0xff; 9]);
+    let undecodable = || vec![wire::VERSION, 1, 0xff, 0xff];
+    send(undecodable());
     send(wire::encode(&numbered(1)));
     assert!(matches!(b.urgent().await, Input::Garbage { from, .. } if from == a.id));
     assert_eq!(b.received().await, (a.id, numbered(1)), "one bad frame does not end a link");
-    (0..7).for_each(|_| send(vec![0xff; 9]));
+    (0..7).for_each(|_| send(undecodable()));
     for _ in 0..7 {
         assert!(matches!(b.urgent().await, Input::Garbage { .. }));
     }
     assert!(matches!(b.urgent().await, Input::LinkDown { .. }));
     assert!(matches!(a.urgent().await, Input::LinkDown { .. }));
     assert_eq!(b.count("net_garbage"), 8);
+}
+
+/// A peer that was not upgraded yet cannot be talked to: the reason is told in words, and the link
+/// ends. Messages of a kind that a newer program appended end nothing, however many there are.
+#[tokio::test]
+async fn peer_of_another_version_is_told_of_and_let_go() {
+    let (mut a, mut b) = linked(1, 2).await;
+    let link = a.network.links.with(|links| links.get(&b.id).cloned()).unwrap();
+    let send = |frame: Vec<u8>| assert!(link.send(Lane::Urgent, frame));
+    let appended_kind = || vec![wire::VERSION, 200];
+    for _ in 0..20 {
+        send(appended_kind());
+        assert!(matches!(b.urgent().await, Input::OtherVersion { .. }));
+    }
+    for _ in 0..8 {
+        send(vec![wire::VERSION - 1, 0]);
+        let Input::OtherVersion { from, why } = b.urgent().await else { panic!("a version") };
+        assert!(from == a.id && why.contains("another version of shoal"), "{why}");
+    }
+    assert!(matches!(b.urgent().await, Input::LinkDown { .. }));
+    assert!(matches!(a.urgent().await, Input::LinkDown { .. }));
+    assert_eq!(b.count("net_garbage"), 0);
 }
 
 /// After a frame of an impossible length the next one cannot be found.
