@@ -35,7 +35,7 @@ pub enum Next {
     Fetch,
     /// Order the runtime to run the target.
     Run,
-    /// The target cannot run, for this reason: call [`Holding::fail`].
+    /// The target cannot run, for this reason: call `Holding::fail`.
     Fail(String),
 }
 

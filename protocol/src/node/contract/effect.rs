@@ -10,7 +10,7 @@ use super::{DialTarget, PersistId, Record, Reply, RequestId, Ticket};
 /// effects of one batch in the order in which the core returned them.
 ///
 /// If the disk fails, the driver drops the actions that wait. Instead of a dropped [`Reply`] it
-/// answers [`Refusal::ReadOnly`] itself.
+/// answers `Refusal::ReadOnly` itself.
 #[derive(Clone, Debug)]
 pub struct Effect {
     /// The batch that must be on disk first. `None`: carry it out at once.
@@ -33,7 +33,7 @@ pub enum Action {
     },
     /// Send a message to all nodes, by gossip. May be lost anywhere on its way.
     Broadcast(Message),
-    /// Dial a target. Leads to one [`Input::LinkUp`] or one [`Input::DialFailed`]. If a dial of the
+    /// Dial a target. Leads to one `Input::LinkUp` or one `Input::DialFailed`. If a dial of the
     /// target is under way, the addresses are added to it, and the two have one outcome.
     Dial {
         /// The node or seed to dial.
@@ -42,15 +42,15 @@ pub enum Action {
         addresses: Vec<String>,
     },
     /// Look up the name of a seed, without a cache: the device may have moved. Leads to one
-    /// [`Input::Resolved`].
+    /// `Input::Resolved`.
     Resolve {
         /// The seed, as `HOST:PORT`.
         seed: String,
     },
-    /// Close the link to this peer. Leads to [`Input::LinkDown`].
+    /// Close the link to this peer. Leads to `Input::LinkDown`.
     Disconnect(NodeId),
-    /// Write a batch to disk, in one transaction. Leads to [`Input::Stored`] or
-    /// [`Input::StoreFailed`].
+    /// Write a batch to disk, in one transaction. Leads to `Input::Stored` or
+    /// `Input::StoreFailed`.
     Persist {
         /// The number of the batch: one above that of the batch before.
         id: PersistId,
@@ -60,7 +60,7 @@ pub enum Action {
     /// Give an order to the runtime.
     Order(Order),
     /// Obtain an artifact, verify its digest, and prepare it to start. Leads to one
-    /// [`Input::Fetched`].
+    /// `Input::Fetched`.
     Fetch {
         /// Digest and size of the artifact.
         artifact: Artifact,
@@ -116,7 +116,7 @@ pub enum Order {
         /// The spec to run. Its artifact is on this device, ready to start.
         spec: Spec,
     },
-    /// Stop all that runs of a replica, and forget it. Leads to [`ReplicaState::Stopped`].
+    /// Stop all that runs of a replica, and forget it. Leads to `ReplicaState::Stopped`.
     Stop {
         /// The replica to stop.
         replica: ReplicaId,

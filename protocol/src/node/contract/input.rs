@@ -28,7 +28,7 @@ pub enum Input {
         /// verified yet.
         message: Message,
     },
-    /// A message came by gossip. The core answers with exactly one [`Action::Verdict`].
+    /// A message came by gossip. The core answers with exactly one `Action::Verdict`.
     Gossip {
         /// The ticket that the verdict names.
         ticket: Ticket,
@@ -71,7 +71,7 @@ pub enum Input {
         /// True while transfers stall.
         is_stalling: bool,
     },
-    /// A dial that [`Action::Dial`] asked for ended without a link.
+    /// A dial that `Action::Dial` asked for ended without a link.
     DialFailed {
         /// The target of the dial, as the action named it.
         target: DialTarget,
@@ -86,9 +86,9 @@ pub enum Input {
         addresses: Vec<String>,
     },
     /// The addresses under which others can dial this node changed, or the reason why they cannot.
-    /// Also sent once at start, unless [`Config::addresses`](super::Config::addresses) is right.
+    /// Also sent once at start, unless `Config::addresses` is right.
     Addresses(OwnAddresses),
-    /// The name lookup that [`Action::Resolve`] asked for ended.
+    /// The name lookup that `Action::Resolve` asked for ended.
     Resolved {
         /// The seed, as the action named it.
         seed: String,
@@ -106,8 +106,8 @@ pub enum Input {
         /// The party that answers there.
         by: Answerer,
     },
-    /// A user asked for a change. The core answers with exactly one [`Action::Reply`], unless the
-    /// disk fails while that reply waits for it: see [`Effect`].
+    /// A user asked for a change. The core answers with exactly one `Action::Reply`, unless the
+    /// disk fails while that reply waits for it: see `Effect`.
     Command {
         /// The number that the reply names.
         request: RequestId,
@@ -119,7 +119,7 @@ pub enum Input {
     Report(Report),
     /// The device's static facts changed.
     Facts(Facts),
-    /// A fetch that [`Action::Fetch`] asked for ended.
+    /// A fetch that `Action::Fetch` asked for ended.
     Fetched {
         /// The artifact's digest.
         digest: Digest,
@@ -206,9 +206,9 @@ pub enum FetchOutcome {
 /// The state of a replica on this node. The runtime sets it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
-    /// The replica, as [`Order::Run`] named it.
+    /// The replica, as `Order::Run` named it.
     pub replica: ReplicaId,
-    /// The generation that the state is about: that of the last [`Order::Run`] for the replica, or
+    /// The generation that the state is about: that of the last `Order::Run` for the replica, or
     /// of the one that it replaces.
     pub generation: Digest,
     /// The state of that generation.
@@ -229,7 +229,7 @@ pub enum ReplicaState {
         /// True if another try on this node may help.
         retryable: bool,
     },
-    /// Nothing of the replica runs any more. Without an [`Order::Stop`] before it, this is a
+    /// Nothing of the replica runs any more. Without an `Order::Stop` before it, this is a
     /// failure.
     Stopped,
 }
