@@ -94,16 +94,16 @@ fn message_bytes_do_not_change() {
 }
 
 const GOLDEN: [(&str, &str); 10] = [
-    ("changed", "f863498e"),
-    ("slot", "3b969a6d"),
-    ("ruled", "04302964"),
-    ("have", "1563a627"),
-    ("join", "48b5674a"),
-    ("admitted", "df019308"),
-    ("ask-holder", "f3ed0642"),
-    ("claims", "00e5fd5e"),
-    ("auction", "b4141a7d"),
-    ("carry", "d3df8780"),
+    ("changed", "a64d126d"),
+    ("slot", "fbed95d6"),
+    ("ruled", "e96d4605"),
+    ("have", "e5c48fa4"),
+    ("join", "27b8689d"),
+    ("admitted", "b48908c3"),
+    ("ask-holder", "2e84ab65"),
+    ("claims", "fa712b61"),
+    ("auction", "70d3359e"),
+    ("carry", "81377d4e"),
 ];
 
 #[test]
