@@ -64,7 +64,7 @@ async fn logs_come_from_the_runtime_that_has_them() {
     assert!(matches!(unknown, Some(LogsError::Unknown(_))), "{unknown:?}");
 }
 
-/// One watch shows the changes at both runtimes, also when the first one changes all the time.
+/// A single watch shows the changes at both runtimes, also when the first one changes all the time.
 #[tokio::test]
 async fn watch_shows_all_runtimes_and_starves_none() {
     let (set, wasm, other) = two().await;

@@ -1,4 +1,4 @@
-//! What the room answers to its node.
+//! The answers of the room to its node.
 
 use crate::model::Token;
 

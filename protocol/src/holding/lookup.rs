@@ -1,4 +1,4 @@
-//! What is held, in which stage, and what of it may be reported. Only `reported` and `stalled`
+//! Held replicas, their stages, and what of them may be reported. Only `reported` and `stalled`
 //! change anything.
 
 use crate::model::{Digest, Phase, Place, ReplicaId, ResourceSum, Resources, Revision};

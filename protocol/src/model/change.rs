@@ -21,7 +21,7 @@ pub const MAX_CLOCK: usize = 64;
 /// would overflow.
 pub const MAX_SERIAL: u64 = 1 << 62;
 
-/// What a change is about.
+/// The subject of a change.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Key {
     /// A workload.
@@ -233,7 +233,7 @@ impl TryFrom<WireBody> for ChangeBody {
     }
 }
 
-/// What shall be under a key.
+/// The value that a change gives its key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Value {
     /// A workload, in the spec form of that version.

@@ -88,7 +88,7 @@ pub struct Claim {
     pub update: Option<Update>,
 }
 
-/// One slot of a node's sheet; the signer is the node. A claim that is absent from its slot is
+/// A slot of a node's sheet; the signer is the node. A claim that is absent from its slot is
 /// gone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "WireSlot", into = "WireSlot")]

@@ -14,13 +14,13 @@ use super::ruling::Ruling;
 pub struct View<'a> {
     /// The roster: every admitted node with the salt of its point on the ring.
     pub members: &'a OrdMap<NodeId, u64>,
-    /// What operators decided about nodes; a node without an entry has the default policy.
+    /// The policies of operators; a node without an entry has the default policy.
     pub policies: &'a BTreeMap<NodeId, NodePolicy>,
     /// The rulings about the workload, by key.
     pub rulings: &'a [&'a Ruling],
 }
 
-/// What an operator decided about a node.
+/// The policy of an operator for a node.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodePolicy {
     /// The node takes no further replicas; what it runs stays.

@@ -1,6 +1,6 @@
 //! The one module that knows bincode: canonical bytes, both ways, within a limit.
 //!
-//! One value has one encoding, so bytes can be signed and hashed. Decoding never trusts a length:
+//! A value has one encoding, so bytes can be signed and hashed. Decoding never trusts a length:
 //! it stops at the limit, refuses what is left over, and the types that pass through here have
 //! neither recursion nor zero-sized elements.
 

@@ -1,4 +1,4 @@
-//! What a node says of itself.
+//! The statement of a node about itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub struct NodeRecord {
     pub counter: u64,
     /// Grows with each start of the daemon, and when others held it dead.
     pub incarnation: u64,
-    /// What people call the device.
+    /// The name of the device, for people.
     pub name: String,
     /// Where it can be dialled, as multiaddrs.
     pub addresses: Vec<String>,

@@ -17,7 +17,7 @@ const SLOT_RUN: u32 = 16;
 /// The hash of all parts of a spec whose change needs a restart of the replica.
 pub type Revision = Digest;
 
-/// One of the places of a workload that a replica can fill. New forms are added at the end: an
+/// A place of a workload that a replica can fill. New forms are added at the end: an
 /// older program does not act on a claim whose place it cannot read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Place {
@@ -25,7 +25,7 @@ pub enum Place {
     Ordinal(u32),
     /// The one replica on this node: of a daemon workload.
     OnNode(NodeId),
-    /// One run of a job.
+    /// A run of a job.
     Run {
         /// The instant that the run was due, in milliseconds since 1970; 0 for a job without
         /// schedule.

@@ -20,7 +20,7 @@ impl Resources {
         }
     }
 
-    /// What is left, saturating at zero.
+    /// The rest, saturating at zero.
     pub fn minus(self, other: Resources) -> Resources {
         Resources {
             memory: self.memory.saturating_sub(other.memory),

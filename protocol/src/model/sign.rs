@@ -41,7 +41,7 @@ impl fmt::Debug for KeyPair {
     }
 }
 
-/// What can be signed: a body with a domain, so that no signature over one kind of body passes for
+/// A body that can be signed, with a domain, so that no signature over one kind of body passes for
 /// another.
 pub trait Signable: Serialize + DeserializeOwned + 'static {
     /// Distinct for each kind of body and each layout of its bytes.
@@ -88,7 +88,7 @@ struct Told<T> {
     found: OnceLock<Box<Found<T>>>,
 }
 
-/// What a first look at it found out.
+/// The result of the first check.
 struct Found<T> {
     /// For which cluster the signature was checked: the head of its id. A device knows one cluster,
     /// a test a few.
@@ -104,7 +104,7 @@ enum Layout {
     Older,
 }
 
-/// What is kept of it for long: a node has one for everything that it knows of the cluster.
+/// The form that is kept for long: a node has one for each statement that it knows.
 struct Checked<T> {
     body: T,
     by: PublicKey,
@@ -112,7 +112,7 @@ struct Checked<T> {
     hash: Digest,
     /// As [`Found::cluster`].
     cluster: u64,
-    /// What was signed, where that is not what the body encodes to; it nearly always is.
+    /// The signed bytes, where the body encodes to others; it hardly ever does.
     raw: Option<Box<[u8]>>,
 }
 
@@ -179,7 +179,7 @@ impl<T: Signable> Unverified<T> {
 }
 
 impl<T> Unverified<T> {
-    /// Who is said to have signed.
+    /// The key that is said to have signed.
     pub fn by(&self) -> PublicKey {
         self.signer().0
     }
@@ -267,7 +267,7 @@ impl<T: Signable> fmt::Debug for Unverified<T> {
     }
 }
 
-/// What travels and is stored, in this order.
+/// The parts that travel and are stored, in this order.
 #[derive(Serialize, Deserialize)]
 struct Travelling<Raw> {
     raw: Raw,
@@ -321,12 +321,12 @@ impl<T: Signable> Signed<T> {
 }
 
 impl<T> Signed<T> {
-    /// What was signed.
+    /// The signed body.
     pub fn body(&self) -> &T {
         &self.0.body
     }
 
-    /// Who signed.
+    /// The key that signed.
     pub fn by(&self) -> PublicKey {
         self.0.by
     }

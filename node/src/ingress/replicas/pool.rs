@@ -151,8 +151,8 @@ impl Permit {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // One whose answer was not read to its end is about to close, and removed when that is
-        // seen.
+        // A connection whose answer was not read to its end is about to close, and removed when
+        // that is seen.
         if let Some(connection) = self.connection.take() {
             self.permit.pool.keep(self.permit.address, connection);
         }

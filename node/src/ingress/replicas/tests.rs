@@ -357,7 +357,7 @@ async fn request_looks_as_servers_expect_it() {
     assert!(head.contains("host: web.shoal\r\n"), "{head}");
 }
 
-/// What is no request for a server, and what is no answer for a client.
+/// Bytes that are no request for a server, or no answer for a client.
 #[tokio::test]
 async fn senseless_requests_and_answers_are_refused() {
     let (address, _seen) = script(vec!["HTTP/1.1 101 Switching Protocols\r\n\r\n"]).await;

@@ -63,7 +63,7 @@ fn change_of_an_unknown_form_is_kept_by_its_header() {
     assert_eq!(read.value, Value::Other(FORM + 1, Bytes::default()));
 }
 
-/// What operators signed before this layout still counts, under the same key.
+/// A change that an operator signed before this layout still counts, under the same key.
 #[test]
 fn change_of_layout_1_is_read_and_keeps_its_bytes() {
     #[derive(Serialize, Deserialize)]

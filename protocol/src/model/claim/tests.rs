@@ -37,7 +37,7 @@ fn slot(claims: Vec<Claim>) -> Slot {
     Slot { slot: 5, counter: 9, claims, newer: Vec::new() }
 }
 
-/// What a newer program signs, as this one reads it, and whether the same bytes travel on.
+/// Reads a slot of a newer program, and checks that the same bytes travel on.
 fn read<T: Serialize>(body: &T) -> Slot {
     let raw = codec::encode(body);
     let read = Slot::read(&raw).unwrap();

@@ -15,10 +15,10 @@ pub struct Health {
     pub liveness: Option<Probe>,
 }
 
-/// One probe.
+/// A probe of a replica.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Probe {
-    /// What is tried.
+    /// The check that is tried.
     pub check: Check,
     /// The pause between tries.
     pub every: Duration,
@@ -28,7 +28,7 @@ pub struct Probe {
     pub failures: u32,
 }
 
-/// What a probe tries.
+/// A check that a probe tries.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Check {
     /// A GET that is answered with 200 to 399.

@@ -11,7 +11,7 @@ pub enum Kind {
         /// 0 to [`MAX_REPLICAS`](super::MAX_REPLICAS).
         replicas: u32,
     },
-    /// One replica on each node that fits.
+    /// A replica on each node that fits.
     Daemon,
     /// Replicas that run to their end, once.
     Job {

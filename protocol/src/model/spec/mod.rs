@@ -80,11 +80,11 @@ struct Checked {
 pub struct SpecForm {
     /// `namespace/name`: one workload in the cluster has it.
     pub name: WorkloadName,
-    /// What each replica runs.
+    /// The program that each replica runs.
     pub program: Program,
     /// How many replicas, and when they end.
     pub kind: Kind,
-    /// What each replica needs.
+    /// The memory and CPU that each replica needs.
     pub resources: Requirements,
     /// Conditions on the nodes.
     pub placement: Placement,
@@ -100,7 +100,7 @@ pub struct SpecForm {
     pub storage: Vec<Volume>,
 }
 
-/// What a replica needs of its node.
+/// The memory and CPU that a replica needs of its node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Requirements {
     /// Reserved at the node before the replica is awarded.
@@ -179,7 +179,7 @@ impl SpecForm {
         self.program.artifacts().any(|artifact| artifact.digest == *digest)
     }
 
-    /// What is reserved for each replica.
+    /// The memory and CPU that are reserved for each replica.
     pub fn reservation(&self) -> Resources {
         self.resources.reservation
     }
@@ -326,11 +326,11 @@ fn revision(form: &SpecForm) -> Revision {
 pub struct Facts {
     /// CPU architecture as Rust names it, `x86_64` or `aarch64`.
     pub arch: String,
-    /// What it can run.
+    /// The kinds of programs that it can run.
     pub runtimes: BTreeSet<ProgramKind>,
     /// Labels its owner gave it.
     pub labels: BTreeMap<String, String>,
-    /// What it offers to workloads in all.
+    /// The memory and CPU that it offers to workloads in all.
     pub capacity: Resources,
 }
 

@@ -1,4 +1,4 @@
-//! What a replica runs.
+//! The program of a workload.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,12 +8,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::super::id::Digest;
 use super::super::resources::Resources;
 
-/// What each replica of a workload runs.
+/// The program that each replica of a workload runs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Program {
     /// A WebAssembly component.
     Wasm(Component),
-    /// One container or several that share a network and a life, like a Kubernetes pod. Not
+    /// A group of containers that share a network and a life, like a Kubernetes pod. Not
     /// supported yet: its form may change until it is.
     Containers(Vec<Container>),
 }
@@ -29,7 +29,7 @@ pub struct Component {
     pub args: Vec<String>,
     /// Its environment; names that start with `SHOAL_` are set by shoal.
     pub env: BTreeMap<String, String>,
-    /// What it may reach besides its own requests.
+    /// The hosts that it may reach besides its own requests.
     pub allow: Vec<Permission>,
 }
 
@@ -42,14 +42,14 @@ pub enum World {
     Command,
 }
 
-/// What a component may reach.
+/// A permission of a component.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Permission {
     /// Connections to this host and port, as in `db.local:5432`.
     Connect(String),
 }
 
-/// One container of a group.
+/// A container of a group.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Container {
     /// The name within the group, a DNS label.

@@ -1,4 +1,4 @@
-//! What users can ask for, and the answers.
+//! The commands of users, and the answers.
 
 use crate::model::{Artifact, Digest, RawChange, Spec, WorkloadName};
 

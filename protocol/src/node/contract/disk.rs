@@ -1,4 +1,4 @@
-//! What lies on disk.
+//! The records on disk.
 
 use crate::model::{Digest, NodeId, NodeRecord, RawChange, Ruling, Slot, Unverified};
 

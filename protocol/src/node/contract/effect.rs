@@ -1,4 +1,4 @@
-//! What the core asks of the world.
+//! The effects: everything that the core asks of the world.
 
 use crate::model::view::EventView;
 use crate::model::{Artifact, Digest, Lane, NodeId, ProgramKind, ReplicaId, Spec, WorkloadName};

@@ -1,4 +1,4 @@
-//! What can happen to a node.
+//! The inputs of a node: everything that can happen to it.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub enum Input {
     OtherVersion {
         /// The peer that sent or relayed it.
         from: NodeId,
-        /// What this program cannot read, for people.
+        /// The part that this program cannot read, for people.
         why: String,
     },
     /// A link to this peer exists now; it has proven its key and that it knows the join key.

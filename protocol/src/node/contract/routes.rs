@@ -1,4 +1,4 @@
-//! What ingress and the network read of a node.
+//! The tables that ingress and the network read.
 
 use crate::model::{Digest, NodeId, ReplicaId, WorkloadName};
 
