@@ -264,7 +264,15 @@ impl Holding {
                 Next::Fail(why.clone())
             }
             (Stage::Fetching, Bytes::Missing { .. }) => Next::Fetch,
-            _ => Next::Nothing,
+            (
+                Stage::Writing { .. }
+                | Stage::Starting
+                | Stage::Ready
+                | Stage::BackingOff { .. }
+                | Stage::GivingUp { .. }
+                | Stage::Stopping,
+                _,
+            ) => Next::Nothing,
         }
     }
 
@@ -299,8 +307,7 @@ impl Holding {
     ) -> Failed {
         let config = self.config.clone();
         let Some(entry) = self.entry_mut(replica) else { return Failed::Known };
-        if entry.serving.is_some_and(|(serving, _)| serving == revision) {
-            let (_, since) = entry.serving.take().expect("it serves");
+        if let Some((_, since)) = entry.serving.take_if(|(serving, _)| *serving == revision) {
             if now.since(since) >= config.forgiven_after {
                 entry.restarts = 0;
             }

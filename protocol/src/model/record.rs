@@ -16,9 +16,10 @@ pub const MAX_ADDRESSES: usize = 16;
 /// with more of them is as good as cut off.
 pub const MAX_NO_WAY: usize = 16;
 
-/// A node's word about itself; the signer is the node. The greater `(counter, hash)` counts.
+/// The statement of a node about itself; the signer is the node. The greater `(counter, hash)`
+/// counts. On the wire its form stands in front; a newer program may append fields. Layout 1, as it
+/// lies in state folders and travels from older programs, is the same without the form.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(from = "WireRecord", into = "WireRecord")]
 pub struct NodeRecord {
     /// Grows with each issue.
     pub counter: u64,
@@ -45,11 +46,18 @@ pub struct NodeRecord {
 impl Signable for NodeRecord {
     const DOMAIN: &'static str = "shoal/node/2";
     const OLDER: Option<Older<NodeRecord>> =
-        Some(Older { domain: "shoal/node/1", read: read_older });
+        Some(Older { domain: "shoal/node/1", read: codec::decode });
+
+    fn write(&self) -> Vec<u8> {
+        codec::encode(&(FORM, self))
+    }
 
     fn read(raw: &[u8]) -> Result<NodeRecord, Malformed> {
         match codec::decode_prefix(raw)? {
-            Header { form: ..=FORM, .. } => codec::decode_prefix(raw),
+            Header { form: ..=FORM, .. } => {
+                let (_, record): (u16, NodeRecord) = codec::decode_prefix(raw)?;
+                Ok(record)
+            }
             // Of a form that only newer programs read: a member that runs nothing this one knows.
             Header { counter, incarnation, .. } => Ok(NodeRecord {
                 counter,
@@ -83,93 +91,6 @@ struct Header {
     incarnation: u64,
 }
 
-/// [`NodeRecord`] on the wire. A newer program may append fields.
-#[derive(Clone, Serialize, Deserialize)]
-struct WireRecord {
-    form: u16,
-    record: Layout1,
-}
-
-/// The record without its form: layout 1, as it lies in state folders and travels from older
-/// programs.
-#[derive(Clone, Serialize, Deserialize)]
-struct Layout1 {
-    counter: u64,
-    incarnation: u64,
-    name: String,
-    addresses: Vec<String>,
-    facts: Facts,
-    version: String,
-    ready: bool,
-    leaving: bool,
-    no_way_to: Vec<NodeId>,
-}
-
-fn read_older(raw: &[u8]) -> Result<NodeRecord, Malformed> {
-    codec::decode::<Layout1>(raw).map(NodeRecord::from)
-}
-
-impl From<NodeRecord> for WireRecord {
-    fn from(record: NodeRecord) -> WireRecord {
-        let NodeRecord {
-            counter,
-            incarnation,
-            name,
-            addresses,
-            facts,
-            version,
-            ready,
-            leaving,
-            no_way_to,
-        } = record;
-        let record = Layout1 {
-            counter,
-            incarnation,
-            name,
-            addresses,
-            facts,
-            version,
-            ready,
-            leaving,
-            no_way_to,
-        };
-        WireRecord { form: FORM, record }
-    }
-}
-
-impl From<WireRecord> for NodeRecord {
-    fn from(wire: WireRecord) -> NodeRecord {
-        wire.record.into()
-    }
-}
-
-impl From<Layout1> for NodeRecord {
-    fn from(record: Layout1) -> NodeRecord {
-        let Layout1 {
-            counter,
-            incarnation,
-            name,
-            addresses,
-            facts,
-            version,
-            ready,
-            leaving,
-            no_way_to,
-        } = record;
-        NodeRecord {
-            counter,
-            incarnation,
-            name,
-            addresses,
-            facts,
-            version,
-            ready,
-            leaving,
-            no_way_to,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,7 +120,7 @@ mod tests {
     /// A newer node offers a runtime that this program does not know, and says more than it reads.
     #[test]
     fn record_of_a_newer_program_is_read_as_far_as_known() {
-        let raw = codec::encode(&(record(), "more"));
+        let raw = [record().write(), codec::encode(&"more")].concat();
         assert_eq!(NodeRecord::read(&raw), Ok(record()));
         let unknown = codec::encode(&(FORM + 1, 8u64, 3u64, "anything"));
         let read = NodeRecord::read(&unknown).unwrap();
@@ -211,11 +132,11 @@ mod tests {
     fn record_of_layout_1_is_read_and_keeps_its_bytes() {
         #[derive(Serialize, Deserialize)]
         #[serde(transparent)]
-        struct Old(Layout1);
+        struct Old(NodeRecord);
         impl Signable for Old {
             const DOMAIN: &'static str = "shoal/node/1";
         }
-        let old = Old(WireRecord::from(record()).record);
+        let old = Old(record());
         let bytes =
             codec::encode(&Signed::sign(old, &KeyPair::from_seed(&[1; 32]), &CLUSTER).wire());
         let arrived: Unverified<NodeRecord> = codec::decode(&bytes).unwrap();

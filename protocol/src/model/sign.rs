@@ -50,6 +50,11 @@ pub trait Signable: Serialize + DeserializeOwned + 'static {
     /// bytes are read.
     const OLDER: Option<Older<Self>> = None;
 
+    /// The bytes that are signed.
+    fn write(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
     /// Reads a body. A newer program may have appended fields, or use parts that this one does not
     /// know: it is read as far as this program understands it, and **its raw bytes travel on**.
     ///
@@ -231,7 +236,7 @@ impl<T: Signable> Told<T> {
                 (Some(Layout::Older), Some(older)) => (older.read)(&self.raw)?,
                 _ => T::read(&self.raw)?,
             };
-            let raw = (codec::encode(&body) != *self.raw).then(|| self.raw.clone());
+            let raw = (body.write() != *self.raw).then(|| self.raw.clone());
             let (by, signature, hash) = (self.by, self.signature, name_of(&self.by, &self.raw));
             Ok(Signed(Arc::new(Checked { body, by, signature, hash, cluster: found.cluster, raw })))
         });
@@ -292,7 +297,7 @@ impl<'de, T: Signable> Deserialize<'de> for Unverified<T> {
 impl<T: Signable> Signed<T> {
     /// Signs `body` for `cluster`.
     pub fn sign(body: T, keys: &KeyPair, cluster: &ClusterId) -> Self {
-        let raw = codec::encode(&body);
+        let raw = body.write();
         let signature = keys.pair.sign(&to_sign(T::DOMAIN, cluster, &raw));
         let mut bytes = [0; 64];
         bytes.copy_from_slice(signature.as_ref());
@@ -311,7 +316,7 @@ impl<T: Signable> Signed<T> {
     fn raw(&self) -> Cow<'_, [u8]> {
         match &self.0.raw {
             Some(raw) => Cow::Borrowed(raw),
-            None => Cow::Owned(codec::encode(&self.0.body)),
+            None => Cow::Owned(self.0.body.write()),
         }
     }
 

@@ -115,8 +115,7 @@ impl Node {
                 }
                 Some(Step::Replace { to, .. }) => self.replace(now, &replica, to),
                 Some(Step::Auction { .. } | Step::Wait { .. }) | None => {
-                    let revision = outlook.demand.revision(&replica);
-                    match revision.filter(|to| self.holding.target(&replica) != Some(*to)) {
+                    match outlook.demand.revision(&replica) {
                         Some(revision) => self.replace(now, &replica, revision),
                         None => self.advance(now, &replica),
                     }
@@ -125,9 +124,9 @@ impl Node {
         }
     }
 
-    /// Another revision belongs in a place that this node holds: this node replaces it if the new
-    /// one fits here, and releases the claim otherwise. The old revision serves until its
-    /// replacement is ready.
+    /// The revision `to` belongs in a place that this node holds. If it is another one than before,
+    /// this node replaces it where it fits here, and releases the claim otherwise. The old revision
+    /// serves until its replacement is ready.
     fn replace(&mut self, now: Time, replica: &ReplicaId, to: Revision) {
         if self.holding.target(replica) == Some(to) {
             return self.advance(now, replica);
@@ -279,12 +278,6 @@ impl Node {
         };
         let claimed = self.claims.my_claim(replica).map(|claim| claim.generation);
         match self.holding.serving(replica) {
-            // The target serves; its health report is pending.
-            Some(serving) if serving == target && claimed == Some(target) => {
-                if let Some(slot) = self.claims.set_update(replica, None) {
-                    self.issue_cached(now, slot);
-                }
-            }
             Some(serving) => {
                 let update = (serving != target).then_some(Update { revision: target, phase });
                 if let Some(slot) = self.claims.set_update(replica, update) {

@@ -187,16 +187,7 @@ impl Node {
             Then::Answer(request) => {
                 self.outbox.push(Action::Reply { request, reply: Reply::Refused(refusal) })
             }
-            Then::Admit(node, _) => {
-                self.emit_event(
-                    now,
-                    Level::Warning,
-                    "node-refused",
-                    None,
-                    Some(node),
-                    format!("not admitted: {refusal}"),
-                );
-            }
+            Then::Admit(node, _) => self.emit_not_admitted(now, node, &refusal),
         }
     }
 

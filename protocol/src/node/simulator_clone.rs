@@ -46,7 +46,7 @@ impl Node {
         let blank = Node::blank(config.clone(), identity, LIFE, facts, wall, seed, now);
         let mut node = Node {
             membership,
-            claims: self.claims.like(config.claims.clone(), me, keys, LIFE),
+            claims: self.claims.simulator_clone(config.claims.clone(), me, keys, LIFE),
             repair: self.repair.simulator_clone(
                 config.repair.clone(),
                 me,

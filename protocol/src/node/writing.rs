@@ -7,7 +7,7 @@ use crate::model::{Change, Digest, Key, NodeId, NodeRecord, Signed, Time};
 use crate::sync::Tree;
 use crate::trust;
 
-use super::contract::Record;
+use super::contract::{Record, Refusal};
 use super::saving::Then;
 use super::{Level, Node};
 
@@ -126,14 +126,12 @@ impl Node {
             trust::admit(&self.identity.genesis, &self.identity.join, node, salt, context.serial);
         let Ok(change) = admission else { return };
         if let Err(refusal) = self.stage(now, change, Then::Admit(node, record.map(Box::new))) {
-            self.emit_event(
-                now,
-                Level::Warning,
-                "node-refused",
-                None,
-                Some(node),
-                format!("not admitted: {refusal}"),
-            );
+            self.emit_not_admitted(now, node, &refusal);
         }
+    }
+
+    pub(super) fn emit_not_admitted(&mut self, now: Time, node: NodeId, refusal: &Refusal) {
+        let message = format!("not admitted: {refusal}");
+        self.emit_event(now, Level::Warning, "node-refused", None, Some(node), message);
     }
 }
