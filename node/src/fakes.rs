@@ -17,15 +17,15 @@ use shoal_protocol::model::view::{
     EventView, ExplainView, NodeView, ReplicaView, StatusView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Artifact, Digest, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec, SpecForm,
-    WorkloadName,
+    Artifact, Digest, InstanceState, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec,
+    SpecForm, WorkloadName,
 };
 use shoal_protocol::node::{Command, Refusal, Reply, Routes};
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
 use shoal_runtimes::{
     Body, BodyError, DeviceError, Endpoint, Instance, InstanceId, Launch, LogsError, PrepareError,
-    Runtime, ServeError, Service, StartError, State, Status, StatusHandle, StatusTable, Usage,
-    Watch, body,
+    Runtime, ServeError, Service, StartError, Status, StatusHandle, StatusTable, Usage, Watch,
+    body,
 };
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
@@ -136,30 +136,36 @@ impl FakeRuntime {
     }
 
     /// Sets the state of an instance, as a starting or failing guest would.
-    pub fn tell(&self, id: &InstanceId, state: State) {
-        self.seats.lock().unwrap()[id].set(state);
+    pub fn tell(&self, id: &InstanceId, state: InstanceState) {
+        let seats = self.seats.lock().unwrap();
+        match state {
+            InstanceState::Starting => panic!("an instance that was begun is starting"),
+            InstanceState::Running => seats[id].running(self.guest(id)),
+            InstanceState::Failed { reason, retryable } => seats[id].failed(reason, retryable),
+            InstanceState::Stopped => seats[id].stopped(),
+        }
     }
 
-    /// The state of an instance that runs in this process.
-    pub fn running(&self, id: &InstanceId) -> State {
+    /// The endpoint of an instance that runs in this process.
+    fn guest(&self, id: &InstanceId) -> Endpoint {
         let guest = FakeGuest { runtime: self.me.clone(), id: id.clone() };
-        State::Running { endpoint: Endpoint::InProcess(Arc::new(guest)) }
+        Endpoint::InProcess(Arc::new(guest))
     }
 
     /// Makes an instance run without an order.
     pub fn run(&self, id: InstanceId) {
-        let state = self.running(&id);
-        self.run_as(id, state);
+        let endpoint = self.guest(&id);
+        self.run_as(id, endpoint);
     }
 
     /// Makes an instance run with a server at `address`.
     pub fn run_at(&self, id: InstanceId, address: SocketAddr) {
-        self.run_as(id, State::Running { endpoint: Endpoint::Tcp(address) });
+        self.run_as(id, Endpoint::Tcp(address));
     }
 
-    fn run_as(&self, id: InstanceId, state: State) {
+    fn run_as(&self, id: InstanceId, endpoint: Endpoint) {
         let seat = self.board.begin(id.clone(), Digest([7; 32]));
-        seat.set(state);
+        seat.running(endpoint);
         self.seats.lock().unwrap().insert(id, seat);
     }
 
@@ -238,10 +244,8 @@ impl Runtime for FakeRuntime {
             }
             let seat = self.board.begin(launch.id.clone(), launch.artifact);
             match how {
-                OnStart::Run => seat.set(self.running(&launch.id)),
-                OnStart::Fail(reason) => {
-                    seat.set(State::Failed { reason: reason.into(), retryable: true })
-                }
+                OnStart::Run => seat.running(self.guest(&launch.id)),
+                OnStart::Fail(reason) => seat.failed(reason, true),
                 OnStart::Wait | OnStart::Hang => {}
             }
             self.seats.lock().unwrap().insert(launch.id, seat);
@@ -258,7 +262,7 @@ impl Runtime for FakeRuntime {
                 return std::future::pending().await;
             }
             if let Some(seat) = self.seats.lock().unwrap().get(&id) {
-                seat.set(State::Stopped);
+                seat.stopped();
             }
             Ok(())
         }

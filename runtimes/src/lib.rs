@@ -48,4 +48,4 @@ pub use endpoint::{Endpoint, Service};
 pub use error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 pub use model::{Body, BodyError, Instance, InstanceId, InvalidInstanceId, Launch, Usage, body};
 pub use runtime::Runtime;
-pub use status::{Fault, State, Status, StatusHandle, StatusTable, Watch};
+pub use status::{Fault, Status, StatusHandle, StatusTable, Watch};

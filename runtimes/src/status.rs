@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use shoal_protocol::model::Digest;
+use shoal_protocol::model::{Digest, InstanceState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,49 +20,6 @@ const MAX_ENDED: usize = 256;
 /// The least time between two reports that bring faults only: a guest that fails at each request
 /// must not keep the whole node busy.
 const FAULTS_EVERY: Duration = Duration::from_secs(1);
-
-/// The stages of an instance's life.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum State {
-    /// Accepted, and not ready for requests yet.
-    Starting,
-    /// Answers requests.
-    Running {
-        /// The place that takes them.
-        endpoint: Endpoint,
-    },
-    /// Does not run, and does not restart by itself.
-    Failed {
-        /// The cause, for a person.
-        reason: String,
-        /// Whether the same launch may succeed later on this node.
-        retryable: bool,
-    },
-    /// Ended as it was asked to.
-    Stopped,
-}
-
-impl State {
-    /// The state in lower case, for messages: `running`.
-    pub fn word(&self) -> &'static str {
-        match self {
-            State::Starting => "starting",
-            State::Running { .. } => "running",
-            State::Failed { .. } => "failed",
-            State::Stopped => "stopped",
-        }
-    }
-
-    /// Whether it answers requests.
-    pub fn is_running(&self) -> bool {
-        matches!(self, State::Running { .. })
-    }
-
-    /// Whether the state is final until the instance is started again.
-    pub fn ended(&self) -> bool {
-        matches!(self, State::Failed { .. } | State::Stopped)
-    }
-}
 
 /// A failure of a guest at one request, which did not end the instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,7 +38,9 @@ pub struct Status {
     /// The artifact that it runs.
     pub artifact: Digest,
     /// The present state.
-    pub state: State,
+    pub state: InstanceState,
+    /// The place that takes its requests, while it runs.
+    pub endpoint: Option<Endpoint>,
     /// Wall-clock time at which the state began.
     pub since: SystemTime,
     /// Requests taken since it was started; 0 where the endpoint is not in this process.
@@ -119,7 +78,8 @@ struct Entry {
     /// Revision of the last change of state.
     state_revision: u64,
     artifact: Digest,
-    state: State,
+    state: InstanceState,
+    endpoint: Option<Endpoint>,
     since: SystemTime,
     tally: Arc<Tally>,
     last_fault: Option<Fault>,
@@ -171,7 +131,8 @@ impl StatusTable {
             revision: 0,
             state_revision: 0,
             artifact,
-            state: State::Starting,
+            state: InstanceState::Starting,
+            endpoint: None,
             since: SystemTime::now(),
             tally: tally.clone(),
             last_fault: None,
@@ -195,11 +156,10 @@ impl StatusTable {
     /// # Errors
     /// [`ServeError::Unknown`] or [`ServeError::NotRunning`].
     pub fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
-        match self.lock().by_id.get(id).map(|entry| &entry.state) {
-            Some(State::Running { endpoint }) => Ok(endpoint.clone()),
-            Some(state) => Err(ServeError::NotRunning { id: id.clone(), state: state.word() }),
-            None => Err(ServeError::Unknown(id.clone())),
-        }
+        let entries = self.lock();
+        let entry = entries.by_id.get(id).ok_or_else(|| ServeError::Unknown(id.clone()))?;
+        let state = entry.state.word();
+        entry.endpoint.clone().ok_or_else(|| ServeError::NotRunning { id: id.clone(), state })
     }
 
     /// Follows all instances; the first answer holds each of them.
@@ -244,10 +204,12 @@ impl Entries {
     }
 
     fn forget_oldest_ended(&mut self) {
-        let ended = self.by_id.values().filter(|entry| entry.state == State::Stopped).count();
+        let ended =
+            self.by_id.values().filter(|entry| entry.state == InstanceState::Stopped).count();
         for _ in MAX_ENDED..ended {
             let oldest = self.by_revision.iter().find_map(|(revision, id)| {
-                let stopped = self.by_id.get(id).is_some_and(|entry| entry.state == State::Stopped);
+                let stopped =
+                    self.by_id.get(id).is_some_and(|entry| entry.state == InstanceState::Stopped);
                 stopped.then(|| (*revision, id.clone()))
             });
             if let Some((revision, id)) = oldest {
@@ -264,6 +226,7 @@ impl Entry {
             id: id.clone(),
             artifact: self.artifact,
             state: self.state.clone(),
+            endpoint: self.endpoint.clone(),
             since: self.since,
             requests: self.tally.requests.load(Ordering::Relaxed),
             faults: self.tally.faults.load(Ordering::Relaxed),
@@ -273,17 +236,32 @@ impl Entry {
 }
 
 impl StatusHandle {
-    /// Reports a state. Does nothing when the state is the same, or when a newer life has begun.
-    pub fn set(&self, state: State) {
+    /// Reports that the instance runs, and takes requests at `endpoint`. Does nothing when a newer
+    /// life has begun.
+    pub fn running(&self, endpoint: Endpoint) {
+        self.report(InstanceState::Running, Some(endpoint));
+    }
+
+    /// Reports that the instance failed. Does nothing when a newer life has begun.
+    pub fn failed(&self, reason: impl Into<String>, retryable: bool) {
+        self.report(InstanceState::Failed { reason: reason.into(), retryable }, None);
+    }
+
+    /// Reports that the instance ended as ordered. Does nothing when a newer life has begun.
+    pub fn stopped(&self) {
+        self.report(InstanceState::Stopped, None);
+    }
+
+    fn report(&self, state: InstanceState, endpoint: Option<Endpoint>) {
         let mut entries = self.table.lock();
         let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life)
         else {
             return;
         };
-        if entry.state == state {
+        if (&entry.state, &entry.endpoint) == (&state, &endpoint) {
             return;
         }
-        entry.state = state;
+        (entry.state, entry.endpoint) = (state, endpoint);
         entry.since = SystemTime::now();
         entries.touch(&self.id, true);
         entries.forget_oldest_ended();
@@ -291,7 +269,7 @@ impl StatusHandle {
     }
 
     /// The state reported last; `None` when a newer life has begun.
-    pub fn state(&self) -> Option<State> {
+    pub fn state(&self) -> Option<InstanceState> {
         let entries = self.table.lock();
         entries
             .by_id

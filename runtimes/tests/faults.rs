@@ -7,6 +7,7 @@ mod guests;
 #[allow(dead_code, reason = "shared with other tests, which need more of it")]
 mod harness;
 
+use shoal_protocol::model::InstanceState;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use harness::{Harness, LONG, MIB, env, id};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use shoal_runtimes::logs::LogStream;
-use shoal_runtimes::{BodyError, Endpoint, Runtime, ServeError, State};
+use shoal_runtimes::{BodyError, Endpoint, Runtime, ServeError};
 
 /// A time-out that ends soon; no test depends on how long it really takes.
 const SHORT: Duration = Duration::from_millis(200);
@@ -409,7 +410,7 @@ async fn memory_limit_too_small_to_start_is_reported() {
     launch.memory = 512 << 10;
     let state = harness.start(launch).await;
     let reason = "needs more than its memory limit of 0.5 MiB to start".to_owned();
-    assert_eq!(state, State::Failed { reason, retryable: false });
+    assert_eq!(state, InstanceState::Failed { reason, retryable: false });
 }
 
 /// 4 MiB hold few instances at a time: of 32 requests at once the rest wait, and none fails.

@@ -6,6 +6,7 @@ mod guests;
 #[allow(dead_code, reason = "shared with other tests, which need more of it")]
 mod harness;
 
+use shoal_protocol::model::InstanceState;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use harness::Harness;
 use shoal_runtimes::wasm::{Config, Kind, Refusal, SetupError, Wasm, inspect};
-use shoal_runtimes::{PrepareError, Runtime, State, artifacts};
+use shoal_runtimes::{PrepareError, Runtime, artifacts};
 use tempfile::TempDir;
 
 fn code(harness: &Harness, digest: shoal_protocol::model::Digest) -> PathBuf {
@@ -117,7 +118,7 @@ async fn altered_code_is_not_loaded_without_a_compiler() {
     altered[1000] ^= 1;
     fs::write(&path, altered).unwrap();
     let state = harness.start(harness.samples.launch("web/0", harness.samples.hello)).await;
-    let State::Failed { reason, retryable: true } = state else { panic!("{state:?}") };
+    let InstanceState::Failed { reason, retryable: true } = state else { panic!("{state:?}") };
     assert!(reason.contains("starting the compiler /nowhere/compiler"), "{reason}");
 }
 

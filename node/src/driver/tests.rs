@@ -7,12 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use shoal_protocol::model::{
-    Artifact, ChangeBody, Digest, Facts, Key, KeyPair, NodeId, ProgramKind, Resources, Spec,
-    SpecForm, Value, WorkloadName,
+    Artifact, ChangeBody, Digest, Facts, InstanceState, Key, KeyPair, NodeId, ProgramKind,
+    Resources, Spec, SpecForm, Value, WorkloadName,
 };
-use shoal_protocol::node::{
-    Command, Draft, FetchOutcome, Order, Refusal, ReplicaState, Reply, Report,
-};
+use shoal_protocol::node::{Command, Draft, FetchOutcome, Order, Refusal, Reply, Report};
 use shoal_protocol::trust::{self, Genesis};
 use tempfile::TempDir;
 
@@ -61,7 +59,7 @@ impl Orders for Immediate {
     fn order(&mut self, order: Order) {
         let report = match order {
             Order::Run { replica, generation, .. } => {
-                Report { replica, generation, state: ReplicaState::Healthy }
+                Report { replica, generation, state: InstanceState::Running }
             }
             Order::Stop { .. } => return,
         };

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shoal_protocol::model::{Digest, ProgramKind, ReplicaId};
-use shoal_protocol::node::{ReplicaState, Report};
-use shoal_runtimes::{InstanceId, Launch, Runtime, State};
+use shoal_protocol::model::{Digest, InstanceState, ProgramKind, ReplicaId};
+use shoal_protocol::node::Report;
+use shoal_runtimes::{InstanceId, Launch, Runtime};
 
 /// The state that the core ordered.
 #[derive(Clone, PartialEq, Debug)]
@@ -63,7 +63,10 @@ impl Slot {
     }
 
     /// The next call towards the wanted state; `None` when it is reached, or a call is under way.
-    pub(super) fn next(&self, state: impl Fn(&InstanceId) -> Option<State>) -> Option<Step> {
+    pub(super) fn next(
+        &self,
+        state: impl Fn(&InstanceId) -> Option<InstanceState>,
+    ) -> Option<Step> {
         if self.busy {
             return None;
         }
@@ -93,33 +96,31 @@ impl Slot {
         &self,
         replica: ReplicaId,
         instance: &InstanceId,
-        state: State,
+        state: InstanceState,
     ) -> Option<Report> {
         let Wanted::Run { generation, launch, .. } = &self.wanted else { return None };
         if launch.id != *instance {
             // The one that is to be replaced: news only if it has ended before that.
             let generation = self.begun.get(instance)?.generation;
             let reason = match state {
-                State::Failed { reason, .. } => reason,
-                State::Stopped => "it was stopped from outside".into(),
-                State::Starting | State::Running { .. } => return None,
+                InstanceState::Failed { reason, .. } => reason,
+                InstanceState::Stopped => "it was stopped from outside".into(),
+                InstanceState::Starting | InstanceState::Running => return None,
             };
-            let state = ReplicaState::Failed { reason, retryable: true };
+            let state = InstanceState::Failed { reason, retryable: true };
             return Some(Report { replica, generation, state });
         }
         if self.start_due {
             return None;
         }
         let state = match state {
-            State::Starting => ReplicaState::Starting,
-            State::Running { .. } => ReplicaState::Healthy,
-            State::Failed { reason, retryable } => ReplicaState::Failed { reason, retryable },
             // A slot that was ordered to stop reports when its instances are gone. This one was
             // not, so another program stopped it.
-            State::Stopped => ReplicaState::Failed {
+            InstanceState::Stopped => InstanceState::Failed {
                 reason: "it was stopped from outside".into(),
                 retryable: true,
             },
+            state => state,
         };
         Some(Report { replica, generation: *generation, state })
     }

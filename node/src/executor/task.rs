@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_protocol::model::{Digest, ReplicaId};
-use shoal_protocol::node::{Order, ReplicaState, Report};
+use shoal_protocol::model::{Digest, InstanceState, ReplicaId};
+use shoal_protocol::node::{Order, Report};
 use shoal_runtimes::{InstanceId, Runtime, StartError, Status};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -169,7 +169,7 @@ impl Task {
                     && launch.id == id
                     && !slot.start_due
                 {
-                    let state = ReplicaState::Failed { reason, retryable };
+                    let state = InstanceState::Failed { reason, retryable };
                     self.outbox.put(Report { replica, generation: *generation, state });
                 }
             }
@@ -194,7 +194,7 @@ impl Task {
             self.outbox.put(Report {
                 replica,
                 generation: slot.generation,
-                state: ReplicaState::Stopped,
+                state: InstanceState::Stopped,
             });
             self.slots.remove(&replica);
             self.by_instance.retain(|_, other| *other != replica);
@@ -220,7 +220,7 @@ impl Task {
                     }
                     Err(missing) => {
                         let state =
-                            ReplicaState::Failed { reason: missing.to_string(), retryable: false };
+                            InstanceState::Failed { reason: missing.to_string(), retryable: false };
                         self.outbox.put(Report { replica, generation, state });
                         return self.advance(replica);
                     }

@@ -1,8 +1,7 @@
 use std::sync::Arc;
 
-use shoal_protocol::model::Digest;
-use shoal_protocol::node::ReplicaState;
-use shoal_runtimes::{Instance, Runtime, State};
+use shoal_protocol::model::{Digest, InstanceState};
+use shoal_runtimes::{Instance, Runtime};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -61,7 +60,7 @@ impl World {
     }
 
     /// Waits for a report of this replica and state.
-    async fn until(&mut self, index: u32, state: ReplicaState) -> Report {
+    async fn until(&mut self, index: u32, state: InstanceState) -> Report {
         let mut last = None;
         let found = async {
             loop {
@@ -77,8 +76,8 @@ impl World {
     }
 }
 
-fn failed(reason: &str) -> ReplicaState {
-    ReplicaState::Failed { reason: reason.into(), retryable: true }
+fn failed(reason: &str) -> InstanceState {
+    InstanceState::Failed { reason: reason.into(), retryable: true }
 }
 
 /// An order to run starts the instance, reports it healthy, and its environment names replica,
@@ -87,7 +86,7 @@ fn failed(reason: &str) -> ReplicaState {
 async fn ordered_replica_runs_with_its_environment() {
     let mut world = World::new();
     let id = world.run(1, 1);
-    let report = world.until(1, ReplicaState::Healthy).await;
+    let report = world.until(1, InstanceState::Running).await;
     assert_eq!(report.generation, Digest([1; 32]));
     assert_eq!(world.executor.directory().instance(&replica(1)), Some(id));
 
@@ -111,13 +110,13 @@ async fn ordered_replica_runs_with_its_environment() {
 async fn old_generation_stops_once_the_new_one_runs() {
     let mut world = World::new();
     let old = world.run(0, 1);
-    world.until(0, ReplicaState::Healthy).await;
+    world.until(0, InstanceState::Running).await;
     *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
     let new = world.run(0, 2);
-    world.until(0, ReplicaState::Starting).await;
+    world.until(0, InstanceState::Starting).await;
     assert_eq!(world.runtime.calls(2).await, [format!("start {old}"), format!("start {new}")]);
-    world.runtime.tell(&new, world.runtime.running(&new));
-    let report = world.until(0, ReplicaState::Healthy).await;
+    world.runtime.tell(&new, InstanceState::Running);
+    let report = world.until(0, InstanceState::Running).await;
     assert_eq!(report.generation, Digest([2; 32]));
     assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
 }
@@ -132,10 +131,10 @@ async fn failure_is_reported_and_next_order_retries() {
     world.until(0, failed("it cannot be instantiated")).await;
     *world.runtime.on_start.lock().unwrap() = OnStart::Run;
     world.run(0, 1);
-    world.until(0, ReplicaState::Healthy).await;
+    world.until(0, InstanceState::Running).await;
     assert_eq!(world.runtime.calls(2).await, [format!("start {id}"), format!("start {id}")]);
     // An instance that fails while it runs is reported, too.
-    world.runtime.tell(&id, State::Failed { reason: "trapped".into(), retryable: true });
+    world.runtime.tell(&id, InstanceState::Failed { reason: "trapped".into(), retryable: true });
     world.until(0, failed("trapped")).await;
 }
 
@@ -145,15 +144,15 @@ async fn failure_is_reported_and_next_order_retries() {
 async fn stop_is_reported_when_gone_or_never_run() {
     let mut world = World::new();
     let id = world.run(0, 1);
-    world.until(0, ReplicaState::Healthy).await;
+    world.until(0, InstanceState::Running).await;
     world.stop(0);
-    let report = world.until(0, ReplicaState::Stopped).await;
+    let report = world.until(0, InstanceState::Stopped).await;
     assert_eq!(report.generation, Digest([1; 32]));
     assert_eq!(world.runtime.calls(2).await[1], format!("stop {id}"));
     // Its logs can still be read.
     assert_eq!(world.executor.directory().instance(&replica(0)), Some(id));
     world.stop(5);
-    world.until(5, ReplicaState::Stopped).await;
+    world.until(5, InstanceState::Stopped).await;
 }
 
 /// The runtime never answers one start: another replica starts meanwhile, and the first one fails
@@ -166,7 +165,7 @@ async fn hanging_start_delays_no_other_replica() {
     world.runtime.calls(1).await;
     *world.runtime.on_start.lock().unwrap() = OnStart::Run;
     world.run(1, 1);
-    world.until(1, ReplicaState::Healthy).await;
+    world.until(1, InstanceState::Running).await;
     // The paused clock advances only to time-outs.
     world.until(0, failed("the wasm runtime did not take it within 30s")).await;
 }
@@ -176,12 +175,12 @@ async fn hanging_start_delays_no_other_replica() {
 async fn hanging_stop_is_retried() {
     let mut world = World::new();
     let id = world.run(0, 1);
-    world.until(0, ReplicaState::Healthy).await;
+    world.until(0, InstanceState::Running).await;
     world.runtime.stuck.lock().unwrap().insert(id.to_string());
     world.stop(0);
     world.runtime.calls(3).await;
     world.runtime.stuck.lock().unwrap().clear();
-    world.until(0, ReplicaState::Stopped).await;
+    world.until(0, InstanceState::Stopped).await;
 }
 
 /// Three orders for one replica come before the task runs: only the last one reaches the runtime.
@@ -192,7 +191,7 @@ async fn overtaken_order_is_not_carried_out() {
     world.run(0, 1);
     world.stop(0);
     let id = world.run(0, 2);
-    world.until(0, ReplicaState::Healthy).await;
+    world.until(0, InstanceState::Running).await;
     assert_eq!(world.runtime.calls(1).await, [format!("start {id}")]);
 }
 
@@ -210,7 +209,7 @@ async fn leftover_instance_is_stopped_unless_ordered() {
     }
     let mut world = World::with(runtime);
     world.run(0, 1);
-    world.until(0, ReplicaState::Healthy).await;
+    world.until(0, InstanceState::Running).await;
     assert_eq!(world.runtime.calls(2).await, [format!("start {wanted}"), format!("stop {stray}")]);
 }
 
@@ -219,8 +218,8 @@ async fn leftover_instance_is_stopped_unless_ordered() {
 async fn executor_stop_ends_all_guests_and_drops_orders() {
     let mut world = World::new();
     let ids = [world.run(0, 1), world.run(1, 1)];
-    world.until(0, ReplicaState::Healthy).await;
-    world.until(1, ReplicaState::Healthy).await;
+    world.until(0, InstanceState::Running).await;
+    world.until(1, InstanceState::Running).await;
     let World { runtime, mut orders, executor, .. } = world;
     executor.stop().await;
     orders.order(Order::Stop { replica: replica(0) });
@@ -235,7 +234,7 @@ async fn executor_stop_ends_all_guests_and_drops_orders() {
 async fn old_generation_outlives_a_failed_start() {
     let mut world = World::new();
     let old = world.run(0, 1);
-    world.until(0, ReplicaState::Healthy).await;
+    world.until(0, InstanceState::Running).await;
     *world.runtime.on_start.lock().unwrap() = OnStart::Fail("it cannot be instantiated");
     let new = world.run(0, 2);
     let report = world.until(0, failed("it cannot be instantiated")).await;
@@ -243,12 +242,12 @@ async fn old_generation_outlives_a_failed_start() {
     // The next order is carried out after any step that the failure had led to.
     *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
     world.run(0, 2);
-    world.until(0, ReplicaState::Starting).await;
+    world.until(0, InstanceState::Starting).await;
     let calls = world.runtime.calls(3).await;
     assert_eq!(calls[1..], [format!("start {new}"), format!("start {new}")]);
     assert!(world.runtime.status(&old).unwrap().state.is_running());
-    world.runtime.tell(&new, world.runtime.running(&new));
-    world.until(0, ReplicaState::Healthy).await;
+    world.runtime.tell(&new, InstanceState::Running);
+    world.until(0, InstanceState::Running).await;
     assert_eq!(world.runtime.calls(4).await[3], format!("stop {old}"));
 }
 
@@ -257,20 +256,22 @@ async fn old_generation_outlives_a_failed_start() {
 /// is removed.
 #[tokio::test(start_paused = true)]
 async fn end_of_an_old_instance_has_its_own_generation() {
-    let trapped = State::Failed { reason: "trapped".into(), retryable: false };
-    for (state, reason) in [(trapped, "trapped"), (State::Stopped, "it was stopped from outside")] {
+    let trapped = InstanceState::Failed { reason: "trapped".into(), retryable: false };
+    for (state, reason) in
+        [(trapped, "trapped"), (InstanceState::Stopped, "it was stopped from outside")]
+    {
         let mut world = World::new();
         let old = world.run(0, 1);
-        world.until(0, ReplicaState::Healthy).await;
+        world.until(0, InstanceState::Running).await;
         *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
         let new = world.run(0, 2);
-        world.until(0, ReplicaState::Starting).await;
+        world.until(0, InstanceState::Starting).await;
         world.runtime.tell(&old, state);
         let report = world.until(0, failed(reason)).await;
         assert_eq!(report.generation, Digest([1; 32]));
         assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
-        world.runtime.tell(&new, world.runtime.running(&new));
-        let report = world.until(0, ReplicaState::Healthy).await;
+        world.runtime.tell(&new, InstanceState::Running);
+        let report = world.until(0, InstanceState::Running).await;
         assert_eq!(report.generation, Digest([2; 32]));
     }
 }
@@ -281,14 +282,14 @@ async fn end_of_an_old_instance_has_its_own_generation() {
 async fn return_to_the_old_generation_removes_the_new_one() {
     let mut world = World::new();
     let old = world.run(0, 1);
-    world.until(0, ReplicaState::Healthy).await;
+    world.until(0, InstanceState::Running).await;
     *world.runtime.on_start.lock().unwrap() = OnStart::Fail("it cannot be instantiated");
     let new = world.run(0, 2);
     world.until(0, failed("it cannot be instantiated")).await;
     // As a runtime does: the same launch again changes nothing while it runs.
     *world.runtime.on_start.lock().unwrap() = OnStart::Run;
     world.run(0, 1);
-    let report = world.until(0, ReplicaState::Healthy).await;
+    let report = world.until(0, InstanceState::Running).await;
     assert_eq!(report.generation, Digest([1; 32]));
     let calls = world.runtime.calls(4).await;
     assert_eq!(calls[2..], [format!("start {old}"), format!("stop {new}")]);
@@ -307,9 +308,9 @@ async fn order_goes_to_the_runtime_of_its_kind() {
     let both = RuntimeSet::new([other.clone() as Arc<dyn Runtime>, wasm.clone()]);
     let mut world = World::with_all(wasm, both);
     let id = world.run(0, 1);
-    world.until(0, ReplicaState::Healthy).await;
+    world.until(0, InstanceState::Running).await;
     world.stop(0);
-    world.until(0, ReplicaState::Stopped).await;
+    world.until(0, InstanceState::Stopped).await;
     assert_eq!(world.runtime.calls(2).await, [format!("start {id}"), format!("stop {id}")]);
     assert_eq!(other.calls(1).await, [format!("stop {stray}")]);
 }
@@ -322,9 +323,9 @@ async fn kind_without_a_runtime_is_refused_for_good() {
     let mut world = World::with(other);
     world.run(0, 1);
     let reason = "this node has no `wasm` runtime".into();
-    let report = world.until(0, ReplicaState::Failed { reason, retryable: false }).await;
+    let report = world.until(0, InstanceState::Failed { reason, retryable: false }).await;
     assert_eq!(report.generation, Digest([1; 32]));
     world.stop(0);
-    world.until(0, ReplicaState::Stopped).await;
+    world.until(0, InstanceState::Stopped).await;
     assert_eq!(*world.runtime.calls.lock().unwrap(), Vec::<String>::new());
 }

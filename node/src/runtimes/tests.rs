@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
-use shoal_protocol::model::Digest;
-use shoal_runtimes::{Launch, State};
+use shoal_protocol::model::{Digest, InstanceState};
+use shoal_runtimes::Launch;
 
 use super::*;
 use crate::fakes::FakeRuntime;
@@ -75,14 +75,14 @@ async fn watch_shows_all_runtimes_and_starves_none() {
     let seen: Vec<_> = seen.iter().map(|it| (it.id.as_str(), it.state.word())).collect();
     assert_eq!(seen, [("db/0", "running"), ("web/0", "running")]);
 
-    other.tell(&id("db/0"), State::Stopped);
+    other.tell(&id("db/0"), InstanceState::Stopped);
     let mut ended = None;
     for _ in 0..2 {
         wasm.run(id("web/0"));
         let changes = watch.next().await;
         ended = ended.or(changes.into_iter().find(|status| status.id == id("db/0")));
     }
-    assert_eq!(ended.unwrap().state, State::Stopped);
+    assert_eq!(ended.unwrap().state, InstanceState::Stopped);
 }
 
 /// All instances on the device, and a clear error for a kind that this node does not run.

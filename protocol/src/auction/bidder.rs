@@ -1,4 +1,4 @@
-//! The bidder's half: it reserves before it bids, and commits what it wins.
+//! The bidder's half: it reserves before it bids, and reports what it wins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

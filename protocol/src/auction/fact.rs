@@ -14,8 +14,8 @@ use super::summary::Summary;
 /// A fact for the node, from one of the roles.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fact {
-    /// Bidder: this node shall run a replica. Its resources are committed. Make the claim, persist
-    /// it, then call `claimed`; if the claim cannot be made, call `unclaimed`.
+    /// Bidder: this node shall run a replica. Commit its resources, make the claim, persist it,
+    /// then call `claimed`; if the claim cannot be made, call `unclaimed`.
     Won {
         /// The award, verified.
         award: Signed<Award>,

@@ -1,6 +1,6 @@
 //! The answers of the room to its node.
 
-use crate::model::Token;
+use crate::model::{PersistId, Token};
 
 /// The state of a held replica that the auction asks about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +34,10 @@ pub enum Next {
     /// Fetch the artifact.
     Fetch,
     /// Order the runtime to run the target.
-    Run,
+    Run {
+        /// The order waits until this batch, with the claim, is on disk.
+        after: Option<PersistId>,
+    },
     /// The target cannot run, for this reason: call `Holding::fail`.
     Fail(String),
 }

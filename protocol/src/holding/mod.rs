@@ -93,21 +93,17 @@ impl Holding {
         ]
     }
 
-    /// Holds a replica after an award, whose claim is in `batch`. Without a batch the disk takes no
-    /// writes, and the caller releases the replica.
+    /// Holds a replica after an award, whose claim is in `batch`.
     pub fn claim(
         &mut self,
         now: Time,
         award: Signed<Award>,
         resources: Resources,
-        batch: Option<PersistId>,
+        batch: PersistId,
     ) {
         let replica = award.replica;
         let target = Some(award.generation);
-        let stage = match batch {
-            Some(batch) => Stage::Writing { batch, award, since: now },
-            None => Stage::Fetching,
-        };
+        let stage = Stage::Writing { batch, award, since: now, ordered: None };
         self.insert(replica, Replica { target, ..Replica::new(stage, resources) });
     }
 
@@ -183,7 +179,7 @@ impl Holding {
     ) -> Vec<Signed<Award>> {
         let mut awards = Vec::new();
         for entry in self.replicas.values_mut() {
-            let Stage::Writing { batch, award, since } = &entry.stage else { continue };
+            let Stage::Writing { batch, award, since, ordered } = &entry.stage else { continue };
             if *batch > upto {
                 continue;
             }
@@ -191,7 +187,8 @@ impl Holding {
                 entry.report_held_until = Some(now + self.config.late_report_after);
             }
             awards.push((*batch, award.clone()));
-            entry.stage = Stage::Fetching;
+            let is_ordered = ordered.is_some() && *ordered == entry.target;
+            entry.stage = if is_ordered { Stage::Starting } else { Stage::Fetching };
         }
         awards.sort_by_key(|(batch, _)| *batch);
         awards.into_iter().map(|(_, award)| award).collect()
@@ -249,12 +246,16 @@ impl Holding {
     pub fn next(&mut self, replica: &ReplicaId, bytes: &Bytes) -> Next {
         let max_fetches = self.config.max_fetches;
         let Some(entry) = self.entry_mut(replica) else { return Next::Nothing };
-        match (&entry.stage, bytes) {
+        match (&mut entry.stage, bytes) {
             // The fetch need not wait until the claim is on disk.
             (Stage::Writing { .. }, Bytes::Missing { .. }) => Next::Fetch,
+            (Stage::Writing { batch, ordered, .. }, Bytes::Ready) if *ordered != entry.target => {
+                *ordered = entry.target;
+                Next::Run { after: Some(*batch) }
+            }
             (Stage::Fetching, Bytes::Ready) => {
                 entry.stage = Stage::Starting;
-                Next::Run
+                Next::Run { after: None }
             }
             (Stage::Fetching, Bytes::Unusable(why)) => Next::Fail(why.clone()),
             // A revision that serves is not given up for bytes that no node may have.
@@ -350,22 +351,25 @@ impl Holding {
     }
 
     /// Releases a replica. It is no longer held, but its resources stay taken until the runtime has
-    /// stopped it.
-    pub fn release(&mut self, replica: &ReplicaId) {
-        let Some(entry) = self.entry_mut(replica) else { return };
-        let (is_stopped, resources) = match entry.stage {
-            // The target was not started.
-            Stage::Writing { .. } | Stage::Fetching => (entry.serving.is_none(), entry.committed),
-            Stage::Stopping => return,
-            _ => (false, entry.committed),
+    /// stopped it. Returns the batch that an order to run it still waits for.
+    pub fn release(&mut self, replica: &ReplicaId) -> Option<PersistId> {
+        let entry = self.entry_mut(replica)?;
+        let (resources, serves) = (entry.committed, entry.serving.is_some());
+        let waiting = match &entry.stage {
+            Stage::Writing { batch, ordered, .. } => ordered.map(|_| *batch),
+            _ => None,
         };
+        // The target was not started.
+        let is_stopped = matches!(entry.stage, Stage::Writing { .. } | Stage::Fetching) && !serves;
         if is_stopped {
-            return self.remove(replica);
+            self.remove(replica);
+            return waiting;
         }
         entry.stage = Stage::Stopping;
         entry.serving = None;
         self.committed.remove(resources, 1);
         self.stopping.add(resources, 1);
+        waiting
     }
 
     /// The runtime reports that nothing of a replica runs.

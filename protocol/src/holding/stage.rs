@@ -1,6 +1,6 @@
 //! The stages of an own replica.
 
-use crate::model::{Award, PersistId, Phase, Signed, Time};
+use crate::model::{Award, PersistId, Phase, Revision, Signed, Time};
 
 /// The progress of a replica on its holder. **It is stored nowhere else**: the answer to the owner,
 /// the claim's [`Phase`] and the orders to the runtime all derive from it.
@@ -14,6 +14,9 @@ pub enum Stage {
         award: Signed<Award>,
         /// The time at which the award came.
         since: Time,
+        /// The revision that the runtime is to run as soon as the batch is on disk, if its
+        /// artifact is ready before that.
+        ordered: Option<Revision>,
     },
     /// The claim is on disk, and the artifact is not ready yet.
     Fetching,

@@ -30,7 +30,7 @@ fn award(revision: Revision) -> Signed<Award> {
 /// A claim that is on its way to disk, in batch 5.
 fn won() -> Holding {
     let mut holding = Holding::new(Config::default());
-    holding.claim(at(0), award(OLD), SMALL, Some(PersistId(5)));
+    holding.claim(at(0), award(OLD), SMALL, PersistId(5));
     holding
 }
 
@@ -38,7 +38,7 @@ fn won() -> Holding {
 fn ready() -> Holding {
     let mut holding = won();
     holding.claims_written(at(0), PersistId(5), LATE);
-    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
     assert!(holding.ready(at(0), &REPLICA, OLD));
     holding.reported(&REPLICA);
     holding
@@ -49,20 +49,57 @@ fn missing(tries: u32) -> Bytes {
 }
 
 /// A restarted node knows only claims that are on disk. So a replica does not run before its claim
-/// is there, while its bytes may be fetched.
+/// is there, while its bytes may be fetched, and the order to run it may wait with the claim.
 #[test]
 fn claim_runs_only_once_it_is_on_disk() {
     let mut holding = won();
     let writing = Some(award(OLD).token);
     assert_eq!(holding.held(&REPLICA), Some(Held { writing }));
     assert_eq!(holding.next(&REPLICA, &missing(0)), Next::Fetch);
-    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Nothing);
     assert_eq!(holding.claims_written(at(0), PersistId(4), LATE), []);
-    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Nothing);
+    let after = Some(PersistId(5));
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after });
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Nothing, "it was ordered once");
     assert_eq!(holding.claims_written(at(0), PersistId(5), LATE), [award(OLD)]);
     assert_eq!(holding.held(&REPLICA), Some(Held { writing: None }));
-    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
-    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Nothing, "it was ordered once");
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Nothing, "it was ordered before");
+    assert!(holding.ready(at(0), &REPLICA, OLD));
+}
+
+/// The bytes come after the claim was written: the order does not wait.
+#[test]
+fn written_claim_runs_once_its_bytes_are_there() {
+    let mut holding = won();
+    holding.claims_written(at(0), PersistId(5), LATE);
+    assert_eq!(holding.next(&REPLICA, &missing(0)), Next::Fetch);
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
+}
+
+/// Another revision belongs there before the claim is on disk: the replica is ordered anew, and a
+/// report on the first order is no success.
+#[test]
+fn replica_replaced_before_its_claim_is_on_disk_runs_the_new_revision() {
+    let mut holding = won();
+    holding.next(&REPLICA, &Bytes::Ready);
+    assert!(holding.replace(&REPLICA, NEW, SMALL, true));
+    holding.claims_written(at(0), PersistId(5), LATE);
+    assert!(!holding.ready(at(0), &REPLICA, OLD));
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
+    assert!(holding.ready(at(0), &REPLICA, NEW));
+}
+
+/// The order to run a released replica may still wait for the disk. The caller must order a stop
+/// after it, or the replica would run although no claim names it.
+#[test]
+fn release_tells_of_an_order_that_waits_for_the_disk() {
+    let mut holding = won();
+    assert_eq!(holding.release(&REPLICA), None, "it was not ordered");
+    let mut holding = won();
+    holding.next(&REPLICA, &Bytes::Ready);
+    assert_eq!(holding.release(&REPLICA), Some(PersistId(5)));
+    assert!(holding.held(&REPLICA).is_none());
+    assert_eq!(holding.stopping().narrow(), Resources::default(), "it never ran");
+    assert_eq!(ready().release(&REPLICA), None);
 }
 
 /// The owner of a late claim may have awarded the place again. The claim's health report waits a
@@ -85,7 +122,7 @@ fn old_revision_serves_until_the_new_one_is_ready() {
     assert!(holding.replace(&REPLICA, NEW, LARGE, true));
     assert_eq!(holding.committed().narrow(), LARGE);
     assert_eq!(holding.serving(&REPLICA), Some(OLD));
-    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
     let mut now = at(1);
     for tries in 0..20 {
         let failed = holding.fail(now, &REPLICA, NEW, "trap", true);
@@ -93,7 +130,7 @@ fn old_revision_serves_until_the_new_one_is_ready() {
         assert_eq!(holding.serving(&REPLICA), Some(OLD));
         now = holding.poll_timeout().expect("it is tried again");
         assert_eq!(holding.take_due(now), [(REPLICA, Due::Retry)]);
-        assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+        assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
     }
     assert!(holding.ready(now, &REPLICA, NEW));
     assert_eq!(holding.serving(&REPLICA), Some(NEW));
@@ -150,7 +187,11 @@ fn replacement_is_called_off_by_going_back() {
     holding.next(&REPLICA, &Bytes::Ready);
     holding.fail(at(1), &REPLICA, NEW, "trap", true);
     assert!(holding.replace(&REPLICA, OLD, SMALL, true));
-    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run, "the runtime drops the new one");
+    assert_eq!(
+        holding.next(&REPLICA, &Bytes::Ready),
+        Next::Run { after: None },
+        "the runtime drops the new one"
+    );
     assert!(holding.ready(at(2), &REPLICA, OLD));
     assert_eq!(holding.serving(&REPLICA), Some(OLD));
 }
@@ -168,7 +209,7 @@ fn failing_replica_is_given_up_after_its_tries() {
         assert_eq!(holding.fail(now, &REPLICA, OLD, "trap", true), Failed::Known);
         now = holding.poll_timeout().unwrap();
         assert_eq!(holding.take_due(now), [(REPLICA, Due::Retry)]);
-        assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+        assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
     }
     assert_eq!(holding.fail(now, &REPLICA, OLD, "trap", true), Failed::Down);
     now = holding.poll_timeout().unwrap();
@@ -210,7 +251,7 @@ fn late_report_of_an_earlier_claim_is_ignored() {
     assert!(!holding.ready(at(0), &REPLICA, OLD));
     holding.claims_written(at(0), PersistId(5), LATE);
     assert!(!holding.ready(at(0), &REPLICA, OLD));
-    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
     assert!(!holding.ready(at(0), &REPLICA, NEW), "that was not ordered");
     assert!(holding.ready(at(0), &REPLICA, OLD));
 }
@@ -229,7 +270,7 @@ fn released_replica_takes_room_until_it_is_stopped() {
     // Won again while it stops: it counts once.
     let mut holding = ready();
     holding.release(&REPLICA);
-    holding.claim(at(1), award(NEW), LARGE, Some(PersistId(6)));
+    holding.claim(at(1), award(NEW), LARGE, PersistId(6));
     assert_eq!(sums(&holding), (LARGE, Resources::default()));
     holding.stopped(&REPLICA);
     assert!(holding.held(&REPLICA).is_some());
@@ -247,7 +288,7 @@ fn claim_of_an_earlier_run_is_reported_after_comparing() {
     let mut holding = Holding::new(Config::default());
     holding.adopt(REPLICA, SMALL);
     assert!(holding.replace(&REPLICA, OLD, SMALL, true));
-    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run);
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
     assert!(holding.ready(at(0), &REPLICA, OLD));
     assert!(!holding.may_report(&REPLICA, false) && holding.may_report(&REPLICA, true));
     holding.reported(&REPLICA);

@@ -375,7 +375,8 @@ impl Membership {
         }
     }
 
-    pub(super) fn is_up(&self, node: &NodeId) -> bool {
+    /// Whether a node is up; this node is.
+    pub fn is_up(&self, node: &NodeId) -> bool {
         *node == self.me
             || self.members.get(node).is_some_and(|member| matches!(member.liveness, Liveness::Up))
     }

@@ -47,6 +47,7 @@ impl Node {
 
     pub(super) fn on_auction(&mut self, now: Time, fact: auction::Fact) {
         match fact {
+            // `with_auction` has taken it out, to make the claims of one message together.
             auction::Fact::Won { award, .. } => self.on_won(now, vec![award]),
             auction::Fact::Awarded { replica, node, summary, .. } => {
                 let name = self.replica_name(&replica);

@@ -20,7 +20,6 @@ pub use command::{Command, Draft, MAX_UNHEARD, Refusal, Reply};
 pub use disk::{Record, Saved};
 pub use effect::{Action, Effect, Order, Verdict};
 pub use input::{
-    DialFailure, DialTarget, FetchOutcome, Input, OwnAddresses, ReplicaState, Report, RequestId,
-    Ticket,
+    DialFailure, DialTarget, FetchOutcome, Input, OwnAddresses, Report, RequestId, Ticket,
 };
 pub use routes::{Reachability, Route, Routes};

@@ -55,9 +55,7 @@ impl Node {
     }
 
     fn ordered_candidates(&self, digest: &Digest) -> Vec<NodeId> {
-        let is_up = |node: &NodeId| {
-            *node != self.me && self.membership.state(node) == crate::membership::State::Up
-        };
+        let is_up = |node: &NodeId| *node != self.me && self.is_up(node);
         let workloads = || self.desired.workloads().filter(|workload| workload.spec.uses(digest));
         let running = workloads().flat_map(|workload| {
             let healthy = self.claims.of_workload(&workload.uid).into_iter();

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::claims::SheetFull;
 use crate::desired::Workload;
-use crate::holding::{Bytes, Due, Failed, Next, Stage};
+use crate::holding::{Bytes, Due, Failed, Next};
 use crate::model::claim::{Update, short_reason};
 use crate::model::{
-    Artifact, Award, Claim, Digest, PersistId, Phase, ReplicaId, ReplicaName, Resources, Revision,
-    Signed, Time,
+    Artifact, Award, Claim, Digest, InstanceState, PersistId, Phase, ReplicaId, ReplicaName,
+    Resources, Revision, Signed, Time,
 };
 use crate::plan::{Step, Surplus};
 
-use super::contract::{Action, Order, ReplicaState, Report};
+use super::contract::{Action, Order, Report};
 use super::{Level, Node};
 use crate::artifacts::Local;
 
@@ -24,8 +24,8 @@ impl Node {
         let since = self.wall(now);
         let (mut claims, mut won) = (Vec::new(), Vec::new());
         for award in awards {
-            let known = self.desired.by_uid(&award.replica.uid);
-            let workload = known.filter(|workload| workload.generation == award.generation);
+            let belongs = self.demand().revision(&award.replica) == Some(award.generation);
+            let workload = self.desired.by_uid(&award.replica.uid).filter(|_| belongs);
             let Some(workload) = workload.filter(|_| self.saving.read_only.is_none()) else {
                 self.report_unclaimed(now, &award, CHANGED);
                 continue;
@@ -33,7 +33,7 @@ impl Node {
             claims.push(Claim {
                 replica: award.replica,
                 name: workload.name.clone(),
-                generation: workload.generation,
+                generation: award.generation,
                 token: award.token,
                 phase: Phase::Starting,
                 since,
@@ -47,10 +47,11 @@ impl Node {
         let batch = self.issue(now, &slots);
         for (award, resources) in won {
             let replica = award.replica;
-            if let Some(full) = full.get(&replica).map(SheetFull::to_string) {
-                self.report_unclaimed(now, &award, &full);
+            let (None, Some(batch)) = (full.get(&replica), batch) else {
+                let full = full.get(&replica).map(SheetFull::to_string);
+                self.report_unclaimed(now, &award, full.as_deref().unwrap_or(CHANGED));
                 continue;
-            }
+            };
             // The owner is answered once the claim is on disk, even if it asks again before.
             self.holding.claim(now, award, resources, batch);
             self.on_own_change(&replica);
@@ -175,9 +176,9 @@ impl Node {
         match self.holding.next(replica, &bytes) {
             Next::Nothing => {}
             Next::Fetch => self.fetch_all(now, &spec.program),
-            Next::Run => {
+            Next::Run { after } => {
                 let order = Order::Run { replica: *replica, name, generation, spec };
-                self.outbox.push(Action::Order(order));
+                self.outbox.push_after(after, Action::Order(order));
             }
             Next::Fail(why) => {
                 if let Some(target) = self.holding.target(replica) {
@@ -191,19 +192,13 @@ impl Node {
     pub(super) fn on_report(&mut self, now: Time, report: Report) {
         let Report { replica, generation, state } = report;
         match state {
-            ReplicaState::Starting => {}
-            ReplicaState::Healthy => self.on_ready(now, &replica, generation),
-            ReplicaState::Failed { reason, retryable } => {
+            InstanceState::Starting => {}
+            InstanceState::Running => self.on_ready(now, &replica, generation),
+            InstanceState::Failed { reason, retryable } => {
                 self.on_failed(now, &replica, generation, &reason, retryable)
             }
-            ReplicaState::Stopped => {
-                let runs =
-                    matches!(self.holding.stage(&replica), Some(Stage::Starting | Stage::Ready));
-                self.holding.stopped(&replica);
-                if runs {
-                    self.on_failed(now, &replica, generation, "it stopped by itself", true);
-                }
-            }
+            // For a replica that is held again by now, it reports on an earlier claim.
+            InstanceState::Stopped => self.holding.stopped(&replica),
         }
     }
 
@@ -302,9 +297,13 @@ impl Node {
     pub(super) fn release(&mut self, now: Time, replica: &ReplicaId, kind: &str, why: String) {
         let name = self.replica_name(replica);
         let Some(slot) = self.claims.release(replica) else { return };
-        self.holding.release(replica);
+        let waiting = self.holding.release(replica);
         self.issue(now, &[slot]);
         self.outbox.push(Action::Order(Order::Stop { replica: *replica }));
+        if waiting.is_some() {
+            // The order to run it comes after the first stop, unless the disk fails.
+            self.outbox.push_after(waiting, Action::Order(Order::Stop { replica: *replica }));
+        }
         self.emit_event(
             now,
             Level::Info,

@@ -5,7 +5,7 @@ use crate::membership::Worth;
 use crate::model::{
     Digest, NodeId, NodeRecord, RawChange, Ruling, Signed, Slot, Time, Unverified, codec,
 };
-use crate::rulings::Applied;
+use crate::rulings::{self, Applied};
 use crate::sync::{self, Tree};
 use crate::trust::{self, Rejection};
 
@@ -227,7 +227,7 @@ impl Node {
         let Applied::New { dropped } = self.rulings.apply(ruling.clone()) else {
             return Verdict::Ignore;
         };
-        let key = crate::model::Digest::of(&codec::encode(&ruling.key()));
+        let key = rulings::key_hash(&ruling.key());
         self.repair.note(now, Tree::Rulings, key, ruling.hash());
         let mut records = vec![Record::Ruling { key, ruling: ruling.wire() }];
         if let Some(dropped) = dropped {

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `contract` | the boundary: inputs, effects, records |
 //! | `calls` | calls into rooms, and the queue of the facts that they return |
-//! | `membership_facts`, `claim_facts` | reactions to those facts |
+//! | `membership_facts`, `claim_facts` | reactions to the facts of membership; of claims and auctions |
 //! | `boot` | from a saved state to a running node |
 //! | `links`, `pending_sends` | links, and messages that wait for one |
 //! | `inbox`, `joining` | messages from peers; admitting a node |

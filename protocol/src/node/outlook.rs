@@ -158,7 +158,7 @@ impl Outlook<'_> {
 
     /// Whether a node is up. This node always is.
     pub fn is_up(&self, node: &NodeId) -> bool {
-        *node == self.me || self.membership.state(node) == State::Up
+        self.membership.is_up(node)
     }
 
     fn holder(&self, node: NodeId, claim: &Claim, is_alone: bool) -> Holder {

@@ -8,9 +8,8 @@ use rand_chacha::rand_core::RngCore;
 
 use crate::auction::{Excluded, Offer, OfferPlace};
 use crate::desired::Workload;
-use crate::membership::State;
 use crate::model::claim::short_reason;
-use crate::model::{Digest, NodeId, RawChange, ReplicaId, Time, Unfit, WallClock};
+use crate::model::{Digest, NodeId, RawChange, ReplicaId, Revision, Time, Unfit, WallClock};
 use crate::plan::{Free, Step};
 
 use super::contract::Verdict;
@@ -107,7 +106,7 @@ impl Node {
 
     /// Whether a node is up. This node always is.
     pub(super) fn is_up(&self, node: &NodeId) -> bool {
-        *node == self.me || self.membership.state(node) == State::Up
+        self.membership.is_up(node)
     }
 
     /// Owner: auctions the free places of a workload.
@@ -118,11 +117,12 @@ impl Node {
             let until = open.entry(award.replica).or_default();
             *until = award.until.max(*until);
         }
-        let mut places = Vec::new();
+        let mut free: BTreeMap<Revision, Vec<OfferPlace>> = BTreeMap::new();
+        let mut count = 0;
         let room = self.auction.room();
         for step in self.outlook(now).steps(workload) {
-            let Step::Auction { place, counter, why } = step else { continue };
-            if places.len() >= room {
+            let Step::Auction { place, revision, counter, why } = step else { continue };
+            if count >= room {
                 // The other places are auctioned as claims come in, or a little later if none come.
                 self.plan_again(now + FULL_RETRY, uid);
                 break;
@@ -141,17 +141,22 @@ impl Node {
                 self.plan_again(at, uid);
                 break;
             }
-            places.push(OfferPlace { place, counter, why: short_reason(self.describe_free(&why)) });
+            let why = short_reason(self.describe_free(&why));
+            free.entry(revision).or_default().push(OfferPlace { place, counter, why });
+            count += 1;
         }
-        if places.is_empty() {
+        if free.is_empty() {
             return;
         }
         let (candidates, excluded) = self.bidders(workload);
-        for places in places.chunks(crate::auction::MAX_PLACES) {
+        let chunks = free.iter().flat_map(|(revision, places)| {
+            places.chunks(crate::auction::MAX_PLACES).map(|places| (*revision, places))
+        });
+        for (generation, places) in chunks {
             let offer = Offer {
                 uid,
                 name: workload.name.clone(),
-                generation: workload.generation,
+                generation,
                 resources: workload.spec.reservation(),
                 places: places.to_vec(),
                 candidates: candidates.clone(),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::membership::{Profile, State};
+use crate::membership::Profile;
 use crate::model::{Digest, NodeId, ReplicaId, Time, WorkloadName};
 use crate::ring;
 
@@ -120,9 +120,7 @@ impl Node {
     fn may_own(&self, node: &NodeId) -> bool {
         match self.membership.record(node) {
             _ if *node == self.me => self.readiness.is_ready() && !self.readiness.is_leaving(),
-            Some(record) => {
-                record.ready && !record.leaving && self.membership.state(node) == State::Up
-            }
+            Some(record) => record.ready && !record.leaving && self.membership.is_up(node),
             None => false,
         }
     }
@@ -135,10 +133,10 @@ impl Node {
 
     /// Looks for places with several holders, and starts or continues their disputes.
     fn resolve_duplicates(&mut self, now: Time) {
-        let (membership, me) = (&self.membership, self.me);
+        let membership = &self.membership;
         let demand = Demand { desired: &self.desired, rulings: &self.rulings };
         let mut out = crate::model::Out::new();
-        let up = |node: &NodeId| *node == me || membership.state(node) == State::Up;
+        let up = |node: &NodeId| membership.is_up(node);
         let current = |replica: &ReplicaId| demand.revision(replica);
         let facts = self.claims.reconsider(now, &up, &current, &mut out);
         self.returned.extend(facts.into_iter().map(Returned::Claims));

@@ -13,7 +13,9 @@ mod unwritten;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Artifact, Award, ReplicaId, Signed, Spec, SpecForm, Value, WorkloadName};
+use crate::model::{
+    Artifact, Award, InstanceState, ReplicaId, Signed, Spec, SpecForm, Value, WorkloadName,
+};
 use crate::trust;
 
 use harness::{Harness, cluster, facts, saved, spec};
@@ -177,7 +179,7 @@ fn replica_that_cannot_start_is_given_up_with_its_reason() {
     let Order::Run { replica, generation, .. } = harness.orders[0].clone() else {
         panic!("{:?}", harness.orders)
     };
-    let state = ReplicaState::Failed { reason: "trapped".into(), retryable: false };
+    let state = InstanceState::Failed { reason: "trapped".into(), retryable: false };
     harness.input(Input::Report(Report { replica, generation, state }));
     let view = harness.node.workload(&"web".parse().unwrap()).unwrap();
     assert_eq!(

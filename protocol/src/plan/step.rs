@@ -68,6 +68,8 @@ pub enum Step {
     Auction {
         /// The free place.
         place: Place,
+        /// The revision that belongs there.
+        revision: Revision,
         /// The counter of the token to award it under: one above all that were seen.
         counter: u64,
         /// The reason why it is free.
@@ -348,7 +350,7 @@ fn steps_of(
     let Some(kept) =
         counting().find(|holder| holder.yields_to.is_none()).or_else(|| counting().next())
     else {
-        return steps.push(auction(place, here, seen(place)));
+        return steps.push(auction(place, revision, here, seen(place)));
     };
     let first = steps.len();
     steps.extend(step_for_kept(kept, revision));
@@ -359,7 +361,7 @@ fn steps_of(
     steps[first..].sort_by_key(Step::node);
 }
 
-fn auction(place: Place, here: &[&Holder], seen: Option<Token>) -> Step {
+fn auction(place: Place, revision: Revision, here: &[&Holder], seen: Option<Token>) -> Step {
     let last = here.iter().max_by_key(|holder| (holder.token, holder.node));
     let highest = last.map(|holder| holder.token).max(seen);
     let why = match last.map(|holder| (holder.node, &holder.state)) {
@@ -371,7 +373,7 @@ fn auction(place: Place, here: &[&Holder], seen: Option<Token>) -> Step {
         None => Free::NeverPlaced,
     };
     let counter = highest.map_or(1, |token| token.counter.saturating_add(1));
-    Step::Auction { place, counter, why }
+    Step::Auction { place, revision, counter, why }
 }
 
 /// The step of the kept holder, if any, by the reason that matters most: whether its node is there,

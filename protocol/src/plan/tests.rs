@@ -51,8 +51,12 @@ fn only_auction(steps: &[Step]) -> (u64, &Free) {
 #[test]
 fn fresh_workload_auctions_every_place() {
     let steps = plan(&run(3), &[], &never);
-    let auction =
-        |index| Step::Auction { place: Place::Ordinal(index), counter: 1, why: Free::NeverPlaced };
+    let auction = |index| Step::Auction {
+        place: Place::Ordinal(index),
+        revision: CURRENT,
+        counter: 1,
+        why: Free::NeverPlaced,
+    };
     assert_eq!(steps, [auction(0), auction(1), auction(2)]);
 }
 

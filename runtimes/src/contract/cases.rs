@@ -1,5 +1,6 @@
 //! The cases. In each the adapter runs nothing at first.
 
+use shoal_protocol::model::InstanceState;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -7,7 +8,6 @@ use futures::future::join_all;
 
 use super::{Subject, TIMEOUT, ask, get, instance, run, stop, tail, wait_for};
 use crate::error::{LogsError, PrepareError, ServeError, StartError};
-use crate::status::State;
 
 /// Longer than any request of these cases takes.
 const GRACE: Duration = Duration::from_secs(60);
@@ -82,9 +82,9 @@ pub async fn endpoint_is_that_of_the_running_state(subject: &impl Subject) {
     let id = instance("web/0");
     for _ in 0..2 {
         runtime.start(samples.launch("web/0", samples.hello)).await.expect("accepted");
-        let status = wait_for(&runtime, "web/0", State::is_running).await;
+        let status = wait_for(&runtime, "web/0", InstanceState::is_running).await;
         let endpoint = runtime.endpoint(&id).expect("it runs");
-        assert_eq!(status.state, State::Running { endpoint });
+        assert_eq!(status.endpoint, Some(endpoint));
         get(&runtime, "web/0", "/").await.expect("an answer");
         stop(&runtime, "web/0", GRACE).await;
         let error = runtime.endpoint(&id).expect_err("it has stopped");
@@ -129,8 +129,10 @@ pub async fn failed_start_says_why_and_can_be_repeated(subject: &impl Subject) {
                 .start(samples.launch("web/0", artifact))
                 .await
                 .expect("accepted, whatever becomes of it");
-            let status = wait_for(&runtime, "web/0", State::ended).await;
-            let State::Failed { reason, retryable } = status.state else { panic!("{status:?}") };
+            let status = wait_for(&runtime, "web/0", InstanceState::ended).await;
+            let InstanceState::Failed { reason, retryable } = status.state else {
+                panic!("{status:?}")
+            };
             assert!(!reason.is_empty());
             assert_eq!(retryable, may_be_retried, "{reason}");
         }
@@ -151,7 +153,7 @@ pub async fn stop_is_idempotent_and_leaves_nothing(subject: &impl Subject) {
     first.expect("stops");
     second.expect("stops");
     stop(&runtime, "web/0", GRACE).await;
-    assert_eq!(runtime.status(&id).map(|status| status.state), Some(State::Stopped));
+    assert_eq!(runtime.status(&id).map(|status| status.state), Some(InstanceState::Stopped));
     assert_eq!(runtime.instances().await.expect("the engine answers"), []);
     assert_eq!(runtime.usage(&id).await, None);
     let error = get(&runtime, "web/0", "/").await.expect_err("it is gone");
@@ -171,14 +173,17 @@ pub async fn stopped_instance_starts_again(subject: &impl Subject) {
     // Stopped while it starts.
     runtime.start(samples.launch("web/0", samples.hello)).await.expect("accepted");
     stop(&runtime, "web/0", GRACE).await;
-    assert_eq!(runtime.status(&instance("web/0")).map(|status| status.state), Some(State::Stopped));
+    assert_eq!(
+        runtime.status(&instance("web/0")).map(|status| status.state),
+        Some(InstanceState::Stopped)
+    );
     // Started while it stops.
     run(&runtime, samples.launch("web/0", samples.hello)).await;
     let id = instance("web/0");
     let stopping = runtime.stop(&id, GRACE);
     runtime.start(samples.launch("web/0", samples.hello)).await.expect("accepted");
     stopping.await.expect("stops");
-    wait_for(&runtime, "web/0", State::is_running).await;
+    wait_for(&runtime, "web/0", InstanceState::is_running).await;
     get(&runtime, "web/0", "/").await.expect("the newer one answers");
 }
 
@@ -204,7 +209,7 @@ pub async fn request_that_outlives_the_grace_is_cut(subject: &impl Subject) {
     answer.expect_err("it was cut");
     assert_eq!(
         runtime.status(&instance("slow/0")).map(|status| status.state),
-        Some(State::Stopped)
+        Some(InstanceState::Stopped)
     );
     subject.nothing_is_left().await.expect("nothing");
 }
@@ -309,7 +314,7 @@ pub async fn memory_excess_fails_only_that_request(subject: &impl Subject) {
     let fault = status.last_fault.expect("there was one");
     assert!(fault.reason.contains("memory limit"), "{}", fault.reason);
     get(&runtime, "web/0", "/").await.expect("its neighbour answers");
-    wait_for(&runtime, "eater/0", State::is_running).await;
+    wait_for(&runtime, "eater/0", InstanceState::is_running).await;
     assert_eq!(get(&runtime, "eater/0", "/").await.expect("it answers again").1, "ok");
 }
 
@@ -320,7 +325,7 @@ pub async fn crash_fails_only_that_request(subject: &impl Subject) {
     let error = get(&runtime, "faulty/0", "/panic").await.expect_err("it panics");
     let response = error.into_response();
     assert!(response.status().is_server_error());
-    wait_for(&runtime, "faulty/0", State::is_running).await;
+    wait_for(&runtime, "faulty/0", InstanceState::is_running).await;
     assert_eq!(get(&runtime, "faulty/0", "/").await.expect("it answers again").1, "ok");
     let status = runtime.status(&instance("faulty/0")).expect("it is known");
     assert_eq!(status.faults, 1);
@@ -376,7 +381,7 @@ pub async fn concurrent_starts_and_stops_leave_nothing(subject: &impl Subject) {
         stop(&runtime, &format!("web/{n}"), GRACE).await;
         assert_eq!(
             runtime.status(&instance(&format!("web/{n}"))).map(|status| status.state),
-            Some(State::Stopped)
+            Some(InstanceState::Stopped)
         );
     }
     assert_eq!(runtime.instances().await.expect("the engine answers"), []);

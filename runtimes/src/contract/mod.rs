@@ -15,14 +15,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
-use shoal_protocol::model::Digest;
+use shoal_protocol::model::{Digest, InstanceState};
 
 use crate::endpoint::{Endpoint, Service};
 use crate::error::ServeError;
 use crate::logs::Tail;
 use crate::model::{InstanceId, Launch, body};
 use crate::runtime::Runtime;
-use crate::status::{State, Status};
+use crate::status::Status;
 
 pub use cases::*;
 
@@ -121,7 +121,11 @@ fn instance(id: &str) -> InstanceId {
 }
 
 /// Waits for the wanted state and returns the status.
-async fn wait_for(runtime: &Arc<dyn Runtime>, id: &str, wanted: impl Fn(&State) -> bool) -> Status {
+async fn wait_for(
+    runtime: &Arc<dyn Runtime>,
+    id: &str,
+    wanted: impl Fn(&InstanceState) -> bool,
+) -> Status {
     let mut watch = runtime.watch();
     let id = instance(id);
     let found = async {

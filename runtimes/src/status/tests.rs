@@ -1,11 +1,12 @@
 use super::*;
+use shoal_protocol::model::InstanceState;
 
 fn id(text: &str) -> InstanceId {
     InstanceId::new(text).unwrap()
 }
 
-fn running() -> State {
-    State::Running { endpoint: Endpoint::Tcp(([127, 0, 0, 1], 80).into()) }
+fn endpoint() -> Endpoint {
+    Endpoint::Tcp(([127, 0, 0, 1], 80).into())
 }
 
 fn digest() -> Digest {
@@ -18,11 +19,11 @@ async fn watcher_sees_the_latest_state_only() {
     let table = StatusTable::new();
     let mut watch = table.watch();
     let handle = table.begin(id("a"), digest());
-    handle.set(running());
-    handle.set(State::Stopped);
+    handle.running(endpoint());
+    handle.stopped();
     let changes = watch.next().await;
     assert_eq!(changes.len(), 1);
-    assert_eq!(changes[0].state, State::Stopped);
+    assert_eq!(changes[0].state, InstanceState::Stopped);
 }
 
 /// A watcher that starts late gets every instance at first, and then only changes.
@@ -30,7 +31,7 @@ async fn watcher_sees_the_latest_state_only() {
 async fn late_watcher_gets_every_instance_once() {
     let table = StatusTable::new();
     for name in ["a", "b", "c"] {
-        table.begin(id(name), digest()).set(running());
+        table.begin(id(name), digest()).running(endpoint());
     }
     let mut watch = table.watch();
     let mut seen: Vec<_> =
@@ -51,11 +52,11 @@ fn older_handle_cannot_change_a_newer_life() {
     let table = StatusTable::new();
     let old = table.begin(id("a"), digest());
     let new = table.begin(id("a"), digest());
-    new.set(running());
-    old.set(State::Stopped);
+    new.running(endpoint());
+    old.stopped();
     old.fault("came too late");
     let status = table.status(&id("a")).unwrap();
-    assert_eq!(status.state, running());
+    assert_eq!(status.state, InstanceState::Running);
     assert_eq!(status.faults, 0);
     assert_eq!(status.last_fault, None);
 }
@@ -65,7 +66,7 @@ fn older_handle_cannot_change_a_newer_life() {
 async fn faults_are_rate_limited_and_the_last_is_shown() {
     let table = StatusTable::new();
     let handle = table.begin(id("a"), digest());
-    handle.set(running());
+    handle.running(endpoint());
     let mut watch = table.watch();
     watch.next().await;
 
@@ -91,8 +92,8 @@ async fn state_change_is_not_delayed_by_fault_rate_limit() {
     watch.next().await;
     let before = Instant::now();
     handle.fault("trapped");
-    handle.set(running());
-    assert_eq!(watch.next().await[0].state, running());
+    handle.running(endpoint());
+    assert_eq!(watch.next().await[0].state, InstanceState::Running);
     assert_eq!(Instant::now(), before, "the clock stands still, so nothing was waited for");
 }
 
@@ -100,7 +101,7 @@ async fn state_change_is_not_delayed_by_fault_rate_limit() {
 fn stopped_instances_are_remembered_within_a_bound() {
     let table = StatusTable::new();
     for n in 0..MAX_ENDED + 10 {
-        table.begin(id(&format!("i{n}")), digest()).set(State::Stopped);
+        table.begin(id(&format!("i{n}")), digest()).stopped();
     }
     assert_eq!(table.status(&id("i9")), None, "the oldest is forgotten");
     assert!(table.status(&id("i10")).is_some());

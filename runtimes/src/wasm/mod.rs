@@ -41,7 +41,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use shoal_protocol::model::Digest;
+use shoal_protocol::model::{Digest, InstanceState};
 
 pub use child::compiler_entry;
 pub use compile::CompileLimits;
@@ -53,7 +53,7 @@ use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError}
 use crate::logs::{self, LogLine, Tail};
 use crate::model::{Instance, InstanceId, Launch, Usage};
 use crate::runtime::Runtime;
-use crate::status::{State, Status, Watch};
+use crate::status::{Status, Watch};
 use host::Host;
 use replica::Replica;
 
@@ -258,7 +258,7 @@ impl Runtime for Wasm {
         let replicas = self.lock();
         let running = replicas
             .values()
-            .filter(|replica| !matches!(replica.state(), Some(State::Failed { .. })));
+            .filter(|replica| !matches!(replica.state(), Some(InstanceState::Failed { .. })));
         let instance = |replica: &Arc<Replica>| Instance {
             id: replica.launch().id.clone(),
             artifact: replica.launch().artifact,

@@ -1,5 +1,6 @@
 //! A replica, from its start to its end.
 
+use shoal_protocol::model::InstanceState;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::endpoint::{Endpoint, Service};
 use crate::error::{PrepareError, ServeError};
 use crate::logs::{Log, LogStream};
 use crate::model::{Body, InstanceId, Launch, Usage};
-use crate::status::{State, StatusHandle};
+use crate::status::StatusHandle;
 
 pub(super) struct Replica {
     pub host: Arc<Host>,
@@ -79,7 +80,7 @@ impl Replica {
         &self.launch
     }
 
-    pub fn state(&self) -> Option<State> {
+    pub fn state(&self) -> Option<InstanceState> {
         self.status.state()
     }
 
@@ -140,12 +141,12 @@ impl Replica {
             let replica = self.clone();
             node.spawn(async move {
                 replica.tasks.wait().await;
-                if !matches!(replica.state(), Some(State::Failed { .. })) {
+                if !matches!(replica.state(), Some(InstanceState::Failed { .. })) {
                     replica.log.say(LogStream::System, "stopped");
                 }
                 replica.log.close().await;
                 forget();
-                replica.status.set(State::Stopped);
+                replica.status.stopped();
                 replica.ended.cancel();
             });
         }
@@ -181,12 +182,12 @@ impl Replica {
                     &format!("started, answers up to {slots} requests at a time"),
                 );
                 let endpoint = Endpoint::InProcess(Arc::new(ReplicaService::of(&self)));
-                self.status.set(State::Running { endpoint });
+                self.status.running(endpoint);
             }
             Err((reason, retryable)) => {
                 self.log.say(LogStream::System, &format!("cannot start: {reason}"));
                 self.log.flush().await;
-                self.status.set(State::Failed { reason, retryable });
+                self.status.failed(reason, retryable);
             }
         }
     }

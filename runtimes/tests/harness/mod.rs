@@ -9,12 +9,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
-use shoal_protocol::model::Digest;
+use shoal_protocol::model::{Digest, InstanceState};
 use shoal_runtimes::artifacts::{ArtifactStore, Limits};
 use shoal_runtimes::contract::{Samples, Subject};
 use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::wasm::{Config, Wasm};
-use shoal_runtimes::{Body, Endpoint, InstanceId, Launch, Runtime, ServeError, State, body};
+use shoal_runtimes::{Body, Endpoint, InstanceId, Launch, Runtime, ServeError, body};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -89,7 +89,7 @@ impl Harness {
     }
 
     /// Starts a launch and returns the first state after `Starting`.
-    pub async fn start(&self, launch: Launch) -> State {
+    pub async fn start(&self, launch: Launch) -> InstanceState {
         let id = launch.id.clone();
         let mut watch = self.wasm.watch();
         self.wasm.start(launch).await.unwrap();
@@ -98,7 +98,7 @@ impl Harness {
                 .next()
                 .await
                 .into_iter()
-                .find(|status| status.id == id && status.state != State::Starting);
+                .find(|status| status.id == id && status.state != InstanceState::Starting);
             if let Some(status) = found {
                 return status.state;
             }

@@ -1,7 +1,7 @@
 //! The handler of each event.
 
-use shoal_protocol::model::{Digest, ReplicaId};
-use shoal_protocol::node::{FetchOutcome, Input, OwnAddresses, ReplicaState, Report, Ticket};
+use shoal_protocol::model::{Digest, InstanceState, ReplicaId};
+use shoal_protocol::node::{FetchOutcome, Input, OwnAddresses, Report, Ticket};
 
 use super::device::FailureMode;
 use super::event::Event;
@@ -115,7 +115,7 @@ impl World {
                 if self.devices[device].runtime.replicas.contains_key(&replica) {
                     return None; // it was told to run again meanwhile
                 }
-                let state = ReplicaState::Stopped;
+                let state = InstanceState::Stopped;
                 self.input(device, Input::Report(Report { replica, generation, state }));
                 Some(device)
             }
@@ -242,7 +242,7 @@ impl World {
                 }
                 self.input(
                     device,
-                    Input::Report(Report { replica, generation, state: ReplicaState::Healthy }),
+                    Input::Report(Report { replica, generation, state: InstanceState::Running }),
                 );
             }
         }
@@ -250,7 +250,7 @@ impl World {
     }
 
     fn failed(&mut self, device: usize, replica: ReplicaId, generation: Digest, reason: &str) {
-        let state = ReplicaState::Failed { reason: reason.into(), retryable: true };
+        let state = InstanceState::Failed { reason: reason.into(), retryable: true };
         self.input(device, Input::Report(Report { replica, generation, state }));
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use shoal_protocol::model::{Change, Digest, ReplicaId, Spec};
+use shoal_protocol::model::{Change, Digest, NodeId, ReplicaId, Spec};
+use shoal_protocol::node::Node;
 
 use super::device::{Device, FailureMode};
 use super::disk::Disk;
@@ -32,8 +33,8 @@ pub struct Simulation {
     /// Whether all nodes could learn everything when the faults ended: no cut, and fair gossip.
     network_was_whole: bool,
     /// Devices that ran without a link when the faults ended though others ran, so that their peers
-    /// could not know what they did; and slow devices with unread messages, whose view was
-    /// outdated.
+    /// could not know what they did; slow devices with unread messages, whose view was outdated;
+    /// and devices that cannot store the incarnation that refutes a death.
     out_of_touch: BTreeSet<usize>,
     /// Replicas that ran healthy on exactly one device when the faults ended.
     ran_once: Option<HealthyOnce>,
@@ -176,10 +177,16 @@ impl Simulation {
         self.network_was_whole =
             world.network.cuts().is_empty() && world.network.gossip == Gossip::Fair;
         let running = world.running();
+        let is_held_down = |id: NodeId| {
+            let nodes = world.devices.iter().filter_map(|device| device.node.as_ref());
+            let mut views = nodes.flat_map(Node::nodes);
+            views.any(|view| view.id == id.to_string() && view.state == "down")
+        };
         let is_out_of_touch = |device: &usize| {
             let it = &world.devices[*device];
             running.len() > 1 && it.links.is_empty()
                 || it.inbox.slowness > 0 && !it.inbox.is_empty()
+                || it.disk.failed && is_held_down(it.id)
         };
         self.out_of_touch = running.iter().copied().filter(is_out_of_touch).collect();
         world.network.cuts().into_iter().for_each(|way| world.heal_way(way));

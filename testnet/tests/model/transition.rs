@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_protocol::membership;
-use shoal_protocol::model::Time;
-use shoal_protocol::node::{Action as Effect, Input, Message, ReplicaState, Report, Ticket};
+use shoal_protocol::model::{InstanceState, Time};
+use shoal_protocol::node::{Action as Effect, Input, Message, Report, Ticket};
 
 use super::cache::{Outcome, StepKey};
 use super::device::Device;
@@ -51,11 +51,11 @@ impl State {
                 }
             }
             Step::Store(node) => self.work(setup, *node, STORE, |device, now| device.store(now)),
-            Step::Start(node) => self.report(setup, *node, ReplicaState::Healthy),
+            Step::Start(node) => self.report(setup, *node, InstanceState::Running),
             Step::Fail(node) => {
                 self.faults_left.failures -= 1;
                 self.failed = true;
-                let state = ReplicaState::Failed { reason: "it failed".into(), retryable: false };
+                let state = InstanceState::Failed { reason: "it failed".into(), retryable: false };
                 self.report(setup, *node, state);
             }
             Step::Pass(node) => self.pass(setup, *node),
@@ -95,8 +95,8 @@ impl State {
         });
     }
 
-    fn report(&mut self, setup: &Setup, node: usize, state: ReplicaState) {
-        let healthy = state == ReplicaState::Healthy;
+    fn report(&mut self, setup: &Setup, node: usize, state: InstanceState) {
+        let healthy = state == InstanceState::Running;
         self.work(setup, node, if healthy { START } else { FAIL }, |device, now| {
             let Some(running) = device.runtime.as_mut() else { return Vec::new() };
             running.healthy = healthy;

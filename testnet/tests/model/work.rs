@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use shoal_protocol::claims::awarded_under;
-use shoal_protocol::model::{Digest, NodeId, Phase, Time};
+use shoal_protocol::model::{Digest, InstanceState, NodeId, Phase, Time};
 use shoal_protocol::node::{
-    Action as Effect, FetchOutcome, Input, Message, Node, Order, Reason, ReplicaState, Report,
+    Action as Effect, FetchOutcome, Input, Message, Node, Order, Reason, Report,
 };
 use shoal_protocol::{auction, claims, membership};
 
@@ -116,7 +116,7 @@ impl<'a> Work<'a> {
                 // A stop takes no time here.
                 if let Some(replica) = stopped {
                     let generation = Digest([0; 32]);
-                    let report = Report { replica, generation, state: ReplicaState::Stopped };
+                    let report = Report { replica, generation, state: InstanceState::Stopped };
                     self.on(node, |device, now| device.input(now, Input::Report(report)));
                 }
             }

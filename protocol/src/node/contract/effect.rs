@@ -116,7 +116,7 @@ pub enum Order {
         /// The spec to run. Its artifact is on this device, ready to start.
         spec: Spec,
     },
-    /// Stop all that runs of a replica, and forget it. Leads to `ReplicaState::Stopped`.
+    /// Stop all that runs of a replica, and forget it. Leads to `InstanceState::Stopped`.
     Stop {
         /// The replica to stop.
         replica: ReplicaId,

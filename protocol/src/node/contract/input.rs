@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Digest, Facts, NodeId, ReplicaId, WallClock};
+use crate::model::{Digest, Facts, InstanceState, NodeId, ReplicaId, WallClock};
 
 use super::super::Message;
 use super::{Answerer, Command, PersistId};
@@ -212,24 +212,5 @@ pub struct Report {
     /// of the one that it replaces.
     pub generation: Digest,
     /// The state of that generation.
-    pub state: ReplicaState,
-}
-
-/// The states of a replica in its runtime.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ReplicaState {
-    /// The runtime prepares or starts the replica.
-    Starting,
-    /// The replica runs and answers.
-    Healthy,
-    /// The replica ended by itself, or could not start.
-    Failed {
-        /// The runtime's error, for people. The core cuts it to 256 bytes.
-        reason: String,
-        /// True if another try on this node may help.
-        retryable: bool,
-    },
-    /// Nothing of the replica runs any more. Without an `Order::Stop` before it, this is a
-    /// failure.
-    Stopped,
+    pub state: InstanceState,
 }

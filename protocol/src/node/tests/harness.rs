@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::{
-    Artifact, Change, ChangeBody, Key, ProgramKind, Resources, Slot, Spec, SpecForm, Unverified,
-    Value, WorkloadName,
+    Artifact, Change, ChangeBody, InstanceState, Key, ProgramKind, Resources, Slot, Spec, SpecForm,
+    Unverified, Value, WorkloadName,
 };
 
 pub struct Cluster {
@@ -213,24 +213,28 @@ impl Harness {
         }
     }
 
+    /// All batches up to `upto` are on disk: what waited for them goes on.
+    pub fn on_disk(&mut self, upto: PersistId) {
+        self.stored = upto;
+        self.node.handle(self.now, Input::Stored { upto });
+        let (ready, held) = self.held.drain(..).partition::<Vec<_>, _>(|(batch, _)| *batch <= upto);
+        self.held = held;
+        ready.into_iter().for_each(|(_, action)| self.act(action));
+        self.drain();
+    }
+
     fn act(&mut self, action: Action) {
         match action {
             Action::Persist { id, records } if self.disk_works => {
                 self.last_batch = id;
                 self.records.extend(records);
-                self.stored = id;
-                self.node.handle(self.now, Input::Stored { upto: id });
-                let (ready, held) =
-                    self.held.drain(..).partition::<Vec<_>, _>(|(batch, _)| *batch <= id);
-                self.held = held;
-                ready.into_iter().for_each(|(_, action)| self.act(action));
-                self.drain();
+                self.on_disk(id);
             }
             Action::Persist { id, .. } => self.last_batch = id,
             Action::Order(order) => {
                 self.orders.push(order.clone());
                 if let Order::Run { replica, generation, .. } = order {
-                    let report = Report { replica, generation, state: ReplicaState::Healthy };
+                    let report = Report { replica, generation, state: InstanceState::Running };
                     self.input(Input::Report(report));
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::bidder::Bidder;
 use super::*;
-use crate::model::{Phase, Token};
+use crate::model::{InstanceState, Phase, Token};
 
 /// While a node was away a new version was published, and another node took over. The node came
 /// back, replaced its replica in place, reported it healthy at once and, as the older holder, took
@@ -44,7 +44,7 @@ fn recovered_replica_is_not_reported_beside_a_healthy_one() {
         |bidder: &Bidder| bidder.harness.node.own_claim(&bidder.replica).unwrap().phase.as_str();
     assert_eq!(phase(&bidder), "healthy");
     let (replica, generation, other) = (bidder.replica, bidder.generation, bidder.auction().owner);
-    let state = ReplicaState::Failed { reason: "trapped".into(), retryable: true };
+    let state = InstanceState::Failed { reason: "trapped".into(), retryable: true };
     bidder.harness.input(Input::Report(Report { replica, generation, state }));
     let token = Token { counter: 2, by: other, incarnation: 1 };
     let award = Award { auction: bidder.auction(), replica, generation, token, to: other };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Phase, Resources, Slot};
+use crate::model::{InstanceState, Phase, Resources, Slot};
 
 /// Replicas so small that a node holds hundreds.
 fn tiny(replicas: u32) -> Spec {
@@ -107,7 +107,7 @@ fn changes_above_a_burst_follow_soon() {
     let replicas: Vec<_> =
         harness.node.own_claims().map(|claim| (claim.replica, claim.generation)).collect();
     for (replica, generation) in replicas {
-        let state = ReplicaState::Failed { reason: "trapped".into(), retryable: true };
+        let state = InstanceState::Failed { reason: "trapped".into(), retryable: true };
         harness.input(Input::Report(Report { replica, generation, state }));
     }
     let failing = |harness: &Harness| {

@@ -2,7 +2,7 @@
 
 use super::bidder::Bidder;
 use super::*;
-use crate::model::{Phase, Slot, Token};
+use crate::model::{InstanceState, Phase, Slot, Token};
 
 /// The slots that were sent by gossip, oldest first.
 fn sent_slots(harness: &Harness) -> Vec<Slot> {
@@ -55,7 +55,7 @@ fn release_is_sent_though_the_disk_failed_over_it() {
     let Some(Order::Run { replica, generation, .. }) = harness.orders.first().cloned() else {
         panic!("it runs")
     };
-    let state = ReplicaState::Failed { reason: "trapped".into(), retryable: false };
+    let state = InstanceState::Failed { reason: "trapped".into(), retryable: false };
     harness.input(Input::Report(Report { replica, generation, state }));
     harness.run_for(Duration::from_secs(3));
     assert_eq!(
@@ -99,7 +99,7 @@ fn adopted_token_is_not_sent_before_it_is_on_disk() {
     let ask = claims::Message::AskKeeper { replica: bidder.replica, token, question: 1 };
     bidder.harness.input(Input::Message { from: owner, message: Message::Claims(ask) });
     assert_eq!(bidder.harness.node.own_claim(&bidder.replica).unwrap().token, token);
-    let state = ReplicaState::Failed { reason: "trapped".into(), retryable: true };
+    let state = InstanceState::Failed { reason: "trapped".into(), retryable: true };
     let (replica, generation) = (bidder.replica, bidder.generation);
     bidder.harness.input(Input::Report(Report { replica, generation, state }));
     assert_eq!(sent_slots(&bidder.harness).len(), before);
@@ -144,4 +144,40 @@ fn read_only_node_adopts_no_token() {
     let ask = claims::Message::AskKeeper { replica: bidder.replica, token, question: 1 };
     bidder.harness.input(Input::Message { from: owner, message: Message::Claims(ask) });
     assert_eq!(bidder.harness.node.own_claim(&bidder.replica).unwrap().token, before);
+}
+
+/// The replica was won and ordered, and the workload is removed before the claim is on disk. The
+/// order to run it comes when the disk has written; without a stop after it the replica would run
+/// although no claim names it.
+#[test]
+fn replica_released_before_its_claim_is_on_disk_ends_stopped() {
+    let mut bidder = Bidder::new();
+    bidder.harness.disk_works = false;
+    bidder.bid();
+    bidder.receive(bidder.award());
+    let replica = bidder.replica;
+    assert_eq!(bidder.harness.orders, [], "it waits for the disk");
+    let draft = Draft { clock: crate::model::Clock::new(), serial: 2, uid: Some(replica.uid) };
+    let removal = cluster().sign(draft, &"web".parse().unwrap(), crate::model::Value::Tombstone);
+    let message = Message::Changed { change: removal.raw(), holder: None };
+    let from = bidder.auction().owner;
+    bidder.harness.input(Input::Gossip { ticket: Ticket(1), from, message });
+    bidder.harness.run_for(Duration::from_secs(1));
+    assert!(bidder.harness.node.own_claim(&replica).is_none(), "it is released");
+    bidder.harness.on_disk(bidder.harness.last_batch);
+    assert_eq!(bidder.harness.orders.last(), Some(&Order::Stop { replica }));
+}
+
+/// A replica was released and won again at once; only then did the runtime report that it had
+/// stopped the first. The node took that for a failure of the second, and restarted it a second
+/// later.
+#[test]
+fn late_report_of_a_stop_fails_no_replica() {
+    let mut bidder = Bidder::new();
+    bidder.bid();
+    bidder.receive(bidder.award());
+    let (replica, generation) = (bidder.replica, bidder.generation);
+    let stopped = Report { replica, generation, state: InstanceState::Stopped };
+    bidder.harness.input(Input::Report(stopped));
+    assert_eq!(bidder.harness.node.own_claim(&replica).unwrap().phase, Phase::Healthy);
 }
