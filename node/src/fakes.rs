@@ -164,7 +164,7 @@ impl FakeRuntime {
     }
 
     fn run_as(&self, id: InstanceId, endpoint: Endpoint) {
-        let seat = self.board.begin(id.clone(), Digest([7; 32]));
+        let seat = self.board.begin(id.clone());
         seat.running(endpoint);
         self.seats.lock().unwrap().insert(id, seat);
     }
@@ -242,7 +242,7 @@ impl Runtime for FakeRuntime {
             if let OnStart::Hang = how {
                 return std::future::pending().await;
             }
-            let seat = self.board.begin(launch.id.clone(), launch.artifact);
+            let seat = self.board.begin(launch.id.clone());
             match how {
                 OnStart::Run => seat.running(self.guest(&launch.id)),
                 OnStart::Fail(reason) => seat.failed(reason, true),
@@ -521,11 +521,14 @@ pub fn workload_view(name: &str, replicas: Vec<ReplicaView>) -> WorkloadView {
         runtime: "wasm".into(),
         artifact: "cd".repeat(32),
         artifact_size: 55_000,
+        image: None,
+        http: true,
         artifact_holders: 2,
         desired: u32::try_from(replicas.len()).unwrap(),
         healthy: u32::try_from(healthy).unwrap(),
         memory: 64 << 20,
         cpu: 100,
+        limit: None,
         env: [("GREETING".to_owned(), "hi".to_owned())].into(),
         require: BTreeMap::new(),
         owner: Some("n1".into()),

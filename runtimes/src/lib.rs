@@ -46,6 +46,9 @@ pub mod wasm;
 
 pub use endpoint::{Endpoint, Service};
 pub use error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
-pub use model::{Body, BodyError, Instance, InstanceId, InvalidInstanceId, Launch, Usage, body};
+pub use model::{
+    Body, BodyError, ContainerPayload, Instance, InstanceId, InvalidInstanceId, Launch, Payload,
+    Usage, body,
+};
 pub use runtime::Runtime;
 pub use status::{Fault, Status, StatusHandle, StatusTable, Watch};

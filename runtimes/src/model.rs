@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use shoal_protocol::model::Digest;
+use shoal_protocol::model::spec::Container;
 
 /// The cause of a body's early end.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -74,8 +75,8 @@ pub struct Launch {
     pub id: InstanceId,
     /// The workload's name as users know it, for messages only.
     pub workload: String,
-    /// The program; its bytes are in the artifact store.
-    pub artifact: Digest,
+    /// The program.
+    pub payload: Payload,
     /// The whole environment: nothing of the host's is added.
     pub env: BTreeMap<String, String>,
     /// Bytes of memory, a hard limit for all its requests together.
@@ -84,13 +85,35 @@ pub struct Launch {
     pub cpu: u32,
 }
 
+/// The program of a launch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Payload {
+    /// A component, whose bytes are in the artifact store.
+    Component(Digest),
+    /// A container.
+    Container(Box<ContainerPayload>),
+}
+
+impl From<Digest> for Payload {
+    fn from(component: Digest) -> Payload {
+        Payload::Component(component)
+    }
+}
+
+/// A container to run. Its environment, memory and CPU are those of the launch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ContainerPayload {
+    /// The image and the options, without an environment of its own.
+    pub container: Container,
+    /// The host name where the container names none.
+    pub hostname: String,
+}
+
 /// An instance that the engine runs, for a caller that reconciles.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Instance {
     /// The id of its launch.
     pub id: InstanceId,
-    /// The artifact that it runs.
-    pub artifact: Digest,
 }
 
 /// Resources that an instance uses.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use shoal_protocol::model::{Digest, InstanceState};
+use shoal_protocol::model::InstanceState;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -35,8 +35,6 @@ pub struct Fault {
 pub struct Status {
     /// The instance, as its launch names it.
     pub id: InstanceId,
-    /// The artifact that it runs.
-    pub artifact: Digest,
     /// The present state.
     pub state: InstanceState,
     /// The place that takes its requests, while it runs.
@@ -77,7 +75,6 @@ struct Entry {
     revision: u64,
     /// Revision of the last change of state.
     state_revision: u64,
-    artifact: Digest,
     state: InstanceState,
     endpoint: Option<Endpoint>,
     since: SystemTime,
@@ -122,7 +119,7 @@ impl StatusTable {
     }
 
     /// Begins a new life under `id`, in state `Starting`.
-    pub fn begin(&self, id: InstanceId, artifact: Digest) -> StatusHandle {
+    pub fn begin(&self, id: InstanceId) -> StatusHandle {
         let tally = Arc::new(Tally::default());
         let mut entries = self.lock();
         let life = entries.revision + 1;
@@ -130,7 +127,6 @@ impl StatusTable {
             life,
             revision: 0,
             state_revision: 0,
-            artifact,
             state: InstanceState::Starting,
             endpoint: None,
             since: SystemTime::now(),
@@ -224,7 +220,6 @@ impl Entry {
     fn status(&self, id: &InstanceId) -> Status {
         Status {
             id: id.clone(),
-            artifact: self.artifact,
             state: self.state.clone(),
             endpoint: self.endpoint.clone(),
             since: self.since,

@@ -229,7 +229,8 @@ pub struct ErrorParts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shoal_protocol::model::Digest;
+    use shoal_protocol::model::spec::{Container, Image};
+    use shoal_protocol::model::{Digest, Resources, SpecForm};
 
     /// The JSON is a public format: both directions must keep every field.
     #[test]
@@ -245,6 +246,23 @@ mod tests {
         assert_eq!(serde_json::to_string(&body).unwrap(), text);
     }
 
+    /// A container is written with all of its options, digests as text.
+    #[test]
+    fn container_survives_json_round_trip() {
+        let mut container = Container::of("main", Image::named("redis:7"));
+        container.image.digest = Some(Digest([0x11; 32]));
+        container.http = Some(80);
+        let resources = Resources { memory: 64 << 20, cpu: 100 };
+        let mut form = SpecForm::container_service("db".parse().unwrap(), container, 2, resources)
+            .with_env([("A".to_owned(), "b".to_owned())].into());
+        form.resources.limit.memory = 128 << 20;
+        let spec = Spec::try_from(form).unwrap();
+        let text = serde_json::to_string(&SpecBody::from(&spec)).unwrap();
+        assert!(text.contains(&"11".repeat(32)) && !text.contains("artifact"), "{text}");
+        let body: SpecBody = serde_json::from_str(&text).unwrap();
+        assert_eq!(Spec::try_from(body).unwrap(), spec);
+    }
+
     /// Each invalid field is named in the error, and unknown fields are refused.
     #[test]
     fn invalid_spec_names_the_field() {
@@ -252,10 +270,12 @@ mod tests {
             let mut body = SpecBody {
                 name: "hello".into(),
                 runtime: "wasm".into(),
-                artifact: ArtifactBody { digest: Digest([1; 32]), size: 7 },
+                artifact: Some(ArtifactBody { digest: Digest([1; 32]), size: 7 }),
+                container: None,
                 replicas: 1,
                 memory: 1 << 26,
                 cpu: 100,
+                limit: None,
                 env: BTreeMap::new(),
                 require: BTreeMap::new(),
             };

@@ -21,9 +21,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use shoal_protocol::model::spec::{Container, Program};
 use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, Spec, WorkloadName};
 use shoal_protocol::node::{Order, Report};
-use shoal_runtimes::{InstanceId, Launch};
+use shoal_runtimes::{ContainerPayload, InstanceId, Launch, Payload};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -152,6 +153,19 @@ pub fn instance_id(name: &WorkloadName, replica: &ReplicaId, generation: &Digest
         .expect("labels of 63 and digits of an index stay under 200 visible characters")
 }
 
+fn payload(program: &Program, replica: &ReplicaName) -> Payload {
+    match program {
+        Program::Wasm(component) => Payload::Component(component.artifact.digest),
+        Program::Containers(containers) => {
+            let container = containers.first().expect("a valid spec has a container").clone();
+            Payload::Container(Box::new(ContainerPayload {
+                container: Container { env: BTreeMap::new(), ..container },
+                hostname: format!("{}-{}", replica.workload.name, replica.place),
+            }))
+        }
+    }
+}
+
 fn launch(
     host: &Host,
     name: &WorkloadName,
@@ -160,8 +174,6 @@ fn launch(
     spec: &Spec,
 ) -> Launch {
     let replica_name = ReplicaName { workload: name.clone(), place: replica.place };
-    let artifact =
-        spec.program.artifacts().next().expect("a valid spec has a component to start from");
     let mut env: BTreeMap<String, String> = spec.env().clone();
     env.insert("SHOAL_REPLICA".into(), replica_name.to_string());
     env.insert("SHOAL_NODE".into(), host.name.clone());
@@ -171,10 +183,10 @@ fn launch(
     Launch {
         id: instance_id(name, replica, generation),
         workload: name.to_string(),
-        artifact: artifact.digest,
+        payload: payload(&spec.program, &replica_name),
         env,
-        memory: spec.reservation().memory,
-        cpu: spec.reservation().cpu,
+        memory: spec.resources.limit.memory,
+        cpu: spec.resources.limit.cpu,
     }
 }
 

@@ -205,7 +205,7 @@ async fn leftover_instance_is_stopped_unless_ordered() {
     let stray = instance_id(&name, &replica(1), &Digest([1; 32]));
     for id in [&wanted, &stray] {
         runtime.run(id.clone());
-        runtime.found.lock().unwrap().push(Instance { id: id.clone(), artifact: Digest([7; 32]) });
+        runtime.found.lock().unwrap().push(Instance { id: id.clone() });
     }
     let mut world = World::with(runtime);
     world.run(0, 1);
@@ -304,7 +304,7 @@ async fn order_goes_to_the_runtime_of_its_kind() {
     let (wasm, other) = (FakeRuntime::new(), FakeRuntime::of_kind("container"));
     let stray = instance_id(&"db".parse().unwrap(), &replica(7), &Digest([1; 32]));
     other.run(stray.clone());
-    other.found.lock().unwrap().push(Instance { id: stray.clone(), artifact: Digest([7; 32]) });
+    other.found.lock().unwrap().push(Instance { id: stray.clone() });
     let both = RuntimeSet::new([other.clone() as Arc<dyn Runtime>, wasm.clone()]);
     let mut world = World::with_all(wasm, both);
     let id = world.run(0, 1);

@@ -16,7 +16,7 @@ fn launch(text: &str) -> Launch {
     Launch {
         id: id(text),
         workload: "default/web".into(),
-        artifact: Digest([7; 32]),
+        payload: Digest([7; 32]).into(),
         env: BTreeMap::new(),
         memory: 1 << 20,
         cpu: 100,
@@ -90,7 +90,7 @@ async fn watch_shows_all_runtimes_and_starves_none() {
 async fn missing_kind_is_named() {
     let (set, wasm, other) = two().await;
     for (runtime, name) in [(&wasm, "web/0"), (&other, "db/0")] {
-        let found = Instance { id: id(name), artifact: Digest([7; 32]) };
+        let found = Instance { id: id(name) };
         runtime.found.lock().unwrap().push(found);
     }
     let found = set.instances().await.unwrap();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A text that is not 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +13,7 @@ pub struct NotAnId(pub String, pub &'static str);
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $name(pub [u8; 32]);
 
         // By the bytes. The first eight nearly always decide, and maps compare ids very often.
@@ -38,6 +38,25 @@ macro_rules! id {
             /// The first eight hexadecimal digits, for people. Not unique.
             pub fn short(&self) -> String {
                 self.0[..4].iter().map(|b| format!("{b:02x}")).collect()
+            }
+        }
+
+        // In formats for people the hexadecimal text, else the bytes.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match serializer.is_human_readable() {
+                    true => serializer.collect_str(self),
+                    false => self.0.serialize(serializer),
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                match deserializer.is_human_readable() {
+                    true => hex::deserialize(deserializer),
+                    false => <[u8; 32]>::deserialize(deserializer).map($name),
+                }
             }
         }
 

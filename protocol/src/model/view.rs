@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::resources::Resources;
+
 pub use spec::{ArtifactBody, BadSpec, SpecBody, full_name};
 
 /// The state of a workload, as the answering node sees it. Its parts of the spec come from
@@ -24,22 +26,31 @@ pub struct WorkloadView {
     pub uid: String,
     /// The hash of the parts of the spec whose change restarts replicas.
     pub generation: String,
-    /// The runtime: `wasm`.
+    /// The runtime: `wasm` or `container`.
     pub runtime: String,
-    /// The SHA-256 of the artifact.
+    /// The SHA-256 of the component; empty for a container.
     pub artifact: String,
-    /// The size of the artifact.
+    /// The bytes that a device of the answering node's architecture must hold to start it.
     pub artifact_size: u64,
+    /// The image of a container, as it was published.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Whether it answers HTTP requests.
+    #[serde(default = "yes")]
+    pub http: bool,
     /// The number of nodes known to hold the artifact, ready to start.
     pub artifact_holders: usize,
     /// The number of replicas that the workload should have.
     pub desired: u32,
     /// The number of its replicas that are healthy in the current generation, on nodes that are up.
     pub healthy: u32,
-    /// The memory limit of one replica.
+    /// The memory that is reserved for one replica.
     pub memory: u64,
-    /// The CPU limit of one replica.
+    /// The CPU that is reserved for one replica.
     pub cpu: u32,
+    /// The most that one replica may take, where that is more than what is reserved.
+    #[serde(default)]
+    pub limit: Option<Resources>,
     /// The environment of each replica.
     pub env: BTreeMap<String, String>,
     /// Labels that a node must have to run a replica.
@@ -52,6 +63,10 @@ pub struct WorkloadView {
     pub conflict: bool,
     /// Each place that should exist and each claim of a replica, by place.
     pub replicas: Vec<ReplicaView>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A free place of a workload, or a claim of a place.

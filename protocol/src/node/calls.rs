@@ -63,7 +63,7 @@ impl BidContext for Context<'_> {
             Some(_) => u64::MAX,
             None => artifact.size,
         };
-        let artifacts = workload.spec.program.artifacts();
+        let artifacts = workload.spec.program.artifacts_on(Some(&self.facts.arch));
         let fetch_bytes = artifacts.map(bytes).fold(0, u64::saturating_add);
         let here = self.outlook.claims.mine().filter(|claim| claim.replica.uid == *uid).count();
         Knowledge::Known {

@@ -25,7 +25,7 @@ impl Node {
 
     /// Fetches all artifacts of a program.
     pub(super) fn fetch_all(&mut self, now: Time, program: &Program) {
-        for artifact in program.artifacts() {
+        for artifact in program.artifacts_on(Some(&self.device.facts.arch)).collect::<Vec<_>>() {
             self.fetch(now, artifact, program.kind());
         }
     }

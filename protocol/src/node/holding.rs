@@ -172,7 +172,8 @@ impl Node {
             Local::Absent | Local::Fetching => Bytes::Missing { tries: 0, why: String::new() },
         };
         // The worst of all that the program needs.
-        let bytes = spec.program.artifacts().map(local).max().unwrap_or(Bytes::Ready);
+        let artifacts = spec.program.artifacts_on(Some(&self.device.facts.arch));
+        let bytes = artifacts.map(local).max().unwrap_or(Bytes::Ready);
         match self.holding.next(replica, &bytes) {
             Next::Nothing => {}
             Next::Fetch => self.fetch_all(now, &spec.program),

@@ -152,7 +152,12 @@ impl Node {
     /// The reason why a replica that starts here still waits for its artifact.
     fn why_no_artifact(&self, workload: &Workload) -> Option<String> {
         let is_missing = |artifact: &Artifact| !self.artifacts.is_ready(&artifact.digest);
-        let digest = workload.spec.program.artifacts().find(is_missing)?.digest;
+        let digest = workload
+            .spec
+            .program
+            .artifacts_on(Some(&self.device.facts.arch))
+            .find(is_missing)?
+            .digest;
         match self.artifacts.local(&digest) {
             Local::Absent => Some("its artifact is not here yet".into()),
             Local::Fetching => Some(match self.artifacts.failure(&digest) {

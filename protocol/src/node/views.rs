@@ -2,7 +2,7 @@
 
 use crate::desired::Workload;
 use crate::membership::State;
-use crate::model::view::{ArtifactBody, NodeView, SpecBody, StatusView, WorkloadView};
+use crate::model::view::{NodeView, SpecBody, StatusView, WorkloadView};
 use crate::model::{
     Claim, Digest, Key, NodeId, ReplicaId, ReplicaName, Resources, Spec, Time, Token, WorkloadName,
 };
@@ -197,9 +197,19 @@ impl Node {
 
     fn workload_view(&self, workload: &Workload) -> WorkloadView {
         // All fields are named, so that a new one is either shown or left out on purpose.
-        let SpecBody { name: _, runtime, artifact, replicas: _, memory, cpu, env, require } =
-            SpecBody::from(&workload.spec);
-        let ArtifactBody { digest, size } = artifact;
+        let SpecBody {
+            name: _,
+            runtime,
+            artifact,
+            container,
+            replicas: _,
+            memory,
+            cpu,
+            limit,
+            env,
+            require,
+        } = SpecBody::from(&workload.spec);
+        let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
         let names: Vec<String> = guardians.iter().map(|node| self.name_of(node)).collect();
         WorkloadView {
@@ -208,13 +218,16 @@ impl Node {
             uid: workload.uid.to_string(),
             generation: workload.generation.to_string(),
             runtime,
-            artifact: digest.to_string(),
-            artifact_size: size,
+            artifact: artifact.map(|it| it.digest.to_string()).unwrap_or_default(),
+            artifact_size: here.map(|artifact| artifact.size).fold(0, u64::saturating_add),
+            image: container.as_ref().map(|container| container.image.reference.clone()),
+            http: container.as_ref().is_none_or(|container| container.http.is_some()),
             artifact_holders: self.artifact_holders(workload),
             desired: self.demand().count(workload),
             healthy: self.healthy_places(workload),
             memory,
             cpu,
+            limit,
             env,
             require,
             owner: names.first().cloned(),

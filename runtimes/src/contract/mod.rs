@@ -20,7 +20,7 @@ use shoal_protocol::model::{Digest, InstanceState};
 use crate::endpoint::{Endpoint, Service};
 use crate::error::ServeError;
 use crate::logs::Tail;
-use crate::model::{InstanceId, Launch, body};
+use crate::model::{InstanceId, Launch, Payload, body};
 use crate::runtime::Runtime;
 use crate::status::Status;
 
@@ -64,12 +64,12 @@ impl Samples {
         Digest::of(b"nobody has these bytes")
     }
 
-    /// A launch of `artifact` with plenty of everything but memory.
-    pub fn launch(&self, id: &str, artifact: Digest) -> Launch {
+    /// A launch of `payload` with plenty of everything but memory.
+    pub fn launch(&self, id: &str, payload: impl Into<Payload>) -> Launch {
         Launch {
             id: instance(id),
             workload: "default/sample".into(),
-            artifact,
+            payload: payload.into(),
             env: BTreeMap::from([("NAME".into(), id.into())]),
             memory: self.memory,
             cpu: 4000,

@@ -9,16 +9,12 @@ fn endpoint() -> Endpoint {
     Endpoint::Tcp(([127, 0, 0, 1], 80).into())
 }
 
-fn digest() -> Digest {
-    Digest([7; 32])
-}
-
 /// Nothing may depend on seeing `Running` between `Starting` and `Stopped`.
 #[tokio::test]
 async fn watcher_sees_the_latest_state_only() {
     let table = StatusTable::new();
     let mut watch = table.watch();
-    let handle = table.begin(id("a"), digest());
+    let handle = table.begin(id("a"));
     handle.running(endpoint());
     handle.stopped();
     let changes = watch.next().await;
@@ -31,7 +27,7 @@ async fn watcher_sees_the_latest_state_only() {
 async fn late_watcher_gets_every_instance_once() {
     let table = StatusTable::new();
     for name in ["a", "b", "c"] {
-        table.begin(id(name), digest()).running(endpoint());
+        table.begin(id(name)).running(endpoint());
     }
     let mut watch = table.watch();
     let mut seen: Vec<_> =
@@ -39,7 +35,7 @@ async fn late_watcher_gets_every_instance_once() {
     seen.sort();
     assert_eq!(seen, ["a", "b", "c"]);
 
-    table.begin(id("d"), digest());
+    table.begin(id("d"));
     let changes = watch.next().await;
     assert_eq!(changes.len(), 1, "what was seen is not told again");
     assert_eq!(changes[0].id, id("d"));
@@ -50,8 +46,8 @@ async fn late_watcher_gets_every_instance_once() {
 #[test]
 fn older_handle_cannot_change_a_newer_life() {
     let table = StatusTable::new();
-    let old = table.begin(id("a"), digest());
-    let new = table.begin(id("a"), digest());
+    let old = table.begin(id("a"));
+    let new = table.begin(id("a"));
     new.running(endpoint());
     old.stopped();
     old.fault("came too late");
@@ -65,7 +61,7 @@ fn older_handle_cannot_change_a_newer_life() {
 #[tokio::test(start_paused = true)]
 async fn faults_are_rate_limited_and_the_last_is_shown() {
     let table = StatusTable::new();
-    let handle = table.begin(id("a"), digest());
+    let handle = table.begin(id("a"));
     handle.running(endpoint());
     let mut watch = table.watch();
     watch.next().await;
@@ -87,7 +83,7 @@ async fn faults_are_rate_limited_and_the_last_is_shown() {
 #[tokio::test(start_paused = true)]
 async fn state_change_is_not_delayed_by_fault_rate_limit() {
     let table = StatusTable::new();
-    let handle = table.begin(id("a"), digest());
+    let handle = table.begin(id("a"));
     let mut watch = table.watch();
     watch.next().await;
     let before = Instant::now();
@@ -101,7 +97,7 @@ async fn state_change_is_not_delayed_by_fault_rate_limit() {
 fn stopped_instances_are_remembered_within_a_bound() {
     let table = StatusTable::new();
     for n in 0..MAX_ENDED + 10 {
-        table.begin(id(&format!("i{n}")), digest()).stopped();
+        table.begin(id(&format!("i{n}"))).stopped();
     }
     assert_eq!(table.status(&id("i9")), None, "the oldest is forgotten");
     assert!(table.status(&id("i10")).is_some());

@@ -51,7 +51,7 @@ use crate::artifacts::ArtifactStore;
 use crate::endpoint::Endpoint;
 use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 use crate::logs::{self, LogLine, Tail};
-use crate::model::{Instance, InstanceId, Launch, Usage};
+use crate::model::{Instance, InstanceId, Launch, Payload, Usage};
 use crate::runtime::Runtime;
 use crate::status::{Status, Watch};
 use host::Host;
@@ -159,8 +159,12 @@ impl Wasm {
         lock(&self.replicas)
     }
 
-    fn check(&self, launch: &Launch) -> Result<(), StartError> {
+    /// The component of a launch that can be started.
+    fn check(&self, launch: &Launch) -> Result<Digest, StartError> {
         let invalid = |reason: String| Err(StartError::Invalid { id: launch.id.clone(), reason });
+        let Payload::Component(component) = launch.payload else {
+            return invalid("it is not a component".into());
+        };
         if launch.memory < MIN_MEMORY {
             return invalid(format!(
                 "a memory limit of {} bytes cannot hold any component",
@@ -176,11 +180,11 @@ impl Wasm {
         if env > MAX_ENV {
             return invalid(format!("{env} bytes of environment, at most {MAX_ENV} are allowed"));
         }
-        Ok(())
+        Ok(component)
     }
 
     fn accept(&self, launch: Launch) -> Result<(), StartError> {
-        self.check(&launch)?;
+        let component = self.check(&launch)?;
         let mut replicas = self.lock();
         if let Some(present) = replicas.get(&launch.id).filter(|present| present.is_alive()) {
             return if present.launch() == &launch {
@@ -192,7 +196,7 @@ impl Wasm {
         if !replicas.contains_key(&launch.id) && replicas.len() >= self.host.config.instances {
             return Err(StartError::Full(replicas.len()));
         }
-        let replica = Replica::start(self.host.clone(), launch);
+        let replica = Replica::start(self.host.clone(), component, launch);
         replicas.insert(replica.launch().id.clone(), replica);
         Ok(())
     }
@@ -259,10 +263,7 @@ impl Runtime for Wasm {
         let running = replicas
             .values()
             .filter(|replica| !matches!(replica.state(), Some(InstanceState::Failed { .. })));
-        let instance = |replica: &Arc<Replica>| Instance {
-            id: replica.launch().id.clone(),
-            artifact: replica.launch().artifact,
-        };
+        let instance = |replica: &Arc<Replica>| Instance { id: replica.launch().id.clone() };
         let instances = running.map(instance).collect();
         async move { Ok(instances) }.boxed()
     }

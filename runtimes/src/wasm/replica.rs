@@ -1,6 +1,6 @@
 //! A replica, from its start to its end.
 
-use shoal_protocol::model::InstanceState;
+use shoal_protocol::model::{Digest, InstanceState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -25,6 +25,7 @@ use crate::status::StatusHandle;
 
 pub(super) struct Replica {
     pub host: Arc<Host>,
+    component: Digest,
     pub launch: Launch,
     pub status: StatusHandle,
     pub log: Log,
@@ -56,9 +57,9 @@ pub(super) struct Ready {
 
 impl Replica {
     /// Begins the start of a replica.
-    pub fn start(host: Arc<Host>, launch: Launch) -> Arc<Self> {
+    pub fn start(host: Arc<Host>, component: Digest, launch: Launch) -> Arc<Self> {
         let replica = Arc::new(Replica {
-            status: host.statuses.begin(launch.id.clone(), launch.artifact),
+            status: host.statuses.begin(launch.id.clone()),
             log: host.logs.open(&launch.id),
             memory: Arc::new(MemoryPool::new(launch.memory)),
             share: Arc::new(Share::new(launch.cpu)),
@@ -69,6 +70,7 @@ impl Replica {
             ended: CancellationToken::new(),
             stopping: AtomicBool::new(false),
             host,
+            component,
             launch,
         });
         let starting = replica.clone();
@@ -193,7 +195,7 @@ impl Replica {
     }
 
     async fn try_to_start(self: &Arc<Self>) -> Result<Ready, (String, bool)> {
-        let program = self.host.program(self.launch.artifact).await;
+        let program = self.host.program(self.component).await;
         let program =
             program.map_err(|error: PrepareError| (error.to_string(), error.retryable()))?;
         let trial = self.clone().try_once(program.clone());

@@ -23,15 +23,12 @@ pub struct Port {
     pub udp: bool,
 }
 
-/// A file or folder in a replica that outlives it, or comes from elsewhere.
+/// A file or folder that outlives a replica, or comes from elsewhere. The mounts of its containers
+/// say where it is in them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Volume {
     /// The name, a DNS label.
     pub name: String,
-    /// The path in the replica.
-    pub path: String,
-    /// The replica cannot write it.
-    pub read_only: bool,
     /// Its source.
     pub source: VolumeSource,
 }

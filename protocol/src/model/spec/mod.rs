@@ -2,6 +2,8 @@
 //! manifest's forms become a [`Spec`] by `TryFrom`, and **what this version does not support is
 //! refused by name**, never ignored.
 
+mod container;
+mod container_checks;
 mod exposure;
 mod health;
 mod kind;
@@ -24,12 +26,16 @@ use super::name::WorkloadName;
 use super::replica::Revision;
 use super::resources::Resources;
 
+pub use container::{
+    Container, Device, Image, Mount, NetworkMode, PlatformImage, Privileges, PullPolicy, Tmpfs,
+    Ulimit,
+};
 pub use exposure::{Exposure, Port, Volume, VolumeSource};
 pub use health::{Check, Health, Probe};
 pub use kind::Kind;
 pub use lifecycle::{RestartPolicy, UpdatePolicy};
 pub use placement::{Affinity, Placement, Preference};
-pub use program::{Artifact, Component, Container, Permission, Program, ProgramKind, World};
+pub use program::{Artifact, Component, Permission, Program, ProgramKind, World};
 
 pub(in crate::model) use older::decode;
 
@@ -144,19 +150,40 @@ impl SpecForm {
         }
     }
 
-    /// The environment of its component; empty for a group of containers.
+    /// A service of one container, without anything optional.
+    pub fn container_service(
+        name: WorkloadName,
+        container: Container,
+        replicas: u32,
+        resources: Resources,
+    ) -> SpecForm {
+        let nothing = Artifact { digest: Digest([0; 32]), size: 1 };
+        SpecForm {
+            program: Program::Containers(vec![container]),
+            ..SpecForm::wasm_service(name, nothing, replicas, resources)
+        }
+    }
+
+    /// The environment of its component, or of its first container.
     pub fn env(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         match &self.program {
             Program::Wasm(component) => &component.env,
-            Program::Containers(_) => &NONE,
+            Program::Containers(containers) => {
+                containers.first().map_or(&NONE, |container| &container.env)
+            }
         }
     }
 
-    /// The same with this environment of its component.
+    /// The same with this environment of its component, or of its first container.
     pub fn with_env(mut self, env: BTreeMap<String, String>) -> SpecForm {
-        if let Program::Wasm(component) = &mut self.program {
-            component.env = env;
+        match &mut self.program {
+            Program::Wasm(component) => component.env = env,
+            Program::Containers(containers) => {
+                if let Some(container) = containers.first_mut() {
+                    container.env = env;
+                }
+            }
         }
         self
     }
@@ -197,6 +224,18 @@ pub enum InvalidSpec {
     Memory(u64),
     #[error("cpu: {0} thousandths of a core is outside 1 to {MAX_CPU}")]
     Cpu(u32),
+    #[error(
+        "memory: the limit of {limit} bytes is below the {reservation} bytes that are reserved, \
+            or above {MAX_MEMORY} (1 TiB)"
+    )]
+    MemoryLimit { limit: u64, reservation: u64 },
+    #[error(
+        "cpu: the limit of {limit} thousandths of a core is below the {reservation} that are \
+            reserved, or above {MAX_CPU}"
+    )]
+    CpuLimit { limit: u32, reservation: u32 },
+    #[error("{field}: {why}")]
+    Container { field: &'static str, why: String },
     #[error("artifact: {0} bytes is outside 1 to {MAX_ARTIFACT}")]
     Artifact(u64),
     #[error("env: {0} variables, at most {MAX_ENV} are allowed")]
@@ -246,6 +285,17 @@ impl TryFrom<SpecForm> for Spec {
             }
         }
         check_env(form.env())?;
+        let Resources { memory: least, cpu: least_cpu } = form.reservation();
+        let Resources { memory: most, cpu: most_cpu } = form.resources.limit;
+        if most < least || most > MAX_MEMORY {
+            return Err(InvalidSpec::MemoryLimit { limit: most, reservation: least });
+        }
+        if most_cpu < least_cpu || most_cpu > MAX_CPU {
+            return Err(InvalidSpec::CpuLimit { limit: most_cpu, reservation: least_cpu });
+        }
+        if let Program::Containers(containers) = &form.program {
+            container_checks::check(containers, most)?;
+        }
         let require = &form.placement.require;
         if require.len() > MAX_LABELS {
             return Err(InvalidSpec::LabelCount(require.len()));
@@ -348,6 +398,8 @@ pub enum Unfit {
     Memory(u64),
     #[error("{0} thousandths of a core required, more than the node has")]
     Cpu(u32),
+    #[error("its image is not for {0}")]
+    Platform(String),
 }
 
 impl Facts {
@@ -356,6 +408,14 @@ impl Facts {
         let kind = spec.program.kind();
         if !self.runtimes.contains(&kind) {
             return Err(Unfit::Runtime(kind));
+        }
+        if let Program::Containers(containers) = &spec.program {
+            let runs_here = |image: &Image| {
+                image.platforms.is_empty() || image.platforms.iter().any(|it| it.arch == self.arch)
+            };
+            if !containers.iter().all(|container| runs_here(&container.image)) {
+                return Err(Unfit::Platform(self.arch.clone()));
+            }
         }
         for (name, value) in &spec.placement.require {
             if self.labels.get(name) != Some(value) {

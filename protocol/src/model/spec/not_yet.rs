@@ -2,8 +2,8 @@
 //! of text, and values in a form.
 
 use super::{
-    Exposure, Health, InvalidSpec, Kind, Placement, Program, RestartPolicy, SpecForm, UpdatePolicy,
-    World,
+    Container, Exposure, Health, InvalidSpec, Kind, NetworkMode, Placement, Program, RestartPolicy,
+    SpecForm, UpdatePolicy, World,
 };
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
@@ -42,20 +42,12 @@ impl InvalidSpec {
 /// The first part of a spec that this version does not act on. Accepting it would promise what does
 /// not happen.
 pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
-    let component = match &form.program {
-        Program::Wasm(component) => component,
-        Program::Containers(_) => return Some("containers"),
-    };
     let Placement { require: _, prefer, spread, affinity, tolerate } = &form.placement;
     let Health { startup, readiness, liveness } = &form.health;
     let Exposure { hosts, ports } = &form.exposure;
     let is_service = matches!(form.kind, Kind::Service { .. });
-    [
-        (component.world != World::Http, "world command"),
-        (!component.args.is_empty(), "args"),
-        (!component.allow.is_empty(), "allow"),
+    let rest = [
         (!is_service, form.kind.as_str()),
-        (form.resources.limit != form.resources.reservation, "a limit above the reservation"),
         (!prefer.is_empty(), "prefer"),
         (spread.is_some(), "spread"),
         (!affinity.is_empty(), "affinity"),
@@ -66,7 +58,33 @@ pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
         (!hosts.is_empty(), "hosts"),
         (!ports.is_empty(), "ports"),
         (!form.storage.is_empty(), "storage"),
-    ]
-    .into_iter()
-    .find_map(|(is_used, field)| is_used.then_some(field))
+    ];
+    unsupported_program(form)
+        .into_iter()
+        .chain(rest)
+        .find_map(|(is_used, field)| is_used.then_some(field))
+}
+
+fn unsupported_program(form: &SpecForm) -> Vec<(bool, &'static str)> {
+    match &form.program {
+        Program::Wasm(component) => vec![
+            (component.world != World::Http, "world command"),
+            (!component.args.is_empty(), "args"),
+            (!component.allow.is_empty(), "allow"),
+            (form.resources.limit != form.resources.reservation, "a limit above the reservation"),
+        ],
+        Program::Containers(containers) => {
+            let any = |is_used: fn(&Container) -> bool| containers.iter().any(is_used);
+            vec![
+                (containers.len() != 1, "a group of other than one container"),
+                (any(|it| it.limit.is_some()), "a limit of one container"),
+                (any(|it| it.network == NetworkMode::Host), "the device's network"),
+                (any(|it| !it.mounts.is_empty()), "volumes"),
+                (any(|it| it.privileges.privileged), "privileged"),
+                (any(|it| !it.privileges.cap_add.is_empty()), "added capabilities"),
+                (any(|it| !it.privileges.devices.is_empty()), "devices"),
+                (any(|it| !it.privileges.security.is_empty()), "security options"),
+            ]
+        }
+    }
 }

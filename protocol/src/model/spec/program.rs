@@ -6,15 +6,15 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::id::Digest;
-use super::super::resources::Resources;
+use super::container::Container;
 
 /// The program that each replica of a workload runs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Program {
     /// A WebAssembly component.
     Wasm(Component),
-    /// A group of containers that share a network and a life, like a Kubernetes pod. Not
-    /// supported yet: its form may change until it is.
+    /// A group of containers that share a network and a life, like a Kubernetes pod. Groups of
+    /// several are not supported yet.
     Containers(Vec<Container>),
 }
 
@@ -49,24 +49,7 @@ pub enum Permission {
     Connect(String),
 }
 
-/// A container of a group.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Container {
-    /// The name within the group, a DNS label.
-    pub name: String,
-    /// The image reference, as in `docker.io/library/redis:7`.
-    pub image: String,
-    /// Replaces the image's entry point, when it is not empty.
-    pub command: Vec<String>,
-    /// Replaces the image's arguments, when it is not empty.
-    pub args: Vec<String>,
-    /// Its environment, besides the image's.
-    pub env: BTreeMap<String, String>,
-    /// Its share of the replica's limit; none for all of it.
-    pub limit: Option<Resources>,
-}
-
-/// The bytes of a component.
+/// A component, or a part of an image: bytes under their hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Artifact {
     /// SHA-256 of the bytes.
@@ -96,13 +79,26 @@ impl Program {
         }
     }
 
-    /// The artifacts that must be on a device before it can start.
-    pub fn artifacts(&self) -> impl Iterator<Item = Artifact> {
-        match self {
-            Program::Wasm(component) => Some(component.artifact),
-            Program::Containers(_) => None,
-        }
-        .into_iter()
+    /// All artifacts that some device needs: those of an image for each of its platforms.
+    pub fn artifacts(&self) -> impl Iterator<Item = Artifact> + Clone + '_ {
+        self.artifacts_on(None)
+    }
+
+    /// The artifacts that a device of this architecture must hold before the program can start;
+    /// those of every architecture for none.
+    pub fn artifacts_on<'a>(
+        &'a self,
+        arch: Option<&'a str>,
+    ) -> impl Iterator<Item = Artifact> + Clone + 'a {
+        let (component, containers) = match self {
+            Program::Wasm(component) => (Some(component.artifact), [].as_slice()),
+            Program::Containers(containers) => (None, containers.as_slice()),
+        };
+        let platforms = containers.iter().flat_map(|container| &container.image.platforms);
+        let parts = platforms
+            .filter(move |platform| arch.is_none_or(|arch| platform.arch == arch))
+            .flat_map(|platform| platform.layers.iter().chain([&platform.config]).copied());
+        component.into_iter().chain(parts)
     }
 }
 

@@ -45,19 +45,14 @@ fn unsupported_parts_are_refused_by_name() {
         refused(|form| form.restart = RestartPolicy::Never),
         refused(|form| form.exposure.hosts = vec!["shop.example".into()]),
         refused(|form| {
-            form.storage = vec![Volume {
-                name: "data".into(),
-                path: "/data".into(),
-                read_only: false,
-                source: VolumeSource::Kept,
-            }];
+            form.storage = vec![Volume { name: "data".into(), source: VolumeSource::Kept }];
         }),
     ];
     let names: Vec<&str> = words.iter().map(|text| text.split(':').next().unwrap()).collect();
     assert_eq!(
         names,
         [
-            "containers",
+            "a group of other than one container",
             "world command",
             "args",
             "allow",
@@ -74,7 +69,13 @@ fn unsupported_parts_are_refused_by_name() {
         ]
     );
     // A text with such a field is refused with the same words.
-    let kinds_and_values = ["world command", "daemon", "cron", "a limit above the reservation"];
+    let kinds_and_values = [
+        "a group of other than one container",
+        "world command",
+        "daemon",
+        "cron",
+        "a limit above the reservation",
+    ];
     for (name, words) in names.iter().zip(&words) {
         let by_name = InvalidSpec::not_yet(name).map(|refusal| refusal.to_string());
         let expected = (!kinds_and_values.contains(name)).then(|| words.clone());
@@ -96,4 +97,101 @@ fn only_what_needs_a_restart_changes_the_revision() {
     assert_ne!(revision(form().with_env([("A".into(), "b".into())].into())), base);
     let more = Resources { memory: 65 << 20, cpu: 100 };
     assert_ne!(revision(SpecForm { resources: more.into(), ..form() }), base);
+}
+
+fn container(change: impl FnOnce(&mut Container)) -> SpecForm {
+    let mut container = Container::of("main", Image::named("redis:7"));
+    change(&mut container);
+    let resources = Resources { memory: 64 << 20, cpu: 100 };
+    SpecForm::container_service("db".parse().unwrap(), container, 1, resources)
+}
+
+fn refused_container(change: impl FnOnce(&mut Container)) -> String {
+    Spec::try_from(container(change)).unwrap_err().to_string()
+}
+
+/// A container may take more than is reserved for it, as in Kubernetes.
+#[test]
+fn container_may_have_a_limit_above_its_reservation() {
+    let mut form = container(|_| ());
+    form.resources.limit.memory = 128 << 20;
+    let spec = Spec::try_from(form.clone()).unwrap();
+    assert_eq!((spec.reservation().memory, spec.resources.limit.memory), (64 << 20, 128 << 20));
+    form.resources.limit.memory = 32 << 20;
+    let error = Spec::try_from(form).unwrap_err().to_string();
+    assert!(error.starts_with("memory: the limit of 33554432 bytes is below"), "{error}");
+}
+
+/// An engine would refuse these after the auction, on a device that nobody sees.
+#[test]
+fn container_that_no_engine_takes_is_refused_by_the_field() {
+    let texts = [
+        refused_container(|it| it.image.reference = "two words".into()),
+        refused_container(|it| it.workdir = Some("here".into())),
+        refused_container(|it| {
+            it.tmpfs = vec![Tmpfs { path: "tmp".into(), size: None, exec: false }]
+        }),
+        refused_container(|it| _ = it.labels.insert("a=b".into(), "c".into())),
+        refused_container(|it| _ = it.labels.insert("shoal.node".into(), "c".into())),
+        refused_container(|it| {
+            _ = it.ulimits.insert("files".into(), Ulimit { soft: 1, hard: 1 });
+        }),
+        refused_container(|it| {
+            _ = it.ulimits.insert("nofile".into(), Ulimit { soft: 9, hard: 1 });
+        }),
+        refused_container(|it| it.stop_signal = Some("TERM please".into())),
+        refused_container(|it| it.command = Some(vec!["a\0b".into()])),
+        refused_container(|it| it.command = Some(vec!["x".repeat(9_000)])),
+        refused_container(|it| it.http = Some(0)),
+        refused_container(|it| (it.http, it.network) = (Some(80), NetworkMode::None)),
+        refused_container(|it| _ = it.env.insert("SHOAL_NODE".into(), "n".into())),
+    ];
+    let fields: Vec<&str> = texts.iter().map(|text| text.split(':').next().unwrap()).collect();
+    assert_eq!(
+        fields,
+        [
+            "image",
+            "container",
+            "container",
+            "labels",
+            "labels",
+            "ulimits",
+            "ulimits",
+            "stop_signal",
+            "container",
+            "container",
+            "http",
+            "http",
+            "env",
+        ]
+    );
+    assert!(Spec::try_from(container(|it| it.stop_signal = Some("SIGRTMIN+3".into()))).is_ok());
+}
+
+/// A node fetches and prices the parts of its own architecture only, and an image without one for
+/// it does not fit.
+#[test]
+fn image_of_another_architecture_does_not_fit() {
+    let part = |n: u8| Artifact { digest: Digest([n; 32]), size: u64::from(n) };
+    let platform = |arch: &str, n: u8| PlatformImage {
+        arch: arch.into(),
+        config: part(n),
+        layers: vec![part(n + 1), part(n + 2)],
+    };
+    let spec = Spec::try_from(container(|it| {
+        it.image.platforms = vec![platform("x86_64", 1), platform("aarch64", 10)];
+    }))
+    .unwrap();
+    let sizes = |arch| spec.program.artifacts_on(arch).map(|it| it.size).collect::<Vec<_>>();
+    assert_eq!(sizes(Some("x86_64")), [2, 3, 1]);
+    assert_eq!(sizes(Some("arm")), []);
+    assert_eq!(sizes(None), [2, 3, 1, 11, 12, 10]);
+    let facts = |arch: &str| Facts {
+        arch: arch.into(),
+        runtimes: [ProgramKind::Container].into(),
+        labels: BTreeMap::new(),
+        capacity: Resources { memory: 1 << 30, cpu: 1_000 },
+    };
+    assert_eq!(facts("aarch64").fits(&spec), Ok(()));
+    assert_eq!(facts("arm").fits(&spec), Err(Unfit::Platform("arm".into())));
 }

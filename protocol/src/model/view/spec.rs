@@ -8,8 +8,7 @@ use super::super::id::{Digest, hex};
 use super::super::name::{NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
-    Artifact, Component, InvalidSpec, Kind, Placement, Program, ProgramKind, Requirements, Spec,
-    SpecForm,
+    Artifact, Component, Container, InvalidSpec, Placement, Program, Requirements, Spec, SpecForm,
 };
 
 /// A workload's spec as JSON.
@@ -22,16 +21,23 @@ use super::super::spec::{
 pub struct SpecBody {
     /// The workload, as `namespace/name`.
     pub name: String,
-    /// The runtime: `wasm` is the only one.
+    /// The runtime: `wasm` or `container`.
     pub runtime: String,
-    /// The component to run.
-    pub artifact: ArtifactBody,
+    /// The component to run, for `wasm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<ArtifactBody>,
+    /// The container to run, for `container`. Its environment is `env`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
     /// The wanted number of replicas.
     pub replicas: u32,
-    /// Bytes a replica may take.
+    /// Bytes of memory that are reserved for a replica.
     pub memory: u64,
-    /// Thousandths of a core a replica may take.
+    /// Thousandths of a core that are reserved for a replica.
     pub cpu: u32,
+    /// The most that a replica may take; without it, what is reserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Resources>,
     /// Environment of each replica.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -58,7 +64,7 @@ impl From<&Spec> for SpecBody {
             name,
             program,
             kind,
-            resources: Requirements { reservation: Resources { memory, cpu }, limit: _ },
+            resources: Requirements { reservation, limit },
             placement: Placement { require, prefer: _, spread: _, affinity: _, tolerate: _ },
             health: _,
             update: _,
@@ -66,19 +72,28 @@ impl From<&Spec> for SpecBody {
             exposure: _,
             storage: _,
         } = &**spec;
-        let (Program::Wasm(component), Kind::Service { replicas }) = (program, kind) else {
-            unreachable!("a valid spec is a service of a component: no other is supported yet")
+        let (artifact, container) = match program {
+            Program::Wasm(component) => {
+                let Component { artifact, world: _, args: _, env: _, allow: _ } = component;
+                let Artifact { digest, size } = *artifact;
+                (Some(ArtifactBody { digest, size }), None)
+            }
+            Program::Containers(containers) => {
+                let container = containers.first().cloned();
+                let bare = |it: Container| Container { env: BTreeMap::new(), ..it };
+                (None, container.map(bare))
+            }
         };
-        let Component { artifact: Artifact { digest, size }, world: _, args: _, env, allow: _ } =
-            component;
         SpecBody {
             name: full_name(name),
             runtime: program.kind().to_string(),
-            artifact: ArtifactBody { digest: *digest, size: *size },
-            replicas: *replicas,
-            memory: *memory,
-            cpu: *cpu,
-            env: env.clone(),
+            artifact,
+            container,
+            replicas: kind.replicas().unwrap_or_default(),
+            memory: reservation.memory,
+            cpu: reservation.cpu,
+            limit: (limit != reservation).then_some(*limit),
+            env: spec.env().clone(),
             require: require.clone(),
         }
     }
@@ -90,8 +105,10 @@ impl From<&Spec> for SpecBody {
 pub enum BadSpec {
     #[error("name: {0}")]
     Name(#[from] NotALabel),
-    #[error("runtime: `{0}` is not known; this version runs `wasm`")]
+    #[error("runtime: `{0}` is not known; this version runs `wasm` and `container`")]
     Runtime(String),
+    #[error("runtime: `{0}` needs `{1}`, and nothing else to run")]
+    Program(&'static str, &'static str),
     #[error(transparent)]
     Invalid(#[from] InvalidSpec),
 }
@@ -100,14 +117,34 @@ impl TryFrom<SpecBody> for Spec {
     type Error = BadSpec;
 
     fn try_from(body: SpecBody) -> Result<Spec, BadSpec> {
-        let SpecBody { name, runtime, artifact, replicas, memory, cpu, env, require } = body;
-        if runtime != ProgramKind::Wasm.to_string() {
-            return Err(BadSpec::Runtime(runtime));
+        let SpecBody {
+            name,
+            runtime,
+            artifact,
+            container,
+            replicas,
+            memory,
+            cpu,
+            limit,
+            env,
+            require,
+        } = body;
+        let (name, resources) = (name.parse()?, Resources { memory, cpu });
+        let form = match (runtime.as_str(), artifact, container) {
+            ("wasm", Some(ArtifactBody { digest, size }), None) => {
+                SpecForm::wasm_service(name, Artifact { digest, size }, replicas, resources)
+            }
+            ("container", None, Some(container)) => {
+                SpecForm::container_service(name, container, replicas, resources)
+            }
+            ("wasm", ..) => return Err(BadSpec::Program("wasm", "artifact")),
+            ("container", ..) => return Err(BadSpec::Program("container", "container")),
+            _ => return Err(BadSpec::Runtime(runtime)),
+        };
+        let mut form = form.with_env(env);
+        if let Some(limit) = limit {
+            form.resources.limit = limit;
         }
-        let ArtifactBody { digest, size } = artifact;
-        let (artifact, resources) = (Artifact { digest, size }, Resources { memory, cpu });
-        let mut form =
-            SpecForm::wasm_service(name.parse()?, artifact, replicas, resources).with_env(env);
         form.placement.require = require;
         Ok(Spec::try_from(form)?)
     }

@@ -1,0 +1,163 @@
+//! Checks of containers, before anything of them is stored or sent.
+
+use super::container::{Container, Image, NetworkMode};
+use super::{InvalidSpec, check_env};
+
+/// Bytes of all texts of one container but its environment: a change must fit one gossip message.
+const MAX_TEXT: usize = 8 * 1024;
+/// Layers of one image: the engines take no more than 127.
+const MAX_LAYERS: usize = 127;
+/// Platforms of one image.
+const MAX_PLATFORMS: usize = 8;
+/// The least memory limit of a container: engines refuse less.
+const MIN_MEMORY: u64 = 6 << 20;
+/// The limits that a Linux process has, without `RLIMIT_`.
+const ULIMITS: [&str; 16] = [
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+/// Checks the containers of a program, whose memory limit is `memory` bytes.
+pub(super) fn check(containers: &[Container], memory: u64) -> Result<(), InvalidSpec> {
+    if memory < MIN_MEMORY {
+        return wrong("memory", format!("a container needs at least 6 MiB, not {memory} bytes"));
+    }
+    containers.iter().try_for_each(check_one)
+}
+
+fn check_one(container: &Container) -> Result<(), InvalidSpec> {
+    let Container {
+        name: _,
+        image,
+        entrypoint,
+        command,
+        env,
+        user,
+        workdir,
+        hostname,
+        labels,
+        network,
+        http,
+        mounts: _,
+        tmpfs,
+        read_only: _,
+        init: _,
+        stop_signal,
+        stop_grace,
+        shm_size,
+        ulimits,
+        sysctls,
+        privileges,
+        limit: _,
+    } = container;
+    check_env(env)?;
+    check_image(image)?;
+    let words = entrypoint.iter().chain(command).flatten();
+    let pairs = labels.iter().chain(sysctls).flat_map(|(name, value)| [name, value]);
+    let paths = tmpfs.iter().map(|tmpfs| &tmpfs.path);
+    let rest = [user, workdir, hostname, stop_signal].into_iter().flatten();
+    let texts: Vec<&String> =
+        words.chain(pairs).chain(paths).chain(rest).chain(&privileges.cap_drop).collect();
+    let bytes: usize = texts.iter().map(|text| text.len() + 1).sum();
+    if bytes > MAX_TEXT {
+        return wrong(
+            "container",
+            format!("{bytes} bytes of options, at most {MAX_TEXT} are allowed"),
+        );
+    }
+    if let Some(text) = texts.iter().find(|text| text.contains('\0')) {
+        return wrong("container", format!("{text:?} contains a NUL byte"));
+    }
+    let paths = workdir.iter().chain(tmpfs.iter().map(|tmpfs| &tmpfs.path));
+    if let Some(path) = paths.into_iter().find(|path| !path.starts_with('/')) {
+        return wrong("container", format!("`{path}` is not an absolute path"));
+    }
+    if let Some(name) = labels.keys().find(|name| name.is_empty() || name.contains('=')) {
+        return wrong("labels", format!("`{name}` is no name: it is empty or contains `=`"));
+    }
+    if let Some(name) = labels.keys().find(|name| name.starts_with("shoal.")) {
+        return wrong("labels", format!("`{name}` is set by shoal itself: `shoal.` is reserved"));
+    }
+    if let Some(name) = ulimits.keys().find(|name| !ULIMITS.contains(&name.as_str())) {
+        return wrong("ulimits", format!("`{name}` is none of {}", ULIMITS.join(", ")));
+    }
+    if let Some((name, limit)) = ulimits.iter().find(|(_, limit)| {
+        limit.soft < -1 || limit.hard < -1 || (limit.hard != -1 && limit.soft > limit.hard)
+    }) {
+        return wrong(
+            "ulimits",
+            format!("`{name}`: soft {} is above hard {}, or below -1", limit.soft, limit.hard),
+        );
+    }
+    if let Some(signal) = stop_signal.as_ref().filter(|signal| !is_signal(signal)) {
+        return wrong("stop_signal", format!("`{signal}` is no signal, as `SIGTERM` is one"));
+    }
+    if stop_grace.is_some_and(|grace| grace.as_secs() > 3_600) {
+        return wrong("stop_grace", "more than an hour".into());
+    }
+    if *http == Some(0) {
+        return wrong("http", "port 0 is no port".into());
+    }
+    if http.is_some() && *network == NetworkMode::None {
+        return wrong("http", "a container without a network answers no requests".into());
+    }
+    if *shm_size == Some(0) || tmpfs.iter().any(|tmpfs| tmpfs.size == Some(0)) {
+        return wrong("container", "a file system in memory of 0 bytes".into());
+    }
+    if hostname.as_ref().is_some_and(|name| !is_host_name(name)) {
+        return wrong("hostname", "1 to 63 letters, digits, `-` and `.` are expected".into());
+    }
+    Ok(())
+}
+
+fn check_image(image: &Image) -> Result<(), InvalidSpec> {
+    let text = &image.reference;
+    let fits = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    if !fits || text.starts_with('-') {
+        return wrong("image", format!("{text:?} is no reference, as in `redis:7`"));
+    }
+    if image.platforms.len() > MAX_PLATFORMS {
+        let count = image.platforms.len();
+        return wrong("image", format!("{count} platforms, at most {MAX_PLATFORMS} are allowed"));
+    }
+    let mut archs: Vec<&str> = image.platforms.iter().map(|it| it.arch.as_str()).collect();
+    archs.sort_unstable();
+    if let Some(pair) = archs.windows(2).find(|pair| pair[0] == pair[1]) {
+        return wrong("image", format!("two images for `{}`", pair[0]));
+    }
+    if let Some(it) = image.platforms.iter().find(|it| it.layers.len() > MAX_LAYERS) {
+        let count = it.layers.len();
+        return wrong("image", format!("{count} layers, at most {MAX_LAYERS} are allowed"));
+    }
+    Ok(())
+}
+
+fn is_signal(text: &str) -> bool {
+    let name = text.strip_prefix("SIG").unwrap_or_default();
+    let is_number = text.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number));
+    is_number || (!name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+'))
+}
+
+fn is_host_name(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+        && !text.starts_with(['-', '.'])
+}
+
+fn wrong(field: &'static str, why: String) -> Result<(), InvalidSpec> {
+    Err(InvalidSpec::Container { field, why })
+}
