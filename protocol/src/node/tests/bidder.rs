@@ -63,6 +63,12 @@ impl Bidder {
 
     /// Handles an announcement of the owner, and bids.
     pub fn bid(&mut self) {
+        let sent = self.hear_announcement();
+        assert!(matches!(sent[..], [Message::Auction(auction::Message::Bid { .. })]), "{sent:?}");
+    }
+
+    /// Handles an announcement of the owner. Returns the answer.
+    pub fn hear_announcement(&mut self) -> Vec<Message> {
         let (auction, ReplicaId { uid, place }) = (self.auction(), self.replica);
         let generation = self.generation;
         let announce = auction::Announce {
@@ -73,8 +79,33 @@ impl Bidder {
             answer_ms: 100,
             hold_ms: 5_000,
         };
-        let sent = self.receive(auction::Message::Announce(announce));
-        assert!(matches!(sent[..], [Message::Auction(auction::Message::Bid { .. })]), "{sent:?}");
+        self.receive(auction::Message::Announce(announce))
+    }
+
+    /// The owner's sheet comes, and shows the replica, healthy under a greater token.
+    pub fn owner_runs_it(&mut self) {
+        let (replica, generation, other) = (self.replica, self.generation, self.auction().owner);
+        let token = Token { counter: 2, by: other, incarnation: 1 };
+        let award = Award { auction: self.auction(), replica, generation, token, to: other };
+        let award = Signed::sign(award, &self.owners.keys, &self.genesis.cluster()).wire();
+        let claim = crate::model::Claim {
+            update: None,
+            replica,
+            name: "web".parse().unwrap(),
+            generation,
+            token,
+            phase: crate::model::Phase::Healthy,
+            since: WallClock(1_800_000_000_000),
+            award,
+        };
+        let slot = crate::model::Slot {
+            slot: replica.slot(),
+            counter: 1,
+            claims: vec![claim],
+            newer: Vec::new(),
+        };
+        let slot = Signed::sign(slot, &self.owners.keys, &self.genesis.cluster()).wire();
+        self.harness.input(Input::Message { from: other, message: Message::Slot(slot) });
     }
 
     pub fn award(&self) -> auction::Message {
@@ -232,4 +263,17 @@ fn claimed_place_is_not_placed_again_before_its_sheet() {
     assert_eq!(owner.node.own_claims().count(), 0, "it took what another has claimed");
     owner.run_for(Duration::from_secs(20));
     assert_eq!(owner.node.own_claims().count(), 1);
+}
+
+/// An owner that held a holder down auctioned its place, and the winner knew that the holder was up
+/// and ran the replica well: it won, let go a moment later, and won again, every few milliseconds.
+#[test]
+fn node_does_not_bid_for_a_place_that_runs_well() {
+    let mut bidder = Bidder::new();
+    bidder.owner_runs_it();
+    let answer = bidder.hear_announcement();
+    let [Message::Auction(auction::Message::Decline { why, .. })] = &answer[..] else {
+        panic!("{answer:?}")
+    };
+    assert!(matches!(why, Decline::NotInStep { .. }), "it will look again: {why:?}");
 }

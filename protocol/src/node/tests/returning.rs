@@ -2,7 +2,7 @@
 
 use super::bidder::Bidder;
 use super::*;
-use crate::model::{InstanceState, Phase, Token};
+use crate::model::{InstanceState, Phase};
 
 /// While a node was away a new version was published, and another node took over. The node came
 /// back, replaced its replica in place, reported it healthy at once and, as the older holder, took
@@ -46,29 +46,7 @@ fn recovered_replica_is_not_reported_beside_a_healthy_one() {
     let (replica, generation, other) = (bidder.replica, bidder.generation, bidder.auction().owner);
     let state = InstanceState::Failed { reason: "trapped".into(), retryable: true };
     bidder.harness.input(Input::Report(Report { replica, generation, state }));
-    let token = Token { counter: 2, by: other, incarnation: 1 };
-    let award = Award { auction: bidder.auction(), replica, generation, token, to: other };
-    let award = Signed::sign(award, &bidder.owners.keys, &bidder.genesis.cluster()).wire();
-    let since = WallClock(1_800_000_000_000);
-    let name = "web".parse().unwrap();
-    let claim = crate::model::Claim {
-        update: None,
-        replica,
-        name,
-        generation,
-        token,
-        phase: Phase::Healthy,
-        since,
-        award,
-    };
-    let slot = crate::model::Slot {
-        slot: replica.slot(),
-        counter: 1,
-        claims: vec![claim],
-        newer: Vec::new(),
-    };
-    let slot = Signed::sign(slot, &bidder.owners.keys, &bidder.genesis.cluster()).wire();
-    bidder.harness.input(Input::Message { from: other, message: Message::Slot(slot) });
+    bidder.owner_runs_it();
     bidder.harness.run_for(Duration::from_secs(2));
     assert_eq!(bidder.harness.orders.len(), 2, "it is started anew: {:?}", bidder.harness.orders);
     assert_eq!(phase(&bidder), "failing", "it is not reported beside the healthy one");
