@@ -22,6 +22,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// the change although it may be needless.
 pub(super) const MAX_QUESTIONS: usize = 64;
 
+/// A joining node may know of no member but itself, until it has compared with the one that admitted
+/// it: that one is named so among the unheard.
+const ADMITTER: &str = "the member that admitted this node";
+
 /// Open questions to the other members, by number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Questions {
@@ -159,7 +163,10 @@ impl Node {
             // Another user's change came first: start again once it is on disk.
             return self.defer_command(request, Command::Prepare { name, spec, force });
         }
-        let names = self.names_of(unheard);
+        let mut names = self.names_of(unheard);
+        if !self.config.founder && self.is_only_member() {
+            names.push(ADMITTER.into());
+        }
         let reply = match self.desired.workload(&name) {
             // A tombstone that this node knows can be written again. For a name that it never heard
             // of, a tombstone is written only if the user insists.

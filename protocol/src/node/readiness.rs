@@ -124,7 +124,7 @@ impl Node {
         self.post(now, out, super::Message::Repair);
     }
 
-    fn is_only_member(&self) -> bool {
+    pub(super) fn is_only_member(&self) -> bool {
         self.desired.members().len() == 1
     }
 }

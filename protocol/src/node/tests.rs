@@ -247,10 +247,8 @@ fn joiner_learns_which_node_admits_it() {
     assert_eq!(joiner.node.status().nodes, 2);
 }
 
-/// A joining node received its own admission alone. It does not know yet which node admitted it,
-/// nor what runs, so it must not be ready as the only member that it knows.
-#[test]
-fn joiner_that_knows_no_other_member_is_not_ready() {
+/// A joining node that received its own admission alone, from a member that it does not know yet.
+fn lone_joiner() -> (NodeId, Harness) {
     let cluster = cluster();
     let config = Config { name: "b".into(), founder: false, ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
@@ -271,9 +269,30 @@ fn joiner_that_knows_no_other_member_is_not_ready() {
         from: other,
         message: Message::Admitted { changes: vec![admission.raw()] },
     });
+    (other, harness)
+}
+
+/// A joining node received its own admission alone. It does not know yet which node admitted it,
+/// nor what runs, so it must not be ready as the only member that it knows.
+#[test]
+fn joiner_that_knows_no_other_member_is_not_ready() {
+    let (_, mut harness) = lone_joiner();
     harness.run_for(Duration::from_secs(60));
     let status = harness.node.status();
     assert_eq!((status.nodes, status.ready), (1, false));
+}
+
+/// The member that admitted a node died at once. A user removed a workload through the new node,
+/// which knew no other member to ask, and was told that there was no such workload.
+#[test]
+fn joiner_that_knows_no_other_member_denies_no_workload() {
+    let (other, mut harness) = lone_joiner();
+    harness.input(Input::LinkDown { peer: other });
+    let name: crate::model::WorkloadName = "web".parse().unwrap();
+    let command = Command::Prepare { name: name.clone(), spec: None, force: false };
+    let unheard = vec!["the member that admitted this node".to_owned()];
+    let refused = Reply::Refused(Refusal::MayBeElsewhere { name, unheard });
+    assert_eq!(harness.command(command), refused);
 }
 
 /// The join line may name addresses that cannot be reached from here, while members are seen on the
