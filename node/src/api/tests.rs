@@ -243,7 +243,7 @@ async fn embedded_and_http_publish_make_equal_changes() {
     let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
     let workload = Workload::wasm("shop/web", bytes.clone()).unwrap().replicas(3).memory(32 << 20);
     let workload = workload.cpu(250).env("GREETING", "\"hi\"\n").require("zone", "front");
-    let ready = Ready { spec: workload.spec(artifact).unwrap(), bytes };
+    let ready = Ready { spec: workload.spec(Some(artifact)).unwrap(), bytes: Some(bytes) };
 
     let path = folder.path().join("api.sock");
     let stop = CancellationToken::new();

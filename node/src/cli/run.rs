@@ -1,7 +1,7 @@
 //! `shoal run`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Args;
 use shoal_protocol::model::WorkloadName;
@@ -12,9 +12,10 @@ use super::error::CliError;
 use super::publish::publish;
 use super::wait::WaitArgs;
 use crate::manifest::quantity;
+use crate::publish::container::{ContainerOptions, pair};
 use crate::publish::{Source, Workload};
 
-/// Run a WebAssembly component that answers HTTP, on as many nodes as wished
+/// Run a WebAssembly component or a container, on as many nodes as wished
 ///
 /// A workload of that name that is there already is replaced; what changes is shown. The change is
 /// signed with the operator's key.
@@ -22,11 +23,17 @@ use crate::publish::{Source, Workload};
 #[command(after_help = "Examples:\n  \
     shoal run hello.wasm --name hello\n  \
     shoal run hello.wasm --name hello --replicas 2 --env GREETING=hi --memory 32MiB\n  \
-    shoal run till.wasm --name till --namespace shop --require zone=front --no-wait\n\n\
+    shoal run till.wasm --name till --namespace shop --require zone=front --no-wait\n  \
+    shoal run --name web --port 80 nginx:1.27\n  \
+    shoal run --name cache --memory 128MiB redis:7 redis-server --appendonly yes\n\n\
     A component is built with: cargo build --release --target wasm32-wasip2")]
 pub struct Run {
-    /// The component
-    file: PathBuf,
+    /// A file of a component, or the image of a container
+    #[arg(value_name = "FILE|IMAGE")]
+    program: String,
+    /// Replaces the arguments of the container's image
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
     /// Its name, a DNS label: it is also its host name
     #[arg(long)]
     name: String,
@@ -43,14 +50,20 @@ pub struct Run {
     )]
     replicas: u32,
     /// A variable in its environment; may be given several times
-    #[arg(long = "env", value_name = "K=V", value_parser = pair)]
+    #[arg(short, long = "env", value_name = "K=V", value_parser = pair)]
     env: Vec<(String, String)>,
-    /// The memory a replica may take [default: 64MiB]
+    /// The memory that is reserved for a replica, and the most it may take [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     memory: Option<u64>,
-    /// The share of CPU a replica may take, in cores [default: 0.1]
+    /// The CPU that is reserved for a replica, and the most it may take, in cores [default: 0.1]
     #[arg(long, value_name = "CORES", value_parser = quantity::cpu)]
     cpu: Option<u32>,
+    /// The most memory a container may take, if that is more than what is reserved
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    memory_limit: Option<u64>,
+    /// The most CPU a container may take, in cores, if that is more than what is reserved
+    #[arg(long, value_name = "CORES", value_parser = quantity::cpu)]
+    cpu_limit: Option<u32>,
     /// A label its nodes must have; may be given several times
     #[arg(long = "require", value_name = "K=V", value_parser = pair)]
     require: Vec<(String, String)>,
@@ -59,9 +72,31 @@ pub struct Run {
     force: bool,
     #[command(flatten)]
     wait: WaitArgs,
+    #[command(flatten)]
+    container: ContainerOptions,
 }
 
 impl Run {
+    /// The workload with its program: a component or a container.
+    fn program(&self, name: WorkloadName) -> Result<Workload, CliError> {
+        if !is_file(&self.program) {
+            let options = self.container.clone();
+            let workload =
+                Workload::container(name, &self.program).with_container(|it| options.apply(it));
+            return Ok(match self.command.is_empty() {
+                true => workload,
+                false => workload.command(self.command.clone()),
+            });
+        }
+        let only_container = self.container.first();
+        if let Some(what) = only_container.or((!self.command.is_empty()).then_some("COMMAND")) {
+            let file = &self.program;
+            let why = format!("{what}: only a container has it, and {file} is a component's file");
+            return Err(CliError::usage(why));
+        }
+        Ok(Workload::component(name, Source::File(self.program.clone().into())))
+    }
+
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let named = |what: &str, error: &dyn std::fmt::Display| {
             CliError::usage(format!("--{what}: {error}"))
@@ -70,7 +105,8 @@ impl Run {
             namespace: self.namespace.parse().map_err(|error| named("namespace", &error))?,
             name: self.name.parse().map_err(|error| named("name", &error))?,
         };
-        let mut workload = Workload::component(name, Source::File(self.file))
+        let mut workload = self
+            .program(name)?
             .replicas(self.replicas)
             .envs(unique("env", self.env)?)
             .requires(unique("require", self.require)?);
@@ -80,8 +116,15 @@ impl Run {
         if let Some(cpu) = self.cpu {
             workload = workload.cpu(cpu);
         }
+        workload = workload.limit(self.memory_limit, self.cpu_limit);
         publish(context, &[workload], self.force, &self.wait).await
     }
+}
+
+/// Whether the program of `shoal run` is the file of a component, and no image: it ends in `.wasm`,
+/// or there is such a file.
+fn is_file(program: &str) -> bool {
+    program.ends_with(".wasm") || Path::new(program).is_file()
 }
 
 /// Parses a number of replicas.
@@ -91,14 +134,6 @@ pub(super) fn replicas(text: &str) -> Result<u32, String> {
         Err(format!("{number} replicas are more than {MAX_REPLICAS}"))
     } else {
         Ok(number)
-    }
-}
-
-/// Parses `K=V`; the value may contain further `=`.
-pub(super) fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is not of the form NAME=VALUE")),
     }
 }
 

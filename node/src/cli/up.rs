@@ -10,8 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::out;
-use super::run::pair;
 use crate::embed::{BACK_IN, Node, StartError, event_loop};
+use crate::publish::container::pair;
 use crate::telemetry;
 
 /// Run this device's daemon in the foreground

@@ -3,7 +3,7 @@
 //! ```yaml
 //! name: hello            # a DNS label
 //! namespace: default     # optional
-//! wasm: hello.wasm       # path relative to the file
+//! wasm: hello.wasm       # path relative to the file; or, for a container: image: redis:7
 //! replicas: 2            # default 1
 //! memory: 64MiB          # default 64MiB
 //! cpu: 0.1               # cores, or 100m; default 0.1
@@ -11,11 +11,17 @@
 //! require: { zone: shop }
 //! ```
 //!
+//! A container has further fields: `command`, `entrypoint`, `port` (its HTTP port), `user`,
+//! `workdir`, `hostname`, `labels`, `network`, `tmpfs`, `read_only`, `init`, `cap_drop`,
+//! `stop_signal`, `stop_grace`, `shm_size`, `ulimits`, `sysctls`, `pull`, and `limit`, the most
+//! memory and CPU that it may take.
+//!
 //! A file may have several documents, divided by `---`. Unknown fields are refused: an ignored slip
 //! would only be found in production.
 
 pub mod quantity;
 
+mod container;
 mod error;
 
 use std::collections::BTreeMap;
@@ -76,29 +82,52 @@ pub fn parse(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
 struct Document {
     name: Spanned<String>,
     namespace: Option<Spanned<String>>,
-    wasm: Spanned<String>,
+    wasm: Option<Spanned<String>>,
+    image: Option<Spanned<String>>,
     replicas: Option<Spanned<String>>,
     memory: Option<Spanned<String>>,
     cpu: Option<Spanned<String>>,
+    limit: Option<Limit>,
     #[serde(default)]
     env: BTreeMap<String, String>,
     #[serde(default)]
     require: BTreeMap<String, String>,
+    // The fields of a container; `container` reads them.
+    command: Option<Spanned<container::Command>>,
+    entrypoint: Option<Spanned<container::Command>>,
+    port: Option<Spanned<String>>,
+    user: Option<Spanned<String>>,
+    workdir: Option<Spanned<String>>,
+    hostname: Option<Spanned<String>>,
+    labels: Option<Spanned<BTreeMap<String, String>>>,
+    network: Option<Spanned<String>>,
+    tmpfs: Option<Spanned<Vec<String>>>,
+    read_only: Option<Spanned<bool>>,
+    init: Option<Spanned<bool>>,
+    cap_drop: Option<Spanned<Vec<String>>>,
+    stop_signal: Option<Spanned<String>>,
+    stop_grace: Option<Spanned<String>>,
+    shm_size: Option<Spanned<String>>,
+    ulimits: Option<Spanned<BTreeMap<String, String>>>,
+    sysctls: Option<Spanned<BTreeMap<String, String>>>,
+    pull: Option<Spanned<String>>,
+}
+
+/// The most that a container may take.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limit {
+    memory: Option<Spanned<String>>,
+    cpu: Option<Spanned<String>>,
 }
 
 impl Document {
-    fn workload(self, base: &Path) -> Result<Workload, ManifestError> {
+    fn workload(mut self, base: &Path) -> Result<Workload, ManifestError> {
         let namespace = match &self.namespace {
             Some(text) => field("namespace", text, |text| text.parse::<Label>())?,
             None => DEFAULT_NAMESPACE.parse().expect("the default namespace is a label"),
         };
         let name = field("name", &self.name, |text| text.parse::<Label>())?;
-        if self.wasm.value.is_empty() {
-            return Err(ManifestError::at(
-                self.wasm.referenced.line(),
-                "wasm: the path of a file is expected",
-            ));
-        }
         let replicas = self
             .replicas
             .as_ref()
@@ -107,10 +136,9 @@ impl Document {
         let memory =
             self.memory.as_ref().map(|text| field("memory", text, quantity::size)).transpose()?;
         let cpu = self.cpu.as_ref().map(|text| field("cpu", text, quantity::cpu)).transpose()?;
-        let name = WorkloadName { namespace, name };
-        let mut workload = Workload::component(name, Source::File(base.join(self.wasm.value)))
-            .envs(self.env)
-            .requires(self.require);
+        let limit = self.limit.take();
+        let program = self.program(WorkloadName { namespace, name }, base)?;
+        let mut workload = program.envs(self.env).requires(self.require);
         if let Some(replicas) = replicas {
             workload = workload.replicas(replicas);
         }
@@ -120,7 +148,36 @@ impl Document {
         if let Some(cpu) = cpu {
             workload = workload.cpu(cpu);
         }
+        if let Some(Limit { memory, cpu }) = limit {
+            let memory = memory.map(|text| field("limit", &text, quantity::size)).transpose()?;
+            let cpu = cpu.map(|text| field("limit", &text, quantity::cpu)).transpose()?;
+            workload = workload.limit(memory, cpu);
+        }
         Ok(workload)
+    }
+
+    /// The workload with its program: a component or a container.
+    fn program(&mut self, name: WorkloadName, base: &Path) -> Result<Workload, ManifestError> {
+        let line = self.name.referenced.line();
+        match (self.wasm.take(), self.image.take()) {
+            (Some(wasm), Some(_)) => Err(ManifestError::at(
+                wasm.referenced.line(),
+                "wasm: it has an `image`, too, and a workload runs one of the two",
+            )),
+            (None, None) => Err(ManifestError::at(
+                line,
+                "wasm: the path of a component is missing, or `image` with a container's",
+            )),
+            (Some(wasm), None) if wasm.value.is_empty() => Err(ManifestError::at(
+                wasm.referenced.line(),
+                "wasm: the path of a file is expected",
+            )),
+            (Some(wasm), None) => {
+                self.check_no_container()?;
+                Ok(Workload::component(name, Source::File(base.join(wasm.value))))
+            }
+            (None, Some(image)) => self.container(name, image.value),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-use shoal_protocol::model::spec::{DEFAULT_CPU, DEFAULT_MEMORY};
+use shoal_protocol::model::spec::{DEFAULT_CPU, DEFAULT_MEMORY, Program, PullPolicy};
 use shoal_protocol::model::{Artifact, Digest, Resources, Spec};
 
 use super::*;
@@ -9,7 +9,7 @@ fn read(text: &str) -> Result<Vec<Workload>, ManifestError> {
 
 /// The spec of a workload that was read, with some artifact.
 fn spec(workload: &Workload) -> Spec {
-    workload.spec(Artifact { digest: Digest([1; 32]), size: 1 }).unwrap()
+    workload.spec(Some(Artifact { digest: Digest([1; 32]), size: 1 })).unwrap()
 }
 
 fn refusal(text: &str) -> (Option<u64>, String, String) {
@@ -46,8 +46,8 @@ fn unknown_field_is_named_with_line_and_nearest() {
         (line, message.as_str(), hint.as_str()),
         (Some(3), "unknown field `replica`", "Did you mean `replicas`?")
     );
-    let (line, message, hint) = refusal("name: hello\nwasm: hello.wasm\nnetworks: [a]\n");
-    assert_eq!((line, message.as_str()), (Some(3), "unknown field `networks`"));
+    let (line, message, hint) = refusal("name: hello\nwasm: hello.wasm\ncolour: [a]\n");
+    assert_eq!((line, message.as_str()), (Some(3), "unknown field `colour`"));
     assert!(hint.starts_with("Known are name, namespace, wasm,"), "{hint}");
 }
 
@@ -55,7 +55,7 @@ fn unknown_field_is_named_with_line_and_nearest() {
 /// its name, so that nobody takes it for working.
 #[test]
 fn field_of_a_later_version_is_refused_as_not_supported() {
-    for field in ["health", "ports", "volumes", "image", "kind"] {
+    for field in ["health", "ports", "volumes", "kind"] {
         let (line, message, _) = refusal(&format!("name: a\nwasm: a\n{field}: x\n"));
         let expected = format!("{field}: not supported yet by this version of shoal");
         assert_eq!((line, message), (Some(3), expected));
@@ -100,7 +100,7 @@ fn wrong_values_name_field_line_and_form() {
 #[test]
 fn missing_and_repeated_fields_are_named() {
     let (_, message, _) = refusal("name: a\n");
-    assert_eq!(message, "the field `wasm` is missing");
+    assert_eq!(message, "wasm: the path of a component is missing, or `image` with a container's");
     let (line, message, _) = refusal("name: a\nwasm: a\nname: b\n");
     assert_eq!((line, message.as_str()), (Some(3), "`name` stands here twice"));
     let (line, message, _) = refusal("name: a\nwasm: a\n---\nname: a\nwasm: b\n");
@@ -128,4 +128,58 @@ fn examples_parse_and_show_the_defaults() {
     let shop = read(include_str!("../../../examples/manifests/shop.yaml")).unwrap();
     let names: Vec<String> = shop.iter().map(|workload| workload.name().to_string()).collect();
     assert_eq!(names, ["shop/till", "shop/stock"]);
+}
+
+/// What people write in Compose, in shoal's own form.
+#[test]
+fn container_has_its_options() {
+    let text = concat!(
+        "name: cache\nimage: redis:7\ncommand: redis-server --appendonly yes\n",
+        "entrypoint: [sh, -c]\nport: 8080\nuser: 1000:1000\nread_only: true\n",
+        "tmpfs: ['/tmp:size=16MiB,exec']\nulimits: { nofile: '1024:4096' }\n",
+        "stop_grace: 30s\nlabels: { team: shop }\npull: never\n",
+        "env: { A: b }\nmemory: 64MiB\nlimit: { memory: 128MiB }\n",
+    );
+    let workloads = read(text).unwrap();
+    let spec = workloads[0].spec(None).unwrap();
+    let Program::Containers(containers) = &spec.program else { panic!("{spec:?}") };
+    let container = &containers[0];
+    assert_eq!(container.image.reference, "redis:7");
+    assert_eq!(container.image.pull, PullPolicy::Never);
+    let command = container.command.as_deref().unwrap_or_default();
+    assert_eq!(command, ["redis-server", "--appendonly", "yes"]);
+    assert_eq!(container.entrypoint.as_deref().unwrap_or_default(), ["sh", "-c"]);
+    assert_eq!((container.http, container.user.as_deref()), (Some(8080), Some("1000:1000")));
+    assert_eq!(container.tmpfs[0].size, Some(16 << 20));
+    assert_eq!(container.ulimits["nofile"].hard, 4096);
+    assert_eq!(container.stop_grace, Some(std::time::Duration::from_secs(30)));
+    assert_eq!(container.labels["team"], "shop");
+    assert_eq!(spec.env()["A"], "b");
+    assert_eq!((spec.reservation().memory, spec.resources.limit.memory), (64 << 20, 128 << 20));
+}
+
+#[test]
+fn program_is_a_component_or_an_image() {
+    let (line, message, _) = refusal("name: a\nwasm: a.wasm\nimage: redis:7\n");
+    assert_eq!(line, Some(2));
+    assert!(message.contains("runs one of the two"), "{message}");
+    let (line, message, _) = refusal("name: a\nreplicas: 2\n");
+    assert_eq!(line, Some(1));
+    assert!(message.starts_with("wasm: the path of a component is missing, or `image`"));
+    let (line, message, _) = refusal("name: a\nwasm: a.wasm\nuser: root\n");
+    assert_eq!((line, message.starts_with("user: only a container has it")), (Some(3), true));
+}
+
+#[test]
+fn wrong_option_of_a_container_has_its_line() {
+    for (text, line, start) in [
+        ("tmpfs: ['/tmp:mode=1']", 3, "tmpfs: `mode=1` is none of"),
+        ("ulimits: { nofile: x }", 3, "ulimits: nofile: `x` is not of the form"),
+        ("port: http", 3, "port: `http` is no port"),
+        ("command: \"sh -c 'a\"", 3, "command: `sh -c 'a`: a quote is not closed"),
+        ("pull: sometimes", 3, "pull: `sometimes` is none of missing"),
+    ] {
+        let (found, message, _) = refusal(&format!("name: a\nimage: a:1\n{text}\n"));
+        assert_eq!((found, message.starts_with(start)), (Some(line), true), "{message}");
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use shoal_protocol::model::Spec;
+use shoal_protocol::model::spec::{Container, Program};
 
 use crate::manifest::quantity::{show_cpu, show_size};
 
@@ -34,7 +35,9 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     let mut all = Vec::new();
     let mut note = |field: &str, from: String, to: String| {
         if from != to {
-            all.push(Difference { field: field.to_owned(), from: Some(from), to: Some(to) });
+            let side = |text: String| (!text.is_empty() && text != "None").then_some(text);
+            let (from, to) = (side(from), side(to));
+            all.push(Difference { field: field.to_owned(), from, to });
         }
     };
     let artifacts = |spec: &Spec| {
@@ -42,9 +45,24 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         all.collect::<Vec<_>>().join(", ")
     };
     note("artifact", artifacts(old), artifacts(new));
+    let image = |spec: &Spec| {
+        container_of(spec).map_or(String::new(), |container| container.image.reference.clone())
+    };
+    note("image", image(old), image(new));
     note("replicas", old.replicas().to_string(), new.replicas().to_string());
     note("memory", show_size(old.reservation().memory), show_size(new.reservation().memory));
     note("cpu", show_cpu(old.reservation().cpu), show_cpu(new.reservation().cpu));
+    let limits = |spec: &Spec| {
+        let limit = spec.resources.limit;
+        match limit == spec.reservation() {
+            true => String::new(),
+            false => format!("{} and {}", show_size(limit.memory), show_cpu(limit.cpu)),
+        }
+    };
+    note("limit", limits(old), limits(new));
+    if let (Some(old), Some(new)) = (container_of(old), container_of(new)) {
+        options(old, new, &mut note);
+    }
     note("runtime", old.program.kind().to_string(), new.program.kind().to_string());
     maps("env", old.env(), new.env(), &mut all);
     maps("require", &old.placement.require, &new.placement.require, &mut all);
@@ -53,6 +71,71 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         all.push(Difference { field: "details".into(), from: None, to: None });
     }
     all
+}
+
+fn container_of(spec: &Spec) -> Option<&Container> {
+    match &spec.program {
+        Program::Wasm(_) => None,
+        Program::Containers(containers) => containers.first(),
+    }
+}
+
+/// Notes the options of a container that differ, besides its image and its environment. All fields
+/// are named, so that a new one is not forgotten.
+fn options(old: &Container, new: &Container, note: &mut impl FnMut(&str, String, String)) {
+    let Container {
+        name: _,
+        image,
+        entrypoint,
+        command,
+        env: _,
+        user,
+        workdir,
+        hostname,
+        labels,
+        network,
+        http,
+        mounts,
+        tmpfs,
+        read_only,
+        init,
+        stop_signal,
+        stop_grace,
+        shm_size,
+        ulimits,
+        sysctls,
+        privileges,
+        limit,
+    } = old;
+    let mut differ = |field: &str, from: &dyn fmt::Debug, to: &dyn fmt::Debug| {
+        let text = |value: &dyn fmt::Debug| {
+            let text = format!("{value:?}");
+            let inner = text.strip_prefix("Some(").and_then(|text| text.strip_suffix(')'));
+            inner.map(str::to_owned).unwrap_or(text)
+        };
+        note(field, text(from), text(to));
+    };
+    differ("pull", &image.pull, &new.image.pull);
+    differ("digest", &image.digest, &new.image.digest);
+    differ("entrypoint", entrypoint, &new.entrypoint);
+    differ("command", command, &new.command);
+    differ("user", user, &new.user);
+    differ("workdir", workdir, &new.workdir);
+    differ("hostname", hostname, &new.hostname);
+    differ("labels", labels, &new.labels);
+    differ("network", network, &new.network);
+    differ("port", http, &new.http);
+    differ("volumes", mounts, &new.mounts);
+    differ("tmpfs", tmpfs, &new.tmpfs);
+    differ("read_only", read_only, &new.read_only);
+    differ("init", init, &new.init);
+    differ("stop_signal", stop_signal, &new.stop_signal);
+    differ("stop_grace", stop_grace, &new.stop_grace);
+    differ("shm_size", shm_size, &new.shm_size);
+    differ("ulimits", ulimits, &new.ulimits);
+    differ("sysctls", sysctls, &new.sysctls);
+    differ("privileges", privileges, &new.privileges);
+    differ("container limit", limit, &new.limit);
 }
 
 fn maps(

@@ -16,6 +16,7 @@
 //! operator's files: they belong to the socket's client.
 
 mod batch;
+pub(crate) mod container;
 mod difference;
 pub(crate) mod files;
 mod operator;
@@ -144,13 +145,14 @@ impl PublishError {
 pub struct Ready {
     /// The spec to sign.
     pub spec: Spec,
-    /// The artifact's bytes.
-    pub bytes: Bytes,
+    /// The bytes of a component; none for an image that the engines of the nodes pull.
+    pub bytes: Option<Bytes>,
 }
 
 /// Reads and checks a workload's bytes, without any node.
 pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
     let (what, bytes) = match workload.source() {
+        Source::Engine => return Ok(Ready { spec: workload.spec(None)?, bytes: None }),
         Source::Bytes(bytes) => (format!("`{}`", workload.name()), bytes.clone()),
         Source::File(file) => {
             let read = tokio::fs::read(file).await;
@@ -161,7 +163,7 @@ pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
     shoal_runtimes::wasm::inspect(&bytes)
         .map_err(|error| PublishError::NotRunnable { what, why: error.to_string() })?;
     let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
-    Ok(Ready { spec: workload.spec(artifact)?, bytes })
+    Ok(Ready { spec: workload.spec(Some(artifact))?, bytes: Some(bytes) })
 }
 
 /// Publishes a workload that is [`ready`]. `force`: even if no known node can run it now.
@@ -227,7 +229,7 @@ struct Edit<'a> {
 impl<'a> Edit<'a> {
     fn of(ready: &'a Ready, force: bool) -> Self {
         let spec = Some(ready.spec.clone());
-        Edit { name: &ready.spec.name, spec, bytes: Some(&ready.bytes), based_on: None, force }
+        Edit { name: &ready.spec.name, spec, bytes: ready.bytes.as_ref(), based_on: None, force }
     }
 
     fn removal(name: &'a WorkloadName, force: bool) -> Self {

@@ -211,7 +211,7 @@ fn ready_as(name: &str, replicas: u32) -> Ready {
         .unwrap()
         .replicas(replicas)
         .env("A", replicas.to_string());
-    Ready { spec: workload.spec(artifact).unwrap(), bytes }
+    Ready { spec: workload.spec(Some(artifact)).unwrap(), bytes: Some(bytes) }
 }
 
 /// A second publish of another spec lists the differences; a third one of the same spec writes

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
-use shoal_protocol::model::spec::{DEFAULT_CPU, DEFAULT_MEMORY, InvalidSpec, Kind, Program};
+use shoal_protocol::model::spec::{
+    Container, DEFAULT_CPU, DEFAULT_MEMORY, Image, InvalidSpec, Kind, Program,
+};
 use shoal_protocol::model::{Artifact, Digest, Resources, Spec, SpecForm, WorkloadName};
 
-/// A component, its source, and its size. A new field of [`SpecForm`] gets a method here.
+/// A component or a container, its source, and its size. A new field of [`SpecForm`] gets a method here.
 ///
 /// ```
 /// let workload = shoal::Workload::wasm("hello", "hello.wasm")?.replicas(2).env("GREETING", "hi");
@@ -32,6 +34,8 @@ pub enum Source {
     File(PathBuf),
     /// In memory.
     Bytes(Bytes),
+    /// In an image that the engines of the nodes pull, or have.
+    Engine,
 }
 
 impl From<&str> for Source {
@@ -65,6 +69,44 @@ impl Workload {
         Workload { form: SpecForm::wasm_service(name, UNREAD, 1, resources), source }
     }
 
+    /// A container of an image, with one replica and default limits. `name` is `cache` or
+    /// `namespace/cache`.
+    pub fn image(name: &str, reference: impl Into<String>) -> Result<Workload, NotALabel> {
+        Ok(Self::container(name.parse()?, reference))
+    }
+
+    /// The same for a name that was parsed already.
+    pub fn container(name: WorkloadName, reference: impl Into<String>) -> Workload {
+        let resources = Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU };
+        let container = Container::of("main", Image::named(reference));
+        let form = SpecForm::container_service(name, container, 1, resources);
+        Workload { form, source: Source::Engine }
+    }
+
+    /// Changes the container, if it is one.
+    pub fn with_container(mut self, change: impl FnOnce(&mut Container)) -> Workload {
+        if let Program::Containers(containers) = &mut self.form.program
+            && let Some(container) = containers.first_mut()
+        {
+            change(container);
+        }
+        self
+    }
+
+    /// Sets the arguments that replace the image's, if it is a container.
+    pub fn command(self, words: Vec<String>) -> Workload {
+        self.with_container(|container| container.command = Some(words))
+    }
+
+    /// Sets the most that a container may take, in bytes of memory and thousandths of a core,
+    /// where that is more than what is reserved for it.
+    pub fn limit(mut self, memory: Option<u64>, cpu: Option<u32>) -> Workload {
+        let limit = &mut self.form.resources.limit;
+        limit.memory = memory.unwrap_or(limit.memory);
+        limit.cpu = cpu.unwrap_or(limit.cpu);
+        self
+    }
+
     /// Sets the wanted number of replicas.
     pub fn replicas(mut self, replicas: u32) -> Workload {
         self.form.kind = Kind::Service { replicas };
@@ -95,8 +137,12 @@ impl Workload {
 
     /// Sets several variables in the environment of each replica.
     pub fn envs(mut self, all: impl IntoIterator<Item = (String, String)>) -> Workload {
-        if let Program::Wasm(component) = &mut self.form.program {
-            component.env.extend(all);
+        let env = match &mut self.form.program {
+            Program::Wasm(component) => Some(&mut component.env),
+            Program::Containers(containers) => containers.first_mut().map(|it| &mut it.env),
+        };
+        if let Some(env) = env {
+            env.extend(all);
         }
         self
     }
@@ -122,8 +168,12 @@ impl Workload {
         &self.source
     }
 
-    /// The spec to sign, once the artifact is known.
-    pub fn spec(&self, artifact: Artifact) -> Result<Spec, InvalidSpec> {
-        Spec::try_from(self.form.clone().with_artifact(artifact))
+    /// The spec to sign, once the artifact of a component is known.
+    pub fn spec(&self, artifact: Option<Artifact>) -> Result<Spec, InvalidSpec> {
+        let form = self.form.clone();
+        Spec::try_from(match artifact {
+            Some(artifact) => form.with_artifact(artifact),
+            None => form,
+        })
     }
 }

@@ -22,8 +22,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// the change although it may be needless.
 pub(super) const MAX_QUESTIONS: usize = 64;
 
-/// A joining node may know of no member but itself, until it has compared with the one that admitted
-/// it: that one is named so among the unheard.
+/// A joining node may know of no member but itself, until it has compared with the one that
+/// admitted it: that one is named so among the unheard.
 const ADMITTER: &str = "the member that admitted this node";
 
 /// Open questions to the other members, by number.

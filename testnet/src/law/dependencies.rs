@@ -70,6 +70,7 @@ const PACKAGES: &[Package] = &[
             ("ring", "keys"),
             ("rtnetlink", "the device's interfaces, and when they change"),
             ("rustix", "CLOCK_BOOTTIME, signals, file locks, sockets' options"),
+            ("shlex", "the words of a command that was given as one text"),
             ("serde", "the API's types"),
             ("serde_json", "the API's bodies"),
             ("serde-saphyr", "YAML at the door"),

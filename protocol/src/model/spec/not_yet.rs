@@ -8,17 +8,14 @@ use super::{
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
 /// slip.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 17] = [
     "affinity",
     "allow",
     "args",
-    "command",
     "containers",
     "health",
     "hosts",
-    "image",
     "kind",
-    "limit",
     "ports",
     "prefer",
     "restart",

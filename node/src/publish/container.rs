@@ -1,0 +1,254 @@
+//! The options of a container, as people give them in a manifest or to `shoal run`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use shoal_protocol::model::spec::{Container, NetworkMode, PullPolicy, Tmpfs, Ulimit};
+
+use crate::manifest::quantity;
+
+/// The options that only a container has. The manifest's fields have the same names, with `_`.
+#[derive(Args, Clone, PartialEq, Eq, Debug, Default)]
+#[command(next_help_heading = "Options of a container")]
+pub struct ContainerOptions {
+    /// Its TCP port that answers HTTP requests for the workload
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Replaces the image's entry point, in words; an empty text clears it
+    #[arg(long, value_name = "COMMAND", value_parser = words)]
+    pub entrypoint: Option<Words>,
+    /// The user that it runs as, by number or by a name of the image
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Its working directory
+    #[arg(short, long, value_name = "PATH")]
+    pub workdir: Option<String>,
+    /// Its host name [default: the workload's name and the replica's number]
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// A label of the container; may be given several times
+    #[arg(long = "container-label", value_name = "K=V", value_parser = pair)]
+    pub labels: Vec<(String, String)>,
+    /// Its network: bridge or none [default: bridge]
+    #[arg(long, value_name = "MODE", value_parser = network)]
+    pub network: Option<NetworkMode>,
+    /// Files in memory; may be given several times
+    #[arg(long, value_name = "PATH[:size=SIZE][,exec]", value_parser = tmpfs)]
+    pub tmpfs: Vec<Tmpfs>,
+    /// Its root file system cannot be written
+    #[arg(long)]
+    pub read_only: bool,
+    /// A small init process reaps orphans and passes signals on
+    #[arg(long)]
+    pub init: bool,
+    /// A capability that it gives up, or ALL; may be given several times
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_drop: Vec<String>,
+    /// The signal that asks it to end [default: the image's]
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// How long it may take to end before it is killed [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
+    pub stop_grace: Option<Duration>,
+    /// The size of /dev/shm [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    pub shm_size: Option<u64>,
+    /// A limit of its processes, as in nofile=1024:4096; may be given several times
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", value_parser = ulimit)]
+    pub ulimits: Vec<(String, Ulimit)>,
+    /// A kernel parameter of its own network and IPC; may be given several times
+    #[arg(long = "sysctl", value_name = "K=V", value_parser = pair)]
+    pub sysctls: Vec<(String, String)>,
+    /// When the engine asks the registry: missing, always or never [default: missing]
+    #[arg(long, value_name = "WHEN", value_parser = pull)]
+    pub pull: Option<PullPolicy>,
+}
+
+/// The words of a command.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Words(pub Vec<String>);
+
+impl ContainerOptions {
+    /// The first option that was given, if any, as a person wrote it on the command line.
+    pub fn first(&self) -> Option<&'static str> {
+        let ContainerOptions {
+            port,
+            entrypoint,
+            user,
+            workdir,
+            hostname,
+            labels,
+            network,
+            tmpfs,
+            read_only,
+            init,
+            cap_drop,
+            stop_signal,
+            stop_grace,
+            shm_size,
+            ulimits,
+            sysctls,
+            pull,
+        } = self;
+        let given = [
+            (port.is_some(), "--port"),
+            (entrypoint.is_some(), "--entrypoint"),
+            (user.is_some(), "--user"),
+            (workdir.is_some(), "--workdir"),
+            (hostname.is_some(), "--hostname"),
+            (!labels.is_empty(), "--container-label"),
+            (network.is_some(), "--network"),
+            (!tmpfs.is_empty(), "--tmpfs"),
+            (*read_only, "--read-only"),
+            (*init, "--init"),
+            (!cap_drop.is_empty(), "--cap-drop"),
+            (stop_signal.is_some(), "--stop-signal"),
+            (stop_grace.is_some(), "--stop-grace"),
+            (shm_size.is_some(), "--shm-size"),
+            (!ulimits.is_empty(), "--ulimit"),
+            (!sysctls.is_empty(), "--sysctl"),
+            (pull.is_some(), "--pull"),
+        ];
+        given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
+    }
+
+    /// Sets the options in a container.
+    pub fn apply(self, container: &mut Container) {
+        container.http = self.port;
+        container.entrypoint = self.entrypoint.map(|words| words.0);
+        container.user = self.user;
+        container.workdir = self.workdir;
+        container.hostname = self.hostname;
+        container.labels = self.labels.into_iter().collect();
+        container.network = self.network.unwrap_or_default();
+        container.tmpfs = self.tmpfs;
+        container.read_only = self.read_only;
+        container.init = self.init;
+        container.privileges.cap_drop = self.cap_drop;
+        container.stop_signal = self.stop_signal;
+        container.stop_grace = self.stop_grace;
+        container.shm_size = self.shm_size;
+        container.ulimits = self.ulimits.into_iter().collect::<BTreeMap<_, _>>();
+        container.sysctls = self.sysctls.into_iter().collect();
+        container.image.pull = self.pull.unwrap_or_default();
+    }
+}
+
+/// Splits a command into words at spaces; `'..'`, `".."` and `\` keep spaces, as in a shell.
+///
+/// # Errors
+/// A quote is not closed.
+pub fn words(text: &str) -> Result<Words, String> {
+    shlex::split(text).map(Words).ok_or_else(|| format!("`{text}`: a quote is not closed"))
+}
+
+/// Reads `K=V`; the value may contain further `=`.
+///
+/// # Errors
+/// There is no `=`, or nothing before it.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not of the form NAME=VALUE")),
+    }
+}
+
+/// Reads the network of a container.
+///
+/// # Errors
+/// It is none of the known modes.
+pub fn network(text: &str) -> Result<NetworkMode, String> {
+    match text {
+        "bridge" => Ok(NetworkMode::Bridge),
+        "none" => Ok(NetworkMode::None),
+        "host" => Ok(NetworkMode::Host),
+        _ => Err(format!("`{text}` is none of bridge and none")),
+    }
+}
+
+/// Reads when an image is pulled.
+///
+/// # Errors
+/// It is none of the known policies.
+pub fn pull(text: &str) -> Result<PullPolicy, String> {
+    match text {
+        "missing" => Ok(PullPolicy::Missing),
+        "always" => Ok(PullPolicy::Always),
+        "never" => Ok(PullPolicy::Never),
+        _ => Err(format!("`{text}` is none of missing, always and never")),
+    }
+}
+
+/// Reads `PATH[:OPTION,..]` as docker has it. Files in memory are never set-user-id or devices.
+///
+/// # Errors
+/// An option is not known, or its value is no size.
+pub fn tmpfs(text: &str) -> Result<Tmpfs, String> {
+    let (path, options) = text.split_once(':').unwrap_or((text, ""));
+    let mut tmpfs = Tmpfs { path: path.to_owned(), size: None, exec: false };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("size", size)) => {
+                tmpfs.size = Some(quantity::size(size).map_err(|error| error.to_string())?);
+            }
+            None if option == "exec" => tmpfs.exec = true,
+            None if ["rw", "noexec", "nosuid", "nodev"].contains(&option) => {}
+            _ => return Err(format!("`{option}` is none of size=SIZE, exec and noexec")),
+        }
+    }
+    Ok(tmpfs)
+}
+
+/// Reads `NAME=SOFT[:HARD]`; -1 is no limit.
+///
+/// # Errors
+/// It has another form.
+pub fn ulimit(text: &str) -> Result<(String, Ulimit), String> {
+    let (name, limits) = pair(text)?;
+    Ok((name, limits_of(&limits)?))
+}
+
+/// Reads `SOFT[:HARD]`; -1 is no limit.
+///
+/// # Errors
+/// It has another form.
+pub fn limits_of(text: &str) -> Result<Ulimit, String> {
+    let (soft, hard) = text.split_once(':').unwrap_or((text, text));
+    match (soft.parse(), hard.parse()) {
+        (Ok(soft), Ok(hard)) => Ok(Ulimit { soft, hard }),
+        _ => Err(format!("`{text}` is not of the form SOFT or SOFT:HARD, in whole numbers")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tmpfs_reads_what_docker_writes() {
+        let run = tmpfs("/run:rw,noexec,nosuid,size=64KiB").unwrap();
+        assert_eq!(run, Tmpfs { path: "/run".into(), size: Some(64 << 10), exec: false });
+        assert!(tmpfs("/tmp:exec").unwrap().exec);
+        let error = tmpfs("/tmp:mode=1777").unwrap_err();
+        assert!(error.contains("`mode=1777` is none of"), "{error}");
+    }
+
+    #[test]
+    fn ulimit_takes_one_number_for_both() {
+        assert_eq!(
+            ulimit("nofile=1024").unwrap(),
+            ("nofile".into(), Ulimit { soft: 1024, hard: 1024 })
+        );
+        assert_eq!(ulimit("core=0:-1").unwrap().1, Ulimit { soft: 0, hard: -1 });
+        assert!(ulimit("nofile=many").is_err() && ulimit("nofile").is_err());
+    }
+
+    /// `--entrypoint "sh -c 'a b'"` is what people try first.
+    #[test]
+    fn entry_point_is_split_as_a_shell_does() {
+        assert_eq!(words("sh -c 'a b'").unwrap().0, ["sh", "-c", "a b"]);
+        assert_eq!(words("").unwrap().0, Vec::<String>::new());
+        assert!(words("sh -c 'a").is_err());
+    }
+}
