@@ -48,6 +48,9 @@ pub struct Config {
     pub memory: Option<String>,
     /// CPU offered to workloads in cores, as in `1.5`. If null: all cores.
     pub cpu: Option<String>,
+    /// The socket of the container engine, as in `/run/podman/podman.sock`, or `none` to run no
+    /// containers. If null: the one that is found.
+    pub engine: Option<String>,
 }
 
 impl Default for Config {
@@ -63,6 +66,7 @@ impl Default for Config {
             labels: BTreeMap::new(),
             memory: None,
             cpu: None,
+            engine: None,
         }
     }
 }
@@ -228,8 +232,8 @@ fn home_folder(variable: &str, below_home: &str) -> PathBuf {
     set.unwrap_or_else(|| std::env::home_dir().unwrap_or_else(|| "/".into()).join(below_home))
 }
 
-const FIELDS: [&str; 9] =
-    ["name", "listen", "http", "advertise", "mdns", "seeds", "labels", "memory", "cpu"];
+const FIELDS: [&str; 10] =
+    ["name", "listen", "http", "advertise", "mdns", "seeds", "labels", "memory", "cpu", "engine"];
 
 fn unknown_field(message: &str) -> Option<&str> {
     message.strip_prefix("unknown field `")?.split('`').next()

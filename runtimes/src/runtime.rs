@@ -22,6 +22,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// The kind's name as specs spell it, `wasm`.
     fn kind(&self) -> &'static str;
 
+    /// Whether its instances go on when this process ends, so that the next one adopts them.
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
     /// Validates, compiles and caches an artifact, so that a later [`Runtime::start`] of it is
     /// quick. Idempotent. Dropping the future cancels the work.
     ///

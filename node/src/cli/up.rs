@@ -58,6 +58,10 @@ pub struct Up {
     /// CPU offered to workloads, in cores [default: all]
     #[arg(long, value_name = "CORES")]
     cpu: Option<String>,
+    /// The socket of the container engine, or `none` to run no containers [default: the one that is
+    /// found]
+    #[arg(long, value_name = "SOCKET")]
+    engine: Option<String>,
 }
 
 impl Up {
@@ -98,6 +102,9 @@ impl Up {
         }
         if let Some(cpu) = self.cpu {
             builder = builder.cpu(cpu);
+        }
+        if let Some(engine) = self.engine {
+            builder = builder.engine(engine);
         }
         let node = tokio::select! {
             started = builder.start() => started.map_err(refused)?,

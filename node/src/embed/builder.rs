@@ -40,6 +40,7 @@ pub struct Builder {
     labels: Vec<(String, String)>,
     memory: Option<String>,
     cpu: Option<String>,
+    engine: Option<String>,
     compiler: Option<PathBuf>,
 }
 
@@ -130,6 +131,13 @@ impl Builder {
         self
     }
 
+    /// The socket of the container engine, or `none` to run no containers. Default: the one that is
+    /// found.
+    pub fn engine(mut self, socket: impl Into<String>) -> Self {
+        self.engine = Some(socket.into());
+        self
+    }
+
     /// A program that calls [`super::init`] first thing in its `main`, where this program cannot:
     /// it compiles components.
     pub fn compiler(mut self, program: impl AsRef<Path>) -> Self {
@@ -206,6 +214,7 @@ impl Builder {
         config.mdns = self.mdns.unwrap_or(config.mdns);
         config.memory = self.memory.take().or(config.memory);
         config.cpu = self.cpu.take().or(config.cpu);
+        config.engine = self.engine.take().or(config.engine);
         if !self.advertise.is_empty() {
             config.advertise = std::mem::take(&mut self.advertise);
         }

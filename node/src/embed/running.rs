@@ -29,7 +29,7 @@ use super::loaded_identity::LoadedIdentity;
 use crate::api::{About, Core, ForPeers, Service, Socket};
 use crate::config::Config;
 use crate::driver::{self, DriverError, DriverHandle};
-use crate::executor::{Executor, Host, executor};
+use crate::executor::{Ending, Executor, Host, executor};
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
 use crate::network::{Inbox, Mesh, Network, Purpose, hop};
@@ -213,7 +213,11 @@ impl Running {
             self.handle.stop(back_in).await;
             self.servers.wait().await;
             if let Some(executor) = self.executor.take() {
-                executor.stop().await;
+                let ending = match back_in.is_zero() {
+                    true => Ending::StopAll,
+                    false => Ending::LeaveRunning,
+                };
+                executor.stop(ending).await;
             }
             drop(self.transfer.take());
             self.network.stop().await;

@@ -61,11 +61,20 @@ pub struct Host {
     pub name: String,
 }
 
+/// What becomes of instances that could outlive this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// They go on, and the next start adopts them: a restart or an update of the daemon.
+    LeaveRunning,
+    /// They are stopped: the user took the node down.
+    StopAll,
+}
+
 /// The running executor.
 pub struct Executor {
     inbox: Inbox,
     directory: Directory,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<Ending>>,
     task: JoinHandle<()>,
     reporter: JoinHandle<()>,
 }
@@ -117,13 +126,13 @@ impl Executor {
         self.directory.clone()
     }
 
-    /// Stops every guest, each with its grace, and returns when they are gone or the grace is over.
+    /// Stops the guests, each with its grace, and returns when they are gone or the grace is over.
     /// Sends no report any more: the claims stay, so that the next start runs the replicas again.
-    pub async fn stop(mut self) {
+    pub async fn stop(mut self, ending: Ending) {
         self.reporter.abort();
         self.inbox.close();
         if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
+            let _ = stop.send(ending);
         }
         // An error is a panic of the task: nothing is left to wait for.
         let _ = (&mut self.task).await;

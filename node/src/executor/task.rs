@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::mailbox::{Directory, Inbox, Outbox};
 use super::slot::{Begun, Slot, Step, Wanted};
-use super::{GRACE, Host, launch};
+use super::{Ending, GRACE, Host, launch};
 use crate::runtimes::{RuntimeSet, Watches};
 
 /// Calls to a runtime at one time. More would only queue inside the runtime, and each holds memory.
@@ -72,19 +72,22 @@ impl Task {
         }
     }
 
-    pub(super) async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+    pub(super) async fn run(mut self, mut stopped: oneshot::Receiver<Ending>) {
         let mut watch = self.runtimes.watch();
         let mut strays = JoinSet::new();
         for runtime in self.runtimes.all() {
             strays.spawn(stop_strays(runtime.clone(), self.directory.clone()));
         }
-        while tokio::select! {
-            biased;
-            _ = &mut stopped => false,
-            () = self.turn(&mut watch) => true,
-        } {}
+        // A sender that is gone without a word leaves what can be left.
+        let ending = loop {
+            tokio::select! {
+                biased;
+                ending = &mut stopped => break ending.unwrap_or(Ending::LeaveRunning),
+                () = self.turn(&mut watch) => {}
+            }
+        };
         drop(strays);
-        self.stop_all().await;
+        self.end(ending).await;
     }
 
     /// Handles one event. Cancelling it loses nothing: each branch waits first, then acts without
@@ -233,10 +236,13 @@ impl Task {
         self.step_of.insert(task.id(), (replica, step));
     }
 
-    async fn stop_all(mut self) {
+    async fn end(mut self, ending: Ending) {
         self.steps.abort_all();
-        let begun: BTreeMap<InstanceId, Begun> =
-            self.slots.into_values().flat_map(|slot| slot.begun).collect();
+        let stops = |begun: &Begun| {
+            ending == Ending::StopAll || !begun.runtime.outlives_process()
+        };
+        let begun = self.slots.into_values().flat_map(|slot| slot.begun);
+        let begun: BTreeMap<InstanceId, Begun> = begun.filter(|(_, it)| stops(it)).collect();
         let stops = begun.iter().map(|(id, begun)| begun.runtime.stop(id, GRACE));
         match timeout(GRACE + STOP_WITHIN, futures::future::join_all(stops)).await {
             Ok(results) => {

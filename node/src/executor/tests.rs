@@ -221,7 +221,7 @@ async fn executor_stop_ends_all_guests_and_drops_orders() {
     world.until(0, InstanceState::Running).await;
     world.until(1, InstanceState::Running).await;
     let World { runtime, mut orders, executor, .. } = world;
-    executor.stop().await;
+    executor.stop(Ending::StopAll).await;
     orders.order(Order::Stop { replica: replica(0) });
     let calls = runtime.calls(4).await;
     assert!(ids.iter().all(|id| calls.contains(&format!("stop {id}"))), "{calls:?}");

@@ -10,7 +10,8 @@ use shoal_protocol::model::spec::{
 };
 use shoal_protocol::model::{Artifact, Digest, Resources, Spec, SpecForm, WorkloadName};
 
-/// A component or a container, its source, and its size. A new field of [`SpecForm`] gets a method here.
+/// A component or a container, its source, and its size. A new field of [`SpecForm`] gets a method
+/// here.
 ///
 /// ```
 /// let workload = shoal::Workload::wasm("hello", "hello.wasm")?.replicas(2).env("GREETING", "hi");
