@@ -104,6 +104,9 @@ pub enum ServeError {
         /// The state in lower case: `stopping`.
         state: &'static str,
     },
+    /// The instance runs, but its workload names no port that answers requests.
+    #[error("instance `{0}` takes no requests: its workload names no HTTP port")]
+    NoRequests(InstanceId),
     /// The instance has as many requests as it takes.
     #[error(
         "instance `{id}` is busy: {limit} requests are under way or waiting, the most it takes"
@@ -160,6 +163,7 @@ impl ServeError {
         match self {
             ServeError::Unknown(_)
             | ServeError::NotRunning { .. }
+            | ServeError::NoRequests(_)
             | ServeError::Busy { .. }
             | ServeError::Unreachable { .. } => true,
             ServeError::Request { .. }
@@ -176,6 +180,7 @@ impl ServeError {
             | ServeError::NotRunning { .. }
             | ServeError::Busy { .. }
             | ServeError::Unreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ServeError::NoRequests(_) => StatusCode::NOT_FOUND,
             ServeError::Request { .. } => StatusCode::BAD_REQUEST,
             ServeError::Guest { status, .. } => *status,
             ServeError::Client { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -185,11 +190,12 @@ impl ServeError {
 
     /// The whole answer for a client: the status and a plain sentence.
     pub fn into_response(self) -> Response<Body> {
+        let status = self.status();
         let mut response = Response::new(body(Bytes::from(format!("{self}\n"))));
-        *response.status_mut() = self.status();
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if self.untouched() {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -11,8 +11,10 @@
 //!                   v                        |              v  takes requests
 //!            +-- trait Runtime ----------------- StatusTable --+
 //!            |                                                 |
-//!            |  wasm::Wasm (wasmtime)      later: containers   |  contract: what every adapter
-//!            |   |        |       |                            |            must do
+//!            |  wasm::Wasm (wasmtime)    container::Containers |  contract: what every adapter
+//!            |   |        |       |          |                 |            must do
+//!            |   |        |       |          +--- socket ---> Docker or Podman ---> containers,
+//!            |   |        |       |                            |   which outlive the adapter
 //!            |   |        |       +- guests: own threads, low priority, a CPU share,
 //!            |   |        |                  a memory limit, a deadline
 //!            |   |        +--------- compiled code under a MAC <-- child process: the only
@@ -30,10 +32,12 @@
 //! Modules import only what stands to their left:
 //!
 //! ```text
-//! model, artifacts <- error <- endpoint <- status <- logs <- runtime <- contract, wasm
+//! model, artifacts <- error <- endpoint <- status <- logs <- runtime <- contract, wasm, container
 //! ```
 
 pub mod artifacts;
+#[cfg(feature = "container")]
+pub mod container;
 pub mod contract;
 mod endpoint;
 mod error;

@@ -58,7 +58,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// of the whole status: this is called for each request.
     ///
     /// # Errors
-    /// [`ServeError::Unknown`] or [`ServeError::NotRunning`]; both leave the request untouched.
+    /// [`ServeError::Unknown`], [`ServeError::NotRunning`] or [`ServeError::NoRequests`]; all leave
+    /// the request untouched.
     fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError>;
 
     /// Follows the states of all instances; the first answer holds every instance.

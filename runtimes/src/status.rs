@@ -37,7 +37,7 @@ pub struct Status {
     pub id: InstanceId,
     /// The present state.
     pub state: InstanceState,
-    /// The place that takes its requests, while it runs.
+    /// The place that takes its requests, while it runs; none when it takes no requests.
     pub endpoint: Option<Endpoint>,
     /// Wall-clock time at which the state began.
     pub since: SystemTime,
@@ -150,12 +150,14 @@ impl StatusTable {
     /// The endpoint of a running instance.
     ///
     /// # Errors
-    /// [`ServeError::Unknown`] or [`ServeError::NotRunning`].
+    /// [`ServeError::Unknown`], [`ServeError::NotRunning`] or [`ServeError::NoRequests`].
     pub fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
         let entries = self.lock();
         let entry = entries.by_id.get(id).ok_or_else(|| ServeError::Unknown(id.clone()))?;
-        let state = entry.state.word();
-        entry.endpoint.clone().ok_or_else(|| ServeError::NotRunning { id: id.clone(), state })
+        entry.endpoint.clone().ok_or_else(|| match &entry.state {
+            InstanceState::Running => ServeError::NoRequests(id.clone()),
+            state => ServeError::NotRunning { id: id.clone(), state: state.word() },
+        })
     }
 
     /// Follows all instances; the first answer holds each of them.
@@ -231,10 +233,10 @@ impl Entry {
 }
 
 impl StatusHandle {
-    /// Reports that the instance runs, and takes requests at `endpoint`. Does nothing when a newer
-    /// life has begun.
-    pub fn running(&self, endpoint: Endpoint) {
-        self.report(InstanceState::Running, Some(endpoint));
+    /// Reports that the instance runs, and takes requests at `endpoint`; with `None` it takes none.
+    /// Does nothing when a newer life has begun.
+    pub fn running(&self, endpoint: impl Into<Option<Endpoint>>) {
+        self.report(InstanceState::Running, endpoint.into());
     }
 
     /// Reports that the instance failed. Does nothing when a newer life has begun.

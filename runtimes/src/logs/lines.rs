@@ -51,7 +51,7 @@ impl Drop for Lines {
 }
 
 /// The text with control characters replaced by their pictures; a tab stays.
-pub(super) fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let picture = |c: char| match c {
         '\t' => c,
         '\0'..='\x1f' => {

@@ -26,6 +26,8 @@ use crate::error::{DeviceError, LogsError};
 use crate::model::InstanceId;
 use files::Files;
 pub use lines::Lines;
+#[cfg(feature = "container")]
+pub(crate) use lines::visible;
 
 /// The source of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,239 @@
+//! From a launch to the engine's request: checks before it is accepted, the name, and the body.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::models::{
+    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, PortBinding,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+};
+use shoal_protocol::model::Digest;
+use shoal_protocol::model::spec::{Container, NetworkMode, Privileges, Tmpfs};
+
+use super::engine::{Engine, INSTANCE, LAUNCH, OWNER, WORKLOAD};
+use crate::model::{ContainerPayload, InstanceId, Launch, Payload};
+
+/// The least memory that Docker gives a container.
+const MIN_MEMORY: u64 = 6 << 20;
+/// The least share of a core in thousandths: the kernel's quota cannot be smaller.
+const MIN_CPU: u32 = 10;
+/// Processes and threads of a container: Podman's own bound, given to Docker too, which has none.
+const MAX_PROCESSES: i64 = 2048;
+/// Bytes of `/dev/shm` where the container names none.
+const SHM: u64 = 64 << 20;
+/// Seconds to end where neither the container nor the stop names a grace.
+const GRACE_SECONDS: i64 = 10;
+/// Bytes of output that the engine keeps; the adapter reads them as they come.
+const ENGINE_LOG: &str = "4m";
+/// Bytes of all names and values of an environment: the kernel takes 2 MiB at an exec.
+const MAX_ENV: usize = 512 << 10;
+
+/// The container of a launch that can be started, or the reason why it cannot.
+pub(super) fn check(launch: &Launch, privileges: bool) -> Result<&ContainerPayload, String> {
+    let Payload::Container(payload) = &launch.payload else {
+        return Err("it is not a container".into());
+    };
+    let container = &payload.container;
+    if launch.memory < MIN_MEMORY {
+        let memory = launch.memory;
+        return Err(format!("a memory limit of {memory} bytes is below {MIN_MEMORY}, the least"));
+    }
+    for (name, value) in &launch.env {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(format!("{name:?} cannot name a variable"));
+        }
+        if value.contains('\0') {
+            return Err(format!("the value of the variable {name} has a zero byte"));
+        }
+    }
+    let env: usize = launch.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if env > MAX_ENV {
+        return Err(format!("{env} bytes of environment, at most {MAX_ENV} are allowed"));
+    }
+    if let Some(mount) = container.mounts.first() {
+        return Err(format!(
+            "it mounts the volume {}: volumes are not supported yet",
+            mount.volume
+        ));
+    }
+    if container.http == Some(0) {
+        return Err("0 is no port".into());
+    }
+    if !privileges && container.privileges != Privileges::default() {
+        return Err("it asks for privileges, and this node grants none".into());
+    }
+    Ok(payload)
+}
+
+/// The name of an instance's container, legal on all engines: a readable part, and a hash that
+/// tells apart what the readable part does not. Nothing is found by it.
+pub(super) fn name(owner: &str, id: &InstanceId) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let readable: String = id.as_str().chars().map(legal).take(80).collect();
+    let digest = Digest::of(format!("{owner}\n{id}").as_bytes());
+    format!("shoal-{readable}-{}", digest.short())
+}
+
+/// The hash of all that a container is made of: an equal one need not be made anew.
+pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
+    let Launch { id, workload: _, payload: _, env, memory, cpu } = launch;
+    let ContainerPayload { container, hostname } = payload;
+    let parts = (id.as_str(), container, hostname, env, memory, cpu);
+    // Text keys and plain values: this cannot fail.
+    let bytes = serde_json::to_vec(&parts).unwrap_or_default();
+    Digest::of(&bytes).to_string().chars().take(32).collect()
+}
+
+/// The memory limit in bytes.
+pub(super) fn memory(launch: &Launch, container: &Container) -> u64 {
+    container.limit.as_ref().map_or(launch.memory, |limit| limit.memory.min(launch.memory))
+}
+
+/// The reference under which the engine has or pulls the image.
+pub(super) fn reference(container: &Container) -> String {
+    let image = &container.image;
+    let Some(digest) = image.digest.filter(|_| !image.reference.contains('@')) else {
+        return image.reference.clone();
+    };
+    format!("{}@sha256:{digest}", untagged(&image.reference))
+}
+
+/// A reference without its tag; the colon of a registry's port is not one.
+pub(super) fn untagged(reference: &str) -> &str {
+    match reference.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => reference,
+    }
+}
+
+/// The body of the create request.
+pub(super) fn body(
+    engine: &Engine,
+    owner: &str,
+    launch: &Launch,
+    payload: &ContainerPayload,
+) -> ContainerCreateBody {
+    let container = &payload.container;
+    let port = container.http.filter(|_| container.network == NetworkMode::Bridge);
+    let port = port.map(|port| format!("{port}/tcp"));
+    let hostname = container.hostname.as_ref().unwrap_or(&payload.hostname);
+    let grace = container.stop_grace.map(|grace| grace.as_millis().div_ceil(1000));
+    let grace = grace.map_or(GRACE_SECONDS, |grace| i64::try_from(grace).unwrap_or(i64::MAX));
+    let mut labels: HashMap<_, _> = container.labels.clone().into_iter().collect();
+    labels.extend([
+        (OWNER.to_owned(), owner.to_owned()),
+        (INSTANCE.to_owned(), launch.id.to_string()),
+        (LAUNCH.to_owned(), hash(launch, payload)),
+        (WORKLOAD.to_owned(), launch.workload.clone()),
+    ]);
+    ContainerCreateBody {
+        hostname: Some(host_name(hostname)),
+        user: container.user.clone(),
+        // Without it no port is published.
+        exposed_ports: port.clone().map(|port| vec![port]),
+        env: Some(launch.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        cmd: container.command.clone(),
+        image: Some(reference(container)),
+        working_dir: container.workdir.clone(),
+        entrypoint: container.entrypoint.clone().map(cleared),
+        labels: Some(labels),
+        stop_signal: container.stop_signal.clone(),
+        // Podman without it kills at once.
+        stop_timeout: Some(grace),
+        host_config: Some(host_config(engine, launch, container, port)),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn host_config(
+    engine: &Engine,
+    launch: &Launch,
+    container: &Container,
+    port: Option<String>,
+) -> HostConfig {
+    let memory = i64::try_from(memory(launch, container)).unwrap_or(i64::MAX);
+    let cpu = container.limit.as_ref().map_or(launch.cpu, |limit| limit.cpu.min(launch.cpu));
+    // Docker refuses more than the device has.
+    let cpu = cpu.clamp(MIN_CPU, engine.cpus.saturating_mul(1000).max(MIN_CPU));
+    let network = match container.network {
+        NetworkMode::Bridge => "bridge",
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+    };
+    let anyone = PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(String::new()) };
+    let Privileges { privileged, cap_add, cap_drop, devices, security } = &container.privileges;
+    let devices = devices.iter().map(|device| DeviceMapping {
+        path_on_host: Some(device.host.clone()),
+        path_in_container: Some(device.path.clone()),
+        cgroup_permissions: Some("rwm".into()),
+    });
+    HostConfig {
+        memory: Some(memory),
+        memory_swap: Some(memory),
+        nano_cpus: Some(i64::from(cpu) * 1_000_000),
+        pids_limit: Some(MAX_PROCESSES),
+        network_mode: Some(network.into()),
+        port_bindings: port.map(|port| HashMap::from([(port, Some(vec![anyone]))])),
+        // The node restarts it: engines differ in how, and one has no pauses.
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".into()),
+            config: Some(HashMap::from([("max-size".into(), ENGINE_LOG.into())])),
+        }),
+        readonly_rootfs: Some(container.read_only),
+        tmpfs: Some(tmpfs(&container.tmpfs)),
+        init: container.init.then_some(true),
+        shm_size: Some(i64::try_from(container.shm_size.unwrap_or(SHM)).unwrap_or(i64::MAX)),
+        ulimits: Some(ulimits(container)),
+        sysctls: Some(pairs(&container.sysctls)),
+        privileged: Some(*privileged),
+        cap_add: Some(cap_add.clone()),
+        cap_drop: Some(cap_drop.clone()),
+        devices: Some(devices.collect()),
+        security_opt: Some(security.clone()),
+        ..HostConfig::default()
+    }
+}
+
+/// An entry point as engines take it. Podman keeps the image's one for an empty list.
+fn cleared(entrypoint: Vec<String>) -> Vec<String> {
+    if entrypoint.is_empty() { vec![String::new()] } else { entrypoint }
+}
+
+/// A name that the kernel takes: 64 bytes at most, and no dot or dash at its ends.
+fn host_name(name: &str) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let name: String = name.chars().map(legal).take(63).collect();
+    name.trim_matches(['.', '-']).to_owned()
+}
+
+fn tmpfs(all: &[Tmpfs]) -> HashMap<String, String> {
+    let options = |one: &Tmpfs| {
+        // The engines differ in what they do unasked.
+        let mut options = format!("rw,nosuid,nodev,{}", if one.exec { "exec" } else { "noexec" });
+        if let Some(size) = one.size {
+            options.push_str(&format!(",size={size}"));
+        }
+        (one.path.clone(), options)
+    };
+    all.iter().map(options).collect()
+}
+
+fn ulimits(container: &Container) -> Vec<ResourcesUlimits> {
+    let all = container.ulimits.iter();
+    all.map(|(name, limit)| ResourcesUlimits {
+        name: Some(name.clone()),
+        soft: Some(limit.soft),
+        hard: Some(limit.hard),
+    })
+    .collect()
+}
+
+fn pairs(map: &BTreeMap<String, String>) -> HashMap<String, String> {
+    map.clone().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! The end of a container by itself, in words for people.
+
+use super::forms::Inspected;
+
+/// The code of a program that was ended by signal 0; each signal adds its number.
+const SIGNAL_BASE: i64 = 128;
+const SIGKILL: i64 = 9;
+
+/// The reason of a container's end, as a predicate. `suspects_memory`: the engine never says that a
+/// container ran out of memory.
+pub(super) fn reason(found: &Inspected, memory: u64, suspects_memory: bool) -> String {
+    let Some(state) = &found.state else { return "ended, and its engine does not say how".into() };
+    let code = state.exit_code.unwrap_or(0);
+    let signal = signal_name(code - SIGNAL_BASE);
+    let memory = bytes(memory);
+    if state.oom_killed == Some(true) {
+        return if code == SIGNAL_BASE + SIGKILL {
+            format!("ran out of its memory of {memory}")
+        } else {
+            format!("exited with code {code} after a part of it ran out of its memory of {memory}")
+        };
+    }
+    if code == SIGNAL_BASE + SIGKILL && suspects_memory {
+        return format!("was killed by SIGKILL: it may have run out of its memory of {memory}");
+    }
+    let reason = match signal {
+        Some(signal) => format!("was killed by {signal}"),
+        None => format!("exited with code {code}"),
+    };
+    match state.error.as_deref().map(str::trim).filter(|error| !error.is_empty()) {
+        Some(error) => format!("{reason}: {error}"),
+        None => reason,
+    }
+}
+
+fn signal_name(number: i64) -> Option<&'static str> {
+    Some(match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        10 => "SIGUSR1",
+        11 => "SIGSEGV",
+        12 => "SIGUSR2",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => return None,
+    })
+}
+
+/// A number of bytes, in MiB where it is even.
+fn bytes(count: u64) -> String {
+    if count.is_multiple_of(1 << 20) {
+        format!("{} MiB", count >> 20)
+    } else {
+        format!("{count} bytes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::forms::State;
+    use super::*;
+
+    #[test]
+    fn code_signal_and_memory_are_told_apart() {
+        let of = |exit_code: i64, oom: bool, suspects: bool| {
+            let state =
+                State { exit_code: Some(exit_code), oom_killed: Some(oom), ..State::default() };
+            reason(&Inspected { state: Some(state), ..Inspected::default() }, 64 << 20, suspects)
+        };
+        assert_eq!(of(3, false, false), "exited with code 3");
+        assert_eq!(of(0, false, true), "exited with code 0");
+        assert_eq!(of(139, false, true), "was killed by SIGSEGV");
+        assert_eq!(of(137, true, false), "ran out of its memory of 64 MiB");
+        assert_eq!(of(137, false, false), "was killed by SIGKILL");
+        assert!(of(137, false, true).contains("may have run out of its memory of 64 MiB"));
+        assert!(of(1, true, false).starts_with("exited with code 1 after a part of it ran out"));
+        assert_eq!(of(200, false, false), "exited with code 200");
+    }
+}

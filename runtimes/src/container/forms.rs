@@ -1,0 +1,239 @@
+//! The engine's answers, as far as the adapter reads them. All fields are optional, and states are
+//! texts: each engine leaves out others, and Podman has states that Docker has not.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Deserialize;
+
+/// The answer to `/version`.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Version {
+    pub version: Option<String>,
+    pub api_version: Option<String>,
+    pub arch: Option<String>,
+    pub components: Option<Vec<Component>>,
+}
+
+/// A part of the engine; the first is the engine itself.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Component {
+    pub name: Option<String>,
+}
+
+/// The answer to `/info`.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct Info {
+    #[serde(rename = "NCPU")]
+    pub cpus: Option<u32>,
+    #[serde(rename = "SecurityOptions")]
+    pub security: Option<Vec<String>>,
+}
+
+/// A container in a list.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Listed {
+    pub id: String,
+    pub state: Option<String>,
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+/// An inspected container.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Inspected {
+    pub state: Option<State>,
+    pub network_settings: Option<NetworkSettings>,
+}
+
+/// The state of an inspected container.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct State {
+    pub status: Option<String>,
+    pub exit_code: Option<i64>,
+    #[serde(rename = "OOMKilled")]
+    pub oom_killed: Option<bool>,
+    pub error: Option<String>,
+    pub started_at: Option<String>,
+}
+
+/// The addresses of an inspected container.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct NetworkSettings {
+    #[serde(rename = "IPAddress")]
+    pub ip: Option<String>,
+    #[serde(rename = "Networks")]
+    pub networks: Option<BTreeMap<String, Option<Network>>>,
+    #[serde(rename = "Ports")]
+    pub ports: Option<BTreeMap<String, Option<Vec<Published>>>>,
+}
+
+/// A network that a container is in.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct Network {
+    #[serde(rename = "IPAddress")]
+    pub ip: Option<String>,
+}
+
+/// A port of the device that leads to one of the container.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Published {
+    pub host_port: Option<String>,
+}
+
+/// An image.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Image {
+    pub architecture: Option<String>,
+}
+
+/// An event of a container.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct Event {
+    #[serde(rename = "Action")]
+    pub action: Option<String>,
+    #[serde(rename = "Actor")]
+    pub actor: Option<Actor>,
+}
+
+/// The container of an event.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Actor {
+    #[serde(rename = "ID")]
+    pub id: Option<String>,
+    pub attributes: Option<BTreeMap<String, String>>,
+}
+
+/// Resources that a container uses.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct Stats {
+    pub memory_stats: Option<MemoryStats>,
+    pub cpu_stats: Option<CpuStats>,
+}
+
+/// Memory that a container uses.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct MemoryStats {
+    pub usage: Option<u64>,
+}
+
+/// CPU time that a container used.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct CpuStats {
+    pub cpu_usage: Option<CpuUsage>,
+    pub throttling_data: Option<Throttling>,
+}
+
+/// Nanoseconds of CPU time.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct CpuUsage {
+    pub total_usage: Option<u64>,
+}
+
+/// Nanoseconds for which a container was held back.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct Throttling {
+    pub throttled_time: Option<u64>,
+}
+
+/// The part of its life that a container is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// It was made and never started.
+    Created,
+    /// Its program runs, or is frozen.
+    Alive,
+    /// Its program has ended.
+    Ended,
+}
+
+/// The phase of a state's name. A name that is unknown counts as ended, as Podman's `stopped` does:
+/// whatever it is, it does not run.
+pub(super) fn phase(state: Option<&str>) -> Phase {
+    match state.unwrap_or_default() {
+        "created" | "configured" | "initialized" => Phase::Created,
+        "running" | "paused" | "stopping" | "restarting" => Phase::Alive,
+        _ => Phase::Ended,
+    }
+}
+
+impl Listed {
+    pub fn phase(&self) -> Phase {
+        phase(self.state.as_deref())
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.as_ref()?.get(key).map(String::as_str)
+    }
+}
+
+impl Inspected {
+    pub fn phase(&self) -> Phase {
+        phase(self.state.as_ref().and_then(|state| state.status.as_deref()))
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.state.as_ref().and_then(|state| state.status.as_deref()) == Some("paused")
+    }
+
+    /// The time of the last start, as the engine writes it.
+    pub fn started_at(&self) -> Option<&str> {
+        self.state.as_ref()?.started_at.as_deref()
+    }
+
+    /// The container's own address.
+    pub fn address(&self) -> Option<IpAddr> {
+        let settings = self.network_settings.as_ref()?;
+        let networks = settings.networks.iter().flatten().filter_map(|(_, net)| net.as_ref());
+        let all = settings.ip.iter().chain(networks.filter_map(|network| network.ip.as_ref()));
+        all.filter_map(|ip| ip.parse().ok()).next()
+    }
+
+    /// The port of the device that leads to a TCP port of the container.
+    pub fn published(&self, port: u16) -> Option<SocketAddr> {
+        let ports = self.network_settings.as_ref()?.ports.as_ref()?;
+        let published = ports.get(&format!("{port}/tcp"))?.as_ref()?.first()?;
+        let port = published.host_port.as_ref()?.parse().ok().filter(|port| *port != 0)?;
+        Some(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fields are missing, null and empty, in turn, as both engines have them.
+    #[test]
+    fn addresses_are_found_in_the_forms_of_both_engines() {
+        let docker = r#"{"State":{"Status":"running"},"NetworkSettings":{"IPAddress":"172.17.0.2",
+            "Networks":{"bridge":{"IPAddress":"172.17.0.2"}},
+            "Ports":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"49153"}],"81/tcp":null}}}"#;
+        let docker: Inspected = serde_json::from_str(docker).unwrap();
+        assert_eq!(docker.address(), Some([172, 17, 0, 2].into()));
+        assert_eq!(docker.published(80), Some(([127, 0, 0, 1], 49153).into()));
+        assert_eq!(docker.published(81), None);
+        let podman = r#"{"State":{"Status":"stopped"},"NetworkSettings":{"IPAddress":"",
+            "Networks":{"podman":{"IPAddress":"10.88.0.2"}},"Ports":null}}"#;
+        let podman: Inspected = serde_json::from_str(podman).unwrap();
+        assert_eq!(podman.address(), Some([10, 88, 0, 2].into()));
+        assert_eq!((podman.published(80), podman.phase()), (None, Phase::Ended));
+        let nothing: Inspected = serde_json::from_str("{}").unwrap();
+        assert_eq!((nothing.address(), nothing.phase()), (None, Phase::Ended));
+    }
+}

@@ -1,0 +1,90 @@
+//! An instance as callers see it, while its task carries it through its life.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::Launch;
+use crate::status::StatusHandle;
+
+/// One life of an instance.
+pub(super) struct Instance {
+    pub launch: Launch,
+    /// The hash of the launch, which its container carries.
+    pub hash: String,
+    pub status: StatusHandle,
+    /// Something may have happened to the container.
+    pub wake: Notify,
+    /// It was asked to stop.
+    pub stopping: CancellationToken,
+    /// A stop was asked for, or asked for again.
+    pub asked: Notify,
+    /// The least grace that was asked for.
+    pub grace: watch::Sender<Option<Duration>>,
+    /// The reason why the last try to stop it failed; each failure is a change.
+    pub refusals: watch::Sender<String>,
+    /// Its task has ended: the container was removed, or the engine could not be asked to.
+    pub ended: CancellationToken,
+    /// The end of the life before this one under the same id.
+    pub previous: Option<CancellationToken>,
+    /// The engine's id for its container, once there is one.
+    container: Mutex<Option<String>>,
+}
+
+impl Instance {
+    pub fn new(
+        launch: Launch,
+        hash: String,
+        status: StatusHandle,
+        previous: Option<CancellationToken>,
+    ) -> Self {
+        Instance {
+            launch,
+            hash,
+            status,
+            wake: Notify::new(),
+            stopping: CancellationToken::new(),
+            asked: Notify::new(),
+            grace: watch::Sender::new(None),
+            refusals: watch::Sender::new(String::new()),
+            ended: CancellationToken::new(),
+            previous,
+            container: Mutex::default(),
+        }
+    }
+
+    /// Whether it starts or runs, and was not asked to stop.
+    pub fn is_alive(&self) -> bool {
+        !self.stopping.is_cancelled() && self.status.state().is_some_and(|state| !state.ended())
+    }
+
+    pub fn container(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    pub fn set_container(&self, id: &str) {
+        *self.lock() = Some(id.to_owned());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.container.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks its task to end it, and waits until it has, or could not.
+    pub async fn stop(&self, grace: Duration) -> Result<(), String> {
+        let mut refusals = self.refusals.subscribe();
+        refusals.mark_unchanged();
+        self.grace.send_modify(|least| {
+            *least = Some(least.map_or(grace, |least| least.min(grace)));
+        });
+        self.stopping.cancel();
+        self.asked.notify_one();
+        tokio::select! {
+            biased;
+            () = self.ended.cancelled() => Ok(()),
+            Ok(()) = refusals.changed() => Err(refusals.borrow().clone()),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The task that carries one instance from its start to its end. **It alone changes the instance's
+//! container**, and what the engine shows counts, never what an event says.
+//!
+//! ```text
+//! previous life ends -> adopt, or: image, create, start -> listens? -> Running -> ended by itself
+//!                                                                        |            -> Failed
+//!                                                                        +- asked to stop
+//!                                                                             -> Stopped
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoal_protocol::model::spec::NetworkMode;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::engine::LAUNCH;
+use super::forms::{Inspected, Phase};
+use super::instance::Instance;
+use super::probe::Doors;
+use super::refusal::{CallError, Failure, Step, failure};
+use super::shared::Shared;
+use super::{create, death, image, logs, removal};
+use crate::endpoint::Endpoint;
+use crate::error::DeviceError;
+use crate::logs::{Log, LogStream};
+use crate::model::{ContainerPayload, Payload};
+
+/// Pause before an engine that failed is asked again.
+const ENGINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Time for the last lines of a container that has ended.
+const LAST_LINES: Duration = Duration::from_secs(5);
+/// Time after which the log says that nothing listens.
+const HINT_AFTER: Duration = Duration::from_secs(10);
+/// Pause before a container that has no address yet is inspected again.
+const ADDRESS_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+pub(super) struct Life {
+    pub shared: Arc<Shared>,
+    pub instance: Arc<Instance>,
+}
+
+/// Why the middle of a life is over.
+enum End {
+    Stop,
+    Failed(Failure),
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        End::Failed(failure)
+    }
+}
+
+/// The container that was made or found.
+struct Up {
+    id: String,
+    is_adopted: bool,
+}
+
+impl Life {
+    /// Runs to the end, or until the adapter is dropped, which leaves the container running.
+    pub async fn run(self) {
+        let closed = self.shared.closed.clone();
+        tokio::select! {
+            biased;
+            () = closed.cancelled() => {}
+            () = self.live() => {}
+        }
+    }
+
+    async fn live(self) {
+        if let Some(previous) = &self.instance.previous {
+            previous.cancelled().await;
+        }
+        // The previous life has closed it.
+        let log = self.shared.logs.open(&self.instance.launch.id);
+        let mut follower = None;
+        let end = match self.bring_up(&log).await {
+            Ok(up) => {
+                follower = Some(self.follow(&up, &log));
+                self.hold(&up.id, &log).await
+            }
+            Err(end) => end,
+        };
+        match end {
+            End::Failed(failure) => self.fail(failure, follower, &log).await,
+            End::Stop => self.take_down(follower, &log).await,
+        }
+        self.instance.ended.cancel();
+    }
+
+    fn payload(&self) -> Result<&ContainerPayload, Failure> {
+        match &self.instance.launch.payload {
+            Payload::Container(payload) => Ok(payload),
+            Payload::Component(_) => Err(Failure::lasting("it is not a container")),
+        }
+    }
+
+    /// Finds the container that runs already, or makes and starts one.
+    async fn bring_up(&self, log: &Log) -> Result<Up, End> {
+        let (shared, instance) = (&self.shared, &self.instance);
+        let (engine, launch) = (&shared.engine, &instance.launch);
+        let payload = self.payload()?;
+        let unasked = |error: CallError| Failure::passing(format!("{}: {error}", engine.name()));
+        let found = shared.list(Some(&launch.id)).await.map_err(unasked)?;
+        let is_it = |one: &&super::forms::Listed| {
+            one.phase() == Phase::Alive && one.label(LAUNCH) == Some(&instance.hash)
+        };
+        let adopted = found.iter().find(is_it).map(|one| one.id.clone());
+        for other in found.iter().filter(|one| Some(&one.id) != adopted.as_ref()) {
+            let own = payload.container.stop_grace;
+            removal::end_and_remove(engine, &other.id, own, instance.grace.subscribe())
+                .await
+                .map_err(unasked)?;
+        }
+        if let Some(id) = adopted {
+            instance.set_container(&id);
+            log.say(LogStream::System, "found running");
+            return Ok(Up { id, is_adopted: true });
+        }
+        tokio::select! {
+            biased;
+            () = instance.stopping.cancelled() => return Err(End::Stop),
+            ready = image::ready(engine, &payload.container, log) => ready?,
+        }
+        // From here on the calls are not cut short: the engine may have done what it was asked.
+        let body = create::body(engine, &shared.config.owner, launch, payload);
+        let name = create::name(&shared.config.owner, &launch.id);
+        let refused = |step: Step| move |error: CallError| failure(engine.name(), step, &error);
+        let id = match engine.create(&name, body.clone()).await {
+            // The name belongs to somebody else: nothing depends on it.
+            Err(error) if is_name_taken(&error) => {
+                let name = format!("{name}-{}", &unique());
+                engine.create(&name, body).await.map_err(refused(Step::Create))?
+            }
+            made => made.map_err(refused(Step::Create))?,
+        };
+        instance.set_container(&id);
+        if instance.stopping.is_cancelled() {
+            return Err(End::Stop);
+        }
+        engine.start(&id).await.map_err(refused(Step::Start))?;
+        log.say(LogStream::System, logs::STARTED);
+        Ok(Up { id, is_adopted: false })
+    }
+
+    fn follow(&self, up: &Up, log: &Log) -> Follower {
+        let copying = logs::follow(
+            self.shared.engine.clone(),
+            up.id.clone(),
+            self.instance.launch.id.clone(),
+            self.shared.logs.clone(),
+            log.clone(),
+            !up.is_adopted,
+        );
+        Follower(tokio::spawn(copying))
+    }
+
+    /// Watches over a container that was started, until it ends or shall end.
+    async fn hold(&self, id: &str, log: &Log) -> End {
+        let instance = &self.instance;
+        // The start whose endpoint is reported.
+        let mut reported = None;
+        loop {
+            let found = match self.shared.engine.inspect(id).await {
+                Ok(found) => found,
+                Err(error) if error.no_such_container() => {
+                    return Failure::passing("its container was removed from outside").into();
+                }
+                Err(_) => {
+                    // Nothing is known of it, so nothing changes.
+                    tokio::select! {
+                        () = instance.stopping.cancelled() => return End::Stop,
+                        () = sleep(ENGINE_AGAIN_AFTER) => continue,
+                    }
+                }
+            };
+            if found.phase() != Phase::Alive {
+                return self.ended(&found).into();
+            }
+            let started = found.started_at().unwrap_or_default().to_owned();
+            if reported.as_ref() == Some(&started) {
+                tokio::select! {
+                    () = instance.stopping.cancelled() => return End::Stop,
+                    () = instance.wake.notified() => continue,
+                }
+            }
+            tokio::select! {
+                () = instance.stopping.cancelled() => return End::Stop,
+                // Before it listens it may end.
+                () = instance.wake.notified() => {}
+                endpoint = self.endpoint(&found, log) => if let Ok(endpoint) = endpoint {
+                    instance.status.running(endpoint);
+                    reported = Some(started);
+                },
+            }
+        }
+    }
+
+    /// Waits until the container takes requests, if it takes any. An error: it has no address yet.
+    async fn endpoint(&self, found: &Inspected, log: &Log) -> Result<Option<Endpoint>, ()> {
+        let Ok(payload) = self.payload() else { return Err(()) };
+        let Some(port) = payload.container.http else { return Ok(None) };
+        let doors = match payload.container.network {
+            NetworkMode::None => return Ok(None),
+            NetworkMode::Host => {
+                Doors { direct: Some(([127, 0, 0, 1], port).into()), published: None }
+            }
+            NetworkMode::Bridge => {
+                let own = found.address().filter(|_| !self.shared.engine.rootless);
+                Doors { direct: own.map(|ip| (ip, port).into()), published: found.published(port) }
+            }
+        };
+        if doors.is_empty() {
+            sleep(ADDRESS_AGAIN_AFTER).await;
+            return Err(());
+        }
+        let mut listening = std::pin::pin!(doors.listening());
+        let address = match timeout(HINT_AFTER, &mut listening).await {
+            Ok(address) => address,
+            Err(_) => {
+                let hint = format!(
+                    "nothing listens on port {port} yet; it must listen on all addresses, not \
+                     only on 127.0.0.1"
+                );
+                log.say(LogStream::System, &hint);
+                listening.await
+            }
+        };
+        Ok(Some(Endpoint::Tcp(address)))
+    }
+
+    /// The failure of a container that ended by itself.
+    fn ended(&self, found: &Inspected) -> Failure {
+        let launch = &self.instance.launch;
+        let memory = self
+            .payload()
+            .map_or(launch.memory, |payload| create::memory(launch, &payload.container));
+        Failure::passing(death::reason(found, memory, self.shared.engine.is_podman))
+    }
+
+    /// Reports the failure after the container's last lines, and removes the container.
+    async fn fail(&self, failure: Failure, follower: Option<Follower>, log: &Log) {
+        if let Some(follower) = follower {
+            follower.finish().await;
+        }
+        log.say(LogStream::System, &failure.reason);
+        log.flush().await;
+        self.instance.status.failed(failure.reason, failure.retryable);
+        // What cannot be removed now is found at a later look at the list.
+        let _ = self.shared.clear(&self.instance.launch.id, self.instance.grace.subscribe()).await;
+    }
+
+    /// Ends and removes the container. Tries as often as it is asked to.
+    async fn take_down(&self, follower: Option<Follower>, log: &Log) {
+        let (shared, instance) = (&self.shared, &self.instance);
+        let id = &instance.launch.id;
+        let mut follower = follower;
+        loop {
+            instance.asked.notified().await;
+            let result = self.try_to_take_down(&mut follower).await;
+            let Err(error) = result else { break };
+            instance.refusals.send_replace(error.to_string());
+        }
+        log.say(LogStream::System, "stopped");
+        log.close().await;
+        shared.forget(instance);
+        instance.status.stopped();
+        tracing::debug!(%id, "stopped");
+    }
+
+    async fn try_to_take_down(&self, follower: &mut Option<Follower>) -> Result<(), DeviceError> {
+        let (shared, instance) = (&self.shared, &self.instance);
+        let id = &instance.launch.id;
+        let own = self.payload().ok().and_then(|payload| payload.container.stop_grace);
+        if let Some(container) = instance.container() {
+            let ended =
+                removal::end(&shared.engine, &container, own, instance.grace.subscribe()).await;
+            ended.map_err(|error| shared.device_error(format!("stopping {id}"), error))?;
+            if let Some(follower) = follower.take() {
+                follower.finish().await;
+            }
+        }
+        // All that the engine has: a create whose answer was lost is among it.
+        shared.clear(id, instance.grace.subscribe()).await
+    }
+}
+
+/// The task that copies a container's output; it ends with this.
+struct Follower(JoinHandle<()>);
+
+impl Follower {
+    /// Waits for the last lines of a container that has ended.
+    async fn finish(mut self) {
+        let _ = timeout(LAST_LINES, &mut self.0).await;
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn is_name_taken(error: &CallError) -> bool {
+    matches!(error, CallError::Refused { message, .. } if message.contains("already in use"))
+}
+
+/// A text that no other name of this process has.
+fn unique() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}

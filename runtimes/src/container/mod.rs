@@ -1,0 +1,301 @@
+//! Containers of the device's engine: Docker from 20.10 or Podman from 4.
+//!
+//! ```text
+//! start -> book -> task of the instance --create, start, inspect, stop, remove--> engine
+//!                        ^      |                                                   |
+//!                   wake |      +- status, log <-- lines ---------------------------+
+//!                        +--- events, list every ten seconds -----------------------+
+//! ```
+//!
+//! ***The engine's list is the truth.** An event, an answer and a name may be lost, repeated or
+//! wrong; a container's labels and its inspected state are not. Containers are found by labels, so
+//! renaming one harms nothing, and **a container without this owner's label is never touched**.
+//!
+//! ***Containers outlive the adapter.** Dropping it, or killing the node, leaves them running: a
+//! later start of the same launch finds the container and goes on with it. When the engine is gone,
+//! instances keep their last state; when it is back, those that ended meanwhile are reported.
+//!
+//! ***Every call has a deadline**, and a refusal names its cause in words of this adapter: Podman
+//! answers 500 to nearly all of them.
+//!
+//! A read-only root file system has writable `/tmp`, `/run` and `/var/tmp` on Podman, and none on
+//! Docker: name what must be writable as `tmpfs`.
+
+mod create;
+mod death;
+mod engine;
+mod events;
+mod forms;
+mod image;
+mod instance;
+mod life;
+mod logs;
+mod probe;
+mod raw;
+mod refusal;
+mod removal;
+mod shared;
+mod socket;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use shoal_protocol::model::Digest;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use engine::EngineView;
+pub use socket::SetupError;
+
+use crate::endpoint::Endpoint;
+use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
+use crate::logs::{LogLine, Logs, Tail};
+use crate::model::{Instance, InstanceId, Launch, Usage};
+use crate::runtime::Runtime;
+use crate::status::{Status, StatusTable, Watch};
+use engine::{Engine, INSTANCE};
+use forms::{Phase, Stats};
+use life::Life;
+use shared::Shared;
+
+/// Settings of the adapter. [`Config::new`] has sane defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The engine's socket. `None`: `$DOCKER_HOST` or `$CONTAINER_HOST` names it, or it is the
+    /// first that exists of `/var/run/docker.sock`, `/run/podman/podman.sock`,
+    /// `$XDG_RUNTIME_DIR/docker.sock` and `$XDG_RUNTIME_DIR/podman/podman.sock`.
+    pub socket: Option<PathBuf>,
+    /// The text that marks this node's containers, its id: others are never touched. 1 to 100
+    /// letters, digits, `-`, `_` and `.`.
+    pub owner: String,
+    /// A folder for the containers' logs.
+    pub logs: PathBuf,
+    /// Bounds of the logs.
+    pub log_limits: crate::logs::Limits,
+    /// Whether containers may have the privileges that their workloads ask for. Such a container
+    /// can take over the device.
+    pub privileges: bool,
+    /// Instances on this node, failed ones included.
+    pub instances: usize,
+}
+
+impl Config {
+    /// The engine that is found, no privileges, 1024 instances.
+    pub fn new(owner: impl Into<String>, logs: impl Into<PathBuf>) -> Self {
+        Config {
+            socket: None,
+            owner: owner.into(),
+            logs: logs.into(),
+            log_limits: crate::logs::Limits::default(),
+            privileges: false,
+            instances: 1024,
+        }
+    }
+}
+
+/// The container adapter. Dropping it leaves the containers running.
+pub struct Containers {
+    shared: Arc<Shared>,
+}
+
+impl Containers {
+    /// Finds the engine and asks it once what it is. Call it on the tokio runtime that shall carry
+    /// the instances.
+    ///
+    /// # Errors
+    /// There is no engine that can be used; the error says what to do.
+    pub async fn new(config: Config) -> Result<Self, SetupError> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !(1..=100).contains(&config.owner.len()) || !config.owner.chars().all(legal) {
+            return Err(SetupError::Owner(config.owner));
+        }
+        let socket = match config.socket.clone() {
+            Some(socket) => socket,
+            None => {
+                let found = socket::find(|name| std::env::var_os(name), |path| path.exists())?;
+                for other in &found.others {
+                    tracing::info!(
+                        "another container engine is at {}, and is not used: {} comes first",
+                        other.display(),
+                        found.socket.display()
+                    );
+                }
+                found.socket
+            }
+        };
+        let engine = Engine::connect(&socket).await?;
+        tracing::info!(
+            "containers run on {} {} at {}",
+            engine.name(),
+            engine.version,
+            socket.display()
+        );
+        let shared = Arc::new(Shared {
+            logs: Logs::new(&config.logs, config.log_limits),
+            config,
+            engine: Arc::new(engine),
+            statuses: StatusTable::new(),
+            node: Handle::current(),
+            closed: CancellationToken::new(),
+            instances: Mutex::default(),
+        });
+        shared.node.spawn(events::run(shared.clone()));
+        Ok(Containers { shared })
+    }
+
+    /// The engine, and whether it answers.
+    pub fn engine(&self) -> EngineView {
+        self.shared.engine.view()
+    }
+
+    fn accept(&self, launch: Launch) -> Result<(), StartError> {
+        let shared = &self.shared;
+        let hash = match create::check(&launch, shared.config.privileges) {
+            Ok(payload) => create::hash(&launch, payload),
+            Err(reason) => return Err(StartError::Invalid { id: launch.id, reason }),
+        };
+        let mut instances = shared.lock();
+        let present = instances.get(&launch.id);
+        if let Some(present) = present.filter(|present| present.is_alive()) {
+            let is_same = present.launch == launch;
+            return if is_same { Ok(()) } else { Err(StartError::Differs(launch.id)) };
+        }
+        if present.is_none() && instances.len() >= shared.config.instances {
+            return Err(StartError::Full(instances.len()));
+        }
+        let previous = present.map(|present| present.ended.clone());
+        let id = launch.id.clone();
+        // Followers may ask for lines before there are any.
+        let log = shared.logs.open(&id);
+        let status = shared.statuses.begin(id.clone());
+        let instance = Arc::new(instance::Instance::new(launch, hash, status, previous));
+        instances.insert(id, instance.clone());
+        let life = Life { shared: shared.clone(), instance };
+        shared.node.spawn(async move {
+            life.run().await;
+            drop(log);
+        });
+        Ok(())
+    }
+}
+
+/// Ends an instance, also one that only the engine knows.
+async fn stop(shared: Arc<Shared>, id: InstanceId, grace: Duration) -> Result<(), DeviceError> {
+    let instance = shared.lock().get(&id).cloned();
+    if let Some(instance) = &instance {
+        let refused = |reason| DeviceError::new(format!("stopping {id}"), reason);
+        instance.stop(grace).await.map_err(refused)?;
+        if !instance.status.state().is_some_and(|state| state.ended() && state.word() == "failed") {
+            return Ok(());
+        }
+    }
+    let grace = watch::Sender::new(Some(grace));
+    shared.clear(&id, grace.subscribe()).await?;
+    if let Some(instance) = &instance {
+        shared.logs.open(&id).close().await;
+        shared.forget(instance);
+        instance.status.stopped();
+    }
+    Ok(())
+}
+
+impl Runtime for Containers {
+    fn kind(&self) -> &'static str {
+        "container"
+    }
+
+    fn prepare(&self, _: Digest) -> BoxFuture<'_, Result<(), PrepareError>> {
+        // Parts of images need no preparation.
+        async { Ok(()) }.boxed()
+    }
+
+    fn start(&self, launch: Launch) -> BoxFuture<'_, Result<(), StartError>> {
+        async move { self.accept(launch) }.boxed()
+    }
+
+    fn stop(&self, id: &InstanceId, grace: Duration) -> BoxFuture<'_, Result<(), DeviceError>> {
+        let doing = format!("stopping {id}");
+        let (shared, closed) = (self.shared.clone(), self.shared.closed.clone());
+        let id = id.clone();
+        // A task of its own: it goes on when the future is dropped.
+        let stopping = self.shared.node.spawn(async move {
+            tokio::select! {
+                stopped = stop(shared, id.clone(), grace) => stopped,
+                () = closed.cancelled() => {
+                    Err(DeviceError::new(format!("stopping {id}"), "the adapter was dropped"))
+                }
+            }
+        });
+        async move { stopping.await.unwrap_or_else(|ended| Err(DeviceError::new(doing, ended))) }
+            .boxed()
+    }
+
+    fn status(&self, id: &InstanceId) -> Option<Status> {
+        self.shared.statuses.status(id)
+    }
+
+    fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
+        self.shared.statuses.endpoint(id)
+    }
+
+    fn watch(&self) -> Watch {
+        self.shared.statuses.watch()
+    }
+
+    fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {
+        async move {
+            let failed = |error| self.shared.device_error("listing containers", error);
+            let listed = self.shared.list(None).await.map_err(failed)?;
+            let alive = listed.iter().filter(|one| one.phase() == Phase::Alive);
+            let mut ids: Vec<_> =
+                alive.filter_map(|one| InstanceId::new(one.label(INSTANCE)?).ok()).collect();
+            ids.sort();
+            ids.dedup();
+            Ok(ids.into_iter().map(|id| Instance { id }).collect())
+        }
+        .boxed()
+    }
+
+    fn usage(&self, id: &InstanceId) -> BoxFuture<'_, Option<Usage>> {
+        let instance = self.shared.lock().get(id).cloned();
+        async move {
+            let instance = instance.filter(|instance| instance.is_alive())?;
+            let stats = self.shared.engine.stats(&instance.container()?).await.ok()?;
+            usage(&stats)
+        }
+        .boxed()
+    }
+
+    fn logs(
+        &self,
+        id: &InstanceId,
+        tail: Tail,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, LogLine>, LogsError>> {
+        let id = id.clone();
+        async move { self.shared.logs.read(&id, tail).await }.boxed()
+    }
+}
+
+/// The resources of a reading; `None` for that of a container that does not run, which has zeros.
+fn usage(stats: &Stats) -> Option<Usage> {
+    let cpu = stats.cpu_stats.as_ref()?;
+    let used = cpu.cpu_usage.as_ref()?.total_usage.filter(|used| *used > 0)?;
+    let throttled = cpu.throttling_data.as_ref().and_then(|data| data.throttled_time);
+    Some(Usage {
+        memory: stats.memory_stats.as_ref().and_then(|memory| memory.usage).unwrap_or(0),
+        cpu: Duration::from_nanos(used),
+        throttled: Duration::from_nanos(throttled.unwrap_or(0)),
+        active: 0,
+    })
+}
+
+impl Drop for Containers {
+    fn drop(&mut self) {
+        self.shared.closed.cancel();
+    }
+}

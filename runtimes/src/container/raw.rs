@@ -1,0 +1,88 @@
+//! GET requests over the engine's socket. Their answers are parsed by types of our own, with all
+//! fields optional: the typed clients' closed enums fail whole lists on Podman.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use http::{Request, Response, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::refusal::CallError;
+
+/// The most bytes of an answer: a list of a thousand containers with long labels has 4 MiB.
+const MAX_ANSWER: usize = 32 << 20;
+/// The most bytes of one line of a stream.
+const MAX_LINE: usize = 1 << 20;
+
+/// Sends a GET and parses the answer.
+pub(super) async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, CallError> {
+    let body = Limited::new(send(socket, path).await?.into_body(), MAX_ANSWER).collect().await;
+    let bytes = body.map_err(CallError::broke_off)?.to_bytes();
+    serde_json::from_slice(&bytes).map_err(CallError::garbled)
+}
+
+/// Sends a GET and gives the lines of the answer, as they come. Lines that are no JSON of the
+/// wanted form are left out.
+pub(super) async fn lines<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+) -> Result<impl Stream<Item = Result<T, CallError>> + use<T>, CallError> {
+    let body = send(socket, path).await?.into_body().into_data_stream();
+    let mut buffer = Vec::new();
+    let parsed = body.map_err(CallError::broke_off).map(move |chunk| {
+        let chunk: Bytes = chunk?;
+        buffer.extend_from_slice(&chunk);
+        let mut items = Vec::new();
+        while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = buffer.drain(..=end).collect();
+            items.extend(serde_json::from_slice(&line).ok());
+        }
+        if buffer.len() > MAX_LINE {
+            return Err(CallError::garbled(format!("a line of more than {MAX_LINE} bytes")));
+        }
+        Ok(items)
+    });
+    Ok(parsed
+        .map_ok(|items: Vec<T>| futures::stream::iter(items.into_iter().map(Ok)))
+        .try_flatten())
+}
+
+async fn send(socket: &Path, path: &str) -> Result<Response<Incoming>, CallError> {
+    let stream = UnixStream::connect(socket).await.map_err(CallError::unreachable)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(CallError::unreachable)?;
+    // Ends with the answer, or when the answer is dropped.
+    tokio::spawn(connection);
+    let request = Request::get(path)
+        .header(header::HOST, "localhost")
+        .body(Empty::<Bytes>::new())
+        .map_err(CallError::garbled)?;
+    let answer = sender.send_request(request).await.map_err(CallError::broke_off)?;
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+    let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
+    Err(CallError::refused(status, &bytes))
+}
+
+/// A text as a part of a path or query.
+pub(super) fn encode(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' | b':' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

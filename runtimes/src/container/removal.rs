@@ -1,0 +1,113 @@
+//! Ends and removes containers. Calls that come too late are successes: what counts is that nothing
+//! is left.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::engine::Engine;
+use super::forms::Phase;
+use super::refusal::CallError;
+
+/// Time for the engine to remove a container that it refuses to remove: another call may be doing
+/// it, or the last program is being cleaned up.
+const REMOVE_WITHIN: Duration = Duration::from_secs(30);
+/// Pause between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Ends a container and removes it. `own` is the container's own grace, which wins; without it a
+/// smaller value in `grace` shortens the one that began.
+pub(super) async fn end_and_remove(
+    engine: &Engine,
+    id: &str,
+    own: Option<Duration>,
+    grace: watch::Receiver<Option<Duration>>,
+) -> Result<(), CallError> {
+    end(engine, id, own, grace).await?;
+    remove(engine, id).await
+}
+
+/// Ends a container, if it runs.
+pub(super) async fn end(
+    engine: &Engine,
+    id: &str,
+    own: Option<Duration>,
+    mut grace: watch::Receiver<Option<Duration>>,
+) -> Result<(), CallError> {
+    let found = match engine.inspect(id).await {
+        Err(error) if error.no_such_container() => return Ok(()),
+        found => found?,
+    };
+    if found.phase() != Phase::Alive {
+        return Ok(());
+    }
+    if found.is_paused() {
+        // Podman stops no paused container. If this fails, the stop says why.
+        let _ = engine.unpause(id).await;
+    }
+    let began = Instant::now();
+    let first = own.or(*grace.borrow_and_update()).unwrap_or_default();
+    let mut stop = std::pin::pin!(engine.stop(id, first));
+    let shortened = async {
+        if own.is_some() {
+            std::future::pending::<()>().await;
+        }
+        let mut least = first;
+        // A grace only gets smaller. Without a smaller one the engine keeps the time.
+        let mut due = None;
+        loop {
+            tokio::select! {
+                Ok(()) = grace.changed() => {
+                    let asked = grace.borrow_and_update().unwrap_or_default();
+                    if asked < least {
+                        least = asked;
+                        due = Some(began + least);
+                    }
+                }
+                () = sleep_until(due.unwrap_or(began)), if due.is_some() => return,
+                else => std::future::pending().await,
+            }
+        }
+    };
+    let stopped = tokio::select! {
+        stopped = &mut stop => stopped,
+        () = shortened => {
+            // A second stop would wait for the first one on Podman. The kill may come too late.
+            let _ = engine.kill(id).await;
+            stop.await
+        }
+    };
+    match stopped {
+        Ok(()) => Ok(()),
+        Err(error) if error.is_of_engine() => Err(error),
+        Err(error) => match engine.inspect(id).await {
+            Ok(found) if found.phase() == Phase::Alive => Err(error),
+            Ok(_) => Ok(()),
+            Err(gone) if gone.no_such_container() => Ok(()),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// Removes a container that does not run, and returns when it is gone.
+pub(super) async fn remove(engine: &Engine, id: &str) -> Result<(), CallError> {
+    let deadline = Instant::now() + REMOVE_WITHIN;
+    loop {
+        let refused = match engine.remove(id).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.no_such_container() => return Ok(()),
+            Err(error) if error.is_of_engine() => return Err(error),
+            Err(error) => error,
+        };
+        // Somebody else removes it, or its end is being cleaned up.
+        match engine.inspect(id).await {
+            Err(error) if error.no_such_container() => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(found) if found.phase() == Phase::Alive || Instant::now() > deadline => {
+                return Err(refused);
+            }
+            Ok(_) => sleep(LOOK_EVERY).await,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What the tasks of an adapter share: its settings, the engine, and the book of instances.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::Engine;
+use super::forms::Listed;
+use super::instance::Instance;
+use super::refusal::CallError;
+use super::{Config, removal};
+use crate::error::DeviceError;
+use crate::logs::Logs;
+use crate::model::InstanceId;
+use crate::status::StatusTable;
+
+pub(super) struct Shared {
+    pub config: Config,
+    pub engine: Arc<Engine>,
+    pub statuses: StatusTable,
+    pub logs: Logs,
+    /// The node's tokio runtime.
+    pub node: Handle,
+    /// The adapter was dropped: tasks end, containers run on.
+    pub closed: CancellationToken,
+    pub instances: Mutex<BTreeMap<InstanceId, Arc<Instance>>>,
+}
+
+impl Shared {
+    pub fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Arc<Instance>>> {
+        // Each change is one insertion or removal, complete also when a panic releases the lock.
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Own containers in any state, or those of one instance.
+    pub async fn list(&self, id: Option<&InstanceId>) -> Result<Vec<Listed>, CallError> {
+        self.engine.list(&self.config.owner, id.map(InstanceId::as_str)).await
+    }
+
+    /// Ends and removes all containers of an instance.
+    pub async fn clear(
+        &self,
+        id: &InstanceId,
+        grace: watch::Receiver<Option<Duration>>,
+    ) -> Result<(), DeviceError> {
+        let failed = |error| self.device_error(format!("removing {id}"), error);
+        for one in self.list(Some(id)).await.map_err(failed)? {
+            removal::end_and_remove(&self.engine, &one.id, None, grace.clone())
+                .await
+                .map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Removes an instance from the book, unless a newer life stands there.
+    pub fn forget(&self, instance: &Arc<Instance>) {
+        let mut instances = self.lock();
+        let id = &instance.launch.id;
+        if instances.get(id).is_some_and(|present| Arc::ptr_eq(present, instance)) {
+            instances.remove(id);
+        }
+    }
+
+    pub fn device_error(&self, doing: impl Into<String>, error: CallError) -> DeviceError {
+        DeviceError::new(doing, format!("{}: {error}", self.engine.name()))
+    }
+}
