@@ -102,7 +102,7 @@ pub(super) async fn publish(
             several => out::say_json(&several),
         };
     }
-    for view in &views {
+    for view in views.iter().filter(|view| view.http) {
         out::say(&render::url(&view.namespace, &view.name, &status.http))?;
     }
     Ok(())

@@ -82,7 +82,8 @@ pub async fn healthy(
         if !progress.runs(&view) {
             continue;
         }
-        if !held {
+        // An image that engines pull is in no node's store.
+        if !held || view.artifact_size == 0 {
             return Ok(view);
         }
         let up = client.get::<StatusView>("/v1/status").await?.nodes_up;

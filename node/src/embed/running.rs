@@ -33,7 +33,7 @@ use crate::executor::{Ending, Executor, Host, executor};
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
 use crate::network::{Inbox, Mesh, Network, Purpose, hop};
-use crate::runtimes::RuntimeSet;
+use crate::runtimes::{RuntimeSet, engine};
 use crate::store::Lock;
 use crate::transfer::{self, Transfer};
 
@@ -86,7 +86,12 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let wasm_config =
         wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
     let wasm = Wasm::new(wasm_config, artifacts.clone()).await?;
-    let runtimes = RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>]);
+    let owner = identity.node().to_string();
+    let containers = engine::connect(config.engine.as_deref(), owner, &state.join("logs")).await?;
+    let containers = containers.map(|it| Arc::new(it) as Arc<dyn Runtime>);
+    let runtimes =
+        RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>].into_iter().chain(containers));
+    let facts = Facts { runtimes: runtimes.kinds(), ..facts };
     let mesh: Arc<dyn Mesh> = Arc::new(network.clone());
 
     let (handle, idle) = driver::driver();

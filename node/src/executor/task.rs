@@ -238,9 +238,7 @@ impl Task {
 
     async fn end(mut self, ending: Ending) {
         self.steps.abort_all();
-        let stops = |begun: &Begun| {
-            ending == Ending::StopAll || !begun.runtime.outlives_process()
-        };
+        let stops = |begun: &Begun| ending == Ending::StopAll || !begun.runtime.outlives_process();
         let begun = self.slots.into_values().flat_map(|slot| slot.begun);
         let begun: BTreeMap<InstanceId, Begun> = begun.filter(|(_, it)| stops(it)).collect();
         let stops = begun.iter().map(|(id, begun)| begun.runtime.stop(id, GRACE));

@@ -10,6 +10,9 @@
 //! **An instance belongs to the adapter that it was started with.** Its id contains the hash of its
 //! spec, and with it the kind, so two adapters never have the same id.
 
+pub mod engine;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -57,6 +60,12 @@ impl RuntimeSet {
     /// All adapters, in the order in which they were given.
     pub fn all(&self) -> &[Arc<dyn Runtime>] {
         &self.adapters
+    }
+
+    /// The kinds of programs that this node can run.
+    pub fn kinds(&self) -> BTreeSet<ProgramKind> {
+        let known = [ProgramKind::Wasm, ProgramKind::Container];
+        known.into_iter().filter(|kind| self.get(*kind).is_ok()).collect()
     }
 
     /// The adapter for programs of this kind.

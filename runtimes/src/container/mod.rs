@@ -209,6 +209,10 @@ impl Runtime for Containers {
         "container"
     }
 
+    fn outlives_process(&self) -> bool {
+        true
+    }
+
     fn prepare(&self, _: Digest) -> BoxFuture<'_, Result<(), PrepareError>> {
         // Parts of images need no preparation.
         async { Ok(()) }.boxed()

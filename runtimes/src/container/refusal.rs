@@ -76,7 +76,6 @@ impl CallError {
         matches!(self, CallError::Refused { status: 304, .. })
     }
 
-
     /// Whether the engine itself is at fault: gone, hanging, or talking nonsense.
     pub fn is_of_engine(&self) -> bool {
         !matches!(self, CallError::Refused { .. })

@@ -14,27 +14,43 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| text.push_str(&format!("{name:<11} {value}\n"));
     line("name", &short_name(view));
-    line("url", &url(&view.namespace, &view.name, http));
+    let url = match view.http {
+        true => url(&view.namespace, &view.name, http),
+        false => "none: it answers no HTTP requests".to_owned(),
+    };
+    line("url", &url);
     line("uid", &short(&view.uid));
     line("generation", &short(&view.generation));
     let held = match view.artifact_holders {
         1 => "held by 1 node".to_owned(),
         count => format!("held by {count} nodes"),
     };
-    line(
-        "artifact",
-        &format!(
-            "{} ({}), {}, {held}",
-            short(&view.artifact),
-            show_size(view.artifact_size),
-            view.runtime
+    match &view.image {
+        None => line(
+            "artifact",
+            &format!(
+                "{} ({}), {}, {held}",
+                short(&view.artifact),
+                show_size(view.artifact_size),
+                view.runtime
+            ),
         ),
-    );
+        Some(image) if view.artifact_size == 0 => {
+            line("image", &format!("{image}, from the engine of each node"));
+        }
+        Some(image) => {
+            line("image", &format!("{image} ({}), {held}", show_size(view.artifact_size)));
+        }
+    }
     line("replicas", &format!("{} of {} healthy", view.healthy, view.desired));
     line(
         "limits",
         &format!("{} of memory, {} of a core, each", show_size(view.memory), show_cpu(view.cpu)),
     );
+    if let Some(limit) = view.limit {
+        let (memory, cpu) = (show_size(limit.memory), show_cpu(limit.cpu));
+        line("at most", &format!("{memory} of memory, {cpu} of a core, each"));
+    }
     line("env", &pairs(&view.env));
     line("require", &pairs(&view.require));
     line("owner", view.owner.as_deref().unwrap_or("none"));

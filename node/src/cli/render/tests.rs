@@ -30,7 +30,7 @@ fn ps_shows_one_line_per_workload() {
     let text = workloads(&[web(), shop]);
     assert_eq!(
         text,
-        "NAME              REPLICAS  STATE                  NODES  ARTIFACT  MEMORY  CPU\n\
+        "NAME              REPLICAS  STATE                  NODES  PROGRAM   MEMORY  CPU\n\
          web                    1/2  1 missing              n2     cdcdcdcd  64 MiB  0.1\n\
          shop/a-long-name       0/0  scaled to 0, conflict  -      cdcdcdcd  64 MiB  0.1\n"
     );

@@ -25,13 +25,13 @@ pub fn workloads(views: &[WorkloadView]) -> String {
                 format!("{}/{}", view.healthy, view.desired),
                 state(view),
                 nodes(view),
-                short(&view.artifact),
+                view.image.clone().unwrap_or_else(|| short(&view.artifact)),
                 show_size(view.memory),
                 show_cpu(view.cpu),
             ]
         })
         .collect();
-    table(&["NAME", ">REPLICAS", "STATE", "NODES", "ARTIFACT", ">MEMORY", ">CPU"], &rows)
+    table(&["NAME", ">REPLICAS", "STATE", "NODES", "PROGRAM", ">MEMORY", ">CPU"], &rows)
 }
 
 /// A line per replica.
