@@ -25,6 +25,9 @@
 //!        bytes named by their SHA-256  bounded lines, in memory and on disk
 //! ```
 //!
+//! `images` reads container images from files into such bytes, and writes archives that engines
+//! load.
+//!
 //! A replica is an *instance* here: one [`Launch`] under one [`InstanceId`]. An instance's life is
 //! `Starting -> Running -> Stopped`, or `Failed` with a reason a person can read. Nothing depends
 //! on seeing each step: [`Watch`] gives the latest state of each instance that changed.
@@ -32,7 +35,11 @@
 //! Modules import only what stands to their left:
 //!
 //! ```text
+<<<<<<< HEAD
 //! model, artifacts <- error <- endpoint <- status <- logs <- runtime <- contract, wasm, container
+=======
+//! model, artifacts, images <- error <- endpoint <- status <- logs <- runtime <- contract, wasm
+>>>>>>> 5b58e91 (images: read images from files, and write archives for engines)
 //! ```
 
 pub mod artifacts;
@@ -41,6 +48,8 @@ pub mod container;
 pub mod contract;
 mod endpoint;
 mod error;
+#[cfg(feature = "images")]
+pub mod images;
 pub mod logs;
 mod model;
 mod runtime;
