@@ -287,7 +287,8 @@ mod tests {
         "seeds": [],
         "labels": {},
         "memory": null,
-        "cpu": null
+        "cpu": null,
+        "engine": null
     }"#;
 
     /// The documented example must not drift from the defaults, or miss a field.

@@ -35,11 +35,8 @@
 //! Modules import only what stands to their left:
 //!
 //! ```text
-<<<<<<< HEAD
-//! model, artifacts <- error <- endpoint <- status <- logs <- runtime <- contract, wasm, container
-=======
-//! model, artifacts, images <- error <- endpoint <- status <- logs <- runtime <- contract, wasm
->>>>>>> 5b58e91 (images: read images from files, and write archives for engines)
+//! model, artifacts, images <- error <- endpoint <- status <- logs <- runtime <- contract, wasm,
+//! container
 //! ```
 
 pub mod artifacts;

@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::spec::InvalidSpec;
-use shoal_protocol::model::{Digest, ReplicaName, WorkloadName};
+use shoal_protocol::model::{Digest, ProgramKind, ReplicaName, WorkloadName};
 use shoal_runtimes::logs::Tail;
 use tokio_util::io::StreamReader;
 
@@ -187,10 +187,30 @@ async fn artifact(State(service): State<Service>, Path(digest): Path<String>) ->
     }
 }
 
-async fn upload(State(service): State<Service>, Path(digest): Path<String>, body: Body) -> Answer {
+/// The query of an upload.
+#[derive(serde::Deserialize)]
+struct UploadQuery {
+    /// The runtime that the bytes are for; `wasm` if it is left out.
+    runtime: Option<String>,
+}
+
+async fn upload(
+    State(service): State<Service>,
+    Path(digest): Path<String>,
+    Query(query): Query<UploadQuery>,
+    body: Body,
+) -> Answer {
+    let kind = match query.runtime.as_deref() {
+        None | Some("wasm") => ProgramKind::Wasm,
+        Some("container") => ProgramKind::Container,
+        Some(other) => {
+            let why = format!("runtime: `{other}` is not known: `wasm` or `container`");
+            return Err(ApiError::invalid(why));
+        }
+    };
     let digest: Digest = digest.parse().map_err(|error| ApiError::invalid(format!("{error}")))?;
     let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
-    service.upload(digest, Box::pin(reader)).await?;
+    service.upload(kind, digest, Box::pin(reader)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

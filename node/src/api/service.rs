@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::view::{NodeView, StatusView, WorkloadView};
 use shoal_protocol::model::{
-    Artifact, ClusterId, Digest, NodeId, RawChange, ReplicaName, WorkloadName,
+    Artifact, ClusterId, Digest, NodeId, ProgramKind, RawChange, ReplicaName, Spec, WorkloadName,
 };
 use shoal_protocol::node::{Command, Refusal, Reply};
 use shoal_protocol::trust::JoinLine;
@@ -162,6 +162,7 @@ impl Service {
     /// refused but the bytes are kept, and can be published.
     pub async fn upload(
         &self,
+        kind: ProgramKind,
         digest: Digest,
         bytes: impl AsyncRead + Unpin + Send,
     ) -> Result<(), ApiError> {
@@ -169,14 +170,18 @@ impl Service {
         // ago.
         self.artifacts.pin(self.core.pinned().await?);
         let (_, size) = self.artifacts.put_from(bytes, Some(digest)).await.map_err(of_store)?;
-        if size <= INSPECTED {
+        if kind == ProgramKind::Wasm && size <= INSPECTED {
             let bytes = self.artifacts.read(&digest).await.map_err(of_store)?;
             if let Err(error) = shoal_runtimes::wasm::inspect(&bytes) {
                 self.artifacts.remove(&digest).await.map_err(of_store)?;
                 return Err(ApiError::invalid(format!("artifact {}: {error}", digest.short())));
             }
         }
-        match self.core.command(Command::Uploaded { artifact: Artifact { digest, size } }).await? {
+        match self
+            .core
+            .command(Command::Uploaded { artifact: Artifact { digest, size }, kind })
+            .await?
+        {
             Reply::Refused(refusal) => Err(refusal.into()),
             Reply::Done | Reply::Prepared { .. } | Reply::Accepted { .. } => Ok(()),
         }
@@ -189,10 +194,14 @@ impl Service {
         // Clients do not upload an artifact that is here already. The core must know of it as of an
         // upload, so that it stays and other nodes learn where it is. A core that is too busy for
         // that is no reason to refuse the spec.
-        let artifacts = spec.iter().flat_map(|spec| spec.program.artifacts());
-        let here = artifacts.filter(|it| self.artifacts.has(&it.digest) == Some(it.size));
-        for artifact in here.collect::<Vec<_>>() {
-            let _ = self.core.command(Command::Uploaded { artifact }).await?;
+        let of = |spec: &Spec| {
+            let kind = spec.program.kind();
+            spec.program.artifacts().map(|it| (it, kind)).collect::<Vec<_>>()
+        };
+        for (artifact, kind) in spec.as_ref().map(of).unwrap_or_default() {
+            if self.artifacts.has(&artifact.digest) == Some(artifact.size) {
+                let _ = self.core.command(Command::Uploaded { artifact, kind }).await?;
+            }
         }
         match self.core.command(Command::Prepare { name, spec, force }).await? {
             Reply::Prepared { draft, current, unheard } => {

@@ -24,7 +24,7 @@ use crate::fakes::{
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
 use crate::network::Acceptor;
-use crate::publish::{Founding, Ready, Workload, publish};
+use crate::publish::{Founding, Part, Ready, Workload, publish};
 
 struct World {
     _folder: tempfile::TempDir,
@@ -243,7 +243,10 @@ async fn embedded_and_http_publish_make_equal_changes() {
     let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
     let workload = Workload::wasm("shop/web", bytes.clone()).unwrap().replicas(3).memory(32 << 20);
     let workload = workload.cpu(250).env("GREETING", "\"hi\"\n").require("zone", "front");
-    let ready = Ready { spec: workload.spec(Some(artifact)).unwrap(), bytes: Some(bytes) };
+    let ready = Ready {
+        spec: workload.spec(Some(artifact)).unwrap(),
+        parts: vec![Part::bytes(artifact, bytes)],
+    };
 
     let path = folder.path().join("api.sock");
     let stop = CancellationToken::new();
@@ -500,7 +503,7 @@ async fn prepare_reports_present_artifact_as_uploaded() {
     // The core refuses both commands: the test gave no reply.
     world.service.prepare(proposal).await.unwrap_err();
     let commands = world.core.commands.lock().unwrap();
-    let [Command::Uploaded { artifact }, Command::Prepare { .. }] = &commands[..] else {
+    let [Command::Uploaded { artifact, .. }, Command::Prepare { .. }] = &commands[..] else {
         panic!("{commands:?}")
     };
     assert_eq!(artifact.digest, digest);

@@ -5,21 +5,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use shoal_protocol::model::{Artifact, Digest, RawChange, WorkloadName};
+use shoal_protocol::model::{Digest, ProgramKind, RawChange, WorkloadName};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+use tokio_util::io::ReaderStream;
 
 use super::error::NO_DAEMON;
 use crate::api::form::{AcceptedBody, BadAnswer, ErrorBody, PrepareBody, PreparedBody, SubmitBody};
 use crate::api::{Accepted, ApiError, Prepared, Proposal};
-use crate::publish::Door;
+use crate::publish::{Door, Part};
 
 /// Time for the daemon to begin an answer: longer than a slow flash takes, shorter than a person
 /// waits.
@@ -82,12 +85,23 @@ impl Client {
         Ok(body.to_bytes())
     }
 
-    /// Sends one request. An answer without success becomes the error in it.
     async fn send(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
+        within: Duration,
+    ) -> Result<Response<Incoming>, ApiError> {
+        let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+        self.send_body(method, path, body, within).await
+    }
+
+    /// Sends one request. An answer without success becomes the error in it.
+    async fn send_body(
+        &self,
+        method: Method,
+        path: &str,
+        body: UnsyncBoxBody<Bytes, io::Error>,
         within: Duration,
     ) -> Result<Response<Incoming>, ApiError> {
         let stream =
@@ -103,7 +117,7 @@ impl Client {
             .uri(path)
             .header(header::HOST, "shoal")
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
+            .body(body)
             .map_err(|error| internal(format!("the request cannot be made: {error}")))?;
         let response = match timeout(within, sender.send_request(request)).await {
             Ok(answered) => answered.map_err(|error| self.left(&error))?,
@@ -197,9 +211,11 @@ impl Door for Client {
         }
     }
 
-    async fn upload(&self, artifact: Artifact, bytes: Bytes) -> Result<(), ApiError> {
-        let path = format!("/v1/artifacts/{}", artifact.digest);
-        self.send(Method::PUT, &path, bytes, UPLOADED_WITHIN).await.map(drop)
+    async fn upload(&self, kind: ProgramKind, part: &Part) -> Result<(), ApiError> {
+        let path = format!("/v1/artifacts/{}?runtime={kind}", part.artifact.digest);
+        let frames = ReaderStream::new(part.reader()).map_ok(Frame::data);
+        let body = BodyExt::boxed_unsync(StreamBody::new(frames));
+        self.send_body(Method::PUT, &path, body, UPLOADED_WITHIN).await.map(drop)
     }
 
     async fn prepare(&self, proposal: Proposal) -> Result<Prepared, ApiError> {

@@ -105,9 +105,10 @@ fn exit_of(error: &PublishError) -> Exit {
     match error {
         PublishError::Api(error) => CliError::from(error.clone()).exit,
         PublishError::Unanswered(_) => Exit::Failed,
-        PublishError::File { .. } | PublishError::NotRunnable { .. } | PublishError::Spec(_) => {
-            Exit::Usage
-        }
+        PublishError::File { .. }
+        | PublishError::Image(_)
+        | PublishError::NotRunnable { .. }
+        | PublishError::Spec(_) => Exit::Usage,
         PublishError::OtherCluster { .. } | PublishError::Contended(_) => Exit::Refused,
         PublishError::NoOperator(_) | PublishError::Signing(_) => Exit::Failed,
     }

@@ -1,6 +1,7 @@
 //! `shoal run`.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 use clap::Args;
@@ -25,10 +26,12 @@ use crate::publish::{Source, Workload};
     shoal run hello.wasm --name hello --replicas 2 --env GREETING=hi --memory 32MiB\n  \
     shoal run till.wasm --name till --namespace shop --require zone=front --no-wait\n  \
     shoal run --name web --port 80 nginx:1.27\n  \
+    shoal run --name web --port 80 web.tar            # of `docker save`: no registry is needed\n  \
     shoal run --name cache --memory 128MiB redis:7 redis-server --appendonly yes\n\n\
     A component is built with: cargo build --release --target wasm32-wasip2")]
 pub struct Run {
-    /// A file of a component, or the image of a container
+    /// A file of a component, the image of a container, or a file of it: an archive of `docker
+    /// save`, or an OCI layout
     #[arg(value_name = "FILE|IMAGE")]
     program: String,
     /// Replaces the arguments of the container's image
@@ -72,6 +75,9 @@ pub struct Run {
     force: bool,
     #[command(flatten)]
     wait: WaitArgs,
+    /// Which image of a file that has several
+    #[arg(long, value_name = "NAME", help_heading = "Options of a container")]
+    image_name: Option<String>,
     #[command(flatten)]
     container: ContainerOptions,
 }
@@ -79,16 +85,23 @@ pub struct Run {
 impl Run {
     /// The workload with its program: a component or a container.
     fn program(&self, name: WorkloadName) -> Result<Workload, CliError> {
-        if !is_file(&self.program) {
+        let what = What::of(&self.program);
+        if what != What::Component {
             let options = self.container.clone();
-            let workload =
-                Workload::container(name, &self.program).with_container(|it| options.apply(it));
+            let workload = match what {
+                What::ImageFile => {
+                    Workload::image_file(name, &self.program, self.image_name.clone())
+                }
+                What::Image | What::Component => Workload::container(name, &self.program),
+            };
+            let workload = workload.with_container(|it| options.apply(it));
             return Ok(match self.command.is_empty() {
                 true => workload,
                 false => workload.command(self.command.clone()),
             });
         }
         let only_container = self.container.first();
+        let only_container = only_container.or(self.image_name.as_ref().map(|_| "--image-name"));
         if let Some(what) = only_container.or((!self.command.is_empty()).then_some("COMMAND")) {
             let file = &self.program;
             let why = format!("{what}: only a container has it, and {file} is a component's file");
@@ -121,10 +134,34 @@ impl Run {
     }
 }
 
-/// Whether the program of `shoal run` is the file of a component, and no image: it ends in `.wasm`,
-/// or there is such a file.
-fn is_file(program: &str) -> bool {
-    program.ends_with(".wasm") || Path::new(program).is_file()
+/// The program of `shoal run`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum What {
+    /// The file of a component: it ends in `.wasm`, or begins as components do.
+    Component,
+    /// Another file, or a folder: an image.
+    ImageFile,
+    /// The reference of an image.
+    Image,
+}
+
+impl What {
+    fn of(program: &str) -> What {
+        let path = Path::new(program);
+        let begins_as_component = || {
+            let mut head = [0; 4];
+            let file = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+            file.is_ok() && head == *b"\0asm"
+        };
+        let looks_like_path = program.starts_with(['/', '.']) || program.ends_with(".tar");
+        match path.exists() {
+            _ if program.ends_with(".wasm") => What::Component,
+            true if path.is_file() && begins_as_component() => What::Component,
+            true => What::ImageFile,
+            false if looks_like_path => What::ImageFile,
+            false => What::Image,
+        }
+    }
 }
 
 /// Parses a number of replicas.

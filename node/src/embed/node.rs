@@ -4,15 +4,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::Stream;
 use shoal_protocol::model::view::{EventView, ExplainView, NodeView, WorkloadView};
-use shoal_protocol::model::{Artifact, Digest, NodeId, RawChange, ReplicaName, WorkloadName};
+use shoal_protocol::model::{Digest, NodeId, ProgramKind, RawChange, ReplicaName, WorkloadName};
 
 use super::builder::Builder;
 use super::running::Running;
 use crate::api::{Accepted, ApiError, Prepared, Proposal, Service, StatusBody};
-use crate::publish::{self, Door, Operator, OperatorError, PublishError, Published, Workload};
+use crate::publish::{
+    self, Door, Operator, OperatorError, Part, PublishError, Published, Workload,
+};
 
 /// A running node. Dropping it ends it at once, as a crash would; [`Node::stop`] ends it in order.
 pub struct Node {
@@ -164,8 +165,8 @@ impl Door for NodeDoor<'_> {
         Ok(self.0.holds(digest).is_some())
     }
 
-    async fn upload(&self, artifact: Artifact, bytes: Bytes) -> Result<(), ApiError> {
-        self.0.upload(artifact.digest, std::io::Cursor::new(bytes)).await
+    async fn upload(&self, kind: ProgramKind, part: &Part) -> Result<(), ApiError> {
+        self.0.upload(kind, part.artifact.digest, part.reader()).await
     }
 
     async fn prepare(&self, proposal: Proposal) -> Result<Prepared, ApiError> {

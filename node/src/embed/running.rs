@@ -87,7 +87,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
     let wasm = Wasm::new(wasm_config, artifacts.clone()).await?;
     let owner = identity.node().to_string();
-    let containers = engine::connect(config.engine.as_deref(), owner, &state.join("logs")).await?;
+    let containers =
+        engine::connect(config.engine.as_deref(), owner, &state.join("logs"), artifacts.clone())
+            .await?;
     let containers = containers.map(|it| Arc::new(it) as Arc<dyn Runtime>);
     let runtimes =
         RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>].into_iter().chain(containers));

@@ -20,14 +20,16 @@ pub(crate) mod container;
 mod difference;
 pub(crate) mod files;
 mod operator;
+mod part;
 mod workload;
 
 use std::future::Future;
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use shoal_protocol::model::spec::InvalidSpec;
-use shoal_protocol::model::{Artifact, ClusterId, Digest, RawChange, Spec, WorkloadName};
+use shoal_protocol::model::{
+    Artifact, ClusterId, Digest, ProgramKind, RawChange, Spec, WorkloadName,
+};
 use shoal_protocol::node::{Draft, Refusal};
 use shoal_protocol::trust::Rejection;
 
@@ -39,6 +41,7 @@ pub use files::FileError;
 pub use operator::{
     Founding, INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, ROOT_FILE,
 };
+pub use part::{ImageFileError, Part};
 pub use workload::{Source, Workload};
 
 /// Tries of one change: each failure means that another operator changed the same workload in
@@ -49,11 +52,11 @@ const TRIES: usize = 5;
 pub trait Door: Sync {
     /// Whether the node has these bytes already.
     fn holds(&self, digest: &Digest) -> impl Future<Output = Result<bool, ApiError>> + Send;
-    /// Sends the bytes of an artifact.
+    /// Sends the bytes of a part of a program of this kind.
     fn upload(
         &self,
-        artifact: Artifact,
-        bytes: Bytes,
+        kind: ProgramKind,
+        part: &Part,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
     /// Asks what to sign.
     fn prepare(
@@ -98,6 +101,8 @@ pub struct Published {
 pub enum PublishError {
     #[error("{} cannot be read: {source}", file.display())]
     File { file: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Image(#[from] ImageFileError),
     #[error("{what} cannot be run: {why}")]
     NotRunnable { what: String, why: String },
     #[error(transparent)]
@@ -132,6 +137,7 @@ impl PublishError {
             ),
             PublishError::Contended(_) => Some("Try again.".into()),
             PublishError::File { .. }
+            | PublishError::Image(_)
             | PublishError::NotRunnable { .. }
             | PublishError::Spec(_)
             | PublishError::NoOperator(_)
@@ -145,14 +151,18 @@ impl PublishError {
 pub struct Ready {
     /// The spec to sign.
     pub spec: Spec,
-    /// The bytes of a component; none for an image that the engines of the nodes pull.
-    pub bytes: Option<Bytes>,
+    /// The parts of its program; none for an image that the engines of the nodes pull.
+    pub parts: Vec<Part>,
 }
 
 /// Reads and checks a workload's bytes, without any node.
 pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
     let (what, bytes) = match workload.source() {
-        Source::Engine => return Ok(Ready { spec: workload.spec(None)?, bytes: None }),
+        Source::Engine => return Ok(Ready { spec: workload.spec(None)?, parts: Vec::new() }),
+        Source::Image(file) => {
+            let (workload, parts) = part::image(workload, file.clone()).await?;
+            return Ok(Ready { spec: workload.spec(None)?, parts });
+        }
         Source::Bytes(bytes) => (format!("`{}`", workload.name()), bytes.clone()),
         Source::File(file) => {
             let read = tokio::fs::read(file).await;
@@ -163,7 +173,8 @@ pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
     shoal_runtimes::wasm::inspect(&bytes)
         .map_err(|error| PublishError::NotRunnable { what, why: error.to_string() })?;
     let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
-    Ok(Ready { spec: workload.spec(Some(artifact))?, bytes: Some(bytes) })
+    let parts = vec![Part::bytes(artifact, bytes)];
+    Ok(Ready { spec: workload.spec(Some(artifact))?, parts })
 }
 
 /// Publishes a workload that is [`ready`]. `force`: even if no known node can run it now.
@@ -187,7 +198,7 @@ pub async fn scale(
     for _ in 0..TRIES {
         let current = current_spec(door, name).await?;
         let spec = current.scaled(replicas)?;
-        let edit = Edit { name, spec: Some(spec), bytes: None, based_on: Some(current), force };
+        let edit = Edit { name, spec: Some(spec), parts: &[], based_on: Some(current), force };
         if let Some(published) = attempt(door, operator, &edit).await? {
             return Ok(published);
         }
@@ -219,8 +230,8 @@ struct Edit<'a> {
     name: &'a WorkloadName,
     /// `None` to remove the workload.
     spec: Option<Spec>,
-    /// The artifact's bytes, where the caller has them.
-    bytes: Option<&'a Bytes>,
+    /// The parts of its program, where the caller has them.
+    parts: &'a [Part],
     /// The spec that this was derived from: the attempt is void if another spec is there meanwhile.
     based_on: Option<Spec>,
     force: bool,
@@ -229,11 +240,11 @@ struct Edit<'a> {
 impl<'a> Edit<'a> {
     fn of(ready: &'a Ready, force: bool) -> Self {
         let spec = Some(ready.spec.clone());
-        Edit { name: &ready.spec.name, spec, bytes: ready.bytes.as_ref(), based_on: None, force }
+        Edit { name: &ready.spec.name, spec, parts: &ready.parts, based_on: None, force }
     }
 
     fn removal(name: &'a WorkloadName, force: bool) -> Self {
-        Edit { name, spec: None, bytes: None, based_on: None, force }
+        Edit { name, spec: None, parts: &[], based_on: None, force }
     }
 
     fn proposal(&self) -> Proposal {
@@ -297,12 +308,10 @@ async fn check(
 
 /// Uploads the bytes, unless the node has them or nothing is to be written.
 async fn upload(door: &impl Door, edit: &Edit<'_>, checked: &Checked) -> Result<(), PublishError> {
-    if let (Some(spec), Some(bytes)) = (&edit.spec, edit.bytes)
-        && checked.outcome != Outcome::Unchanged
-    {
-        for artifact in spec.program.artifacts() {
-            if !door.holds(&artifact.digest).await? {
-                door.upload(artifact, bytes.clone()).await?;
+    if let Some(spec) = edit.spec.as_ref().filter(|_| checked.outcome != Outcome::Unchanged) {
+        for part in edit.parts {
+            if !door.holds(&part.artifact.digest).await? {
+                door.upload(spec.program.kind(), part).await?;
             }
         }
     }

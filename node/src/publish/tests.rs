@@ -10,6 +10,8 @@ use shoal_protocol::trust::{self, Genesis};
 
 use super::*;
 use crate::fakes::spec;
+use bytes::Bytes;
+use tokio::io::AsyncReadExt;
 
 fn founded(folder: &Path) -> (Genesis, Operator) {
     let founding = Founding::draw().unwrap();
@@ -155,8 +157,11 @@ impl Door for Node {
         Ok(self.held)
     }
 
-    async fn upload(&self, artifact: Artifact, bytes: Bytes) -> Result<(), ApiError> {
-        assert_eq!((artifact.digest, artifact.size), (Digest::of(&bytes), bytes.len() as u64));
+    async fn upload(&self, _: ProgramKind, part: &Part) -> Result<(), ApiError> {
+        let mut bytes = Vec::new();
+        part.reader().read_to_end(&mut bytes).await.unwrap();
+        let Artifact { digest, size } = part.artifact;
+        assert_eq!((digest, size), (Digest::of(&bytes), bytes.len() as u64));
         self.calls.lock().unwrap().push("upload");
         Ok(())
     }
@@ -211,7 +216,10 @@ fn ready_as(name: &str, replicas: u32) -> Ready {
         .unwrap()
         .replicas(replicas)
         .env("A", replicas.to_string());
-    Ready { spec: workload.spec(Some(artifact)).unwrap(), bytes: Some(bytes) }
+    Ready {
+        spec: workload.spec(Some(artifact)).unwrap(),
+        parts: vec![Part::bytes(artifact, bytes)],
+    }
 }
 
 /// A second publish of another spec lists the differences; a third one of the same spec writes

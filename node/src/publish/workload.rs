@@ -37,6 +37,8 @@ pub enum Source {
     Bytes(Bytes),
     /// In an image that the engines of the nodes pull, or have.
     Engine,
+    /// In a file of an image: an archive of `docker save`, or an OCI layout.
+    Image(PathBuf),
 }
 
 impl From<&str> for Source {
@@ -82,6 +84,23 @@ impl Workload {
         let container = Container::of("main", Image::named(reference));
         let form = SpecForm::container_service(name, container, 1, resources);
         Workload { form, source: Source::Engine }
+    }
+
+    /// A container of the image in a file. `reference` names the image if the file has several.
+    pub fn image_file(
+        name: WorkloadName,
+        file: impl Into<PathBuf>,
+        reference: Option<String>,
+    ) -> Workload {
+        let workload = Self::container(name, reference.unwrap_or_default());
+        Workload { source: Source::Image(file.into()), ..workload }
+    }
+
+    /// The reference of a container's image, if one was given.
+    pub(super) fn image_reference(&self) -> Option<String> {
+        let Program::Containers(containers) = &self.form.program else { return None };
+        let reference = &containers.first()?.image.reference;
+        (!reference.is_empty()).then(|| reference.clone())
     }
 
     /// Changes the container, if it is one.

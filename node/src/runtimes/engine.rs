@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use shoal_runtimes::artifacts::ArtifactStore;
 use shoal_runtimes::container::{Config, Containers, SetupError};
 
 /// The setting that turns containers off.
@@ -16,12 +17,15 @@ pub async fn connect(
     setting: Option<&str>,
     owner: String,
     logs: &Path,
+    artifacts: ArtifactStore,
 ) -> Result<Option<Containers>, SetupError> {
     if setting == Some(NONE) {
         return Ok(None);
     }
     let socket = setting.map(|text| PathBuf::from(text.strip_prefix("unix://").unwrap_or(text)));
-    match Containers::new(Config { socket, ..Config::new(owner, logs) }).await {
+    match Containers::new(Config { socket, artifacts: Some(artifacts), ..Config::new(owner, logs) })
+        .await
+    {
         Ok(containers) => Ok(Some(containers)),
         Err(error) if setting.is_some() => Err(error),
         Err(error @ SetupError::NoEngine(_)) => {

@@ -98,15 +98,13 @@ impl Fetcher {
     }
 
     async fn fetch(&self, request: FetchRequest) -> FetchOutcome {
-        let runtime = match self.runtimes.get(request.runtime) {
-            Ok(runtime) => runtime,
-            Err(missing) => return FetchOutcome::Unusable(missing.to_string()),
-        };
         if self.store.has(&request.artifact.digest).is_none()
             && let Err(why) = self.get(request.artifact, &request.candidates).await
         {
             return FetchOutcome::Failed(why);
         }
+        // A guardian without the runtime holds the bytes for those that have it.
+        let Ok(runtime) = self.runtimes.get(request.runtime) else { return FetchOutcome::Ready };
         match runtime.prepare(request.artifact.digest).await {
             Ok(()) => FetchOutcome::Ready,
             Err(error) if error.retryable() => FetchOutcome::Failed(error.to_string()),

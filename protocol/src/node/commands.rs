@@ -31,7 +31,7 @@ impl Node {
                 Err(Rejection::Never(why)) => Err(Refusal::Invalid(why.to_string())),
                 Err(Rejection::NotYet(why)) => Err(Refusal::Invalid(why.to_string())),
             },
-            Command::Uploaded { artifact } => self.uploaded(now, artifact),
+            Command::Uploaded { artifact, kind } => self.uploaded(now, artifact, kind),
         };
         let reply = outcome.unwrap_or_else(Reply::Refused);
         self.outbox.push(Action::Reply { request, reply });

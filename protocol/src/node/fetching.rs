@@ -117,7 +117,12 @@ impl Node {
     }
 
     /// A user uploaded an artifact. One that a workload names is always accepted.
-    pub(super) fn uploaded(&mut self, now: Time, artifact: Artifact) -> Result<Reply, Refusal> {
+    pub(super) fn uploaded(
+        &mut self,
+        now: Time,
+        artifact: Artifact,
+        kind: ProgramKind,
+    ) -> Result<Reply, Refusal> {
         let digest = artifact.digest;
         let is_known = self.desired.names_artifact(&digest) || self.artifacts.knows(&digest);
         if !is_known && !self.prune_artifacts() {
@@ -126,7 +131,7 @@ impl Node {
             return Err(Refusal::Busy(why.into()));
         }
         self.artifacts.uploads.note(now, digest);
-        self.fetch(now, artifact, ProgramKind::Wasm);
+        self.fetch(now, artifact, kind);
         if !is_known {
             self.emit_event(
                 now,

@@ -10,6 +10,7 @@ use shoal_protocol::model::Digest;
 use shoal_protocol::model::spec::{Container, NetworkMode, Privileges, Tmpfs};
 
 use super::engine::{Engine, INSTANCE, LAUNCH, OWNER, WORKLOAD};
+use super::load;
 use crate::model::{ContainerPayload, InstanceId, Launch, Payload};
 
 /// The least memory that Docker gives a container.
@@ -91,6 +92,10 @@ pub(super) fn memory(launch: &Launch, container: &Container) -> u64 {
 /// The reference under which the engine has or pulls the image.
 pub(super) fn reference(container: &Container) -> String {
     let image = &container.image;
+    // An image whose parts nodes hold has the name under which it was loaded.
+    if let Ok(Some(platform)) = load::platform(image) {
+        return load::name(platform);
+    }
     let Some(digest) = image.digest.filter(|_| !image.reference.contains('@')) else {
         return image.reference.clone();
     };

@@ -12,6 +12,7 @@ use bollard::query_parameters::{
     StartContainerOptions, StopContainerOptionsBuilder,
 };
 use futures::Stream;
+use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -33,6 +34,8 @@ pub(super) const WORKLOAD: &str = "shoal.workload";
 const SOON: Duration = Duration::from_secs(10);
 /// Changes of a container: the engine mounts, writes and waits for the kernel.
 const CHANGE: Duration = Duration::from_secs(60);
+/// Time for the engine to unpack an image of gigabytes from a slow disk.
+const LOAD: Duration = Duration::from_secs(900);
 /// Time for a stop beyond its grace: the engine kills, and waits for the end.
 const STOP_BEYOND: Duration = Duration::from_secs(20);
 /// bollard's own deadline, which covers headers only: longer than each deadline here.
@@ -169,6 +172,15 @@ impl Engine {
         within(SOON, raw::get(&self.socket, &path)).await
     }
 
+    /// Loads the images of an archive.
+    pub async fn load(&self, archive: raw::Chunks) -> Result<(), CallError> {
+        let answer = within(LOAD, raw::post(&self.socket, "/images/load", archive)).await?;
+        match loading_failed(&answer) {
+            Some(why) => Err(CallError::garbled(why)),
+            None => Ok(()),
+        }
+    }
+
     /// A reading of a container's resources. Docker takes a second or two for it.
     pub async fn stats(&self, id: &str) -> Result<Stats, CallError> {
         let path = format!("/containers/{id}/stats?stream=false&one-shot=true");
@@ -225,6 +237,13 @@ impl Engine {
         let options = RemoveContainerOptionsBuilder::new().v(true).build();
         within(CHANGE, bollards(self.docker.remove_container(id, Some(options)))).await
     }
+}
+
+/// The error in the lines of an answer of success.
+fn loading_failed(answer: &[u8]) -> Option<String> {
+    let lines = answer.split(|byte| *byte == b'\n');
+    let mut values = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    values.find_map(|value| Some(value.get("errorDetail")?.get("message")?.as_str()?.to_owned()))
 }
 
 /// The result of a call, or the error that its deadline passed.

@@ -51,7 +51,10 @@ pub(super) async fn ready(
     }
 }
 
-async fn find(engine: &Engine, reference: &str) -> Result<Option<super::forms::Image>, Failure> {
+pub(super) async fn find(
+    engine: &Engine,
+    reference: &str,
+) -> Result<Option<super::forms::Image>, Failure> {
     match engine.image(reference).await {
         Ok(image) => Ok(Some(image)),
         Err(CallError::Refused { status: 404, .. }) => Ok(None),

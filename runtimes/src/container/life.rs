@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_protocol::model::spec::NetworkMode;
+use shoal_protocol::model::spec::{Container, NetworkMode};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -21,7 +21,7 @@ use super::instance::Instance;
 use super::probe::Doors;
 use super::refusal::{CallError, Failure, Step, failure};
 use super::shared::Shared;
-use super::{create, death, image, logs, removal};
+use super::{create, death, image, load, logs, removal};
 use crate::endpoint::Endpoint;
 use crate::error::DeviceError;
 use crate::logs::{Log, LogStream};
@@ -98,6 +98,18 @@ impl Life {
         }
     }
 
+    /// Makes sure that the engine has the image: from its parts, or from a registry.
+    async fn image(&self, container: &Container, log: &Log) -> Result<(), Failure> {
+        let Shared { engine, config, .. } = &*self.shared;
+        match load::platform(&container.image)? {
+            Some(platform) => {
+                let store = config.artifacts.as_ref();
+                load::ready(engine, store, &container.image, platform, log).await
+            }
+            None => image::ready(engine, container, log).await,
+        }
+    }
+
     /// Finds the container that runs already, or makes and starts one.
     async fn bring_up(&self, log: &Log) -> Result<Up, End> {
         let (shared, instance) = (&self.shared, &self.instance);
@@ -123,7 +135,7 @@ impl Life {
         tokio::select! {
             biased;
             () = instance.stopping.cancelled() => return Err(End::Stop),
-            ready = image::ready(engine, &payload.container, log) => ready?,
+            ready = self.image(&payload.container, log) => ready?,
         }
         // From here on the calls are not cut short: the engine may have done what it was asked.
         let body = create::body(engine, &shared.config.owner, launch, payload);

@@ -29,6 +29,7 @@ mod forms;
 mod image;
 mod instance;
 mod life;
+mod load;
 mod logs;
 mod probe;
 mod raw;
@@ -52,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 pub use engine::EngineView;
 pub use socket::SetupError;
 
+use crate::artifacts::ArtifactStore;
 use crate::endpoint::Endpoint;
 use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 use crate::logs::{LogLine, Logs, Tail};
@@ -64,7 +66,7 @@ use life::Life;
 use shared::Shared;
 
 /// Settings of the adapter. [`Config::new`] has sane defaults.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The engine's socket. `None`: `$DOCKER_HOST` or `$CONTAINER_HOST` names it, or it is the
     /// first that exists of `/var/run/docker.sock`, `/run/podman/podman.sock`,
@@ -73,6 +75,8 @@ pub struct Config {
     /// The text that marks this node's containers, its id: others are never touched. 1 to 100
     /// letters, digits, `-`, `_` and `.`.
     pub owner: String,
+    /// The store with the parts of images that nodes hold, so that no registry is needed.
+    pub artifacts: Option<ArtifactStore>,
     /// A folder for the containers' logs.
     pub logs: PathBuf,
     /// Bounds of the logs.
@@ -90,6 +94,7 @@ impl Config {
         Config {
             socket: None,
             owner: owner.into(),
+            artifacts: None,
             logs: logs.into(),
             log_limits: crate::logs::Limits::default(),
             privileges: false,

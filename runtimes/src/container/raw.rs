@@ -1,13 +1,15 @@
-//! GET requests over the engine's socket. Their answers are parsed by types of our own, with all
+//! Requests over the engine's socket. Their answers are parsed by types of our own, with all
 //! fields optional: the typed clients' closed enums fail whole lists on Podman.
 
+use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use http::{Request, Response, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Empty, Limited, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -52,17 +54,42 @@ pub(super) async fn lines<T: DeserializeOwned>(
         .try_flatten())
 }
 
+/// A body that is made while it is sent.
+pub(super) type Chunks = BoxStream<'static, io::Result<Bytes>>;
+
+/// Posts a stream, and gives the whole answer. An answer of success may still tell of an error:
+/// Docker's does, in a line of its own.
+pub(super) async fn post(socket: &Path, path: &str, chunks: Chunks) -> Result<Bytes, CallError> {
+    let request = Request::post(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/x-tar")
+        .body(StreamBody::new(chunks.map_ok(Frame::data)))
+        .map_err(CallError::garbled)?;
+    let answer = exchange(socket, request).await?;
+    let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+    Ok(body.map_err(CallError::broke_off)?.to_bytes())
+}
+
 async fn send(socket: &Path, path: &str) -> Result<Response<Incoming>, CallError> {
+    let request = Request::get(path)
+        .header(header::HOST, "localhost")
+        .body(Empty::<Bytes>::new())
+        .map_err(CallError::garbled)?;
+    exchange(socket, request).await
+}
+
+/// Sends a request over a connection of its own. An answer without success is an error.
+async fn exchange<B>(socket: &Path, request: Request<B>) -> Result<Response<Incoming>, CallError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let stream = UnixStream::connect(socket).await.map_err(CallError::unreachable)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(CallError::unreachable)?;
     // Ends with the answer, or when the answer is dropped.
     tokio::spawn(connection);
-    let request = Request::get(path)
-        .header(header::HOST, "localhost")
-        .body(Empty::<Bytes>::new())
-        .map_err(CallError::garbled)?;
     let answer = sender.send_request(request).await.map_err(CallError::broke_off)?;
     if answer.status().is_success() {
         return Ok(answer);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use shoal_protocol::model::{
-    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, Spec, SpecForm,
-    Unverified, Value, WorkloadName,
+    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, ProgramKind, Resources, Spec,
+    SpecForm, Unverified, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust;
@@ -47,7 +47,7 @@ impl Operator {
     ) -> Result<(Outcome, Option<Change>), String> {
         world.devices[device].artifacts.extend(spec.program.artifacts().map(|it| it.digest));
         for artifact in spec.program.artifacts() {
-            world.command(device, Command::Uploaded { artifact });
+            world.command(device, Command::Uploaded { artifact, kind: ProgramKind::Wasm });
         }
         self.write(world, device, &spec.name, Some(spec))
     }

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use shoal_protocol::model::{Artifact, Certificate, PublicKey, Spec, Unverified, WorkloadName};
+use shoal_protocol::model::{
+    Artifact, Certificate, ProgramKind, PublicKey, Spec, Unverified, WorkloadName,
+};
 use shoal_protocol::node::{Command, Node, Reply};
 use shoal_protocol::trust::{self, Genesis};
 
@@ -65,7 +67,7 @@ impl TestCluster {
     /// Puts an artifact into a device's store, and informs its daemon.
     pub fn upload(&mut self, device: usize, artifact: Artifact) {
         self.sim.world.devices[device].artifacts.insert(artifact.digest);
-        self.sim.world.command(device, Command::Uploaded { artifact });
+        self.sim.world.command(device, Command::Uploaded { artifact, kind: ProgramKind::Wasm });
     }
 
     /// Adds a line to the report.

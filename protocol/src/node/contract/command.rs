@@ -1,6 +1,6 @@
 //! The commands of users, and the answers.
 
-use crate::model::{Artifact, Digest, RawChange, Spec, WorkloadName};
+use crate::model::{Artifact, Digest, ProgramKind, RawChange, Spec, WorkloadName};
 
 /// Names of members in [`Reply::Prepared`]; for further ones it has a single entry with their
 /// number.
@@ -31,6 +31,8 @@ pub enum Command {
     Uploaded {
         /// Digest and size of the stored bytes, as the driver measured them.
         artifact: Artifact,
+        /// The kind of program that it belongs to.
+        kind: ProgramKind,
     },
 }
 

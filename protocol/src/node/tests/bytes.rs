@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::harness::{Harness, cluster, facts, saved, spec};
 use super::*;
-use crate::model::{Artifact, NodeRecord, Spec, SpecForm, WorkloadName};
+use crate::model::{Artifact, NodeRecord, ProgramKind, Spec, SpecForm, WorkloadName};
 use crate::trust;
 
 fn web() -> WorkloadName {
@@ -39,7 +39,11 @@ fn uploads_do_not_keep_a_workload_from_running() {
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.fetch_outcome = FetchOutcome::Unusable("an inner module that no compiler takes".into());
     for number in 0..4_200 {
-        assert_eq!(harness.command(Command::Uploaded { artifact: artifact(number) }), Reply::Done);
+        assert_eq!(
+            harness
+                .command(Command::Uploaded { artifact: artifact(number), kind: ProgramKind::Wasm }),
+            Reply::Done
+        );
     }
     within_bounds(&harness);
     harness.fetch_outcome = FetchOutcome::Ready;
@@ -67,7 +71,10 @@ fn too_many_uploads_at_once_are_refused_with_a_reason() {
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     harness.fetch_hangs = true;
     let replies: Vec<Reply> = (0..2_000)
-        .map(|number| harness.command(Command::Uploaded { artifact: artifact(number) }))
+        .map(|number| {
+            harness
+                .command(Command::Uploaded { artifact: artifact(number), kind: ProgramKind::Wasm })
+        })
         .collect();
     within_bounds(&harness);
     assert_eq!(replies[..256], vec![Reply::Done; 256]);
@@ -82,7 +89,7 @@ fn too_many_uploads_at_once_are_refused_with_a_reason() {
 #[test]
 fn unpublished_upload_is_not_pinned_for_ever() {
     let mut harness = Harness::new(cluster().founder(Saved::default()));
-    harness.command(Command::Uploaded { artifact: artifact(1) });
+    harness.command(Command::Uploaded { artifact: artifact(1), kind: ProgramKind::Wasm });
     harness.run_for(Duration::from_secs(590));
     assert!(harness.node.pinned().contains(&artifact(1).digest));
     harness.run_for(Duration::from_secs(20));
@@ -176,7 +183,7 @@ fn node_announces_an_artifact_once_a_change_names_it() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
     let peer = cluster.join_member(20, &mut harness).node.id();
-    harness.command(Command::Uploaded { artifact: artifact(1) });
+    harness.command(Command::Uploaded { artifact: artifact(1), kind: ProgramKind::Wasm });
     let have = Message::Have { node: harness.node.id(), digest: artifact(1).digest };
     assert!(!harness.broadcasts.contains(&have), "no workload names it yet");
     let change = harness.signed(&cluster, &version(1));

@@ -1,0 +1,112 @@
+//! The bytes that a spec names, on their way to a node.
+
+use std::io::{self, Cursor, Read};
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use shoal_protocol::model::Artifact;
+use shoal_runtimes::images::{self, ImageError, PickError};
+use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
+use tokio_util::io::StreamReader;
+
+use super::Workload;
+
+/// Bytes that are read from a file and sent at a time.
+const CHUNK: usize = 256 * 1024;
+/// Chunks that wait to be sent.
+const AHEAD: usize = 4;
+
+/// A part of a workload's program: its digest and size, and its bytes.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The digest and size of the bytes.
+    pub artifact: Artifact,
+    source: PartSource,
+}
+
+#[derive(Clone, Debug)]
+enum PartSource {
+    Bytes(Bytes),
+    Image(images::Part),
+}
+
+/// Why the image of a workload cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ImageFileError {
+    #[error(transparent)]
+    Read(#[from] ImageError),
+    #[error("{}: {error}", file.display())]
+    Pick { file: PathBuf, error: PickError },
+}
+
+impl Part {
+    /// A part whose bytes are in memory.
+    pub fn bytes(artifact: Artifact, bytes: Bytes) -> Part {
+        Part { artifact, source: PartSource::Bytes(bytes) }
+    }
+
+    /// The bytes from their beginning.
+    pub fn reader(&self) -> Pin<Box<dyn AsyncRead + Send>> {
+        match &self.source {
+            PartSource::Bytes(bytes) => Box::pin(Cursor::new(bytes.clone())),
+            PartSource::Image(part) => Box::pin(StreamReader::new(stream(part.clone()))),
+        }
+    }
+}
+
+/// Reads a part on a thread that may block. Dropping the stream ends the thread.
+fn stream(part: images::Part) -> impl futures::Stream<Item = io::Result<Bytes>> + Send {
+    let (sender, mut chunks) = mpsc::channel(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut reader = match part.open() {
+            Ok(reader) => reader,
+            Err(error) => return drop(sender.blocking_send(Err(error))),
+        };
+        loop {
+            let mut chunk = vec![0; CHUNK];
+            let read = match reader.read(&mut chunk) {
+                Ok(0) => return,
+                Ok(read) => read,
+                Err(error) => return drop(sender.blocking_send(Err(error))),
+            };
+            chunk.truncate(read);
+            if sender.blocking_send(Ok(Bytes::from(chunk))).is_err() {
+                return;
+            }
+        }
+    });
+    futures::stream::poll_fn(move |cx| chunks.poll_recv(cx))
+}
+
+/// Reads the image in `file`, and returns the workload that runs it, and its parts.
+pub(super) async fn image(
+    workload: &Workload,
+    file: PathBuf,
+) -> Result<(Workload, Vec<Part>), ImageFileError> {
+    let wanted = workload.image_reference();
+    let read = move || {
+        let images = images::read(&file, &std::env::temp_dir())?;
+        let found = images::pick(&images, wanted.as_deref());
+        let image = found.map_err(|error| ImageFileError::Pick { file: file.clone(), error })?;
+        let names = image.references.first().cloned();
+        let name = wanted
+            .or(names)
+            .unwrap_or_else(|| file.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        let platforms: Vec<_> = image.one_per_arch().into_iter().cloned().collect();
+        Ok::<_, ImageFileError>((name, platforms))
+    };
+    let (name, platforms) =
+        tokio::task::spawn_blocking(read).await.expect("the reader does not panic")?;
+    let parts = platforms.iter().flat_map(|platform| platform.parts.clone());
+    let parts = parts.map(|part| Part { artifact: part.artifact, source: PartSource::Image(part) });
+    let parts = parts.collect();
+    let images = platforms.into_iter().map(|platform| platform.image).collect();
+    let workload = workload.clone().with_container(|container| {
+        container.image.reference = name;
+        container.image.platforms = images;
+    });
+    Ok((workload, parts))
+}

@@ -1,0 +1,124 @@
+//! An image from its parts in the artifact store, given to the engine without a registry.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use shoal_protocol::model::Digest;
+use shoal_protocol::model::spec::{Image, PlatformImage};
+use tokio::sync::mpsc;
+
+use super::engine::Engine;
+use super::refusal::Failure;
+use crate::artifacts::ArtifactStore;
+use crate::images;
+use crate::logs::{Log, LogStream};
+
+/// Bytes of the archive that are sent at a time.
+const CHUNK: usize = 256 * 1024;
+/// Chunks that wait for the engine.
+const AHEAD: usize = 4;
+
+/// The image of this machine among the platforms of `image`; none if it has no parts at all.
+///
+/// # Errors
+/// It has parts, and none for this machine.
+pub(super) fn platform(image: &Image) -> Result<Option<&PlatformImage>, Failure> {
+    let arch = std::env::consts::ARCH;
+    match image.platforms.iter().find(|platform| platform.arch == arch) {
+        Some(platform) => Ok(Some(platform)),
+        None if image.platforms.is_empty() => Ok(None),
+        None => {
+            Err(Failure::lasting(format!("the image {} has no part for {arch}", image.reference)))
+        }
+    }
+}
+
+/// The name under which the engine keeps an image that came from its parts.
+pub(super) fn name(platform: &PlatformImage) -> String {
+    format!("localhost/shoal:{}", platform.config.digest)
+}
+
+/// Gives the engine an image, unless it has it.
+pub(super) async fn ready(
+    engine: &Engine,
+    store: Option<&ArtifactStore>,
+    image: &Image,
+    platform: &PlatformImage,
+    log: &Log,
+) -> Result<(), Failure> {
+    let name = name(platform);
+    if super::image::find(engine, &name).await?.is_some() {
+        return Ok(());
+    }
+    let store = store.ok_or_else(|| Failure::lasting("this adapter has no artifact store"))?;
+    log.say(LogStream::System, &format!("loading the image {}", image.reference));
+    let failed = |reason: String| {
+        let reference = &image.reference;
+        Failure::passing(format!("the image {reference} cannot be loaded: {reason}"))
+    };
+    // Held open, so that the parts are neither evicted nor removed meanwhile.
+    let mut parts = BTreeMap::new();
+    for part in platform.layers.iter().chain([&platform.config]) {
+        let open =
+            store.open_artifact(&part.digest).await.map_err(|error| failed(error.to_string()))?;
+        parts.insert(part.digest, open);
+    }
+    let (sender, mut chunks) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
+    let (named, platform) = (name.clone(), platform.clone());
+    let writing = tokio::task::spawn_blocking(move || {
+        let open = |digest: &Digest| match parts.get(digest) {
+            Some(part) => File::open(&part.path),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        let mut out = Chunks { sender: sender.clone(), buffer: Vec::with_capacity(CHUNK) };
+        let written = images::write_archive(&mut out, &named, &platform, open);
+        match written
+            .map_err(|error| error.to_string())
+            .and_then(|()| out.flush().map_err(|error| error.to_string()))
+        {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // Without an end the engine discards what has come.
+                let _ = sender.blocking_send(Err(io::Error::other(error.clone())));
+                Err(error)
+            }
+        }
+    });
+    let body = futures::stream::poll_fn(move |cx| chunks.poll_recv(cx));
+    let loaded = engine.load(body.boxed()).await;
+    let written = writing.await.unwrap_or_else(|error| Err(error.to_string()));
+    // The engine's refusal explains why the writer could not go on.
+    loaded.map_err(|error| failed(error.to_string()))?;
+    written.map_err(failed)?;
+    match super::image::find(engine, &name).await? {
+        Some(_) => Ok(()),
+        None => Err(failed("the engine does not show it afterwards".into())),
+    }
+}
+
+/// Writes into a channel, a chunk at a time.
+struct Chunks {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    buffer: Vec<u8>,
+}
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let chunk = Bytes::from(std::mem::take(&mut self.buffer));
+        self.sender.blocking_send(Ok(chunk)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
