@@ -124,9 +124,9 @@ impl fmt::Display for FoundImage {
     }
 }
 
-/// Reads the images of a docker archive, an OCI layout in a tar, or an OCI layout in a folder. A tar
-/// may be compressed with gzip or zstd: it is unpacked into a file in the folder `temp`, which has
-/// no name and vanishes with the last of its parts.
+/// Reads the images of a docker archive, or of an OCI layout in a tar or a folder. A compressed tar
+/// is unpacked into a file in the folder `temp`, which has no name and vanishes with the last of
+/// its parts.
 ///
 /// # Errors
 /// The file is no image, is damaged, or holds nothing that can run here: see [`ImageFault`].

@@ -12,11 +12,11 @@ pub(super) struct Name {
     pub host: String,
     /// The person wrote the host, or it is the only one that can be meant.
     has_host: bool,
-    /// `library/redis`
+    /// The name within the host, as in `library/redis`.
     pub path: String,
     /// `latest`, unless another tag or only a digest was given.
     pub tag: Option<String>,
-    /// `sha256:<digits>`
+    /// The digest of the manifest, as in `sha256:<digits>`.
     pub digest: Option<String>,
 }
 

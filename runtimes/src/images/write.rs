@@ -21,8 +21,8 @@ use super::source::drain;
 /// before its bytes. The engine compares the layers with the configuration.
 ///
 /// # Errors
-/// A part cannot be read or has other bytes, or the archive cannot be written. Its reader must
-/// discard what has come: it has no end.
+/// A part cannot be read or has other bytes, or the archive cannot be written. What was written is
+/// incomplete: an engine that was to load it must not see a regular end of the request.
 pub fn write_archive<R: Read>(
     out: impl Write,
     reference: &str,
