@@ -7,3 +7,4 @@ mod guests;
 mod harness;
 
 shoal_runtimes::contract_suite!(harness::Harness::new().await);
+shoal_runtimes::component_suite!(harness::Harness::new().await);

@@ -1,50 +1,21 @@
-//! The cases. In each the adapter runs nothing at first.
+//! The cases for every adapter. In each the adapter runs nothing at first.
 
-use shoal_protocol::model::InstanceState;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
+use shoal_protocol::model::InstanceState;
 
-use super::{Subject, TIMEOUT, ask, get, instance, run, stop, tail, wait_for};
-use crate::error::{LogsError, PrepareError, ServeError, StartError};
+use super::{Sample, Subject, TIMEOUT, ask, get, instance, requests, run, stop, tail, wait_for};
+use crate::error::{LogsError, ServeError, StartError};
 
 /// Longer than any request of these cases takes.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Preparing twice is like preparing once, and can be repeated after the future was dropped.
-pub async fn prepare_is_idempotent_and_cancellable(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    // Polled once, so that it has begun, and dropped.
-    futures::future::select(runtime.prepare(samples.hello), std::future::ready(())).await;
-    for _ in 0..2 {
-        runtime.prepare(samples.hello).await.expect("a sound artifact");
-    }
-    let all = join_all((0..4).map(|_| runtime.prepare(samples.faulty))).await;
-    assert!(all.iter().all(Result::is_ok), "{all:?}");
-}
-
-/// The error says whether to fetch the artifact and try again, or to give up.
-pub async fn prepare_distinguishes_missing_from_refused(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    let missing = runtime.prepare(samples.missing()).await.expect_err("nobody has it");
-    assert!(
-        matches!(missing, PrepareError::Missing(digest) if digest == samples.missing()),
-        "{missing}"
-    );
-    assert!(missing.retryable());
-    let refused = runtime.prepare(samples.refused).await.expect_err("it cannot run");
-    assert!(
-        matches!(&refused, PrepareError::Refused { reason, .. } if !reason.is_empty()),
-        "{refused}"
-    );
-    assert!(!refused.retryable());
-}
-
 /// A launch that was not prepared runs and answers, and its status and usage say so.
 pub async fn start_runs_and_answers(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let runtime = subject.runtime();
+    run(&runtime, subject.launch("web/0", Sample::Hello)).await;
     let (status, text) = get(&runtime, "web/0", "/some/path").await.expect("an answer");
     assert_eq!(status, 200);
     assert!(text.contains("hello, web/0") && text.contains("/some/path"), "{text}");
@@ -52,13 +23,13 @@ pub async fn start_runs_and_answers(subject: &impl Subject) {
     assert_eq!(instances.iter().map(|found| found.id.as_str()).collect::<Vec<_>>(), ["web/0"]);
     let usage = runtime.usage(&instance("web/0")).await.expect("it runs");
     assert!(usage.cpu > Duration::ZERO);
-    assert_eq!(runtime.status(&instance("web/0")).expect("it runs").requests, 1);
+    assert_eq!(requests(&runtime, "web/0"), Some(1));
 }
 
 /// The executor repeats its orders: a repeated start must not restart the instance.
 pub async fn repeated_start_changes_nothing(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    let launch = samples.launch("web/0", samples.hello);
+    let runtime = subject.runtime();
+    let launch = subject.launch("web/0", Sample::Hello);
     runtime.start(launch.clone()).await.expect("accepted");
     runtime.start(launch.clone()).await.expect("while it starts");
     run(&runtime, launch.clone()).await;
@@ -75,10 +46,10 @@ pub async fn repeated_start_changes_nothing(subject: &impl Subject) {
 /// Ingress asks for the endpoint at each request: it is the one that the watch reports with
 /// `Running`, and there is none before and after. The next life has one that answers.
 pub async fn endpoint_is_that_of_the_running_state(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
+    let runtime = subject.runtime();
     let id = instance("web/0");
     for _ in 0..2 {
-        runtime.start(samples.launch("web/0", samples.hello)).await.expect("accepted");
+        runtime.start(subject.launch("web/0", Sample::Hello)).await.expect("accepted");
         let status = wait_for(&runtime, "web/0", InstanceState::is_running).await;
         let endpoint = runtime.endpoint(&id).expect("it runs");
         assert_eq!(status.endpoint, Some(endpoint));
@@ -95,8 +66,8 @@ pub async fn endpoint_is_that_of_the_running_state(subject: &impl Subject) {
 /// A request may be on its way to an endpoint when the instance stops: the error says that the
 /// guest saw nothing of it.
 pub async fn stopped_endpoint_leaves_requests_untouched(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let runtime = subject.runtime();
+    run(&runtime, subject.launch("web/0", Sample::Hello)).await;
     let endpoint = runtime.endpoint(&instance("web/0")).expect("it runs");
     stop(&runtime, "web/0", GRACE).await;
     let error = ask(&instance("web/0"), endpoint, "/").await.expect_err("it has stopped");
@@ -105,9 +76,9 @@ pub async fn stopped_endpoint_leaves_requests_untouched(subject: &impl Subject) 
 
 /// A changed launch needs a stop first; the running one is not disturbed.
 pub async fn different_launch_under_a_live_id_is_refused(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    run(&runtime, samples.launch("web/0", samples.hello)).await;
-    let mut other = samples.launch("web/0", samples.hello);
+    let runtime = subject.runtime();
+    run(&runtime, subject.launch("web/0", Sample::Hello)).await;
+    let mut other = subject.launch("web/0", Sample::Hello);
     other.env.insert("NAME".into(), "other".into());
     let error = runtime.start(other.clone()).await.expect_err("the id is taken");
     assert!(matches!(error, StartError::Differs(_)), "{error}");
@@ -119,11 +90,11 @@ pub async fn different_launch_under_a_live_id_is_refused(subject: &impl Subject)
 
 /// A person needs the reason of a failure, the executor whether to try again.
 pub async fn failed_start_says_why_and_can_be_repeated(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    for (artifact, may_be_retried) in [(samples.refused, false), (samples.missing(), true)] {
+    let runtime = subject.runtime();
+    for (sample, may_be_retried) in [(Sample::Refused, false), (Sample::Missing, true)] {
         for _ in 0..2 {
             runtime
-                .start(samples.launch("web/0", artifact))
+                .start(subject.launch("web/0", sample))
                 .await
                 .expect("accepted, whatever becomes of it");
             let status = wait_for(&runtime, "web/0", InstanceState::ended).await;
@@ -137,14 +108,14 @@ pub async fn failed_start_says_why_and_can_be_repeated(subject: &impl Subject) {
         let error = get(&runtime, "web/0", "/").await.expect_err("it does not run");
         assert!(error.untouched(), "{error}");
     }
-    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    run(&runtime, subject.launch("web/0", Sample::Hello)).await;
 }
 
 /// Stops an unknown instance, a running one twice at once, and a stopped one.
 pub async fn stop_is_idempotent_and_leaves_nothing(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
+    let runtime = subject.runtime();
     stop(&runtime, "nobody/0", GRACE).await;
-    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    run(&runtime, subject.launch("web/0", Sample::Hello)).await;
     let id = instance("web/0");
     let (first, second) = tokio::join!(runtime.stop(&id, GRACE), runtime.stop(&id, Duration::ZERO));
     first.expect("stops");
@@ -160,73 +131,35 @@ pub async fn stop_is_idempotent_and_leaves_nothing(subject: &impl Subject) {
 
 /// A later life under the same id counts its own requests, also when it starts during the stop.
 pub async fn stopped_instance_starts_again(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
+    let runtime = subject.runtime();
     for _ in 0..3 {
-        run(&runtime, samples.launch("web/0", samples.hello)).await;
+        run(&runtime, subject.launch("web/0", Sample::Hello)).await;
         get(&runtime, "web/0", "/").await.expect("an answer");
-        assert_eq!(runtime.status(&instance("web/0")).expect("it runs").requests, 1);
+        assert_eq!(requests(&runtime, "web/0"), Some(1));
         stop(&runtime, "web/0", GRACE).await;
     }
     // Stopped while it starts.
-    runtime.start(samples.launch("web/0", samples.hello)).await.expect("accepted");
+    runtime.start(subject.launch("web/0", Sample::Hello)).await.expect("accepted");
     stop(&runtime, "web/0", GRACE).await;
     assert_eq!(
         runtime.status(&instance("web/0")).map(|status| status.state),
         Some(InstanceState::Stopped)
     );
     // Started while it stops.
-    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    run(&runtime, subject.launch("web/0", Sample::Hello)).await;
     let id = instance("web/0");
     let stopping = runtime.stop(&id, GRACE);
-    runtime.start(samples.launch("web/0", samples.hello)).await.expect("accepted");
+    runtime.start(subject.launch("web/0", Sample::Hello)).await.expect("accepted");
     stopping.await.expect("stops");
     wait_for(&runtime, "web/0", InstanceState::is_running).await;
     get(&runtime, "web/0", "/").await.expect("the newer one answers");
 }
 
-/// A request that began before the stop, and ends within the grace, is answered.
-pub async fn request_under_way_may_end_within_the_grace(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    run(&runtime, samples.launch("slow/0", samples.faulty)).await;
-    let (answer, ()) = tokio::join!(get(&runtime, "slow/0", "/slow?500"), async {
-        under_way(subject, "slow/0").await;
-        stop(&runtime, "slow/0", GRACE).await;
-    });
-    assert_eq!(answer.expect("an answer").1, "at last");
-}
-
-/// With no grace the stop cuts the request instead of waiting ten minutes.
-pub async fn request_that_outlives_the_grace_is_cut(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    run(&runtime, samples.launch("slow/0", samples.faulty)).await;
-    let (answer, ()) = tokio::join!(get(&runtime, "slow/0", "/slow?600000"), async {
-        under_way(subject, "slow/0").await;
-        stop(&runtime, "slow/0", Duration::ZERO).await;
-    });
-    answer.expect_err("it was cut");
-    assert_eq!(
-        runtime.status(&instance("slow/0")).map(|status| status.state),
-        Some(InstanceState::Stopped)
-    );
-    subject.nothing_is_left().await.expect("nothing");
-}
-
-/// Waits until a request is being answered.
-async fn under_way(subject: &impl Subject, id: &str) {
-    let runtime = subject.runtime();
-    let begun = async {
-        while runtime.usage(&instance(id)).await.is_none_or(|usage| usage.active == 0) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(TIMEOUT, begun).await.expect("the request begins");
-}
-
 /// A watcher that was made after all changes gets the latest state of each instance.
 pub async fn late_watcher_sees_every_instance(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    run(&runtime, samples.launch("a/0", samples.hello)).await;
-    run(&runtime, samples.launch("b/0", samples.hello)).await;
+    let runtime = subject.runtime();
+    run(&runtime, subject.launch("a/0", Sample::Hello)).await;
+    run(&runtime, subject.launch("b/0", Sample::Hello)).await;
     stop(&runtime, "b/0", GRACE).await;
     let mut seen = runtime.watch().next().await;
     seen.sort_by(|a, b| a.id.cmp(&b.id));
@@ -237,8 +170,8 @@ pub async fn late_watcher_sees_every_instance(subject: &impl Subject) {
 
 /// The guest sees the launch's variables and none of the host's.
 pub async fn environment_is_that_of_the_launch_only(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    let mut launch = samples.launch("env/0", samples.faulty);
+    let runtime = subject.runtime();
+    let mut launch = subject.launch("env/0", Sample::Faulty);
     launch.env.insert("GREETING".into(), "grüß dich = ok".into());
     run(&runtime, launch).await;
     let (_, text) = get(&runtime, "env/0", "/env").await.expect("an answer");
@@ -251,8 +184,8 @@ pub async fn environment_is_that_of_the_launch_only(subject: &impl Subject) {
 
 /// The last lines explain a crash, so they must be readable after the instance has ended.
 pub async fn logs_outlive_the_instance(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let runtime = subject.runtime();
+    run(&runtime, subject.launch("web/0", Sample::Hello)).await;
     get(&runtime, "web/0", "/first").await.expect("an answer");
     get(&runtime, "web/0", "/second").await.expect("an answer");
     stop(&runtime, "web/0", GRACE).await;
@@ -269,8 +202,8 @@ pub async fn logs_outlive_the_instance(subject: &impl Subject) {
 
 /// As `logs -f` needs it: each line comes soon after the guest wrote it.
 pub async fn follower_sees_lines_as_they_come(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    run(&runtime, samples.launch("web/0", samples.hello)).await;
+    let runtime = subject.runtime();
+    run(&runtime, subject.launch("web/0", Sample::Hello)).await;
     let mut lines = runtime.logs(&instance("web/0"), tail(0, true)).await.expect("there are logs");
     for path in ["/one", "/two"] {
         get(&runtime, "web/0", path).await.expect("an answer");
@@ -297,66 +230,9 @@ pub async fn unknown_instance_is_a_typed_error(subject: &impl Subject) {
     assert_eq!(runtime.usage(&instance("nobody/0")).await, None);
 }
 
-/// The memory limit holds, the fault names it, and neighbours are not affected.
-pub async fn memory_excess_fails_only_that_request(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    run(&runtime, samples.launch("eater/0", samples.faulty)).await;
-    run(&runtime, samples.launch("web/0", samples.hello)).await;
-    let error =
-        get(&runtime, "eater/0", "/gorge?64").await.expect_err("64 MiB are more than the limit");
-    assert!(!error.untouched());
-    assert!(error.to_string().contains("memory limit"), "{error}");
-    let status = runtime.status(&instance("eater/0")).expect("it is known");
-    assert_eq!(status.faults, 1);
-    let fault = status.last_fault.expect("there was one");
-    assert!(fault.reason.contains("memory limit"), "{}", fault.reason);
-    get(&runtime, "web/0", "/").await.expect("its neighbour answers");
-    wait_for(&runtime, "eater/0", InstanceState::is_running).await;
-    assert_eq!(get(&runtime, "eater/0", "/").await.expect("it answers again").1, "ok");
-}
-
-/// A crash is answered with an error, counted, and explained in status and log.
-pub async fn crash_fails_only_that_request(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    run(&runtime, samples.launch("faulty/0", samples.faulty)).await;
-    let error = get(&runtime, "faulty/0", "/panic").await.expect_err("it panics");
-    let response = error.into_response();
-    assert!(response.status().is_server_error());
-    wait_for(&runtime, "faulty/0", InstanceState::is_running).await;
-    assert_eq!(get(&runtime, "faulty/0", "/").await.expect("it answers again").1, "ok");
-    let status = runtime.status(&instance("faulty/0")).expect("it is known");
-    assert_eq!(status.faults, 1);
-    assert!(status.last_fault.is_some_and(|fault| !fault.reason.is_empty()));
-    let lines =
-        runtime.logs(&instance("faulty/0"), tail(100, false)).await.expect("there are logs");
-    let lines: Vec<_> = lines.map(|line| line.text).collect().await;
-    assert!(lines.iter().any(|line| line.contains("on purpose")), "the panic's message: {lines:?}");
-}
-
-/// Eight requests loop for ever on a shared device; a neighbour must still answer.
-pub async fn looping_guest_does_not_stop_its_neighbours(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    run(&runtime, samples.launch("loops/0", samples.faulty)).await;
-    run(&runtime, samples.launch("web/0", samples.hello)).await;
-    let looping = join_all((0..8).map(|_| get(&runtime, "loops/0", "/loop")));
-    let neighbour = async {
-        under_way(subject, "loops/0").await;
-        for _ in 0..10 {
-            get(&runtime, "web/0", "/").await.expect("its neighbour answers");
-        }
-        stop(&runtime, "loops/0", Duration::ZERO).await;
-    };
-    let (ends, ()) = tokio::join!(looping, neighbour);
-    assert!(ends.iter().all(Result::is_err), "{ends:?}");
-    subject.nothing_is_left().await.expect_err("the neighbour still runs");
-    stop(&runtime, "web/0", GRACE).await;
-    subject.nothing_is_left().await.expect("nothing");
-}
-
 /// Two tasks start and stop each of four ids: in any order, the last stop leaves nothing.
 pub async fn concurrent_starts_and_stops_leave_nothing(subject: &impl Subject) {
-    let (runtime, samples) = (subject.runtime(), subject.samples());
-    runtime.prepare(samples.hello).await.expect("a sound artifact");
+    let runtime = subject.runtime();
     let rounds = (0..8).map(|n| {
         let runtime = subject.runtime();
         async move {
@@ -365,7 +241,7 @@ pub async fn concurrent_starts_and_stops_leave_nothing(subject: &impl Subject) {
             for round in 0..8 {
                 // Two tasks fight over each id: a start may be accepted, or the other's stop may
                 // win.
-                let _ = runtime.start(samples.launch(&name, samples.hello)).await;
+                let _ = runtime.start(subject.launch(&name, Sample::Hello)).await;
                 if round % 2 == 0 {
                     let _ = get(&runtime, &name, "/").await;
                 }

@@ -1,11 +1,13 @@
 //! Tests of the behaviour that every adapter must have.
 //!
 //! An adapter's tests implement [`Subject`] and write `shoal_runtimes::contract_suite!(subject)`,
-//! where `subject` is an expression that makes one; each case becomes a test of its own. The cases
-//! send HTTP requests to the guests' endpoints, so the samples must be the guests of
+//! where `subject` is an expression that makes one; each case becomes a test of its own. Adapters
+//! that run components implement [`ComponentSubject`] too and write `component_suite!(subject)`.
+//! The cases send HTTP requests to the samples' endpoints, so these must be the guests of
 //! `examples/guests` or behave like them.
 
 mod cases;
+mod components;
 mod tcp;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ use crate::runtime::Runtime;
 use crate::status::Status;
 
 pub use cases::*;
+pub use components::*;
 
 /// Far longer than any step takes: a case fails instead of hanging.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -37,12 +40,31 @@ pub trait Subject: Send + Sync {
     /// The adapter under test.
     fn runtime(&self) -> Arc<dyn Runtime>;
 
-    /// Artifacts that the cases launch.
-    fn samples(&self) -> &Samples;
+    /// A launch of a sample with plenty of everything, and with `NAME=id` as its environment.
+    fn launch(&self, id: &str, sample: Sample) -> Launch;
 
     /// Waits, bounded, until nothing of any instance is left on the device. Checks the device
     /// itself, not what the runtime reports.
     fn nothing_is_left(&self) -> BoxFuture<'_, Result<(), String>>;
+}
+
+/// A program that the cases launch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sample {
+    /// Answers `hello, $NAME` and the path to any path, and prints the path on its standard output.
+    Hello,
+    /// Answers its environment to `/env`, a line `NAME=value` each.
+    Faulty,
+    /// A program that the adapter cannot run, today or later.
+    Refused,
+    /// A program whose bytes are not on this device, and may be there later.
+    Missing,
+}
+
+/// An adapter under test that runs components inside this process.
+pub trait ComponentSubject: Subject {
+    /// Artifacts that the cases prepare and launch.
+    fn samples(&self) -> &Samples;
 }
 
 /// Artifacts in the adapter's store.
@@ -77,13 +99,13 @@ impl Samples {
     }
 }
 
-/// Makes a test of each case. `$subject` is evaluated in each, in an async context.
+/// Makes a test of each case for every adapter. `$subject` is evaluated in each, in an async
+/// context. With `run = function,
+/// ignore = "reason"` the function runs each test, and only when it is asked for.
 #[macro_export]
 macro_rules! contract_suite {
-    ($subject:expr) => {
-        $crate::contract_suite! { $subject =>
-            prepare_is_idempotent_and_cancellable
-            prepare_distinguishes_missing_from_refused
+    ($subject:expr $(, run = $run:path, ignore = $reason:literal)?) => {
+        $crate::contract_cases! { [$($run, $reason)?] $subject =>
             start_runs_and_answers
             endpoint_is_that_of_the_running_state
             stopped_endpoint_leaves_requests_untouched
@@ -92,25 +114,56 @@ macro_rules! contract_suite {
             failed_start_says_why_and_can_be_repeated
             stop_is_idempotent_and_leaves_nothing
             stopped_instance_starts_again
-            request_under_way_may_end_within_the_grace
-            request_that_outlives_the_grace_is_cut
             late_watcher_sees_every_instance
             environment_is_that_of_the_launch_only
             logs_outlive_the_instance
             follower_sees_lines_as_they_come
             unknown_instance_is_a_typed_error
-            memory_excess_fails_only_that_request
-            crash_fails_only_that_request
-            looping_guest_does_not_stop_its_neighbours
             concurrent_starts_and_stops_leave_nothing
         }
     };
-    ($subject:expr => $($case:ident)*) => {
+}
+
+/// Makes a test of each case for adapters that run components, as [`contract_suite!`] does.
+///
+/// [`contract_suite!`]: crate::contract_suite
+#[macro_export]
+macro_rules! component_suite {
+    ($subject:expr $(, run = $run:path, ignore = $reason:literal)?) => {
+        $crate::contract_cases! { [$($run, $reason)?] $subject =>
+            prepare_is_idempotent_and_cancellable
+            prepare_distinguishes_missing_from_refused
+            request_under_way_may_end_within_the_grace
+            request_that_outlives_the_grace_is_cut
+            memory_excess_fails_only_that_request
+            crash_fails_only_that_request
+            looping_guest_does_not_stop_its_neighbours
+        }
+    };
+}
+
+/// Makes a test of each named case.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! contract_cases {
+    ([] $subject:expr => $($case:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 let subject = $subject;
                 $crate::contract::$case(&subject).await;
+            }
+        )*
+    };
+    ([$run:path, $reason:literal] $subject:expr => $($case:ident)*) => {
+        $(
+            #[test]
+            #[ignore = $reason]
+            fn $case() {
+                $run(async {
+                    let subject = $subject;
+                    $crate::contract::$case(&subject).await;
+                });
             }
         )*
     };
@@ -152,6 +205,16 @@ async fn run(runtime: &Arc<dyn Runtime>, launch: Launch) {
     runtime.start(launch).await.expect("a fresh launch is accepted");
     let status = wait_for(runtime, &id, |state| state.is_running() || state.ended()).await;
     assert!(status.state.is_running(), "{:?}", status.state);
+}
+
+/// The requests that an instance has taken; 1 where its endpoint is outside this process, which
+/// nobody counts: the cases send one.
+fn requests(runtime: &Arc<dyn Runtime>, id: &str) -> Option<u64> {
+    let status = runtime.status(&instance(id))?;
+    match status.endpoint? {
+        Endpoint::InProcess(_) => Some(status.requests),
+        Endpoint::Tcp(_) => Some(1),
+    }
 }
 
 /// Sends a GET to the instance's endpoint and returns the answer's status and text.

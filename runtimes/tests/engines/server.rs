@@ -14,6 +14,7 @@ use std::thread;
 unsafe extern "C" {
     fn signal(number: c_int, handler: usize) -> usize;
     fn raise(number: c_int) -> c_int;
+    fn write(file: c_int, bytes: *const u8, count: usize) -> isize;
     fn _exit(code: c_int) -> !;
 }
 
@@ -21,8 +22,13 @@ const SIGTERM: c_int = 15;
 const SIGSEGV: c_int = 11;
 const IGNORE: usize = 1;
 
+/// Says so, by calls that are legal in a signal handler, and ends.
 extern "C" fn leave(_: c_int) {
-    unsafe { _exit(0) }
+    let text = b"asked to end\n";
+    unsafe {
+        write(1, text.as_ptr(), text.len());
+        _exit(0)
+    }
 }
 
 fn main() {

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use shoal_protocol::model::{Digest, InstanceState};
 use shoal_runtimes::artifacts::{ArtifactStore, Limits};
-use shoal_runtimes::contract::{Samples, Subject};
+use shoal_runtimes::contract::{ComponentSubject, Sample, Samples, Subject};
 use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::wasm::{Config, Wasm};
 use shoal_runtimes::{Body, Endpoint, InstanceId, Launch, Runtime, ServeError, body};
@@ -163,8 +163,14 @@ impl Subject for Harness {
         self.wasm.clone()
     }
 
-    fn samples(&self) -> &Samples {
-        &self.samples
+    fn launch(&self, id: &str, sample: Sample) -> Launch {
+        let artifact = match sample {
+            Sample::Hello => self.samples.hello,
+            Sample::Faulty => self.samples.faulty,
+            Sample::Refused => self.samples.refused,
+            Sample::Missing => self.samples.missing(),
+        };
+        self.samples.launch(id, artifact)
     }
 
     fn nothing_is_left(&self) -> BoxFuture<'_, Result<(), String>> {
@@ -172,6 +178,12 @@ impl Subject for Harness {
             let instances = self.wasm.instances().await.map_err(|error| error.to_string())?;
             if instances.is_empty() { Ok(()) } else { Err(format!("{instances:?}")) }
         })
+    }
+}
+
+impl ComponentSubject for Harness {
+    fn samples(&self) -> &Samples {
+        &self.samples
     }
 }
 

@@ -1,0 +1,256 @@
+//! Engines of the tests' own: on private sockets, in a private folder, in a private network
+//! namespace, so that other engines of the device are not disturbed. Each is started once and
+//! shared by all tests of this program; a guard process stops them and removes everything when the
+//! program ends, however it ends.
+
+pub mod harness;
+pub mod http;
+mod image;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The kind of an engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Docker,
+    Podman,
+}
+
+/// An engine of the tests' own.
+pub struct TestEngine {
+    pub kind: Kind,
+    pub socket: PathBuf,
+    folder: PathBuf,
+    bridge: &'static str,
+    process: Mutex<Option<Child>>,
+}
+
+/// Far longer than an engine takes to start, also one that first ends the containers of a killed
+/// one.
+const START_WITHIN: Duration = Duration::from_secs(120);
+
+/// The engine of a kind that all tests share.
+pub fn shared(kind: Kind) -> &'static TestEngine {
+    static DOCKER: OnceLock<TestEngine> = OnceLock::new();
+    static PODMAN: OnceLock<TestEngine> = OnceLock::new();
+    let engine = match kind {
+        Kind::Docker => &DOCKER,
+        Kind::Podman => &PODMAN,
+    };
+    engine.get_or_init(|| TestEngine::start(kind, "shared"))
+}
+
+/// An engine for one test, which may stop it. Its containers have no network on Docker.
+pub fn own(kind: Kind, name: &str) -> &'static TestEngine {
+    Box::leak(Box::new(TestEngine::start(kind, name)))
+}
+
+/// The process that holds the network namespace, and cleans up.
+struct Guard {
+    folder: PathBuf,
+    network: File,
+    pipe: Mutex<ChildStdin>,
+}
+
+fn guard() -> &'static Guard {
+    static GUARD: OnceLock<Guard> = OnceLock::new();
+    GUARD.get_or_init(|| {
+        assert!(rustix::process::geteuid().is_root(), "engines are started as root");
+        let folder = std::env::temp_dir().join(format!("shoal-engines-{}", std::process::id()));
+        configure_podman(&folder.join("podman"));
+        let mut child = Command::new("setsid")
+            .args(["unshare", "--net", "sh", "-c", include_str!("guard.sh"), "guard"])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n", "the guard has a network namespace");
+        let network = File::open(format!("/proc/{}/ns/net", child.id())).unwrap();
+        Guard { folder, network, pipe: Mutex::new(child.stdin.take().unwrap()) }
+    })
+}
+
+/// Runs a test on threads in the engines' network namespace: new threads and processes inherit it.
+pub fn run(test: impl Future<Output = ()>) {
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    let network = guard().network.as_fd();
+    move_into_link_name_space(network, Some(LinkNameSpaceType::Network)).unwrap();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap().block_on(test);
+}
+
+impl TestEngine {
+    fn start(kind: Kind, name: &str) -> Self {
+        let guard = guard();
+        let folder = guard.folder.join(match kind {
+            Kind::Docker => format!("docker-{name}"),
+            Kind::Podman => "podman".into(),
+        });
+        fs::create_dir_all(&folder).unwrap();
+        let bridge = match name {
+            "shared" => "shoal0",
+            _ => "none",
+        };
+        let socket = folder.join(format!("{name}.sock"));
+        let engine = TestEngine { kind, socket, folder, bridge, process: Mutex::default() };
+        engine.run();
+        for archive in image::archives() {
+            let (status, text) =
+                http::call(&engine.socket, "POST", "/images/load", "application/x-tar", &archive)
+                    .unwrap();
+            assert_eq!(status, 200, "{text}");
+        }
+        engine
+    }
+
+    /// Starts the engine, anew after a stop, and waits until it answers.
+    pub fn run(&self) {
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).unwrap();
+        let mut command = match self.kind {
+            Kind::Docker => self.dockerd(),
+            Kind::Podman => {
+                fs::write(self.folder.join("used"), "").unwrap();
+                self.podman()
+            }
+        };
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let child = command.spawn().expect("the engine is installed");
+        writeln!(guard().pipe.lock().unwrap(), "{}", child.id()).unwrap();
+        *self.process.lock().unwrap() = Some(child);
+        let deadline = Instant::now() + START_WITHIN;
+        loop {
+            if let Ok((200, _)) = http::call(&self.socket, "GET", "/_ping", "text/plain", b"") {
+                return;
+            }
+            let ended = self.process.lock().unwrap().as_mut().unwrap().try_wait().unwrap();
+            let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(ended.is_none() && Instant::now() < deadline, "{:?}: {}", self.kind, log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn dockerd(&self) -> Command {
+        let mut command = Command::new("dockerd");
+        let path = |name: &str| self.folder.join(name);
+        command
+            .arg("--data-root")
+            .arg(path("data"))
+            .arg("--exec-root")
+            .arg(path("exec"))
+            .arg("--pidfile")
+            .arg(path("pid"))
+            .args(["-H", &format!("unix://{}", self.socket.display()), "--bridge", self.bridge])
+            .args(["--iptables=false", "--ip6tables=false", "--ip-forward=false"])
+            .args(["--ip-masq=false", "--storage-driver", "overlay2"]);
+        command
+    }
+
+    fn podman(&self) -> Command {
+        let mut command = Command::new("podman");
+        let path = |name: &str| self.folder.join(name);
+        command
+            .env("CONTAINERS_CONF", path("containers.conf"))
+            .env("CONTAINERS_STORAGE_CONF", path("storage.conf"))
+            .arg("--root")
+            .arg(path("root"))
+            .arg("--runroot")
+            .arg(path("run"))
+            .args(["system", "service", "-t", "0"])
+            .arg(format!("unix://{}", self.socket.display()));
+        command
+    }
+
+    /// Kills the engine; its containers run on.
+    pub fn kill(&self) {
+        let mut child = self.process.lock().unwrap().take().expect("it runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Stops the engine's process in its tracks: it takes connections and answers nothing.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets a frozen engine go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.lock().unwrap().as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    pub fn get(&self, path: &str) -> Value {
+        http::json(&self.socket, "GET", path, &Value::Null)
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Value {
+        http::json(&self.socket, "POST", path, body)
+    }
+
+    /// The containers of an owner, in any state.
+    pub fn containers(&self, owner: &str) -> Vec<Value> {
+        http::labelled(&self.socket, &format!("shoal.node={owner}"))
+    }
+
+    /// Removes the containers of an owner.
+    pub fn clear(&self, owner: &str) {
+        for container in self.containers(owner) {
+            let Some(id) = container["Id"].as_str() else { continue };
+            self.remove(id);
+        }
+    }
+
+    /// Removes a container that may run.
+    pub fn remove(&self, id: &str) {
+        for (method, path) in [
+            ("POST", format!("/containers/{id}/kill")),
+            ("DELETE", format!("/containers/{id}?force=1&v=1")),
+        ] {
+            let _ = http::call(&self.socket, method, &path, "application/json", b"");
+        }
+    }
+}
+
+fn configure_podman(folder: &Path) {
+    let path = folder.display();
+    let configuration = format!(
+        r#"[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+log_driver = "k8s-file"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+tmp_dir = "{path}/tmp"
+volume_path = "{path}/volumes"
+[network]
+network_backend = "netavark"
+network_config_dir = "{path}/networks"
+default_subnet = "10.213.7.0/24"
+"#
+    );
+    let storage = format!(
+        "[storage]\ndriver = \"overlay\"\ngraphroot = \"{path}/root\"\nrunroot = \"{path}/run\"\n"
+    );
+    fs::create_dir_all(folder.join("networks")).unwrap();
+    for (name, text) in [("containers.conf", configuration), ("storage.conf", storage)] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+}
