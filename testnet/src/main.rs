@@ -31,6 +31,10 @@ enum Verb {
         /// Run only these steps, in the gate's order.
         #[arg(value_enum)]
         steps: Vec<Step>,
+        /// Also the tests that need container engines, as root; Debian's docker.io and podman are
+        /// installed if they are missing.
+        #[arg(long)]
+        engines: bool,
     },
     /// The law alone: imports, dependencies, lengths of lines, doc comments.
     Law,
@@ -79,7 +83,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb, matches: &ArgMatches) -> anyhow::Result<bool> {
     let workspace = Workspace::find()?;
     match verb {
-        Verb::Check { steps } => check::run(&workspace, &steps),
+        Verb::Check { steps, engines } => check::run(&workspace, &steps, engines),
         Verb::Law => law::run(&workspace),
         Verb::Demo { keep } => demo::run(&workspace, keep).map(|()| true),
         Verb::Kill { times, keep } => {

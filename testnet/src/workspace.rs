@@ -117,7 +117,7 @@ impl Workspace {
     /// Builds the example components, adding the WASM target to the toolchain first when it is
     /// missing.
     pub fn build_guests(&self) -> Result<()> {
-        self.add_wasm_target()?;
+        self.add_target(WASM_TARGET)?;
         let mut build = self.cargo([
             "build",
             "--release",
@@ -130,21 +130,21 @@ impl Workspace {
         passes(build)
     }
 
-    fn add_wasm_target(&self) -> Result<()> {
+    /// Adds a target to the toolchain, unless it has it.
+    pub fn add_target(&self, target: &str) -> Result<()> {
         let mut rustc = Command::new("rustc");
         rustc.args(["--print", "sysroot"]).current_dir(&self.root);
         let sysroot = PathBuf::from(output(rustc)?.trim());
-        if sysroot.join("lib/rustlib").join(WASM_TARGET).is_dir() {
+        if sysroot.join("lib/rustlib").join(target).is_dir() {
             return Ok(());
         }
-        println!("   adding the {WASM_TARGET} target to the toolchain");
+        println!("   adding the {target} target to the toolchain");
         let mut rustup = Command::new("rustup");
         // In the root, so that rust-toolchain.toml chooses the toolchain.
-        rustup.args(["target", "add", WASM_TARGET]).current_dir(&self.root);
+        rustup.args(["target", "add", target]).current_dir(&self.root);
         passes(rustup).with_context(|| {
             format!(
-                "the example guests need the {WASM_TARGET} target: install rustup, or put the \
-                    target into {}",
+                "the target {target} is missing: install rustup, or put it into {}",
                 sysroot.display()
             )
         })

@@ -64,7 +64,7 @@ enum Verb {
     Down(down::Down),
     JoinLine(join_line::JoinLine),
     Status(status::Status),
-    Run(run::Run),
+    Run(Box<run::Run>),
     Publish(publish::Publish),
     Ps(ps::Ps),
     Nodes(nodes::Nodes),

@@ -1,6 +1,7 @@
 //! The gate: the same command for a person and for CI.
 
 mod deny;
+mod engines;
 mod steps;
 
 use std::time::{Duration, Instant};
@@ -27,15 +28,18 @@ pub enum Step {
     Docs,
     /// All tests, the simulator's fixed seeds among them.
     Tests,
+    /// The tests that need container engines; only when they are asked for.
+    Engines,
 }
 
-/// Runs the given steps (none: all) and stops at the first failure. True when all passed.
-pub fn run(workspace: &Workspace, asked: &[Step]) -> Result<bool> {
-    let steps: Vec<Step> = Step::value_variants()
-        .iter()
-        .copied()
-        .filter(|step| asked.is_empty() || asked.contains(step))
-        .collect();
+/// Runs the given steps (none: all) and stops at the first failure. True when all passed. The step
+/// with the engines may install packages, so it runs only if `engines` or the step itself is given.
+pub fn run(workspace: &Workspace, asked: &[Step], engines: bool) -> Result<bool> {
+    let is_asked = |step: &Step| match step {
+        Step::Engines => engines || asked.contains(step),
+        _ => asked.is_empty() || asked.contains(step),
+    };
+    let steps: Vec<Step> = Step::value_variants().iter().copied().filter(is_asked).collect();
     println!("building into {}", workspace.target.display());
     let started = Instant::now();
     let mut taken = Vec::new();
@@ -56,6 +60,9 @@ pub fn run(workspace: &Workspace, asked: &[Step]) -> Result<bool> {
         taken.push((step, step_started.elapsed()));
     }
     println!("\n== all passed in {}", seconds(started.elapsed()));
+    if asked.is_empty() && !engines {
+        println!("   left out: {}, which --engines adds", Step::Engines.title());
+    }
     for (step, elapsed) in taken {
         println!("   {:>8}  {}", seconds(elapsed), step.title());
     }
@@ -80,6 +87,7 @@ impl Step {
             Step::Clippy => "clippy: no warnings",
             Step::Docs => "docs: no warnings",
             Step::Tests => "tests: cargo test --workspace",
+            Step::Engines => "engines: containers on Docker and Podman",
         }
     }
 
@@ -104,6 +112,10 @@ impl Step {
                     at the smallest scope."
             }
             Step::Docs => "Mend the links and comments that the lines above name.",
+            Step::Engines => {
+                "It needs root, Debian's packages docker.io and podman, and the target musl. One \
+                    test alone: cargo test -p shoal-runtimes --test containers -- --ignored NAME."
+            }
             Step::Tests => {
                 "One test alone: cargo test -p PACKAGE NAME -- --nocapture. A simulator's seed is \
                     in its message."

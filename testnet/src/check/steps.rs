@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::{Step, deny};
+use super::{Step, deny, engines};
 use crate::bench::swarm;
 use crate::chaos::net::Net;
 use crate::law;
@@ -20,6 +20,7 @@ impl Step {
             Step::Clippy => clippy(workspace),
             Step::Docs => docs(workspace),
             Step::Tests => tests(workspace),
+            Step::Engines => engines::run(workspace),
         }
     }
 }

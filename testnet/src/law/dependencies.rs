@@ -35,11 +35,13 @@ const PACKAGES: &[Package] = &[
         uses: &[
             ("shoal-protocol", "Digest, the name of an artifact, and no more"),
             ("bytes", "request and response bodies"),
+            ("bollard", "container engines"),
             ("flate2", "images that are compressed with gzip"),
             ("futures", "streams of log lines"),
             ("http", "requests that reach a replica"),
             ("http-body-util", "bodies"),
             ("hyper", "bodies, as wasmtime-wasi-http has them"),
+            ("hyper-util", "hyper on tokio, for the engine's socket"),
             ("ring", "SHA-256 of artifacts, the MAC over compiled code"),
             ("rustix", "limits of the compiler child, room on the disk, CPU time"),
             ("ruzstd", "images that are compressed with zstd"),

@@ -1,0 +1,60 @@
+//! The tests that need container engines: Docker and Podman, which the tests start themselves on
+//! sockets and in folders of their own.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace::{Workspace, passes};
+
+/// Debian's packages with their programs.
+const PACKAGES: [(&str, &str); 2] = [("docker.io", "dockerd"), ("podman", "podman")];
+
+/// Installs the engines that are missing, and runs the tests.
+pub(super) fn run(workspace: &Workspace) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("container engines are started by root: run this as root, or leave out --engines");
+    }
+    install()?;
+    workspace.add_target(&static_target())?;
+    workspace.build_guests()?;
+    // The whole workspace, so that no library is built again with other features.
+    let mut test = workspace.cargo(["test", "--locked", "--no-fail-fast", "--workspace"]);
+    test.args(["--test", "containers", "--", "--ignored"]);
+    test.env("SHOAL_GUESTS_DIR", workspace.guests());
+    passes(test)
+}
+
+/// The target of the test images' program, which must run without any library.
+fn static_target() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
+}
+
+fn install() -> Result<()> {
+    let missing: Vec<&str> = PACKAGES
+        .into_iter()
+        .filter(|(_, program)| !answers(program))
+        .map(|(package, _)| package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("   installing {}", missing.join(" and "));
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(["-q", "-y"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        apt.stdout(Stdio::null());
+        passes(apt)
+    };
+    apt(&["update"]).context("the list of packages cannot be read")?;
+    let mut arguments = vec!["install", "--no-install-recommends"];
+    arguments.extend(missing.iter().copied());
+    apt(&arguments).with_context(|| format!("{} cannot be installed", missing.join(" and ")))
+}
+
+/// Whether a program is there and tells its version.
+fn answers(program: &str) -> bool {
+    let mut version = Command::new(program);
+    version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    version.status().is_ok_and(|status| status.success())
+}
