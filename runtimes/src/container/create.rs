@@ -6,6 +6,7 @@ use bollard::models::{
     ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, PortBinding,
     ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
+use rustix::process::{Resource, Rlimit, getrlimit};
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::spec::{Container, NetworkMode, Privileges, Tmpfs};
 
@@ -191,7 +192,7 @@ fn host_config(
         tmpfs: Some(tmpfs(&container.tmpfs)),
         init: container.init.then_some(true),
         shm_size: Some(i64::try_from(container.shm_size.unwrap_or(SHM)).unwrap_or(i64::MAX)),
-        ulimits: Some(ulimits(container)),
+        ulimits: Some(ulimits(container, engine.is_podman)),
         sysctls: Some(pairs(&container.sysctls)),
         privileged: Some(*privileged),
         cap_add: Some(cap_add.clone()),
@@ -226,14 +227,36 @@ fn tmpfs(all: &[Tmpfs]) -> HashMap<String, String> {
     all.iter().map(options).collect()
 }
 
-fn ulimits(container: &Container) -> Vec<ResourcesUlimits> {
+fn ulimits(container: &Container, is_podman: bool) -> Vec<ResourcesUlimits> {
     let all = container.ulimits.iter();
-    all.map(|(name, limit)| ResourcesUlimits {
-        name: Some(name.clone()),
-        soft: Some(limit.soft),
-        hard: Some(limit.hard),
-    })
-    .collect()
+    let mut all: Vec<_> = all.map(|(name, limit)| ulimit(name, limit.soft, limit.hard)).collect();
+    // Podman replaces its defaults by the list, and sets these two to the most that a kernel knows
+    // where the list lacks them. It lowers its own limits at its start, so that its own containers
+    // then may not have that many.
+    if is_podman && !all.is_empty() {
+        for (name, resource, most) in
+            [("nofile", Resource::Nofile, 1 << 20), ("nproc", Resource::Nproc, most_processes())]
+        {
+            if !container.ulimits.contains_key(name) {
+                let Rlimit { current, maximum } = getrlimit(resource);
+                let bounded = |limit: Option<u64>| {
+                    limit.and_then(|limit| i64::try_from(limit).ok()).map_or(most, |n| n.min(most))
+                };
+                all.push(ulimit(name, bounded(current), bounded(maximum)));
+            }
+        }
+    }
+    all
+}
+
+/// The kernel's bound on all processes of the device.
+fn most_processes() -> i64 {
+    let bound = std::fs::read_to_string("/proc/sys/kernel/pid_max");
+    bound.ok().and_then(|bound| bound.trim().parse().ok()).unwrap_or(1 << 15)
+}
+
+fn ulimit(name: &str, soft: i64, hard: i64) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.into()), soft: Some(soft), hard: Some(hard) }
 }
 
 fn pairs(map: &BTreeMap<String, String>) -> HashMap<String, String> {

@@ -72,19 +72,33 @@ impl Instance {
         self.container.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks its task to end it, and waits until it has, or could not.
-    pub async fn stop(&self, grace: Duration) -> Result<(), String> {
-        let mut refusals = self.refusals.subscribe();
-        refusals.mark_unchanged();
+    /// Asks its task to end it. From now on it is not alive.
+    pub fn ask_to_stop(&self, grace: Duration) -> Stopping {
+        let refusals = self.refusals.subscribe();
         self.grace.send_modify(|least| {
             *least = Some(least.map_or(grace, |least| least.min(grace)));
         });
         self.stopping.cancel();
         self.asked.notify_one();
+        Stopping { ended: self.ended.clone(), refusals }
+    }
+}
+
+/// A stop that was asked for.
+pub(super) struct Stopping {
+    ended: CancellationToken,
+    refusals: watch::Receiver<String>,
+}
+
+impl Stopping {
+    /// Waits until the instance has ended, or the reason why it could not be ended is known.
+    pub async fn done(mut self) -> Result<(), String> {
         tokio::select! {
             biased;
             () = self.ended.cancelled() => Ok(()),
-            Ok(()) = refusals.changed() => Err(refusals.borrow().clone()),
+            Ok(()) = self.refusals.changed() => Err(self.refusals.borrow().clone()),
+            // Not reached: the instance, which holds the sender, ends first.
+            else => Ok(()),
         }
     }
 }

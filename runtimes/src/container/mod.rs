@@ -45,7 +45,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use shoal_protocol::model::Digest;
+use shoal_protocol::model::{Digest, InstanceState};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -189,21 +189,27 @@ impl Containers {
     }
 }
 
-/// Ends an instance, also one that only the engine knows.
-async fn stop(shared: Arc<Shared>, id: InstanceId, grace: Duration) -> Result<(), DeviceError> {
-    let instance = shared.lock().get(&id).cloned();
-    if let Some(instance) = &instance {
+/// Ends an instance that was asked to stop, or one that only the engine knows.
+async fn stop(
+    shared: Arc<Shared>,
+    id: InstanceId,
+    grace: Duration,
+    asked: Option<(Arc<instance::Instance>, instance::Stopping)>,
+) -> Result<(), DeviceError> {
+    let mut failed = None;
+    if let Some((instance, stopping)) = asked {
         let refused = |reason| DeviceError::new(format!("stopping {id}"), reason);
-        instance.stop(grace).await.map_err(refused)?;
-        if !instance.status.state().is_some_and(|state| state.ended() && state.word() == "failed") {
+        stopping.done().await.map_err(refused)?;
+        if !matches!(instance.status.state(), Some(InstanceState::Failed { .. })) {
             return Ok(());
         }
+        failed = Some(instance);
     }
     let grace = watch::Sender::new(Some(grace));
     shared.clear(&id, grace.subscribe()).await?;
-    if let Some(instance) = &instance {
+    if let Some(instance) = failed {
         shared.logs.open(&id).close().await;
-        shared.forget(instance);
+        shared.forget(&instance);
         instance.status.stopped();
     }
     Ok(())
@@ -231,10 +237,16 @@ impl Runtime for Containers {
         let doing = format!("stopping {id}");
         let (shared, closed) = (self.shared.clone(), self.shared.closed.clone());
         let id = id.clone();
+        // Asked at once: a start that comes after this call begins a new life.
+        let instance = self.shared.lock().get(&id).cloned();
+        let asked = instance.map(|instance| {
+            let stopping = instance.ask_to_stop(grace);
+            (instance, stopping)
+        });
         // A task of its own: it goes on when the future is dropped.
         let stopping = self.shared.node.spawn(async move {
             tokio::select! {
-                stopped = stop(shared, id.clone(), grace) => stopped,
+                stopped = stop(shared, id.clone(), grace, asked) => stopped,
                 () = closed.cancelled() => {
                     Err(DeviceError::new(format!("stopping {id}"), "the adapter was dropped"))
                 }

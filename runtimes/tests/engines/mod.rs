@@ -179,6 +179,14 @@ impl TestEngine {
         let mut child = self.process.lock().unwrap().take().expect("it runs");
         child.kill().unwrap();
         child.wait().unwrap();
+        // Docker's containerd ends a little later; a dockerd that is started meanwhile waits for
+        // the old one, and gives up.
+        let id = fs::read_to_string(self.folder.join("exec/containerd/containerd.pid"));
+        let Ok(id) = id else { return };
+        let deadline = Instant::now() + START_WITHIN;
+        while Path::new("/proc").join(id.trim()).exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Stops the engine's process in its tracks: it takes connections and answers nothing.
