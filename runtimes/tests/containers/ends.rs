@@ -70,7 +70,8 @@ async fn program_that_ignores_its_signal_is_killed(kind: Kind) {
     let both = async { tokio::join!(first, second) };
     let (first, second) =
         tokio::time::timeout(crate::engines::harness::TIMEOUT, both).await.expect("it is killed");
-    (first.unwrap(), second.unwrap());
+    first.unwrap();
+    second.unwrap();
     assert_eq!(harness.containers.status(&id).unwrap().state, InstanceState::Stopped);
     harness.nothing_is_left().await.unwrap();
 }

@@ -60,6 +60,10 @@ struct Guard {
     pipe: Mutex<ChildStdin>,
 }
 
+#[allow(
+    clippy::zombie_processes,
+    reason = "the guard outlives the tests and stops what they began"
+)]
 fn guard() -> &'static Guard {
     static GUARD: OnceLock<Guard> = OnceLock::new();
     GUARD.get_or_init(|| {
