@@ -27,6 +27,11 @@ pub trait Runtime: Send + Sync + 'static {
         false
     }
 
+    /// Whether it can start instances now: an engine may be missing, or not answer.
+    fn is_available(&self) -> bool {
+        true
+    }
+
     /// Validates, compiles and caches an artifact, so that a later [`Runtime::start`] of it is
     /// quick. Idempotent. Dropping the future cancels the work.
     ///

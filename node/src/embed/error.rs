@@ -45,8 +45,6 @@ pub enum StartError {
     Artifacts(#[from] artifacts::Error),
     #[error(transparent)]
     Wasm(#[from] SetupError),
-    #[error("--engine: {0}")]
-    Engine(#[from] shoal_runtimes::container::SetupError),
     #[error(transparent)]
     Driver(#[from] driver::StartError),
     #[error("the system refused {doing}: {source}")]
@@ -76,7 +74,6 @@ impl StartError {
             | StartError::Network(_)
             | StartError::Socket(_)
             | StartError::Wasm(_)
-            | StartError::Engine(_)
             | StartError::Driver(_)
             | StartError::System { .. } => None,
         }

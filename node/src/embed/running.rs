@@ -18,7 +18,7 @@ use shoal_runtimes::wasm::{self, Wasm};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -37,6 +37,8 @@ use crate::runtimes::{RuntimeSet, engine};
 use crate::store::Lock;
 use crate::transfer::{self, Transfer};
 
+/// How often this looks whether a container engine came or went.
+const FACTS_EVERY: Duration = Duration::from_secs(2);
 /// Limit of an orderly stop; parts that hang then end with the process.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
@@ -87,13 +89,14 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
     let wasm = Wasm::new(wasm_config, artifacts.clone()).await?;
     let owner = identity.node().to_string();
+    let setting = config.engine.as_deref();
     let containers =
-        engine::connect(config.engine.as_deref(), owner, &state.join("logs"), artifacts.clone())
-            .await?;
+        engine::engine(setting, owner, &state.join("logs"), artifacts.clone()).await;
     let containers = containers.map(|it| Arc::new(it) as Arc<dyn Runtime>);
     let runtimes =
         RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>].into_iter().chain(containers));
     let facts = Facts { runtimes: runtimes.kinds(), ..facts };
+    let (told_facts, told_runtimes) = (facts.clone(), runtimes.clone());
     let mesh: Arc<dyn Mesh> = Arc::new(network.clone());
 
     let (handle, idle) = driver::driver();
@@ -181,6 +184,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     servers.spawn(server::serve_port(http, ingress, stop.clone()));
     servers.spawn(api.serve(service.clone(), stop.clone()));
     servers.spawn(log_events(service.clone(), stop.clone()));
+    servers.spawn(tell_facts(told_facts, told_runtimes, handle.clone(), stop.clone()));
     servers.close();
     Ok(Running {
         service,
@@ -270,6 +274,29 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop.cancel();
         self.driver.abort();
+    }
+}
+
+/// Tells the core which programs this node can run, whenever an engine came or went.
+async fn tell_facts(
+    mut facts: Facts,
+    runtimes: RuntimeSet,
+    handle: DriverHandle,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = sleep(FACTS_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        let kinds = runtimes.kinds();
+        if kinds != facts.runtimes {
+            facts.runtimes = kinds;
+            // An error means that the driver has stopped.
+            if handle.facts(facts.clone()).await.is_err() {
+                return;
+            }
+        }
     }
 }
 

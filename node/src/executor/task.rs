@@ -309,6 +309,9 @@ async fn call(runtime: Arc<dyn Runtime>, calls: Arc<Semaphore>, step: Step) -> D
 /// Stops instances that ran before the start and that no order names: a previous process ended
 /// between an order and its record.
 async fn stop_strays(runtime: Arc<dyn Runtime>, directory: Directory) {
+    while !runtime.is_available() {
+        sleep(STOP_AGAIN_AFTER).await;
+    }
     let found = match timeout(START_WITHIN, runtime.instances()).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => return warn!("what runs here already is not known: {error}"),

@@ -1,40 +1,198 @@
-//! The container engine of this device, if there is one.
+//! The container engine of this device, which may come and go while the daemon runs.
+//!
+//! A device boots in any order: the engine may answer minutes after the daemon, or not at all.
+//! Until it does, no replica of a container is offered to this node, and one that it claims is
+//! tried again.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use shoal_protocol::model::Digest;
 use shoal_runtimes::artifacts::ArtifactStore;
 use shoal_runtimes::container::{Config, Containers, SetupError};
+use shoal_runtimes::logs::{LogLine, Tail};
+use shoal_runtimes::{
+    DeviceError, Endpoint, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime,
+    ServeError, StartError, Status, StatusTable, Usage, Watch,
+};
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
 
 /// The setting that turns containers off.
 const NONE: &str = "none";
+/// The pause between two searches for an engine.
+const SEARCH_EVERY: Duration = Duration::from_secs(5);
 
-/// The adapter of the engine that `setting` names: a socket, `none`, or the engine that is found.
-/// A device without an engine runs components only; the log says why.
-///
-/// # Errors
-/// The setting names a socket that cannot be used.
-pub async fn connect(
+/// The adapter of an engine that may not be there yet.
+pub struct Engine {
+    shared: Arc<Shared>,
+    search: Option<AbortHandle>,
+}
+
+struct Shared {
+    containers: OnceLock<Containers>,
+    statuses: StatusTable,
+    /// The error of the last search, before an engine was found.
+    error: Mutex<Option<SetupError>>,
+}
+
+/// The adapter for the engine that `setting` names: a socket, `none`, or the engine that is found.
+/// `None` if the setting is `none`. Returns after the first search; the next ones go on beside.
+pub async fn engine(
     setting: Option<&str>,
     owner: String,
     logs: &Path,
     artifacts: ArtifactStore,
-) -> Result<Option<Containers>, SetupError> {
+) -> Option<Engine> {
     if setting == Some(NONE) {
-        return Ok(None);
+        return None;
     }
-    let socket = setting.map(|text| PathBuf::from(text.strip_prefix("unix://").unwrap_or(text)));
-    match Containers::new(Config { socket, artifacts: Some(artifacts), ..Config::new(owner, logs) })
-        .await
-    {
-        Ok(containers) => Ok(Some(containers)),
-        Err(error) if setting.is_some() => Err(error),
-        Err(error @ SetupError::NoEngine(_)) => {
-            tracing::info!("this node runs no containers: {error}");
-            Ok(None)
+    let statuses = StatusTable::new();
+    let config = Config {
+        socket: setting.map(|text| PathBuf::from(text.strip_prefix("unix://").unwrap_or(text))),
+        artifacts: Some(artifacts),
+        statuses: statuses.clone(),
+        ..Config::new(owner, logs)
+    };
+    let shared =
+        Arc::new(Shared { containers: OnceLock::new(), statuses, error: Mutex::default() });
+    let search = match shared.search(&config).await {
+        true => None,
+        false => {
+            let searching = shared.clone();
+            let search = async move {
+                while !searching.search(&config).await {
+                    sleep(SEARCH_EVERY).await;
+                }
+            };
+            Some(tokio::spawn(search).abort_handle())
         }
-        Err(error) => {
-            tracing::warn!("this node runs no containers: {error}");
-            Ok(None)
+    };
+    Some(Engine { shared, search })
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(search) = &self.search {
+            search.abort();
+        }
+    }
+}
+
+impl Shared {
+    /// Looks for the engine once. Returns whether it is there.
+    async fn search(&self, config: &Config) -> bool {
+        match Containers::new(config.clone()).await {
+            Ok(containers) => {
+                *self.last_error() = None;
+                self.containers.set(containers).is_ok() || self.containers.get().is_some()
+            }
+            Err(error) => {
+                let mut last = self.last_error();
+                // The log has each reason once.
+                if last.as_ref().map(ToString::to_string) != Some(error.to_string()) {
+                    match &error {
+                        SetupError::NoEngine(_) => {
+                            tracing::info!("this node runs no containers yet: {error}");
+                        }
+                        _ => tracing::warn!("this node runs no containers yet: {error}"),
+                    }
+                }
+                *last = Some(error);
+                false
+            }
+        }
+    }
+
+    fn last_error(&self) -> std::sync::MutexGuard<'_, Option<SetupError>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn missing(&self, doing: String) -> DeviceError {
+        let why = self.last_error().as_ref().map(ToString::to_string);
+        DeviceError::new(doing, why.unwrap_or_else(|| "the container engine is not there".into()))
+    }
+}
+
+impl Runtime for Engine {
+    fn kind(&self) -> &'static str {
+        "container"
+    }
+
+    fn outlives_process(&self) -> bool {
+        true
+    }
+
+    fn is_available(&self) -> bool {
+        self.shared.containers.get().is_some_and(|containers| containers.engine().reachable)
+    }
+
+    fn prepare(&self, _: Digest) -> BoxFuture<'_, Result<(), PrepareError>> {
+        // Parts of images need no preparation.
+        async { Ok(()) }.boxed()
+    }
+
+    fn start(&self, launch: Launch) -> BoxFuture<'_, Result<(), StartError>> {
+        match self.shared.containers.get() {
+            Some(containers) => containers.start(launch),
+            None => {
+                let error = self.shared.missing(format!("starting {}", launch.id));
+                async move { Err(StartError::Device(error)) }.boxed()
+            }
+        }
+    }
+
+    fn stop(&self, id: &InstanceId, grace: Duration) -> BoxFuture<'_, Result<(), DeviceError>> {
+        if let Some(containers) = self.shared.containers.get() {
+            return containers.stop(id, grace);
+        }
+        // Without a socket there is no engine, and nothing that it could run. Else it may run.
+        let is_absent = matches!(&*self.shared.last_error(), Some(SetupError::NoEngine(_)));
+        let error = (!is_absent).then(|| self.shared.missing(format!("stopping {id}")));
+        async move { error.map_or(Ok(()), Err) }.boxed()
+    }
+
+    fn status(&self, id: &InstanceId) -> Option<Status> {
+        self.shared.statuses.status(id)
+    }
+
+    fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
+        self.shared.statuses.endpoint(id)
+    }
+
+    fn watch(&self) -> Watch {
+        self.shared.statuses.watch()
+    }
+
+    fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {
+        match self.shared.containers.get() {
+            Some(containers) => containers.instances(),
+            None => async { Ok(Vec::new()) }.boxed(),
+        }
+    }
+
+    fn usage(&self, id: &InstanceId) -> BoxFuture<'_, Option<Usage>> {
+        match self.shared.containers.get() {
+            Some(containers) => containers.usage(id),
+            None => async { None }.boxed(),
+        }
+    }
+
+    fn logs(
+        &self,
+        id: &InstanceId,
+        tail: Tail,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, LogLine>, LogsError>> {
+        match self.shared.containers.get() {
+            Some(containers) => containers.logs(id, tail),
+            None => {
+                let unknown = LogsError::Unknown(id.clone());
+                async move { Err(unknown) }.boxed()
+            }
         }
     }
 }

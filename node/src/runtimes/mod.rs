@@ -62,10 +62,11 @@ impl RuntimeSet {
         &self.adapters
     }
 
-    /// The kinds of programs that this node can run.
+    /// The kinds of programs that this node can run now.
     pub fn kinds(&self) -> BTreeSet<ProgramKind> {
         let known = [ProgramKind::Wasm, ProgramKind::Container];
-        known.into_iter().filter(|kind| self.get(*kind).is_ok()).collect()
+        let runs = |kind: &ProgramKind| self.get(*kind).is_ok_and(|it| it.is_available());
+        known.into_iter().filter(runs).collect()
     }
 
     /// The adapter for programs of this kind.

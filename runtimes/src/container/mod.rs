@@ -77,6 +77,9 @@ pub struct Config {
     pub owner: String,
     /// The store with the parts of images that nodes hold, so that no registry is needed.
     pub artifacts: Option<ArtifactStore>,
+    /// The table for the states of its instances; a caller that has it can watch them before the
+    /// engine is there.
+    pub statuses: StatusTable,
     /// A folder for the containers' logs.
     pub logs: PathBuf,
     /// Bounds of the logs.
@@ -95,6 +98,7 @@ impl Config {
             socket: None,
             owner: owner.into(),
             artifacts: None,
+            statuses: StatusTable::new(),
             logs: logs.into(),
             log_limits: crate::logs::Limits::default(),
             privileges: false,
@@ -142,9 +146,9 @@ impl Containers {
         );
         let shared = Arc::new(Shared {
             logs: Logs::new(&config.logs, config.log_limits),
+            statuses: config.statuses.clone(),
             config,
             engine: Arc::new(engine),
-            statuses: StatusTable::new(),
             node: Handle::current(),
             closed: CancellationToken::new(),
             instances: Mutex::default(),
