@@ -133,10 +133,12 @@ fn is_left_over(shared: &Shared, one: &Listed) -> bool {
     let Some(id) = one.label(INSTANCE).and_then(|id| InstanceId::new(id).ok()) else {
         return false;
     };
-    match shared.lock().get(&id).map(Arc::clone) {
-        Some(instance) => has_failed(&instance),
-        None => one.phase() != Phase::Alive,
-    }
+    let instance = shared.lock().get(&id).cloned();
+    let runs = one.phase() == Phase::Alive;
+    // A start that failed while the engine was away may not have seen its container yet.
+    instance.map_or(!runs, |instance| {
+        has_failed(&instance) && (!runs || instance.container().as_ref() == Some(&one.id))
+    })
 }
 
 /// Whether it failed and its task is over.

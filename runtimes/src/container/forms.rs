@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::Deserialize;
+
+use crate::model::Usage;
 
 /// The answer to `/version`.
 #[derive(Deserialize, Debug, Default)]
@@ -211,6 +214,22 @@ impl Inspected {
         let published = ports.get(&format!("{port}/tcp"))?.as_ref()?.first()?;
         let port = published.host_port.as_ref()?.parse().ok().filter(|port| *port != 0)?;
         Some(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+}
+
+impl Stats {
+    /// The resources of this reading; `None` for that of a container that does not run, which has
+    /// zeros.
+    pub fn usage(&self) -> Option<Usage> {
+        let cpu = self.cpu_stats.as_ref()?;
+        let used = cpu.cpu_usage.as_ref()?.total_usage.filter(|used| *used > 0)?;
+        let throttled = cpu.throttling_data.as_ref().and_then(|data| data.throttled_time);
+        Some(Usage {
+            memory: self.memory_stats.as_ref().and_then(|memory| memory.usage).unwrap_or(0),
+            cpu: Duration::from_nanos(used),
+            throttled: Duration::from_nanos(throttled.unwrap_or(0)),
+            active: 0,
+        })
     }
 }
 

@@ -27,19 +27,12 @@ pub(super) struct Instance {
     pub refusals: watch::Sender<String>,
     /// Its task has ended: the container was removed, or the engine could not be asked to.
     pub ended: CancellationToken,
-    /// The end of the life before this one under the same id.
-    pub previous: Option<CancellationToken>,
     /// The engine's id for its container, once there is one.
     container: Mutex<Option<String>>,
 }
 
 impl Instance {
-    pub fn new(
-        launch: Launch,
-        hash: String,
-        status: StatusHandle,
-        previous: Option<CancellationToken>,
-    ) -> Self {
+    pub fn new(launch: Launch, hash: String, status: StatusHandle) -> Self {
         Instance {
             launch,
             hash,
@@ -50,7 +43,6 @@ impl Instance {
             grace: watch::Sender::new(None),
             refusals: watch::Sender::new(String::new()),
             ended: CancellationToken::new(),
-            previous,
             container: Mutex::default(),
         }
     }

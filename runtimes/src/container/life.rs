@@ -11,13 +11,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_protocol::model::spec::{Container, NetworkMode};
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use shoal_protocol::model::spec::Container;
+use tokio::time::sleep;
 
 use super::engine::LAUNCH;
 use super::forms::{Inspected, Phase};
 use super::instance::Instance;
+use super::logs::Follower;
 use super::probe::Doors;
 use super::refusal::{CallError, Failure, Step, failure};
 use super::shared::Shared;
@@ -29,8 +29,6 @@ use crate::model::{ContainerPayload, Payload};
 
 /// Pause before an engine that failed is asked again.
 const ENGINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Time for the last lines of a container that has ended.
-const LAST_LINES: Duration = Duration::from_secs(5);
 /// Time after which the log says that nothing listens.
 const HINT_AFTER: Duration = Duration::from_secs(10);
 /// Pause before a container that has no address yet is inspected again.
@@ -39,6 +37,8 @@ const ADDRESS_AGAIN_AFTER: Duration = Duration::from_millis(100);
 pub(super) struct Life {
     pub shared: Arc<Shared>,
     pub instance: Arc<Instance>,
+    /// The life before this one under the same id.
+    pub previous: Option<Arc<Instance>>,
 }
 
 /// Why the middle of a life is over.
@@ -70,9 +70,9 @@ impl Life {
         }
     }
 
-    async fn live(self) {
-        if let Some(previous) = &self.instance.previous {
-            previous.cancelled().await;
+    async fn live(mut self) {
+        if let Some(previous) = self.previous.take() {
+            self.outlive(&previous).await;
         }
         // The previous life has closed it.
         let log = self.shared.logs.open(&self.instance.launch.id);
@@ -89,6 +89,18 @@ impl Life {
             End::Stop => self.take_down(follower, &log).await,
         }
         self.instance.ended.cancel();
+    }
+
+    /// Waits until the previous life has ended. Nobody else asks it again when its stop failed.
+    async fn outlive(&self, previous: &Instance) {
+        while !previous.ended.is_cancelled() {
+            tokio::select! {
+                () = previous.ended.cancelled() => {}
+                // Its container is found by its label.
+                () = self.instance.stopping.cancelled() => return,
+                () = sleep(ENGINE_AGAIN_AFTER) => previous.asked.notify_one(),
+            }
+        }
     }
 
     fn payload(&self) -> Result<&ContainerPayload, Failure> {
@@ -115,6 +127,9 @@ impl Life {
         let (shared, instance) = (&self.shared, &self.instance);
         let (engine, launch) = (&shared.engine, &instance.launch);
         let payload = self.payload()?;
+        if instance.stopping.is_cancelled() {
+            return Err(End::Stop);
+        }
         let unasked = |error: CallError| Failure::passing(format!("{}: {error}", engine.name()));
         let found = shared.list(Some(&launch.id)).await.map_err(unasked)?;
         let is_it = |one: &&super::forms::Listed| {
@@ -137,6 +152,11 @@ impl Life {
             () = instance.stopping.cancelled() => return Err(End::Stop),
             ready = self.image(&payload.container, log) => ready?,
         }
+        let _permit = tokio::select! {
+            biased;
+            () = instance.stopping.cancelled() => return Err(End::Stop),
+            permit = shared.starts.acquire() => permit,
+        };
         // From here on the calls are not cut short: the engine may have done what it was asked.
         let body = create::body(engine, &shared.config.owner, launch, payload);
         let name = create::name(&shared.config.owner, &launch.id);
@@ -167,7 +187,7 @@ impl Life {
             log.clone(),
             !up.is_adopted,
         );
-        Follower(tokio::spawn(copying))
+        Follower::of(copying)
     }
 
     /// Watches over a container that was started, until it ends or shall end.
@@ -215,31 +235,23 @@ impl Life {
     async fn endpoint(&self, found: &Inspected, log: &Log) -> Result<Option<Endpoint>, ()> {
         let Ok(payload) = self.payload() else { return Err(()) };
         let Some(port) = payload.container.http else { return Ok(None) };
-        let doors = match payload.container.network {
-            NetworkMode::None => return Ok(None),
-            NetworkMode::Host => {
-                Doors { direct: Some(([127, 0, 0, 1], port).into()), published: None }
-            }
-            NetworkMode::Bridge => {
-                let own = found.address().filter(|_| !self.shared.engine.rootless);
-                Doors { direct: own.map(|ip| (ip, port).into()), published: found.published(port) }
-            }
-        };
+        let doors = Doors::of(payload.container.network, port, found, self.shared.engine.rootless);
         if doors.is_empty() {
             sleep(ADDRESS_AGAIN_AFTER).await;
             return Err(());
         }
-        let mut listening = std::pin::pin!(doors.listening());
-        let address = match timeout(HINT_AFTER, &mut listening).await {
-            Ok(address) => address,
-            Err(_) => {
-                let hint = format!(
-                    "nothing listens on port {port} yet; it must listen on all addresses, not \
-                     only on 127.0.0.1"
-                );
-                log.say(LogStream::System, &hint);
-                listening.await
-            }
+        let hint = async {
+            sleep(HINT_AFTER).await;
+            let hint = format!(
+                "nothing listens on port {port} yet; it must listen on all addresses, not only on \
+                 127.0.0.1"
+            );
+            log.say(LogStream::System, &hint);
+            std::future::pending().await
+        };
+        let address = tokio::select! {
+            address = doors.listening() => address,
+            never = hint => never,
         };
         Ok(Some(Endpoint::Tcp(address)))
     }
@@ -297,22 +309,6 @@ impl Life {
         }
         // All that the engine has: a create whose answer was lost is among it.
         shared.clear(id, instance.grace.subscribe()).await
-    }
-}
-
-/// The task that copies a container's output; it ends with this.
-struct Follower(JoinHandle<()>);
-
-impl Follower {
-    /// Waits for the last lines of a container that has ended.
-    async fn finish(mut self) {
-        let _ = timeout(LAST_LINES, &mut self.0).await;
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures::StreamExt;
-use tokio::time::sleep;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 use super::engine::{Engine, within};
 use super::forms::Phase;
@@ -29,6 +30,8 @@ const DELAY: u64 = 10;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Time for the engine to give the lines that it has.
 const REPLAY: Duration = Duration::from_secs(30);
+/// Time for the last lines of a container that has ended.
+const LAST_LINES: Duration = Duration::from_secs(5);
 /// Bytes of a line that are compared.
 const COMPARED: usize = 1000;
 
@@ -39,6 +42,26 @@ struct Place {
     since: i32,
     /// Complete lines after that which the log has.
     skip: usize,
+}
+
+/// The task that copies a container's output; it ends with this.
+pub(super) struct Follower(JoinHandle<()>);
+
+impl Follower {
+    pub fn of(copying: impl Future<Output = ()> + Send + 'static) -> Self {
+        Follower(tokio::spawn(copying))
+    }
+
+    /// Waits for the last lines of a container that has ended.
+    pub async fn finish(mut self) {
+        let _ = timeout(LAST_LINES, &mut self.0).await;
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Copies a container's output until it ends. `fresh`: the log has none of it yet.

@@ -21,6 +21,7 @@
 //! A read-only root file system has writable `/tmp`, `/run` and `/var/tmp` on Podman, and none on
 //! Docker: name what must be writable as `tmpfs`.
 
+mod config;
 mod create;
 mod death;
 mod engine;
@@ -38,7 +39,6 @@ mod removal;
 mod shared;
 mod socket;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,13 +47,13 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use shoal_protocol::model::{Digest, InstanceState};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use config::Config;
 pub use engine::EngineView;
 pub use socket::SetupError;
 
-use crate::artifacts::ArtifactStore;
 use crate::endpoint::Endpoint;
 use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 use crate::logs::{LogLine, Logs, Tail};
@@ -61,51 +61,12 @@ use crate::model::{Instance, InstanceId, Launch, Usage};
 use crate::runtime::Runtime;
 use crate::status::{Status, StatusTable, Watch};
 use engine::{Engine, INSTANCE};
-use forms::{Phase, Stats};
+use forms::Phase;
 use life::Life;
 use shared::Shared;
 
-/// Settings of the adapter. [`Config::new`] has sane defaults.
-#[derive(Clone)]
-pub struct Config {
-    /// The engine's socket. `None`: `$DOCKER_HOST` or `$CONTAINER_HOST` names it, or it is the
-    /// first that exists of `/var/run/docker.sock`, `/run/podman/podman.sock`,
-    /// `$XDG_RUNTIME_DIR/docker.sock` and `$XDG_RUNTIME_DIR/podman/podman.sock`.
-    pub socket: Option<PathBuf>,
-    /// The text that marks this node's containers, its id: others are never touched. 1 to 100
-    /// letters, digits, `-`, `_` and `.`.
-    pub owner: String,
-    /// The store with the parts of images that nodes hold, so that no registry is needed.
-    pub artifacts: Option<ArtifactStore>,
-    /// The table for the states of its instances; a caller that has it can watch them before the
-    /// engine is there.
-    pub statuses: StatusTable,
-    /// A folder for the containers' logs.
-    pub logs: PathBuf,
-    /// Bounds of the logs.
-    pub log_limits: crate::logs::Limits,
-    /// Whether containers may have the privileges that their workloads ask for. Such a container
-    /// can take over the device.
-    pub privileges: bool,
-    /// Instances on this node, failed ones included.
-    pub instances: usize,
-}
-
-impl Config {
-    /// The engine that is found, no privileges, 1024 instances.
-    pub fn new(owner: impl Into<String>, logs: impl Into<PathBuf>) -> Self {
-        Config {
-            socket: None,
-            owner: owner.into(),
-            artifacts: None,
-            statuses: StatusTable::new(),
-            logs: logs.into(),
-            log_limits: crate::logs::Limits::default(),
-            privileges: false,
-            instances: 1024,
-        }
-    }
-}
+/// Containers that are made and started at a time: engines take more in turns.
+const STARTS: usize = 16;
 
 /// The container adapter. Dropping it leaves the containers running.
 pub struct Containers {
@@ -152,6 +113,7 @@ impl Containers {
             node: Handle::current(),
             closed: CancellationToken::new(),
             instances: Mutex::default(),
+            starts: Semaphore::new(STARTS),
         });
         shared.node.spawn(events::run(shared.clone()));
         Ok(Containers { shared })
@@ -177,14 +139,14 @@ impl Containers {
         if present.is_none() && instances.len() >= shared.config.instances {
             return Err(StartError::Full(instances.len()));
         }
-        let previous = present.map(|present| present.ended.clone());
+        let previous = present.cloned();
         let id = launch.id.clone();
         // Followers may ask for lines before there are any.
         let log = shared.logs.open(&id);
         let status = shared.statuses.begin(id.clone());
-        let instance = Arc::new(instance::Instance::new(launch, hash, status, previous));
+        let instance = Arc::new(instance::Instance::new(launch, hash, status));
         instances.insert(id, instance.clone());
-        let life = Life { shared: shared.clone(), instance };
+        let life = Life { shared: shared.clone(), instance, previous };
         shared.node.spawn(async move {
             life.run().await;
             drop(log);
@@ -291,7 +253,7 @@ impl Runtime for Containers {
         async move {
             let instance = instance.filter(|instance| instance.is_alive())?;
             let stats = self.shared.engine.stats(&instance.container()?).await.ok()?;
-            usage(&stats)
+            stats.usage()
         }
         .boxed()
     }
@@ -304,19 +266,6 @@ impl Runtime for Containers {
         let id = id.clone();
         async move { self.shared.logs.read(&id, tail).await }.boxed()
     }
-}
-
-/// The resources of a reading; `None` for that of a container that does not run, which has zeros.
-fn usage(stats: &Stats) -> Option<Usage> {
-    let cpu = stats.cpu_stats.as_ref()?;
-    let used = cpu.cpu_usage.as_ref()?.total_usage.filter(|used| *used > 0)?;
-    let throttled = cpu.throttling_data.as_ref().and_then(|data| data.throttled_time);
-    Some(Usage {
-        memory: stats.memory_stats.as_ref().and_then(|memory| memory.usage).unwrap_or(0),
-        cpu: Duration::from_nanos(used),
-        throttled: Duration::from_nanos(throttled.unwrap_or(0)),
-        active: 0,
-    })
 }
 
 impl Drop for Containers {

@@ -4,9 +4,12 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use shoal_protocol::model::spec::NetworkMode;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+
+use super::forms::Inspected;
 
 /// The first pause between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -28,6 +31,20 @@ pub(super) struct Doors {
 }
 
 impl Doors {
+    /// The addresses of a container that was inspected.
+    pub fn of(network: NetworkMode, port: u16, found: &Inspected, rootless: bool) -> Self {
+        match network {
+            NetworkMode::None => Doors::default(),
+            NetworkMode::Host => {
+                Doors { direct: Some(([127, 0, 0, 1], port).into()), published: None }
+            }
+            NetworkMode::Bridge => {
+                let own = found.address().filter(|_| !rootless);
+                Doors { direct: own.map(|ip| (ip, port).into()), published: found.published(port) }
+            }
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.direct.is_none() && self.published.is_none()
     }

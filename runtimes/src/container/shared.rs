@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
@@ -28,6 +28,8 @@ pub(super) struct Shared {
     /// The adapter was dropped: tasks end, containers run on.
     pub closed: CancellationToken,
     pub instances: Mutex<BTreeMap<InstanceId, Arc<Instance>>>,
+    /// A permit for each container that is being made and started.
+    pub starts: Semaphore,
 }
 
 impl Shared {

@@ -1,14 +1,20 @@
 //! A client for endpoints with an address: one request on one connection.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::HOST;
 use crate::error::ServeError;
 use crate::model::InstanceId;
+
+/// Time for a connection, as every client has one: when a container's network goes away while it is
+/// being made, the kernel tries on for two minutes.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// Sends a GET and returns the answer's status and text. HTTP/1.0: the answer's body is plain bytes
 /// up to the end of the connection.
@@ -26,7 +32,11 @@ pub(super) async fn get(
         status: StatusCode::BAD_GATEWAY,
         reason,
     };
-    let mut stream = TcpStream::connect(address).await.map_err(unreachable)?;
+    let stream = match timeout(CONNECT, TcpStream::connect(address)).await {
+        Ok(stream) => stream,
+        Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+    };
+    let mut stream = stream.map_err(unreachable)?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: {HOST}\r\n\r\n");
     let mut answer = Vec::new();
     let exchanged = async {

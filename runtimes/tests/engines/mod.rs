@@ -66,25 +66,28 @@ struct Guard {
 )]
 fn guard() -> &'static Guard {
     static GUARD: OnceLock<Guard> = OnceLock::new();
-    GUARD.get_or_init(|| {
-        assert!(rustix::process::geteuid().is_root(), "engines are started as root");
-        let folder = std::env::temp_dir().join(format!("shoal-engines-{}", std::process::id()));
-        configure_podman(&folder.join("podman"));
-        let mut child = Command::new("setsid")
-            .args(["unshare", "--net", "sh", "-c", include_str!("guard.sh"), "guard"])
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        output.read_line(&mut ready).unwrap();
-        assert_eq!(ready, "ready\n", "the guard has a network namespace");
-        let network = File::open(format!("/proc/{}/ns/net", child.id())).unwrap();
-        Guard { folder, network, pipe: Mutex::new(child.stdin.take().unwrap()) }
-    })
+    GUARD.get_or_init(start_guard)
+}
+
+#[expect(clippy::zombie_processes, reason = "it outlives this process, to clean up after it")]
+fn start_guard() -> Guard {
+    assert!(rustix::process::geteuid().is_root(), "engines are started as root");
+    let folder = std::env::temp_dir().join(format!("shoal-engines-{}", std::process::id()));
+    configure_podman(&folder.join("podman"));
+    let mut child = Command::new("setsid")
+        .args(["unshare", "--net", "sh", "-c", include_str!("guard.sh"), "guard"])
+        .arg(&folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n", "the guard has a network namespace");
+    let network = File::open(format!("/proc/{}/ns/net", child.id())).unwrap();
+    Guard { folder, network, pipe: Mutex::new(child.stdin.take().unwrap()) }
 }
 
 /// Runs a test on threads in the engines' network namespace: new threads and processes inherit it.

@@ -18,6 +18,11 @@ const CONFINED: &[Confined] = &[
             must be replaceable there",
     },
     Confined {
+        library: "bollard",
+        home: "runtimes/src/container",
+        why: "everything else uses `Runtime`, whatever runs a workload",
+    },
+    Confined {
         library: "libp2p",
         home: "node/src/network",
         why: "the rest of the node uses NodeIds and frames, whatever carries them",

@@ -33,7 +33,8 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "shoal-runtimes",
         uses: &[
-            ("shoal-protocol", "Digest, the name of an artifact, and no more"),
+            ("shoal-protocol", "Digest, the states of an instance, and the form of a container"),
+            ("bollard", "calls to a container engine"),
             ("bytes", "request and response bodies"),
             ("bollard", "container engines"),
             ("flate2", "images that are compressed with gzip"),
@@ -57,7 +58,7 @@ const PACKAGES: &[Package] = &[
             ("wasmtime-wasi", "the guest's clock, chance and streams"),
             ("wasmtime-wasi-http", "the guest's HTTP"),
         ],
-        tests_use: &[("tempfile", "folders that vanish")],
+        tests_use: &[("tar", "images for containers"), ("tempfile", "folders that vanish")],
     },
     Package {
         name: "shoal",

@@ -1,0 +1,48 @@
+//! Settings of the adapter.
+
+use std::path::PathBuf;
+
+use crate::artifacts::ArtifactStore;
+use crate::status::StatusTable;
+
+/// Settings of the adapter. [`Config::new`] has sane defaults.
+#[derive(Clone)]
+pub struct Config {
+    /// The engine's socket. `None`: `$DOCKER_HOST` or `$CONTAINER_HOST` names it, or it is the
+    /// first that exists of `/var/run/docker.sock`, `/run/podman/podman.sock`,
+    /// `$XDG_RUNTIME_DIR/docker.sock` and `$XDG_RUNTIME_DIR/podman/podman.sock`.
+    pub socket: Option<PathBuf>,
+    /// The text that marks this node's containers, its id: others are never touched. 1 to 100
+    /// letters, digits, `-`, `_` and `.`.
+    pub owner: String,
+    /// The store with the parts of images that nodes hold, so that no registry is needed.
+    pub artifacts: Option<ArtifactStore>,
+    /// The table for the states of its instances; a caller that has it can watch them before the
+    /// engine is there.
+    pub statuses: StatusTable,
+    /// A folder for the containers' logs.
+    pub logs: PathBuf,
+    /// Bounds of the logs.
+    pub log_limits: crate::logs::Limits,
+    /// Whether containers may have the privileges that their workloads ask for. Such a container
+    /// can take over the device.
+    pub privileges: bool,
+    /// Instances on this node, failed ones included.
+    pub instances: usize,
+}
+
+impl Config {
+    /// The engine that is found, no privileges, 1024 instances.
+    pub fn new(owner: impl Into<String>, logs: impl Into<PathBuf>) -> Self {
+        Config {
+            socket: None,
+            owner: owner.into(),
+            artifacts: None,
+            statuses: StatusTable::new(),
+            logs: logs.into(),
+            log_limits: crate::logs::Limits::default(),
+            privileges: false,
+            instances: 1024,
+        }
+    }
+}
