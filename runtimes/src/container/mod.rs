@@ -18,6 +18,10 @@
 //! ***Every call has a deadline**, and a refusal names its cause in words of this adapter: Podman
 //! answers 500 to nearly all of them.
 //!
+//! An endpoint is the container's own address where the device reaches it. **The engine may give an
+//! address to the next container at once**, Docker does: ask for the endpoint at each request, and
+//! never keep one.
+//!
 //! A read-only root file system has writable `/tmp`, `/run` and `/var/tmp` on Podman, and none on
 //! Docker: name what must be writable as `tmpfs`.
 
