@@ -208,6 +208,23 @@ pub struct LogBody {
     pub text: String,
 }
 
+/// A reading of the resources that a replica uses.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UsageBody {
+    /// The id of the node that runs it.
+    pub node: String,
+    /// The time of the reading by that node's clock, milliseconds since 1970.
+    pub at_ms: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// CPU time since it was started, in milliseconds.
+    pub cpu_ms: u64,
+    /// Time for which its CPU limit held it back since it was started, in milliseconds.
+    pub throttled_ms: u64,
+    /// Requests that it is answering; 0 where requests do not pass through this daemon.
+    pub requests: u32,
+}
+
 /// The body of every answer that is not a success.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ErrorBody {

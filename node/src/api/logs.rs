@@ -118,7 +118,7 @@ impl Service {
         }
     }
 
-    async fn not_running(&self, replica: &ReplicaName) -> ApiError {
+    pub(super) async fn not_running(&self, replica: &ReplicaName) -> ApiError {
         let view = match self.workload(&replica.workload).await {
             Ok(view) => view,
             Err(error) => return error,

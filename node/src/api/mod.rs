@@ -28,6 +28,7 @@ mod logs;
 mod routes;
 mod service;
 mod socket;
+mod usage;
 
 pub use change::{Accepted, Prepared, Proposal};
 pub use core::{Core, Soon};

@@ -38,6 +38,7 @@ pub fn all(service: Service) -> Router {
         .route("/v1/workloads/{namespace}/{name}", get(workload))
         .route("/v1/explain/{namespace}/{name}/{index}", get(explain))
         .route("/v1/logs/{namespace}/{name}/{index}", get(logs))
+        .route("/v1/usage/{namespace}/{name}/{index}", get(usage))
         .route("/v1/events", get(events))
         .route("/v1/join-line", get(join_line))
         .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
@@ -55,6 +56,7 @@ pub fn for_peers(service: Service) -> Router {
     Router::new()
         .route("/v1/explain/{namespace}/{name}/{index}", get(explain_here))
         .route("/v1/logs/{namespace}/{name}/{index}", get(logs_here))
+        .route("/v1/usage/{namespace}/{name}/{index}", get(usage_here))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
         .with_state(service)
@@ -143,6 +145,20 @@ async fn explain_here(
     Path(path): Path<(String, String, String)>,
 ) -> Answer {
     json(&service.explain_here(&replica_name(&path)?).await?)
+}
+
+async fn usage(
+    State(service): State<Service>,
+    Path(path): Path<(String, String, String)>,
+) -> Answer {
+    json(&service.usage(&replica_name(&path)?).await?)
+}
+
+async fn usage_here(
+    State(service): State<Service>,
+    Path(path): Path<(String, String, String)>,
+) -> Answer {
+    json(&service.usage_here(&replica_name(&path)?).await?)
 }
 
 async fn logs(

@@ -23,6 +23,7 @@ mod publish;
 mod rm;
 mod run;
 mod scale;
+mod stats;
 mod status;
 mod up;
 
@@ -72,6 +73,7 @@ enum Verb {
     Logs(logs::Logs),
     Events(events::Events),
     Explain(explain::Explain),
+    Stats(stats::Stats),
     Scale(scale::Scale),
     Rm(rm::Rm),
 }
@@ -111,6 +113,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Logs(logs) => logs.run(context).await,
             Verb::Events(events) => events.run(context).await,
             Verb::Explain(explain) => explain.run(context).await,
+            Verb::Stats(stats) => stats.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
             Verb::Rm(rm) => rm.run(context).await,
         }

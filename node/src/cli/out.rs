@@ -104,6 +104,27 @@ impl LiveLines {
     }
 }
 
+/// A text on standard output that is redrawn in place, where it is a terminal, and else printed
+/// anew.
+#[derive(Default)]
+pub struct Redrawn {
+    lines: usize,
+}
+
+impl Redrawn {
+    /// Draws `text`, which ends its own lines, in place of the last one.
+    pub fn draw(&mut self, text: &str) -> Result<(), CliError> {
+        if !io::stdout().is_terminal() {
+            return say_raw(text);
+        }
+        let up = if self.lines > 0 { format!("\x1b[{}A", self.lines) } else { String::new() };
+        self.lines = text.lines().count();
+        let lines: String = text.lines().map(|line| format!("\x1b[2K{line}\n")).collect();
+        // Clears surplus lines of the last drawing.
+        say_raw(&format!("{up}{lines}\x1b[J"))
+    }
+}
+
 fn written(result: io::Result<()>) -> Result<(), CliError> {
     result.map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => CliError::new(Exit::Done, ""),

@@ -196,3 +196,59 @@ impl Runtime for Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shoal_runtimes::ContainerPayload;
+    use shoal_runtimes::Payload;
+    use shoal_runtimes::artifacts::Limits;
+
+    use super::*;
+
+    async fn at(folder: &Path, setting: &str) -> Option<Engine> {
+        let artifacts = ArtifactStore::open(folder.join("artifacts"), Limits::default());
+        let artifacts = artifacts.await.unwrap();
+        engine(Some(setting), "a-node".into(), &folder.join("logs"), artifacts).await
+    }
+
+    fn launch() -> Launch {
+        let container = shoal_protocol::model::spec::Container::of(
+            "main",
+            shoal_protocol::model::spec::Image::named("redis:7"),
+        );
+        Launch {
+            id: InstanceId::new("cache/0").unwrap(),
+            workload: "default/cache".into(),
+            payload: Payload::Container(Box::new(ContainerPayload {
+                container,
+                hostname: "cache-0".into(),
+            })),
+            env: std::collections::BTreeMap::new(),
+            memory: 64 << 20,
+            cpu: 100,
+        }
+    }
+
+    /// A device whose engine comes later, or never: a start can be tried again, and a stop ends at
+    /// once, since nothing can run.
+    #[tokio::test]
+    async fn missing_engine_starts_nothing_and_has_nothing_to_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        let engine = at(folder.path(), socket.to_str().unwrap()).await.expect("it is wanted");
+        assert!(!engine.is_available());
+        let refused = engine.start(launch()).await.unwrap_err();
+        assert!(matches!(refused, StartError::Device(_)), "{refused}");
+        assert!(refused.to_string().contains("engine.sock"), "{refused}");
+        engine.stop(&launch().id, Duration::ZERO).await.unwrap();
+        assert!(engine.instances().await.unwrap().is_empty());
+        let runtimes = super::super::RuntimeSet::new([Arc::new(engine) as Arc<dyn Runtime>]);
+        assert!(runtimes.kinds().is_empty(), "no container is offered to this node");
+    }
+
+    #[tokio::test]
+    async fn device_without_containers_has_no_adapter() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(at(folder.path(), "none").await.is_none());
+    }
+}

@@ -22,7 +22,8 @@ use futures::{FutureExt, future};
 use shoal_protocol::model::ProgramKind;
 use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::{
-    DeviceError, Endpoint, Instance, InstanceId, LogsError, Runtime, ServeError, Status, Watch,
+    DeviceError, Endpoint, Instance, InstanceId, LogsError, Runtime, ServeError, Status, Usage,
+    Watch,
 };
 
 /// This node has no adapter for a kind of program. Final: a node gets no adapter while it runs.
@@ -106,6 +107,16 @@ impl RuntimeSet {
     pub async fn instances(&self) -> Result<Vec<Instance>, DeviceError> {
         let found = self.adapters.iter().map(|adapter| adapter.instances());
         Ok(future::try_join_all(found).await?.concat())
+    }
+
+    /// The resources that an instance uses; `None` when it does not run.
+    pub async fn usage(&self, id: &InstanceId) -> Option<Usage> {
+        for adapter in self.adapters.iter().filter(|adapter| adapter.status(id).is_some()) {
+            if let Some(usage) = adapter.usage(id).await {
+                return Some(usage);
+            }
+        }
+        None
     }
 
     /// The last lines of an instance, as [`Runtime::logs`] gives them.

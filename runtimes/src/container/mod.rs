@@ -63,7 +63,7 @@ use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError}
 use crate::logs::{LogLine, Logs, Tail};
 use crate::model::{Instance, InstanceId, Launch, Usage};
 use crate::runtime::Runtime;
-use crate::status::{Status, StatusTable, Watch};
+use crate::status::{Status, Watch};
 use engine::{Engine, INSTANCE};
 use forms::Phase;
 use life::Life;

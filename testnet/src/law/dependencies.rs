@@ -34,7 +34,6 @@ const PACKAGES: &[Package] = &[
         name: "shoal-runtimes",
         uses: &[
             ("shoal-protocol", "Digest, the states of an instance, and the form of a container"),
-            ("bollard", "calls to a container engine"),
             ("bytes", "request and response bodies"),
             ("bollard", "container engines"),
             ("flate2", "images that are compressed with gzip"),

@@ -3,6 +3,7 @@
 mod describe;
 mod explain;
 mod nodes;
+mod stats;
 mod status;
 mod table;
 mod time;
@@ -11,6 +12,7 @@ mod workloads;
 pub use describe::describe;
 pub use explain::explain;
 pub use nodes::nodes;
+pub use stats::stats;
 pub use status::status;
 pub use time::{now, seconds};
 pub use workloads::{replicas, url, workloads};
