@@ -34,6 +34,9 @@ fn main() {
     match mode.as_str() {
         "exit" => {
             println!("one");
+            for n in 0..500 {
+                println!("line {n}");
+            }
             eprintln!("the last words");
             std::process::exit(3)
         }
