@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use shoal_runtimes::Runtime;
+use shoal_protocol::model::spec::NetworkMode;
 use shoal_runtimes::contract::Subject;
+use shoal_runtimes::{Launch, Runtime};
 
-use crate::engines::harness::{Harness, TIMEOUT, id_of, mode};
+use crate::engines::harness::{Harness, TIMEOUT, id_of, launch};
 use crate::engines::{Kind, own};
 
 on_both! {
@@ -17,7 +18,7 @@ on_both! {
 async fn killed_engine_comes_back(kind: Kind) {
     let harness = Harness::on(own(kind, "killed")).await;
     let id = id_of("a/0");
-    harness.run(mode("a/0", "wait")).await;
+    harness.run(waiting("a/0")).await;
     let before = harness.the_container();
     harness.engine.kill();
     reachable(&harness, false).await;
@@ -32,7 +33,7 @@ async fn killed_engine_comes_back(kind: Kind) {
     harness.containers.stop(&id, Duration::from_secs(60)).await.unwrap();
     harness.nothing_is_left().await.unwrap();
 
-    harness.run(mode("b/0", "wait")).await;
+    harness.run(waiting("b/0")).await;
     harness.engine.kill();
     reachable(&harness, false).await;
     harness.engine.run();
@@ -56,6 +57,14 @@ async fn killed_engine_comes_back(kind: Kind) {
     }
 }
 
+/// A launch of a program without a network.
+fn waiting(id: &str) -> Launch {
+    launch(id, "localhost/shoal-test:1", |it| {
+        it.command = Some(vec!["wait".into()]);
+        it.network = NetworkMode::None;
+    })
+}
+
 async fn reachable(harness: &Harness, wanted: bool) {
     let seen = async {
         while harness.containers.engine().reachable != wanted {
@@ -69,7 +78,7 @@ async fn reachable(harness: &Harness, wanted: bool) {
 async fn engine_that_hangs_delays_no_caller_for_ever(kind: Kind) {
     let harness = Harness::on(own(kind, "hangs")).await;
     let id = id_of("a/0");
-    harness.run(mode("a/0", "wait")).await;
+    harness.run(waiting("a/0")).await;
     harness.engine.freeze();
     let calls = async {
         tokio::join!(
@@ -82,9 +91,9 @@ async fn engine_that_hangs_delays_no_caller_for_ever(kind: Kind) {
     assert!(calls.0.is_err() && calls.1.is_none());
     let error = calls.2.expect_err("it may still run").to_string();
     assert!(error.contains("gave no answer within"), "{error}");
-    let (reason, retryable) = harness.fails(mode("b/0", "wait")).await;
+    let (reason, retryable) = harness.fails(waiting("b/0")).await;
     assert!(retryable && reason.contains("gave no answer within"), "{reason}");
     harness.engine.thaw();
     harness.containers.stop(&id, Duration::from_secs(60)).await.unwrap();
-    harness.run(mode("b/0", "wait")).await;
+    harness.run(waiting("b/0")).await;
 }

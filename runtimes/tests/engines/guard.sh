@@ -20,11 +20,12 @@ is_engine() {
 }
 
 for pid in $pids; do is_engine "$pid" && kill -CONT "$pid"; done
-if [ -e "$folder/podman/used" ]; then
-    CONTAINERS_CONF=$folder/podman/containers.conf \
-        CONTAINERS_STORAGE_CONF=$folder/podman/storage.conf \
-        podman --root "$folder/podman/root" --runroot "$folder/podman/run" rm -fa -t 0
-fi
+for used in "$folder"/podman-*/used; do
+    [ -e "$used" ] || continue
+    of=${used%/used}
+    CONTAINERS_CONF=$of/containers.conf CONTAINERS_STORAGE_CONF=$of/storage.conf \
+        podman --root "$of/root" --runroot "$of/run" rm -fa -t 0
+done
 for pid in $pids; do is_engine "$pid" && kill "$pid"; done
 tries=0
 for pid in $pids; do

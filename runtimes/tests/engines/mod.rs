@@ -48,7 +48,7 @@ pub fn shared(kind: Kind) -> &'static TestEngine {
     engine.get_or_init(|| TestEngine::start(kind, "shared"))
 }
 
-/// An engine for one test, which may stop it. Its containers have no network on Docker.
+/// An engine for one test, which may stop it. Its containers should have no network.
 pub fn own(kind: Kind, name: &str) -> &'static TestEngine {
     Box::leak(Box::new(TestEngine::start(kind, name)))
 }
@@ -73,7 +73,7 @@ fn guard() -> &'static Guard {
 fn start_guard() -> Guard {
     assert!(rustix::process::geteuid().is_root(), "engines are started as root");
     let folder = std::env::temp_dir().join(format!("shoal-engines-{}", std::process::id()));
-    configure_podman(&folder.join("podman"));
+    fs::create_dir_all(&folder).unwrap();
     let mut child = Command::new("setsid")
         .args(["unshare", "--net", "sh", "-c", include_str!("guard.sh"), "guard"])
         .arg(&folder)
@@ -102,11 +102,15 @@ pub fn run(test: impl Future<Output = ()>) {
 impl TestEngine {
     fn start(kind: Kind, name: &str) -> Self {
         let guard = guard();
+        // Podman too: a service that is frozen holds the locks of its folder.
         let folder = guard.folder.join(match kind {
             Kind::Docker => format!("docker-{name}"),
-            Kind::Podman => "podman".into(),
+            Kind::Podman => format!("podman-{name}"),
         });
         fs::create_dir_all(&folder).unwrap();
+        if kind == Kind::Podman {
+            configure_podman(&folder);
+        }
         let bridge = match name {
             "shared" => "shoal0",
             _ => "none",
