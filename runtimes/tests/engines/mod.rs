@@ -202,7 +202,13 @@ impl TestEngine {
 
     /// Stops the engine's process in its tracks: it takes connections and answers nothing.
     pub fn freeze(&self) {
-        self.signal("-STOP");
+        let id = self.signal("-STOP");
+        // The signal is on its way: a thread that still runs would answer a call.
+        let deadline = Instant::now() + START_WITHIN;
+        while !is_stopped(id) {
+            assert!(Instant::now() < deadline, "the engine does not stop");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Lets a frozen engine go on.
@@ -210,9 +216,11 @@ impl TestEngine {
         self.signal("-CONT");
     }
 
-    fn signal(&self, signal: &str) {
-        let id = self.process.lock().unwrap().as_ref().expect("it runs").id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    fn signal(&self, signal: &str) -> u32 {
+        let id = self.process.lock().unwrap().as_ref().expect("it runs").id();
+        let sent = Command::new("kill").args([signal, &id.to_string()]).status().unwrap();
+        assert!(sent.success());
+        id
     }
 
     pub fn get(&self, path: &str) -> Value {
@@ -245,6 +253,16 @@ impl TestEngine {
             let _ = http::call(&self.socket, method, &path, "application/json", b"");
         }
     }
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(id: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let status = fs::read_to_string(thread.path().join("status"));
+        // A thread that has ended meanwhile answers nothing.
+        status.is_err() || status.is_ok_and(|status| status.contains("State:\tT"))
+    })
 }
 
 fn configure_podman(folder: &Path) {
