@@ -15,7 +15,7 @@ fn program() -> &'static [u8] {
 
 /// Compiles the program for a static target of this machine, unless it was compiled before.
 fn compile() -> Vec<u8> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines/server.rs");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtimes/tests/engines/server.rs");
     let text = std::fs::read(&source).unwrap();
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let compiled = folder.join(format!("engine-server-{}", Digest::of(&text).short()));

@@ -5,7 +5,7 @@
 
 pub mod harness;
 pub mod http;
-mod image;
+pub mod image;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace::{Workspace, passes};
 
-/// Debian's packages with their programs.
-const PACKAGES: [(&str, &str); 2] = [("docker.io", "dockerd"), ("podman", "podman")];
+/// Debian's packages: the engines, and what they need for networks of their own.
+const PACKAGES: [&str; 4] = ["docker.io", "podman", "netavark", "runc"];
 
 /// Installs the engines that are missing, and runs the tests.
 pub(super) fn run(workspace: &Workspace) -> Result<()> {
@@ -31,11 +31,8 @@ fn static_target() -> String {
 }
 
 fn install() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES
-        .into_iter()
-        .filter(|(_, program)| !answers(program))
-        .map(|(package, _)| package)
-        .collect();
+    let missing: Vec<&str> =
+        PACKAGES.into_iter().filter(|package| !is_installed(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -52,9 +49,9 @@ fn install() -> Result<()> {
     apt(&arguments).with_context(|| format!("{} cannot be installed", missing.join(" and ")))
 }
 
-/// Whether a program is there and tells its version.
-fn answers(program: &str) -> bool {
-    let mut version = Command::new(program);
-    version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-    version.status().is_ok_and(|status| status.success())
+/// Whether a package is installed; also no on another system than Debian's.
+fn is_installed(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat", "${db:Status-Status}", package]).stderr(Stdio::null());
+    query.output().is_ok_and(|output| output.stdout == b"installed")
 }

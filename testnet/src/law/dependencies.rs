@@ -92,7 +92,7 @@ const PACKAGES: &[Package] = &[
             ("tracing", "diagnostics"),
             ("tracing-subscriber", "diagnostics to a terminal"),
         ],
-        tests_use: &[("tempfile", "folders that vanish")],
+        tests_use: &[("tar", "archives of test images"), ("tempfile", "folders that vanish")],
     },
     Package {
         name: "shoal-testnet",

@@ -1,0 +1,128 @@
+//! Containers in whole nodes, on a Docker and a Podman engine that the tests start. As root, with
+//! both installed: `cargo testnet check --engines`.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use shoal::protocol::model::WorkloadName;
+use shoal::{Node, Workload};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use engines::{Kind, TestEngine, shared};
+
+#[path = "../../runtimes/tests/engines/mod.rs"]
+#[allow(dead_code, reason = "the adapter's own tests use all of it")]
+mod engines;
+
+/// Far above what a step takes on a busy machine: only a hang reaches it.
+const TIME_LIMIT: Duration = Duration::from_secs(90);
+
+async fn start(state: &Path, engine: &str, join: Option<String>) -> Node {
+    let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    // This program is a test harness and cannot call `shoal::init` first; the daemon does.
+    let compiler = env!("CARGO_BIN_EXE_shoal");
+    let mut builder = Node::builder()
+        .state(state)
+        .listen(local)
+        .http(local)
+        .advertise([])
+        .mdns(false)
+        .memory("512MiB")
+        .engine(engine)
+        .compiler(compiler);
+    if let Some(line) = join {
+        builder = builder.join(line);
+    }
+    builder.start().await.unwrap()
+}
+
+/// Tries until it succeeds: nodes learn of one another, and of an engine, a moment later.
+async fn until<T, E: std::fmt::Display>(
+    what: &str,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let mut last = String::new();
+    let tries = async {
+        loop {
+            match attempt().await {
+                Ok(done) => return done,
+                Err(error) => last = error.to_string(),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let done = tokio::time::timeout(TIME_LIMIT, tries).await;
+    done.unwrap_or_else(|_| panic!("{what}: {last}"))
+}
+
+/// The answer of `web` through a node's HTTP port.
+async fn get(node: &Node) -> Result<String, std::io::Error> {
+    let mut stream = tokio::net::TcpStream::connect(node.http()).await?;
+    let request = b"GET / HTTP/1.1\r\nHost: web.localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    match answer.starts_with("HTTP/1.1 200") {
+        true => Ok(answer),
+        false => Err(std::io::Error::other(answer)),
+    }
+}
+
+/// The containers of a node that run, by their ids.
+fn running(engine: &TestEngine, node: &Node) -> Vec<String> {
+    let containers = engine.containers(&node.id().to_string());
+    let runs = |it: &&Value| it["State"] == "running";
+    containers.iter().filter(runs).map(|it| it["Id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// An image is published from a file through a node without an engine. Another node runs it: its
+/// parts went from node to node, and no registry was asked. The container outlives its daemon, the
+/// next one goes on with it, and it is gone when the workload is removed.
+async fn image_of_a_file_runs_elsewhere_and_outlives_its_daemon(kind: Kind) {
+    let engine = shared(kind);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("image.tar");
+    std::fs::write(&file, &engines::image::archives()[0]).unwrap();
+    let (first, second) = (folder.path().join("1"), folder.path().join("2"));
+    let socket = engine.socket.to_str().unwrap();
+    let one = start(&first, "none", None).await;
+    let two = start(&second, socket, Some(one.join_line().unwrap())).await;
+    let name: WorkloadName = "web".parse().unwrap();
+    let web = Workload::image_file(name.clone(), &file, None)
+        .with_container(|container| container.http = Some(8080));
+    until("published", async || one.publish(web.clone()).await).await;
+    tokio::time::timeout(TIME_LIMIT, one.healthy(&name)).await.expect("it runs").unwrap();
+    until("an answer", async || get(&one).await).await;
+    let before = running(engine, &two);
+    assert_eq!(before.len(), 1, "{:?}", engine.containers(&two.id().to_string()));
+
+    two.stop().await;
+    let two = start(&second, socket, None).await;
+    tokio::time::timeout(TIME_LIMIT, two.healthy(&name)).await.expect("it runs").unwrap();
+    until("an answer after the restart", async || get(&two).await).await;
+    assert_eq!(running(engine, &two), before, "the same container");
+
+    one.remove(&name).await.unwrap();
+    until("it is gone", async || {
+        let left = engine.containers(&two.id().to_string());
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn image_of_a_file_runs_elsewhere_on_docker() {
+    engines::run(image_of_a_file_runs_elsewhere_and_outlives_its_daemon(Kind::Docker));
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn image_of_a_file_runs_elsewhere_on_podman() {
+    engines::run(image_of_a_file_runs_elsewhere_and_outlives_its_daemon(Kind::Podman));
+}
