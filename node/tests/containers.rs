@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use futures::{FutureExt, StreamExt};
 use serde_json::Value;
 use shoal::protocol::model::WorkloadName;
 use shoal::{Node, Workload};
@@ -19,6 +20,9 @@ mod engines;
 
 /// Far above what a step takes on a busy machine: only a hang reaches it.
 const TIME_LIMIT: Duration = Duration::from_secs(90);
+/// How long a container that does not listen to its stop signal takes to end: time for other nodes
+/// to dial its node again.
+const STOPS_AFTER: Duration = Duration::from_secs(3);
 
 async fn start(state: &Path, engine: &str, join: Option<String>) -> Node {
     let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -113,6 +117,50 @@ async fn image_of_a_file_runs_elsewhere_and_outlives_its_daemon(kind: Kind) {
     .await;
     one.stop().await;
     two.stop().await;
+}
+
+/// A node was taken down, and its container needed seconds to end. Meanwhile the node still took
+/// links: to the others it was back, and its older claim won over the replacement that ran already.
+async fn node_that_is_taken_down_does_not_come_back(kind: Kind) {
+    let engine = shared(kind);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("image.tar");
+    std::fs::write(&file, &engines::image::archives()[0]).unwrap();
+    let (first, second) = (folder.path().join("1"), folder.path().join("2"));
+    let one = start(&first, "none", None).await;
+    let socket = engine.socket.to_str().unwrap();
+    let two = start(&second, socket, Some(one.join_line().unwrap())).await;
+    let name: WorkloadName = "web".parse().unwrap();
+    let web = Workload::image_file(name.clone(), &file, None)
+        .command(vec!["deaf".into()])
+        .with_container(|it| (it.http, it.stop_grace) = (Some(8080), Some(STOPS_AFTER)));
+    until("published", async || one.publish(web.clone()).await).await;
+    tokio::time::timeout(TIME_LIMIT, one.healthy(&name)).await.expect("it runs").unwrap();
+    let about = two.id().short();
+    two.stop_for(Duration::ZERO).await;
+    let (mut events, mut seen) = (one.events(), Vec::new());
+    // What has happened so far is there at once.
+    while let Some(Some(event)) = events.next().now_or_never() {
+        if event.node.is_some() && ["node-up", "node-down"].contains(&event.kind.as_str()) {
+            seen.push(event.kind);
+        }
+    }
+    let down = seen.iter().position(|kind| kind == "node-down");
+    let down = down.unwrap_or_else(|| panic!("{about} said goodbye: {seen:?}"));
+    assert!(!seen[down..].contains(&"node-up".to_owned()), "{seen:?}");
+    one.stop().await;
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn node_that_is_taken_down_does_not_come_back_on_docker() {
+    engines::run(node_that_is_taken_down_does_not_come_back(Kind::Docker));
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn node_that_is_taken_down_does_not_come_back_on_podman() {
+    engines::run(node_that_is_taken_down_does_not_come_back(Kind::Podman));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::error::CliError;
 use super::publish::publish;
 use super::wait::WaitArgs;
 use crate::manifest::quantity;
-use crate::publish::container::{ContainerOptions, pair};
+use crate::publish::container::{ContainerOptions, is_file, pair};
 use crate::publish::{Source, Workload};
 
 /// Run a WebAssembly component or a container, on as many nodes as wished
@@ -153,12 +153,11 @@ impl What {
             let file = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
             file.is_ok() && head == *b"\0asm"
         };
-        let looks_like_path = program.starts_with(['/', '.']) || program.ends_with(".tar");
         match path.exists() {
             _ if program.ends_with(".wasm") => What::Component,
             true if path.is_file() && begins_as_component() => What::Component,
             true => What::ImageFile,
-            false if looks_like_path => What::ImageFile,
+            false if is_file(program) => What::ImageFile,
             false => What::Image,
         }
     }

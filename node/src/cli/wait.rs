@@ -261,8 +261,15 @@ async fn failure(client: &Client, name: &WorkloadName, replica: &ReplicaView) ->
     let reason = replica.reason.as_deref().unwrap_or("no reason is known");
     let message =
         format!("accepted, but {} failed {} times: {reason}", replica.replica, replica.restarts);
-    CliError::new(Exit::Unhealthy, message)
-        .hint(format!("It is tried on. `shoal logs {name}` shows more; `shoal rm {name}` ends it."))
+    // The old version serves, so nobody should remove the workload.
+    let hint = match replica.phase.as_str() {
+        "failing" if reason.starts_with("generation ") => format!(
+            "The old version goes on serving: publish it again to go back. `shoal logs {name}` \
+                shows more."
+        ),
+        _ => format!("It is tried on. `shoal logs {name}` shows more; `shoal rm {name}` ends it."),
+    };
+    CliError::new(Exit::Unhealthy, message).hint(hint)
 }
 
 /// Prints a replica's last log lines, if there are any.

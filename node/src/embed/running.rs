@@ -214,14 +214,18 @@ impl Running {
         }
     }
 
-    /// Stops the node: closes the servers, tells the other nodes, ends guests, waits for pending
-    /// writes, closes links.
+    /// Stops the node: closes the servers, tells the other nodes, waits for pending writes, closes
+    /// links, ends guests.
     pub(super) async fn stop(mut self, back_in: Duration) {
         let orderly = async {
             self.stop.cancel();
             // The other nodes are told while requests end, so that new requests go elsewhere.
             self.handle.stop(back_in).await;
             self.servers.wait().await;
+            drop(self.transfer.take());
+            // Before the guests end, which may take long: a node that said goodbye and still takes
+            // links would look as if it had returned.
+            self.network.stop().await;
             if let Some(executor) = self.executor.take() {
                 let ending = match back_in.is_zero() {
                     true => Ending::StopAll,
@@ -229,8 +233,6 @@ impl Running {
                 };
                 executor.stop(ending).await;
             }
-            drop(self.transfer.take());
-            self.network.stop().await;
             // An error means that the driver was aborted.
             let _ = (&mut self.driver).await;
         };

@@ -1,6 +1,7 @@
 //! The fields of a container.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -58,6 +59,7 @@ impl Document {
         &mut self,
         name: WorkloadName,
         image: String,
+        base: &Path,
     ) -> Result<Workload, ManifestError> {
         let given = ContainerOptions {
             port: read("port", self.port.take(), |text| {
@@ -80,7 +82,11 @@ impl Document {
             sysctls: pairs(self.sysctls.take()),
             pull: read("pull", self.pull.take(), options::pull)?,
         };
-        let workload = Workload::container(name, image).with_container(|it| given.apply(it));
+        let workload = match options::is_file(&image) {
+            true => Workload::image_file(name, base.join(image), None),
+            false => Workload::container(name, image),
+        };
+        let workload = workload.with_container(|it| given.apply(it));
         Ok(match self.command.take() {
             Some(words) => workload.command(command("command", words)?.0),
             None => workload,

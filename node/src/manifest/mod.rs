@@ -3,7 +3,8 @@
 //! ```yaml
 //! name: hello            # a DNS label
 //! namespace: default     # optional
-//! wasm: hello.wasm       # path relative to the file; or, for a container: image: redis:7
+//! wasm: hello.wasm       # path relative to the file; or, for a container: image: redis:7, or a
+//!                        # path, as in image: ./redis.tar
 //! replicas: 2            # default 1
 //! memory: 64MiB          # default 64MiB
 //! cpu: 0.1               # cores, or 100m; default 0.1
@@ -176,7 +177,7 @@ impl Document {
                 self.check_no_container()?;
                 Ok(Workload::component(name, Source::File(base.join(wasm.value))))
             }
-            (None, Some(image)) => self.container(name, image.value),
+            (None, Some(image)) => self.container(name, image.value, base),
         }
     }
 }

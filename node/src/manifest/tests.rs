@@ -183,3 +183,22 @@ fn wrong_option_of_a_container_has_its_line() {
         assert_eq!((found, message.starts_with(start)), (Some(line), true), "{message}");
     }
 }
+
+/// An image of a file stands beside the manifest, as a component does.
+#[test]
+fn image_that_is_a_path_is_a_file() {
+    for (image, file) in [
+        ("web.tar", Some("/shop/web.tar")),
+        ("./web", Some("/shop/./web")),
+        ("/srv/web.tar.gz", Some("/srv/web.tar.gz")),
+        ("redis:7", None),
+        ("localhost/web", None),
+    ] {
+        let workloads = read(&format!("name: a\nimage: {image}\n")).unwrap();
+        let expected = match file {
+            Some(file) => Source::Image(file.into()),
+            None => Source::Engine,
+        };
+        assert_eq!(*workloads[0].source(), expected, "{image}");
+    }
+}

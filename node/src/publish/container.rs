@@ -135,6 +135,13 @@ impl ContainerOptions {
     }
 }
 
+/// Whether a text names a file of an image, and not an image of a registry: it begins as a path, or
+/// ends as archives do.
+pub fn is_file(text: &str) -> bool {
+    const ENDS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".tar.zst"];
+    text.starts_with(['/', '.']) || ENDS.iter().any(|end| text.ends_with(end))
+}
+
 /// Splits a command into words at spaces; `'..'`, `".."` and `\` keep spaces, as in a shell.
 ///
 /// # Errors

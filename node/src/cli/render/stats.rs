@@ -34,7 +34,14 @@ pub fn stats(
         })
         .collect();
     if rows.is_empty() {
-        return "Nothing runs.\n".into();
+        let held = views.iter().flat_map(|view| &view.replicas).any(|it| it.node.is_some());
+        return match held {
+            true => {
+                "No replica can be read now: its node or its container engine does not answer.\n"
+            }
+            false => "Nothing runs.\n",
+        }
+        .into();
     }
     let heads = ["REPLICA", "NODE", ">CPU", ">OF", ">MEMORY", ">OF", ">", ">REQUESTS"];
     table(&heads, &rows)
