@@ -121,8 +121,8 @@ impl Node {
         self.service.explain(replica).await
     }
 
-    /// The events of this node: the latest thousand since its start, then new ones. Ends with the
-    /// node.
+    /// The events of this node: the latest thousand since its start, then new ones. It does not end
+    /// when the node stops: drop it then.
     pub fn events(&self) -> impl Stream<Item = EventView> + Send + Unpin + 'static {
         self.service.events(0)
     }
