@@ -43,10 +43,14 @@ fn install() -> Result<()> {
         apt.stdout(Stdio::null());
         passes(apt)
     };
-    apt(&["update"]).context("the list of packages cannot be read")?;
-    let mut arguments = vec!["install", "--no-install-recommends"];
-    arguments.extend(missing.iter().copied());
-    apt(&arguments).with_context(|| format!("{} cannot be installed", missing.join(" and ")))
+    let mut install = vec!["install", "--no-install-recommends"];
+    install.extend(missing.iter().copied());
+    if apt(&install).is_err() {
+        // The list of packages may be missing or old.
+        apt(&["update"]).context("the list of packages cannot be read")?;
+        apt(&install).with_context(|| format!("{} cannot be installed", missing.join(" and ")))?;
+    }
+    Ok(())
 }
 
 /// Whether a package is installed; also no on another system than Debian's.
