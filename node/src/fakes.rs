@@ -24,8 +24,7 @@ use shoal_protocol::node::{Command, Refusal, Reply, Routes};
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
 use shoal_runtimes::{
     Body, BodyError, DeviceError, Endpoint, Instance, InstanceId, Launch, LogsError, PrepareError,
-    Runtime, ServeError, Service, StartError, Status, StatusHandle, StatusTable, Usage, Watch,
-    body,
+    Runtime, ServeError, Service, StartError, StatusHandle, StatusTable, Usage, body,
 };
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
@@ -269,16 +268,8 @@ impl Runtime for FakeRuntime {
         .boxed()
     }
 
-    fn status(&self, id: &InstanceId) -> Option<Status> {
-        self.board.status(id)
-    }
-
-    fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
-        self.board.endpoint(id)
-    }
-
-    fn watch(&self) -> Watch {
-        self.board.watch()
+    fn statuses(&self) -> &StatusTable {
+        &self.board
     }
 
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {

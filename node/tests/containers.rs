@@ -139,7 +139,7 @@ async fn node_that_is_taken_down_does_not_come_back(kind: Kind) {
     let about = two.id().short();
     two.stop_for(Duration::ZERO).await;
     let (mut events, mut seen) = (one.events(), Vec::new());
-    // What has happened so far is there at once.
+    // The events so far are there at once.
     while let Some(Some(event)) = events.next().now_or_never() {
         if event.node.is_some() && ["node-up", "node-down"].contains(&event.kind.as_str()) {
             seen.push(event.kind);

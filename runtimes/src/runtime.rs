@@ -10,7 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 use crate::logs::{LogLine, Tail};
 use crate::model::{Instance, InstanceId, Launch, Usage};
-use crate::status::{Status, Watch};
+use crate::status::{Status, StatusTable, Watch};
 
 /// An adapter that runs workloads of one kind on this device.
 ///
@@ -56,8 +56,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// The device failed; the instance may still run, so try again.
     fn stop(&self, id: &InstanceId, grace: Duration) -> BoxFuture<'_, Result<(), DeviceError>>;
 
+    /// The table in which it keeps the states of its instances.
+    fn statuses(&self) -> &StatusTable;
+
     /// The latest report on an instance. A bounded number of ended ones is remembered.
-    fn status(&self, id: &InstanceId) -> Option<Status>;
+    fn status(&self, id: &InstanceId) -> Option<Status> {
+        self.statuses().status(id)
+    }
 
     /// The place at which a running instance takes requests, as its status has it, without a copy
     /// of the whole status: this is called for each request.
@@ -65,10 +70,14 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     /// [`ServeError::Unknown`], [`ServeError::NotRunning`] or [`ServeError::NoRequests`]; all leave
     /// the request untouched.
-    fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError>;
+    fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
+        self.statuses().endpoint(id)
+    }
 
     /// Follows the states of all instances; the first answer holds every instance.
-    fn watch(&self) -> Watch;
+    fn watch(&self) -> Watch {
+        self.statuses().watch()
+    }
 
     /// The instances that run, as the engine lists them: after a restart of the node, what it finds
     /// and not what it remembers.

@@ -89,26 +89,26 @@ impl Service {
         replica: &ReplicaName,
         tail: Tail,
     ) -> Result<Response<Body>, ApiError> {
-        let unreachable = |why: &str| {
-            let message =
-                format!("the node that runs `{replica}` ({}) cannot be asked: {why}", node.short());
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unreachable", message)
-        };
-        let uri = format!(
-            "http://{NODE_API}/v1/logs/{}/{}?lines={}&follow={}",
-            full_name(&replica.workload),
-            replica.place,
-            tail.lines,
-            tail.follow
-        );
-        let request = Request::get(uri)
+        let query = format!("?lines={}&follow={}", tail.lines, tail.follow);
+        Ok(lines(self.ask_holder(node, replica, "logs", &query).await?))
+    }
+
+    /// Asks the node that runs a replica for one of the things that it knows of it.
+    pub(super) async fn ask_holder(
+        &self,
+        node: NodeId,
+        replica: &ReplicaName,
+        what: &str,
+        query: &str,
+    ) -> Result<Body, ApiError> {
+        let unreachable = |why: &str| cannot_be_asked(node, replica, why);
+        let (name, place) = (full_name(&replica.workload), replica.place);
+        let request = Request::get(format!("http://{NODE_API}/v1/{what}/{name}/{place}{query}"))
             .header(header::HOST, NODE_API)
             .body(body(""))
             .map_err(|error| unreachable(&error.to_string()))?;
         match self.peers.send(node, request).await {
-            Ok(response) if response.status().is_success() => {
-                Ok(lines(Body::new(response.into_body())))
-            }
+            Ok(response) if response.status().is_success() => Ok(Body::new(response.into_body())),
             Ok(response) => Err(unreachable(&format!("it answers {}", response.status()))),
             Err(SendError::NotSent { why, .. } | SendError::Sent { why, .. }) => {
                 Err(unreachable(&why))
@@ -135,6 +135,12 @@ impl Service {
             }
         }
     }
+}
+
+pub(super) fn cannot_be_asked(node: NodeId, replica: &ReplicaName, why: &str) -> ApiError {
+    let message =
+        format!("the node that runs `{replica}` ({}) cannot be asked: {why}", node.short());
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unreachable", message)
 }
 
 pub(super) fn lines(body: Body) -> Response<Body> {

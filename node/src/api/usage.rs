@@ -2,15 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::body::Body;
-use http::{Request, StatusCode, header};
+use axum::body::to_bytes;
 use shoal_protocol::model::{NodeId, ReplicaId, ReplicaName};
-use shoal_runtimes::body;
 
-use super::form::{UsageBody, full_name};
+use super::form::UsageBody;
+use super::logs::cannot_be_asked;
 use super::{ApiError, Service};
-use crate::ingress::host::NODE_API;
-use crate::ingress::peers::SendError;
 
 /// Bytes of an answer.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -70,26 +67,9 @@ impl Service {
         node: NodeId,
         replica: &ReplicaName,
     ) -> Result<UsageBody, ApiError> {
-        let unreachable = |why: &str| {
-            let message =
-                format!("the node that runs `{replica}` ({}) cannot be asked: {why}", node.short());
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unreachable", message)
-        };
-        let path = format!("/v1/usage/{}/{}", full_name(&replica.workload), replica.place);
-        let request = Request::get(format!("http://{NODE_API}{path}"))
-            .header(header::HOST, NODE_API)
-            .body(body(""))
-            .map_err(|error| unreachable(&error.to_string()))?;
-        let answer = match self.peers.send(node, request).await {
-            Ok(answer) if answer.status().is_success() => answer,
-            Ok(answer) => return Err(unreachable(&format!("it answers {}", answer.status()))),
-            Err(SendError::NotSent { why, .. } | SendError::Sent { why, .. }) => {
-                return Err(unreachable(&why));
-            }
-            // The request has no body that a client could stop sending.
-            Err(SendError::Client { why }) => return Err(unreachable(&why.to_string())),
-        };
-        let bytes = axum::body::to_bytes(Body::new(answer.into_body()), MAX_ANSWER).await;
+        let unreachable = |why: &str| cannot_be_asked(node, replica, why);
+        let answer = self.ask_holder(node, replica, "usage", "").await?;
+        let bytes = to_bytes(answer, MAX_ANSWER).await;
         let bytes = bytes.map_err(|error| unreachable(&error.to_string()))?;
         serde_json::from_slice(&bytes).map_err(|error| unreachable(&error.to_string()))
     }

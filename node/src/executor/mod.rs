@@ -61,7 +61,7 @@ pub struct Host {
     pub name: String,
 }
 
-/// What becomes of instances that could outlive this process.
+/// The fate of instances that could outlive this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
     /// They go on, and the next start adopts them: a restart or an update of the daemon.

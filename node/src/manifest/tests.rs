@@ -130,7 +130,7 @@ fn examples_parse_and_show_the_defaults() {
     assert_eq!(names, ["shop/till", "shop/stock"]);
 }
 
-/// What people write in Compose, in shoal's own form.
+/// Options that people know from Compose, in shoal's own form.
 #[test]
 fn container_has_its_options() {
     let text = concat!(

@@ -48,7 +48,7 @@ pub struct ContainerOptions {
     /// The signal that asks it to end [default: the image's]
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
-    /// How long it may take to end before it is killed [default: 10s]
+    /// How long it may take to end before it is killed [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = quantity::duration)]
     pub stop_grace: Option<Duration>,
     /// The size of /dev/shm [default: 64MiB]

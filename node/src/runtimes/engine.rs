@@ -16,8 +16,8 @@ use shoal_runtimes::artifacts::ArtifactStore;
 use shoal_runtimes::container::{Config, Containers, SetupError};
 use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::{
-    DeviceError, Endpoint, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime,
-    ServeError, StartError, Status, StatusTable, Usage, Watch,
+    DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime, StartError,
+    StatusTable, Usage,
 };
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
@@ -156,16 +156,8 @@ impl Runtime for Engine {
         async move { error.map_or(Ok(()), Err) }.boxed()
     }
 
-    fn status(&self, id: &InstanceId) -> Option<Status> {
-        self.shared.statuses.status(id)
-    }
-
-    fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
-        self.shared.statuses.endpoint(id)
-    }
-
-    fn watch(&self) -> Watch {
-        self.shared.statuses.watch()
+    fn statuses(&self) -> &StatusTable {
+        &self.shared.statuses
     }
 
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {
@@ -199,10 +191,11 @@ impl Runtime for Engine {
 
 #[cfg(test)]
 mod tests {
-    use shoal_runtimes::ContainerPayload;
-    use shoal_runtimes::Payload;
+    use shoal_protocol::model::spec::{Container, Image};
     use shoal_runtimes::artifacts::Limits;
+    use shoal_runtimes::{ContainerPayload, Payload};
 
+    use super::super::RuntimeSet;
     use super::*;
 
     async fn at(folder: &Path, setting: &str) -> Option<Engine> {
@@ -212,10 +205,7 @@ mod tests {
     }
 
     fn launch() -> Launch {
-        let container = shoal_protocol::model::spec::Container::of(
-            "main",
-            shoal_protocol::model::spec::Image::named("redis:7"),
-        );
+        let container = Container::of("main", Image::named("redis:7"));
         Launch {
             id: InstanceId::new("cache/0").unwrap(),
             workload: "default/cache".into(),
@@ -242,7 +232,7 @@ mod tests {
         assert!(refused.to_string().contains("engine.sock"), "{refused}");
         engine.stop(&launch().id, Duration::ZERO).await.unwrap();
         assert!(engine.instances().await.unwrap().is_empty());
-        let runtimes = super::super::RuntimeSet::new([Arc::new(engine) as Arc<dyn Runtime>]);
+        let runtimes = RuntimeSet::new([Arc::new(engine) as Arc<dyn Runtime>]);
         assert!(runtimes.kinds().is_empty(), "no container is offered to this node");
     }
 

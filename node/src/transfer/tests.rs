@@ -10,8 +10,8 @@ use shoal_protocol::model::{Artifact, NodeId, ProgramKind};
 use shoal_runtimes::artifacts::Limits;
 use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::{
-    DeviceError, Endpoint, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime,
-    ServeError, StartError, Status, Usage, Watch,
+    DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime, StartError,
+    StatusTable, Usage,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -152,12 +152,8 @@ impl Runtime for FakeRuntime {
         unreachable!("transfers stop nothing")
     }
 
-    fn status(&self, _: &InstanceId) -> Option<Status> {
-        None
-    }
-
-    fn watch(&self) -> Watch {
-        unreachable!("transfers watch nothing")
+    fn statuses(&self) -> &StatusTable {
+        unreachable!("transfers ask for no state")
     }
 
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {
@@ -166,10 +162,6 @@ impl Runtime for FakeRuntime {
 
     fn usage(&self, _: &InstanceId) -> BoxFuture<'_, Option<Usage>> {
         std::future::ready(None).boxed()
-    }
-
-    fn endpoint(&self, _: &InstanceId) -> Result<Endpoint, ServeError> {
-        unreachable!("transfers send no requests")
     }
 
     fn logs(

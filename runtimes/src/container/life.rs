@@ -273,7 +273,7 @@ impl Life {
         log.say(LogStream::System, &failure.reason);
         log.flush().await;
         self.instance.status.failed(failure.reason, failure.retryable);
-        // What cannot be removed now is found at a later look at the list.
+        // A container that cannot be removed now is found at a later look at the list.
         let _ = self.shared.clear(&self.instance.launch.id, self.instance.grace.subscribe()).await;
     }
 

@@ -7,15 +7,15 @@
 //!                        +--- events, list every ten seconds -----------------------+
 //! ```
 //!
-//! ***The engine's list is the truth.** An event, an answer and a name may be lost, repeated or
+//! **The engine's list is the truth.** An event, an answer and a name may be lost, repeated or
 //! wrong; a container's labels and its inspected state are not. Containers are found by labels, so
 //! renaming one harms nothing, and **a container without this owner's label is never touched**.
 //!
-//! ***Containers outlive the adapter.** Dropping it, or killing the node, leaves them running: a
+//! **Containers outlive the adapter.** Dropping it, or killing the node, leaves them running: a
 //! later start of the same launch finds the container and goes on with it. When the engine is gone,
 //! instances keep their last state; when it is back, those that ended meanwhile are reported.
 //!
-//! ***Every call has a deadline**, and a refusal names its cause in words of this adapter: Podman
+//! **Every call has a deadline**, and a refusal names its cause in words of this adapter: Podman
 //! answers 500 to nearly all of them.
 //!
 //! An endpoint is the container's own address where the device reaches it. **The engine may give an
@@ -58,12 +58,11 @@ pub use config::Config;
 pub use engine::EngineView;
 pub use socket::SetupError;
 
-use crate::endpoint::Endpoint;
-use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
+use crate::error::{DeviceError, LogsError, PrepareError, StartError};
 use crate::logs::{LogLine, Logs, Tail};
 use crate::model::{Instance, InstanceId, Launch, Usage};
 use crate::runtime::Runtime;
-use crate::status::{Status, Watch};
+use crate::status::StatusTable;
 use engine::{Engine, INSTANCE};
 use forms::Phase;
 use life::Life;
@@ -226,16 +225,8 @@ impl Runtime for Containers {
             .boxed()
     }
 
-    fn status(&self, id: &InstanceId) -> Option<Status> {
-        self.shared.statuses.status(id)
-    }
-
-    fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
-        self.shared.statuses.endpoint(id)
-    }
-
-    fn watch(&self) -> Watch {
-        self.shared.statuses.watch()
+    fn statuses(&self) -> &StatusTable {
+        &self.shared.statuses
     }
 
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {

@@ -164,7 +164,7 @@ const PASSING: &[(&str, &str)] = &[
     ("cannot allocate memory", "the device has no memory left"),
 ];
 
-/// What a refused create or start means.
+/// The meaning of a refused create or start.
 pub(super) fn failure(engine: &str, step: Step, error: &CallError) -> Failure {
     let doing = match step {
         Step::Create => "make the container",

@@ -1,4 +1,4 @@
-//! What the tasks of an adapter share: its settings, the engine, and the book of instances.
+//! Shared by the tasks of an adapter: its settings, the engine, and the book of instances.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -61,7 +61,7 @@ pub struct FoundImage {
     pub references: Vec<String>,
     /// The digest of its manifest or index in an OCI layout.
     pub digest: Option<Digest>,
-    /// What it is on each platform, at least one.
+    /// The image on each platform, at least one.
     pub platforms: Vec<FoundPlatform>,
 }
 

@@ -35,7 +35,7 @@ pub(super) enum Entry {
     Other,
 }
 
-/// What extended headers say about the next entry.
+/// The statements of extended headers about the next entry.
 #[derive(Default)]
 struct Extension {
     name: Option<Vec<u8>>,

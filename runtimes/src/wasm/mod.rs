@@ -48,12 +48,11 @@ pub use compile::CompileLimits;
 pub use inspect::{Kind, Refusal, inspect};
 
 use crate::artifacts::ArtifactStore;
-use crate::endpoint::Endpoint;
-use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
+use crate::error::{DeviceError, LogsError, PrepareError, StartError};
 use crate::logs::{self, LogLine, Tail};
 use crate::model::{Instance, InstanceId, Launch, Payload, Usage};
 use crate::runtime::Runtime;
-use crate::status::{Status, Watch};
+use crate::status::StatusTable;
 use host::Host;
 use replica::Replica;
 
@@ -246,16 +245,8 @@ impl Runtime for Wasm {
         .boxed()
     }
 
-    fn status(&self, id: &InstanceId) -> Option<Status> {
-        self.host.statuses.status(id)
-    }
-
-    fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
-        self.host.statuses.endpoint(id)
-    }
-
-    fn watch(&self) -> Watch {
-        self.host.statuses.watch()
+    fn statuses(&self) -> &StatusTable {
+        &self.host.statuses
     }
 
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {

@@ -19,7 +19,7 @@ on_both! {
     privileges_are_refused_unless_granted
 }
 
-/// What the program of `a/0` says about its container.
+/// The answer of the program of `a/0` about its container.
 async fn facts(kind: Kind, change: impl FnOnce(&mut Container)) -> (Harness, Vec<String>) {
     let harness = Harness::on(shared(kind)).await;
     harness.run(server("a/0", change)).await;

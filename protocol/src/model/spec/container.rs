@@ -45,7 +45,7 @@ pub struct Container {
     pub init: bool,
     /// The signal that asks it to end, as in `SIGTERM`; none for the image's.
     pub stop_signal: Option<String>,
-    /// The time that it has to end before it is killed; none for ten seconds.
+    /// The time that it has to end before it is killed; none for five seconds.
     pub stop_grace: Option<Duration>,
     /// Bytes of `/dev/shm`; none for 64 MiB.
     pub shm_size: Option<u64>,
@@ -53,7 +53,7 @@ pub struct Container {
     pub ulimits: BTreeMap<String, Ulimit>,
     /// Kernel parameters of its own network and IPC.
     pub sysctls: BTreeMap<String, String>,
-    /// What it may do beyond an ordinary container.
+    /// Its rights beyond those of an ordinary container.
     pub privileges: Privileges,
     /// Its share of the replica's limit; none for all of it.
     pub limit: Option<Resources>,
@@ -139,14 +139,14 @@ pub struct Tmpfs {
 /// A limit of processes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Ulimit {
-    /// What counts.
+    /// The limit that counts.
     pub soft: i64,
     /// The most that the soft limit may be raised to.
     pub hard: i64,
 }
 
-/// What a container may do beyond an ordinary one. A node refuses what its own configuration does
-/// not allow.
+/// Rights of a container beyond those of an ordinary one. A node refuses what its own configuration
+/// does not allow.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Privileges {

@@ -136,9 +136,18 @@ impl SpecForm {
             env: BTreeMap::new(),
             allow: Vec::new(),
         };
+        Self::service(name, Program::Wasm(component), replicas, resources)
+    }
+
+    fn service(
+        name: WorkloadName,
+        program: Program,
+        replicas: u32,
+        resources: Resources,
+    ) -> SpecForm {
         SpecForm {
             name,
-            program: Program::Wasm(component),
+            program,
             kind: Kind::Service { replicas },
             resources: resources.into(),
             placement: Placement::default(),
@@ -157,11 +166,7 @@ impl SpecForm {
         replicas: u32,
         resources: Resources,
     ) -> SpecForm {
-        let nothing = Artifact { digest: Digest([0; 32]), size: 1 };
-        SpecForm {
-            program: Program::Containers(vec![container]),
-            ..SpecForm::wasm_service(name, nothing, replicas, resources)
-        }
+        Self::service(name, Program::Containers(vec![container]), replicas, resources)
     }
 
     /// The environment of its component, or of its first container.
