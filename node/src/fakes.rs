@@ -22,6 +22,7 @@ use shoal_protocol::model::{
 };
 use shoal_protocol::node::{Command, Refusal, Reply, Routes};
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
+use shoal_runtimes::session::Sessions;
 use shoal_runtimes::{
     Body, BodyError, DeviceError, Endpoint, Instance, InstanceId, Launch, LogsError, PrepareError,
     Runtime, ServeError, Service, StartError, StatusHandle, StatusTable, Usage, body,
@@ -224,6 +225,8 @@ impl Service for FakeGuest {
         async move { runtime.serve(self.id.clone(), request).await }.boxed()
     }
 }
+
+impl Sessions for FakeRuntime {}
 
 impl Runtime for FakeRuntime {
     fn kind(&self) -> &'static str {

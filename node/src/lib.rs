@@ -42,6 +42,7 @@ pub mod nearest;
 pub mod network;
 pub mod publish;
 pub mod runtimes;
+pub mod session;
 pub mod shares;
 pub mod store;
 pub mod telemetry;

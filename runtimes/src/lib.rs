@@ -35,7 +35,7 @@
 //! Modules import only what stands to their left:
 //!
 //! ```text
-//! model, artifacts, images <- error <- endpoint <- status <- logs <- runtime <- contract, wasm,
+//! model, artifacts, images <- error <- endpoint <- status <- logs, session <- runtime <- contract, wasm,
 //! container
 //! ```
 
@@ -50,6 +50,7 @@ pub mod images;
 pub mod logs;
 mod model;
 mod runtime;
+pub mod session;
 mod status;
 #[cfg(feature = "wasm")]
 pub mod wasm;

@@ -10,6 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 use crate::logs::{LogLine, Tail};
 use crate::model::{Instance, InstanceId, Launch, Usage};
+use crate::session::Sessions;
 use crate::status::{Status, StatusTable, Watch};
 
 /// An adapter that runs workloads of one kind on this device.
@@ -18,7 +19,7 @@ use crate::status::{Status, StatusTable, Watch};
 ///
 /// All methods may be called at any time, from any task, concurrently. Each future may be dropped:
 /// its work either goes on to a state that [`Runtime::watch`] shows, or leaves nothing behind.
-pub trait Runtime: Send + Sync + 'static {
+pub trait Runtime: Sessions + Send + Sync + 'static {
     /// The kind's name as specs spell it, `wasm`.
     fn kind(&self) -> &'static str;
 

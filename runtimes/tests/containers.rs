@@ -41,6 +41,8 @@ mod ends;
 mod lives;
 #[path = "containers/options.rs"]
 mod options;
+#[path = "containers/sessions.rs"]
+mod sessions;
 #[path = "containers/setup.rs"]
 mod setup;
 

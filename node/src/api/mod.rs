@@ -27,6 +27,7 @@ pub mod form;
 mod logs;
 mod routes;
 mod service;
+mod session;
 mod socket;
 mod usage;
 

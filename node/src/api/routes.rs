@@ -39,6 +39,7 @@ pub fn all(service: Service) -> Router {
         .route("/v1/explain/{namespace}/{name}/{index}", get(explain))
         .route("/v1/logs/{namespace}/{name}/{index}", get(logs))
         .route("/v1/usage/{namespace}/{name}/{index}", get(usage))
+        .route("/v1/session/{namespace}/{name}/{index}", get(session))
         .route("/v1/events", get(events))
         .route("/v1/join-line", get(join_line))
         .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
@@ -57,6 +58,7 @@ pub fn for_peers(service: Service) -> Router {
         .route("/v1/explain/{namespace}/{name}/{index}", get(explain_here))
         .route("/v1/logs/{namespace}/{name}/{index}", get(logs_here))
         .route("/v1/usage/{namespace}/{name}/{index}", get(usage_here))
+        .route("/v1/session/{namespace}/{name}/{index}", get(session_here))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
         .with_state(service)
@@ -177,6 +179,22 @@ async fn logs_here(
 ) -> Answer {
     let tail = query::<LogsQuery>(&request)?.tail();
     service.logs_here(&replica_name(&path)?, tail).await
+}
+
+async fn session(
+    State(service): State<Service>,
+    Path(path): Path<(String, String, String)>,
+    request: Request,
+) -> Answer {
+    service.session(replica_name(&path)?, request).await
+}
+
+async fn session_here(
+    State(service): State<Service>,
+    Path(path): Path<(String, String, String)>,
+    request: Request,
+) -> Answer {
+    service.session_here(replica_name(&path)?, request).await
 }
 
 async fn events(State(service): State<Service>, request: Request) -> Answer {

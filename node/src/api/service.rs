@@ -13,14 +13,17 @@ use shoal_protocol::node::{Command, Refusal, Reply};
 use shoal_protocol::trust::JoinLine;
 use shoal_runtimes::artifacts::{self, ArtifactStore};
 use tokio::io::AsyncRead;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::form::{DownBody, JoinLineBody};
+use super::session::SESSIONS;
 use super::{Accepted, ApiError, Core, Prepared, Proposal};
 use crate::executor::Directory;
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
 use crate::runtimes::RuntimeSet;
+use crate::session;
 
 /// The largest artifact that is inspected at upload, since that takes its size in memory. Errors in
 /// a larger one are found when it is compiled, in a process of its own.
@@ -61,6 +64,11 @@ pub struct Service {
     pub(super) about: About,
     /// Cancelled when a user asks the node to stop.
     pub(super) down: CancellationToken,
+    pub(super) host: session::Host,
+    /// A permit for each session that passes through.
+    pub(super) sessions: Arc<Semaphore>,
+    /// Cancelled when the node stops: sessions end.
+    pub(super) stop: CancellationToken,
 }
 
 /// `GET /v1/status`: the core's view, and facts that only the daemon has.
@@ -82,7 +90,8 @@ pub struct StatusBody {
 }
 
 impl Service {
-    /// The API over these parts. `down` is cancelled when a user asks the node to stop.
+    /// The API over these parts. `down` is cancelled when a user asks the node to stop, and
+    /// `stop` when it stops.
     pub fn new(
         core: Arc<dyn Core>,
         peers: Peers,
@@ -91,8 +100,21 @@ impl Service {
         directory: Directory,
         about: About,
         down: CancellationToken,
+        stop: CancellationToken,
     ) -> Self {
-        Service { core, peers, runtimes, artifacts, directory, about, down }
+        let host = session::Host::new(about.node, about.root, &about.join_seed, runtimes.clone());
+        Service {
+            core,
+            peers,
+            runtimes,
+            artifacts,
+            directory,
+            about,
+            down,
+            host,
+            sessions: Arc::new(Semaphore::new(SESSIONS)),
+            stop,
+        }
     }
 
     /// The node and the cluster in short.

@@ -105,7 +105,8 @@ impl Socket {
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_WITHIN)
-                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+                    .with_upgrades();
                 let mut connection = std::pin::pin!(connection);
                 let ended = tokio::select! {
                     ended = connection.as_mut() => ended,

@@ -78,6 +78,7 @@ impl World {
             directory,
             about,
             down.clone(),
+            CancellationToken::new(),
         );
         World { _folder: folder, core, runtime, mesh, service, down }
     }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +24,7 @@ use super::error::NO_DAEMON;
 use crate::api::form::{AcceptedBody, BadAnswer, ErrorBody, PrepareBody, PreparedBody, SubmitBody};
 use crate::api::{Accepted, ApiError, Prepared, Proposal};
 use crate::publish::{Door, Part};
+use crate::session::PROTOCOL;
 
 /// Time for the daemon to begin an answer: longer than a slow flash takes, shorter than a person
 /// waits.
@@ -80,6 +82,18 @@ impl Client {
         parse(&self.collect(response).await?)
     }
 
+    /// Asks for the stream of a session.
+    pub async fn upgrade(&self, path: &str) -> Result<TokioIo<Upgraded>, ApiError> {
+        let nothing = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
+        let request = Self::request(Method::GET, path, nothing)?;
+        let (mut parts, body) = request.into_parts();
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(header::UPGRADE, HeaderValue::from_static(PROTOCOL));
+        let answer = self.exchange(Request::from_parts(parts, body), ANSWER_WITHIN).await?;
+        let upgraded = hyper::upgrade::on(answer).await.map_err(|error| self.left(&error))?;
+        Ok(TokioIo::new(upgraded))
+    }
+
     async fn collect(&self, response: Response<Incoming>) -> Result<Bytes, ApiError> {
         let body = response.into_body().collect().await.map_err(|error| self.left(&error))?;
         Ok(body.to_bytes())
@@ -104,21 +118,36 @@ impl Client {
         body: UnsyncBoxBody<Bytes, io::Error>,
         within: Duration,
     ) -> Result<Response<Incoming>, ApiError> {
+        self.exchange(Self::request(method, path, body)?, within).await
+    }
+
+    fn request(
+        method: Method,
+        path: &str,
+        body: UnsyncBoxBody<Bytes, io::Error>,
+    ) -> Result<Request<UnsyncBoxBody<Bytes, io::Error>>, ApiError> {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "shoal")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(|error| internal(format!("the request cannot be made: {error}")))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<UnsyncBoxBody<Bytes, io::Error>>,
+        within: Duration,
+    ) -> Result<Response<Incoming>, ApiError> {
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|error| self.no_daemon(&error))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.left(&error))?;
         tokio::spawn(async move {
             // A broken connection fails the request on it, which reports the error.
-            let _ = connection.await;
+            let _ = connection.with_upgrades().await;
         });
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "shoal")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .map_err(|error| internal(format!("the request cannot be made: {error}")))?;
         let response = match timeout(within, sender.send_request(request)).await {
             Ok(answered) => answered.map_err(|error| self.left(&error))?,
             Err(_) => {
@@ -130,7 +159,7 @@ impl Client {
                 return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message));
             }
         };
-        if response.status().is_success() {
+        if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let status = response.status();

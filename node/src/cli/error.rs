@@ -10,24 +10,35 @@ use crate::publish::{NotAll, OperatorError, PublishError, Published};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     /// All was done.
-    Done = 0,
+    Done,
     /// Any failure without a code of its own.
-    Failed = 1,
+    Failed,
     /// Wrong usage, or an invalid file or spec.
-    Usage = 2,
+    Usage,
     /// The named workload, replica or path does not exist.
-    NoSuchThing = 3,
+    NoSuchThing,
     /// Refused by the cluster; nothing changed.
-    Refused = 4,
+    Refused,
     /// Accepted, but not done in time: not healthy, not gone, not stopped.
-    Unhealthy = 5,
+    Unhealthy,
     /// No daemon answers.
-    NoDaemon = 6,
+    NoDaemon,
+    /// That of a command in a replica.
+    Program(u8),
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit as u8)
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::NoSuchThing => 3,
+            Exit::Refused => 4,
+            Exit::Unhealthy => 5,
+            Exit::NoDaemon => 6,
+            Exit::Program(code) => code,
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use super::client::{Client, path_of};
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::out;
+use super::target::Target;
 use crate::api::ApiError;
 use crate::api::form::LogBody;
 
@@ -28,7 +29,7 @@ const FOLLOWED: u32 = 64;
 )]
 pub struct Logs {
     /// NAME for all its replicas, or NAME/NUMBER for one
-    #[arg(value_name = "NAME[/NUMBER]", value_parser = target)]
+    #[arg(value_name = "NAME[/NUMBER]")]
     target: Target,
     /// Go on with what is written from now on
     #[arg(short, long)]
@@ -36,21 +37,6 @@ pub struct Logs {
     /// How many of the last lines of each replica
     #[arg(long, default_value_t = 100, value_name = "N")]
     tail: usize,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Target {
-    All(WorkloadName),
-    One(ReplicaName),
-}
-
-/// `NAME`, `NAMESPACE/NAME`, or either with a number behind it. `a/1` is replica 1 of `a`.
-fn target(text: &str) -> Result<Target, String> {
-    let last = text.rsplit_once('/').map(|(_, last)| last).unwrap_or_default();
-    if !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse().map(Target::One);
-    }
-    text.parse().map(Target::All).map_err(|error| format!("{error}"))
 }
 
 impl Logs {
@@ -157,21 +143,4 @@ async fn print(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trailing_number_names_a_replica() {
-        let all = |name: &str| Ok(Target::All(name.parse().unwrap()));
-        let one = |name: &str| Ok(Target::One(name.parse().unwrap()));
-        assert_eq!(target("web"), all("web"));
-        assert_eq!(target("shop/web"), all("shop/web"));
-        assert_eq!(target("web/0"), one("web/0"));
-        assert_eq!(target("shop/web/12"), one("shop/web/12"));
-        assert!(target("Web").is_err());
-        assert!(target("a/b/c/d").is_err());
-    }
 }

@@ -9,15 +9,21 @@ mod context;
 mod error;
 mod out;
 mod render;
+mod session;
+mod target;
+mod terminal;
 mod wait;
 
+mod cp;
 mod describe;
 mod down;
 mod events;
+mod exec;
 mod explain;
 mod join_line;
 mod logs;
 mod nodes;
+mod port_forward;
 mod ps;
 mod publish;
 mod rm;
@@ -74,6 +80,10 @@ enum Verb {
     Events(events::Events),
     Explain(explain::Explain),
     Stats(stats::Stats),
+    Exec(exec::Exec),
+    Attach(exec::Attach),
+    Cp(cp::Cp),
+    PortForward(port_forward::PortForward),
     Scale(scale::Scale),
     Rm(rm::Rm),
 }
@@ -114,6 +124,10 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Events(events) => events.run(context).await,
             Verb::Explain(explain) => explain.run(context).await,
             Verb::Stats(stats) => stats.run(context).await,
+            Verb::Exec(exec) => exec.run(context).await,
+            Verb::Attach(attach) => attach.run(context).await,
+            Verb::Cp(cp) => cp.run(context).await,
+            Verb::PortForward(forward) => forward.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
             Verb::Rm(rm) => rm.run(context).await,
         }

@@ -154,7 +154,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
             told.trouble.map_or_else(|| Ok(addresses.collect()), Err)
         }),
     };
-    let down = CancellationToken::new();
+    let (down, stop) = (CancellationToken::new(), CancellationToken::new());
     let service = Service::new(
         core.clone(),
         peers.clone(),
@@ -163,6 +163,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         executor.directory(),
         about,
         down,
+        stop.clone(),
     );
     let ingress = Arc::new(Ingress::new(&name, core, runtimes, peers));
     // A weak reference: the ingress holds the driver's handle, which must not hold the ingress.
@@ -171,7 +172,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         counted.upgrade().into_iter().for_each(|ingress| ingress.report(all))
     }));
     let tunnels = network.accept(Purpose::Http).await;
-    let (stop, servers) = (CancellationToken::new(), TaskTracker::new());
+    let servers = TaskTracker::new();
     servers.spawn(server::serve_tunnels(
         tunnels,
         ingress.clone(),

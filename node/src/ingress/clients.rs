@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -19,6 +19,9 @@ use crate::shares::{Bounds, Permit, Shares};
 /// Unsent bytes that the kernel may hold for one client. The default is some megabytes for a slow
 /// reader: memory for each of 512 clients, and for minutes no sign of whether the client reads.
 const UNSENT: u32 = 64 << 10;
+
+/// Time without a byte after which the kernel asks whether a client is still there.
+const ALIVE: Duration = Duration::from_secs(60);
 
 /// Bounds of the HTTP port. [`PortLimits::default`] has sane values.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +105,9 @@ impl Drop for Asking {
 pub(super) fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     // Answers are small and urgent.
     stream.set_nodelay(true)?;
+    // A client that vanished is noticed also while nothing is sent to it.
+    let alive = TcpKeepalive::new().with_time(ALIVE).with_interval(ALIVE / 4);
+    SockRef::from(stream).set_tcp_keepalive(&alive)?;
     // Where the option is unknown, only memory is lost, and slow clients have less time.
     let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
     Ok(())

@@ -48,7 +48,7 @@ where
         http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(bytes)).await?;
     tokio::spawn(async move {
         // A broken connection fails the request on it, which reports the error.
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
     });
     Ok(requests)
 }

@@ -26,6 +26,7 @@ mod requests;
 pub mod server;
 mod table;
 mod unavailable;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use hyper::body::Body as _;
 use shoal_protocol::model::{NodeId, ReplicaName, WorkloadName};
 use shoal_protocol::node::{Route, Routes};
 use shoal_runtimes::{Body, Endpoint};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
 use crate::api::Core;
@@ -50,6 +52,7 @@ use replicas::{ReplicaLimits, Replicas, Unanswered};
 use requests::{REQUESTS, Requests, TooMany};
 use table::{Choice, Local, Table};
 use unavailable::Unavailable;
+use upgrade::Wish;
 
 /// The answering node's name.
 pub const NODE_HEADER: HeaderName = HeaderName::from_static("x-shoal-node");
@@ -103,6 +106,8 @@ pub struct Ingress {
     port: PortLimits,
     clients: Arc<Shares>,
     counters: Counters,
+    /// Ends connections with another protocol when this is dropped.
+    closing: DropGuard,
 }
 
 /// The outcome of a try without an answer.
@@ -131,6 +136,7 @@ impl Ingress {
             port: PortLimits::default(),
             clients: Shares::new(PortLimits::default().clients),
             counters: Counters::default(),
+            closing: CancellationToken::new().drop_guard(),
         }
     }
 
@@ -155,8 +161,19 @@ impl Ingress {
                 false,
             );
         };
+        let wish = Wish::take(&mut request);
         clean(request.headers_mut(), origin);
+        if let Some(wish) = &wish {
+            wish.ask(request.headers_mut());
+        }
         let response = self.route(origin, &name, request).await;
+        if upgrade::is_granted(&response) {
+            let closing = self.closing.token();
+            return match wish {
+                Some(wish) => wish.grant(response, permit, closing.clone()),
+                None => upgrade::unasked(),
+            };
+        }
         response.map(|body| GuardedBody::new(body, permit).boxed_unsync())
     }
 
@@ -254,9 +271,14 @@ impl Ingress {
         tokio::time::timeout(MOVING, moved).await.unwrap_or_else(|_| again())
     }
 
-    async fn here(&self, local: &Local, request: Request<Body>) -> Result<Response<Body>, Miss> {
+    async fn here(
+        &self,
+        local: &Local,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Miss> {
         let answered = match self.runtimes.endpoint(&local.instance) {
             Ok(Endpoint::InProcess(service)) => {
+                upgrade::forget(request.headers_mut());
                 service.call(request).await.map_err(Unanswered::from)
             }
             // Boxed, so that requests to guests do not carry its state.
@@ -401,7 +423,13 @@ fn clean(headers: &mut HeaderMap, origin: Origin) {
 
 /// Removes headers of the connection, and for clients those between nodes.
 fn outward(origin: Origin, mut response: Response<Body>) -> Response<Body> {
+    let granted = upgrade::is_granted(&response);
+    let protocol = response.headers().get(header::UPGRADE).filter(|_| granted).cloned();
     drop_hop_by_hop(response.headers_mut());
+    if let Some(protocol) = protocol {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        response.headers_mut().insert(header::UPGRADE, protocol);
+    }
     if matches!(origin, Origin::Client(_)) {
         response.headers_mut().remove(UNTOUCHED_HEADER);
     }

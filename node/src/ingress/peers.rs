@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::client::conn::http1::SendRequest;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use shoal_protocol::model::NodeId;
 use shoal_runtimes::Body;
 
@@ -54,6 +56,14 @@ impl From<Failed> for SendError {
             Failed::Client { why } => SendError::Client { why },
         }
     }
+}
+
+/// The answer to a request for a stream of bytes.
+pub enum Upgrade {
+    /// The stream.
+    Stream(TokioIo<Upgraded>),
+    /// The node's refusal.
+    Answer(Response<Body>),
 }
 
 /// Sends requests to other nodes. Cheap to clone.
@@ -118,6 +128,30 @@ impl Peers {
         let answered = connection::send(&mut sender.requests, Server::node(node), request).await;
         self.keep(node, sender);
         answered.map_err(SendError::from)
+    }
+
+    /// Sends a request that asks `node` for a stream of bytes, over a stream of its own.
+    pub async fn upgrade(
+        &self,
+        node: NodeId,
+        request: Request<Body>,
+    ) -> Result<Upgrade, SendError> {
+        let mut sender = match self.open(node).await {
+            Ok(sender) => sender,
+            Err((why, open)) => {
+                return Err(SendError::NotSent { request: Box::new(request), why, open });
+            }
+        };
+        let answer = connection::send(&mut sender.requests, Server::node(node), request).await?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Upgrade::Answer(answer));
+        }
+        match hyper::upgrade::on(answer).await {
+            Ok(stream) => Ok(Upgrade::Stream(TokioIo::new(stream))),
+            Err(error) => {
+                Err(SendError::Sent { why: connection::with_causes(&error), is_lost: true })
+            }
+        }
     }
 
     async fn open(&self, node: NodeId) -> Result<Sender, (String, Option<OpenError>)> {

@@ -64,6 +64,12 @@ impl Requests {
         Ok(Permit { requests: self.clone(), requester })
     }
 
+    /// Requests that are being answered.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.lock().values().sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Requester, usize>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 use super::clients::{Client, prepare};
 use super::host::{NODE_API, host};
 use super::idle_timeouts::{GuardedBody, PATH_IDLE, Party, TimedBody, TimedIo};
-use super::{Ingress, Origin};
+use super::{Ingress, Origin, upgrade};
 use crate::network::{Acceptor, Incoming};
 
 /// Time that a kept tunnel of a node may be idle.
@@ -59,7 +59,12 @@ pub async fn serve_port(listener: TcpListener, ingress: Arc<Ingress>, stop: Canc
                 let (ingress, asking) = (ingress.clone(), client.asks());
                 async move {
                     let answer = ingress.answer(Origin::Client(address), request).await;
-                    answer.map(|body| GuardedBody::new(body, asking).boxed_unsync())
+                    match upgrade::keep(&answer, asking) {
+                        Some(asking) => {
+                            answer.map(|body| GuardedBody::new(body, asking).boxed_unsync())
+                        }
+                        None => answer,
+                    }
                 }
             };
             let terms = Terms {
@@ -153,7 +158,7 @@ async fn connection<T, S, F>(
     stop: &CancellationToken,
 ) -> hyper::Result<()>
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<Body>) -> F,
     F: Future<Output = Response<Body>>,
 {
@@ -168,7 +173,8 @@ where
         .header_read_timeout(head_within)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(bytes), service);
+        .serve_connection(TokioIo::new(bytes), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => ended,

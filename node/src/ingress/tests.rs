@@ -1,5 +1,6 @@
 mod limits;
 mod lost;
+mod upgrade;
 
 use std::sync::atomic::Ordering;
 

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use shoal_protocol::model::access::{Access, RawAccess};
 use shoal_protocol::model::{
     Certificate, ChangeBody, ClusterId, Digest, Key, KeyPair, PublicKey, RawChange, Spec,
     Unverified, Value, WorkloadName, codec,
@@ -272,6 +273,14 @@ impl Operator {
             ChangeBody { key: Key::Workload(name.clone()), writer, serial, clock, uid, value };
         trust::sign_change(&self.genesis, &keys, Some(&self.certificate), body)
             .map(|change| change.raw())
+    }
+}
+
+impl Operator {
+    /// Signs a request to a running replica.
+    pub fn sign_access(&self, access: Access) -> RawAccess {
+        let keys = KeyPair::from_seed(&self.seed);
+        trust::sign_access(&self.genesis, &keys, Some(&self.certificate), access)
     }
 }
 

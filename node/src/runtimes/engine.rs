@@ -12,9 +12,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use shoal_protocol::model::Digest;
+use shoal_protocol::model::access::Exec;
 use shoal_runtimes::artifacts::ArtifactStore;
 use shoal_runtimes::container::{Config, Containers, SetupError};
 use shoal_runtimes::logs::{LogLine, Tail};
+use shoal_runtimes::session::{Chunks, Duplex, Process, SessionError, Sessions};
 use shoal_runtimes::{
     DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime, StartError,
     StatusTable, Usage,
@@ -115,6 +117,53 @@ impl Shared {
     fn missing(&self, doing: String) -> DeviceError {
         let why = self.last_error().as_ref().map(ToString::to_string);
         DeviceError::new(doing, why.unwrap_or_else(|| "the container engine is not there".into()))
+    }
+}
+
+impl Engine {
+    /// Asks the engine for a session, or says that it is not there.
+    fn session<'a, T: Send + 'a>(
+        &'a self,
+        ask: impl FnOnce(&'a Containers) -> BoxFuture<'a, Result<T, SessionError>>,
+    ) -> BoxFuture<'a, Result<T, SessionError>> {
+        match self.shared.containers.get() {
+            Some(containers) => ask(containers),
+            None => {
+                let why = self.shared.missing("asking the container engine".into());
+                async move { Err(SessionError::Engine(why.to_string())) }.boxed()
+            }
+        }
+    }
+}
+
+impl Sessions for Engine {
+    fn exec(&self, id: &InstanceId, exec: Exec) -> BoxFuture<'_, Result<Process, SessionError>> {
+        self.session(|containers| containers.exec(id, exec))
+    }
+
+    fn attach(&self, id: &InstanceId) -> BoxFuture<'_, Result<Process, SessionError>> {
+        self.session(|containers| containers.attach(id))
+    }
+
+    fn read(&self, id: &InstanceId, path: String) -> BoxFuture<'_, Result<Chunks, SessionError>> {
+        self.session(|containers| containers.read(id, path))
+    }
+
+    fn write(
+        &self,
+        id: &InstanceId,
+        path: String,
+        archive: Chunks,
+    ) -> BoxFuture<'_, Result<(), SessionError>> {
+        self.session(|containers| containers.write(id, path, archive))
+    }
+
+    fn connect(
+        &self,
+        id: &InstanceId,
+        port: u16,
+    ) -> BoxFuture<'_, Result<Box<dyn Duplex>, SessionError>> {
+        self.session(|containers| containers.connect(id, port))
     }
 }
 

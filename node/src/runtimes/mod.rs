@@ -19,8 +19,9 @@ use std::sync::Arc;
 use futures::future::select_all;
 use futures::stream::BoxStream;
 use futures::{FutureExt, future};
-use shoal_protocol::model::ProgramKind;
+use shoal_protocol::model::{InstanceState, ProgramKind};
 use shoal_runtimes::logs::{LogLine, Tail};
+use shoal_runtimes::session::SessionError;
 use shoal_runtimes::{
     DeviceError, Endpoint, Instance, InstanceId, LogsError, Runtime, ServeError, Status, Usage,
     Watch,
@@ -117,6 +118,17 @@ impl RuntimeSet {
             }
         }
         None
+    }
+
+    /// The adapter that runs an instance, for a session with it.
+    ///
+    /// # Errors
+    /// [`SessionError::NotRunning`].
+    pub fn sessions(&self, id: &InstanceId) -> Result<&Arc<dyn Runtime>, SessionError> {
+        let runs = |adapter: &&Arc<dyn Runtime>| {
+            adapter.status(id).is_some_and(|status| status.state == InstanceState::Running)
+        };
+        self.adapters.iter().find(runs).ok_or_else(|| SessionError::NotRunning(id.clone()))
     }
 
     /// The last lines of an instance, as [`Runtime::logs`] gives them.

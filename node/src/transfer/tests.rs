@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use shoal_protocol::model::{Artifact, NodeId, ProgramKind};
 use shoal_runtimes::artifacts::Limits;
 use shoal_runtimes::logs::{LogLine, Tail};
+use shoal_runtimes::session::Sessions;
 use shoal_runtimes::{
     DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime, StartError,
     StatusTable, Usage,
@@ -131,6 +132,8 @@ struct FakeRuntime {
     refuses: bool,
     prepared: Mutex<Vec<Digest>>,
 }
+
+impl Sessions for FakeRuntime {}
 
 impl Runtime for FakeRuntime {
     fn kind(&self) -> &'static str {

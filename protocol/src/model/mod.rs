@@ -1,5 +1,6 @@
 //! Plain types that rooms share. No room's logic is here.
 
+pub mod access;
 pub mod bid;
 pub mod bucket;
 pub mod change;

@@ -87,7 +87,7 @@ pub enum Unjudged {
 
 /// The right by which an author writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Right {
+pub(super) enum Right {
     /// The author is the root, or the root certified it.
     Operator,
     /// The author is the join key.
@@ -145,7 +145,7 @@ pub(super) fn check_operator_name(name: &str) -> Result<(), Fault> {
     if good { Ok(()) } else { Err(Fault::OperatorName) }
 }
 
-fn right(
+pub(super) fn right(
     genesis: &Genesis,
     author: PublicKey,
     certificate: Option<&Unverified<Certificate>>,

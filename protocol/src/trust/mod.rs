@@ -10,6 +10,7 @@
 //! over a verdict.
 
 mod accept;
+mod access;
 mod join_line;
 mod write;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{ClusterId, Digest, NodeId, PublicKey, WriterId};
 
 pub use accept::{Fault, Rejection, Unjudged, accept, check_certificate};
+pub use access::{accept_access, sign_access};
 pub use join_line::{BadJoinLine, JoinLine, MAX_ADDRESSES};
 pub use write::{admit, certify, sign_change};
 

@@ -40,6 +40,7 @@ mod probe;
 mod raw;
 mod refusal;
 mod removal;
+mod sessions;
 mod shared;
 mod socket;
 

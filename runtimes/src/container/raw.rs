@@ -7,11 +7,14 @@ use std::path::Path;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
-use http::{Request, Response, header};
-use http_body_util::{BodyExt, Empty, Limited, StreamBody};
+use http::request::Builder;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::net::UnixStream;
 
 use super::refusal::CallError;
@@ -23,8 +26,7 @@ const MAX_LINE: usize = 1 << 20;
 
 /// Sends a GET and parses the answer.
 pub(super) async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, CallError> {
-    let body = Limited::new(send(socket, path).await?.into_body(), MAX_ANSWER).collect().await;
-    let bytes = body.map_err(CallError::broke_off)?.to_bytes();
+    let bytes = whole(send(socket, path).await?).await?;
     serde_json::from_slice(&bytes).map_err(CallError::garbled)
 }
 
@@ -60,17 +62,59 @@ pub(super) type Chunks = BoxStream<'static, io::Result<Bytes>>;
 /// Posts a stream, and gives the whole answer. An answer of success may still tell of an error:
 /// Docker's does, in a line of its own.
 pub(super) async fn post(socket: &Path, path: &str, chunks: Chunks) -> Result<Bytes, CallError> {
-    let request = Request::post(path)
+    stream(socket, Request::post(path), chunks).await
+}
+
+/// Puts a stream, and gives the whole answer.
+pub(super) async fn put(socket: &Path, path: &str, chunks: Chunks) -> Result<Bytes, CallError> {
+    stream(socket, Request::put(path), chunks).await
+}
+
+async fn stream(socket: &Path, request: Builder, chunks: Chunks) -> Result<Bytes, CallError> {
+    let request = request
         .header(header::HOST, "localhost")
         .header(header::CONTENT_TYPE, "application/x-tar")
         .body(StreamBody::new(chunks.map_ok(Frame::data)))
         .map_err(CallError::garbled)?;
-    let answer = exchange(socket, request).await?;
+    whole(exchange(socket, request).await?).await
+}
+
+/// Posts JSON, and gives the whole answer.
+pub(super) async fn post_json(socket: &Path, path: &str, body: &Value) -> Result<Bytes, CallError> {
+    whole(exchange(socket, json(path, body, None)?).await?).await
+}
+
+/// Posts JSON, and gives the connection, which the engine turns into a stream of bytes.
+pub(super) async fn hijack(
+    socket: &Path,
+    path: &str,
+    body: &Value,
+) -> Result<TokioIo<Upgraded>, CallError> {
+    let answer = exchange(socket, json(path, body, Some("tcp"))?).await?;
+    hyper::upgrade::on(answer).await.map(TokioIo::new).map_err(CallError::broke_off)
+}
+
+fn json(
+    path: &str,
+    body: &Value,
+    upgrade: Option<&str>,
+) -> Result<Request<Full<Bytes>>, CallError> {
+    let mut request = Request::post(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(protocol) = upgrade {
+        request = request.header(header::CONNECTION, "Upgrade").header(header::UPGRADE, protocol);
+    }
+    request.body(Full::new(body.to_string().into())).map_err(CallError::garbled)
+}
+
+async fn whole(answer: Response<Incoming>) -> Result<Bytes, CallError> {
     let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
     Ok(body.map_err(CallError::broke_off)?.to_bytes())
 }
 
-async fn send(socket: &Path, path: &str) -> Result<Response<Incoming>, CallError> {
+/// Sends a GET, and gives the answer as it comes.
+pub(super) async fn send(socket: &Path, path: &str) -> Result<Response<Incoming>, CallError> {
     let request = Request::get(path)
         .header(header::HOST, "localhost")
         .body(Empty::<Bytes>::new())
@@ -89,9 +133,9 @@ where
         .await
         .map_err(CallError::unreachable)?;
     // Ends with the answer, or when the answer is dropped.
-    tokio::spawn(connection);
+    tokio::spawn(connection.with_upgrades());
     let answer = sender.send_request(request).await.map_err(CallError::broke_off)?;
-    if answer.status().is_success() {
+    if answer.status().is_success() || answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer);
     }
     let status = answer.status().as_u16();

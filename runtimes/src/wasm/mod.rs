@@ -52,6 +52,7 @@ use crate::error::{DeviceError, LogsError, PrepareError, StartError};
 use crate::logs::{self, LogLine, Tail};
 use crate::model::{Instance, InstanceId, Launch, Payload, Usage};
 use crate::runtime::Runtime;
+use crate::session::Sessions;
 use crate::status::StatusTable;
 use host::Host;
 use replica::Replica;
@@ -220,6 +221,8 @@ fn lock(replicas: &Replicas) -> MutexGuard<'_, BTreeMap<InstanceId, Arc<Replica>
     // Each change is one insertion or removal, complete also when a panic releases the lock.
     replicas.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+impl Sessions for Wasm {}
 
 impl Runtime for Wasm {
     fn kind(&self) -> &'static str {

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::connection::{self, Failed, with_causes};
 use super::flow::{Server, arriving};
 use super::idle_timeouts::{GuardedBody, Party};
+use super::upgrade;
 use pool::{Busy, Lease, Pool};
 
 /// Time without progress of a replica that is waited for, as a guest in this process has.
@@ -102,6 +103,7 @@ impl Replicas {
         request: Request<Body>,
     ) -> Result<Response<Body>, Unanswered> {
         let mut request = for_replica(id, request)?;
+        let may_switch = upgrade::is_asked(request.headers());
         let permit = match self.pool.enter(address).await {
             Ok(permit) => permit,
             Err(Busy { limit }) => {
@@ -113,7 +115,9 @@ impl Replicas {
         // unsent, and goes over the next connection or a new one.
         while let Some(mut kept) = permit.kept() {
             match self.over(&mut kept, request).await {
-                Ok(response) => return answer(response, permit.lease(kept)).map_err(unusable(id)),
+                Ok(response) => {
+                    return answer(response, permit.lease(kept), may_switch).map_err(unusable(id));
+                }
                 Err(Failed::Unsent { request: unsent, .. }) => request = *unsent,
                 Err(failed) => return Err(unanswered(id, failed)),
             }
@@ -126,7 +130,7 @@ impl Replicas {
             }
         };
         match self.over(&mut fresh, request).await {
-            Ok(response) => answer(response, permit.lease(fresh)).map_err(unusable(id)),
+            Ok(response) => answer(response, permit.lease(fresh), may_switch).map_err(unusable(id)),
             Err(failed) => Err(unanswered(id, failed)),
         }
     }
@@ -181,8 +185,13 @@ fn for_replica(id: &InstanceId, mut request: Request<Body>) -> Result<Request<Bo
 
 /// An answer as it goes on to the client. Its body holds the connection, and fails when the replica
 /// stalls or breaks off.
-fn answer(response: Response<Body>, lease: Lease) -> Result<Response<Body>, String> {
-    if response.status().is_informational() {
+fn answer(
+    response: Response<Body>,
+    lease: Lease,
+    may_switch: bool,
+) -> Result<Response<Body>, String> {
+    let switches = may_switch && upgrade::is_granted(&response);
+    if response.status().is_informational() && !switches {
         return Err(format!("answered {}, which nobody asked for", response.status()));
     }
     let broke_off = |error: BodyError| -> BodyError {

@@ -1,0 +1,71 @@
+//! Sessions with a replica, as commands open them.
+
+use std::io::Read;
+
+use shoal_protocol::model::ReplicaName;
+use shoal_protocol::model::access::Action;
+use tokio::sync::mpsc;
+
+use super::client::{Client, path_of};
+use super::error::{CliError, Exit};
+use crate::api::ApiError;
+use crate::publish::Operator;
+use crate::session::{Failed, Frames, OpenError};
+
+/// Bytes that are read from standard input at a time.
+const READ: usize = 16 * 1024;
+/// Pieces of standard input that wait to be sent.
+const WAITING: usize = 8;
+
+/// Opens a session with a replica, wherever it runs.
+pub async fn open(
+    client: &Client,
+    operator: &Operator,
+    replica: &ReplicaName,
+    action: Action,
+) -> Result<Frames, CliError> {
+    let path = format!("{}/{}", path_of("session", &replica.workload), replica.place);
+    let bytes = client.upgrade(&path).await?;
+    crate::session::open(bytes, operator, replica, action).await.map_err(|error| match error {
+        OpenError::Refused(error) => refused(replica, error),
+        error => CliError::failed(format!("{replica}: {error}; nothing was changed")),
+    })
+}
+
+/// The error of a session that failed while it went on.
+pub fn failed(replica: &ReplicaName, failed: Failed) -> CliError {
+    refused(replica, failed.into())
+}
+
+fn refused(replica: &ReplicaName, error: ApiError) -> CliError {
+    let message = format!("{replica}: {}", error.message);
+    let exit = match error.code.as_str() {
+        "not-allowed" => Exit::Refused,
+        "unsupported" | "invalid" => Exit::Usage,
+        _ => CliError::from(error.clone()).exit,
+    };
+    CliError { exit, message, hint: error.hint }
+}
+
+/// The error of a session whose way broke.
+pub fn lost(replica: &ReplicaName, error: &std::io::Error) -> CliError {
+    CliError::failed(format!("the session with {replica} broke: {error}"))
+        .hint("Its node or the link to it may be down: `shoal ps` shows where it runs now.")
+}
+
+/// Standard input, piece by piece, as it comes. A thread of its own that ends with the process: a
+/// read from a terminal cannot be cancelled, and must not hold up the end of the command.
+pub fn standard_input() -> mpsc::Receiver<Vec<u8>> {
+    let (pieces, input) = mpsc::channel(WAITING);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; READ];
+        let mut stdin = std::io::stdin().lock();
+        while let Ok(length) = stdin.read(&mut buffer) {
+            let ended = length == 0;
+            if ended || pieces.blocking_send(buffer[..length].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    input
+}

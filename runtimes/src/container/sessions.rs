@@ -1,0 +1,296 @@
+//! Commands, output, files and ports of a running container.
+//!
+//! Requests of our own: the engine's streams are read by whether there is a terminal, which is
+//! known here, and a client that guesses it from the bytes may guess wrong.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use serde::Deserialize;
+use serde_json::json;
+use shoal_protocol::model::access::Exec;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::Containers;
+use super::engine::{Engine, within};
+use super::raw::{self, encode};
+use super::refusal::CallError;
+use crate::model::InstanceId;
+use crate::session::{Chunks, Control, Duplex, Output, Process, SessionError, Sessions};
+
+/// Time for the engine to begin a session.
+const BEGIN: Duration = Duration::from_secs(20);
+/// Time for a container's port to take a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Time for the engine to note that a command has ended, after its output has.
+const ENDED: Duration = Duration::from_secs(5);
+/// The pause between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(20);
+/// Bytes that are read at a time.
+const READ: usize = 32 * 1024;
+/// The most bytes of one frame of output.
+const MAX_FRAME: usize = 1 << 20;
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Made {
+    id: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Ran {
+    running: Option<bool>,
+    exit_code: Option<i64>,
+}
+
+/// A command that was started, or a container's own program.
+struct Running {
+    engine: Arc<Engine>,
+    /// The engine's path of it: `/exec/ID` or `/containers/ID`.
+    path: String,
+}
+
+impl Control for Running {
+    fn resize(&self, columns: u16, rows: u16) -> BoxFuture<'_, ()> {
+        let path = format!("{}/resize?w={columns}&h={rows}", self.path);
+        async move {
+            let nothing = json!({});
+            let resized = raw::post_json(&self.engine.socket, &path, &nothing);
+            // A command that has just ended has no terminal any more.
+            if let Err(error) = within(BEGIN, resized).await {
+                tracing::debug!("a terminal keeps its size: {error}");
+            }
+        }
+        .boxed()
+    }
+
+    fn exit_code(&self) -> BoxFuture<'_, Option<i64>> {
+        let look = async move {
+            loop {
+                let path = format!("{}/json", self.path);
+                let ran: Ran = raw::get(&self.engine.socket, &path).await.ok()?;
+                // Podman has the code 0 before the end: only what does not run has ended.
+                if ran.running == Some(false) {
+                    return ran.exit_code;
+                }
+                sleep(LOOK).await;
+            }
+        };
+        async move { timeout(ENDED, look).await.ok().flatten() }.boxed()
+    }
+}
+
+impl Containers {
+    /// The engine's id for the container of a running instance.
+    fn running(&self, id: &InstanceId) -> Result<String, SessionError> {
+        let instance = self.shared.lock().get(id).cloned();
+        let container = instance.filter(|it| it.is_alive()).and_then(|it| it.container());
+        container.ok_or_else(|| SessionError::NotRunning(id.clone()))
+    }
+
+    fn error(&self, doing: &str, error: CallError) -> SessionError {
+        let engine = self.shared.engine.name();
+        match error {
+            CallError::Refused { message, .. } => {
+                SessionError::Refused(format!("{engine} does not {doing}: {message}"))
+            }
+            error => SessionError::Engine(format!("{engine} did not {doing}: {error}")),
+        }
+    }
+}
+
+impl Sessions for Containers {
+    fn exec(&self, id: &InstanceId, exec: Exec) -> BoxFuture<'_, Result<Process, SessionError>> {
+        let container = self.running(id);
+        async move {
+            let engine = self.shared.engine.clone();
+            let has_terminal = exec.terminal.is_some();
+            let body = json!({
+                "AttachStdin": exec.input, "AttachStdout": true, "AttachStderr": true,
+                "Tty": has_terminal, "Cmd": exec.command, "Env": exec.env,
+                "User": exec.user.unwrap_or_default(),
+                "WorkingDir": exec.workdir.unwrap_or_default(),
+            });
+            let failed = |error| self.error("run the command", error);
+            let path = format!("/containers/{}/exec", container?);
+            let made = raw::post_json(&engine.socket, &path, &body);
+            let made: Made = parse(&within(BEGIN, made).await.map_err(failed)?);
+            let path = format!("/exec/{}", made.id);
+            let begin = format!("{path}/start");
+            // Docker frames output by what the start says, Podman by what the creation said.
+            let start = json!({ "Detach": false, "Tty": has_terminal });
+            let started = raw::hijack(&engine.socket, &begin, &start);
+            let stream = within(BEGIN, started).await.map_err(failed)?;
+            let (output, input) = tokio::io::split(stream);
+            let control = Running { engine, path };
+            if let Some((columns, rows)) = exec.terminal {
+                control.resize(columns, rows).await;
+            }
+            Ok(Process {
+                output: framed(output, has_terminal),
+                input: exec.input.then(|| Box::pin(input) as _),
+                control: Box::new(control),
+            })
+        }
+        .boxed()
+    }
+
+    fn attach(&self, id: &InstanceId) -> BoxFuture<'_, Result<Process, SessionError>> {
+        let container = self.running(id);
+        async move {
+            let engine = self.shared.engine.clone();
+            let path = format!("/containers/{}", container?);
+            let attach = format!("{path}/attach?stream=1&stdout=1&stderr=1");
+            let nothing = json!({});
+            let attached = raw::hijack(&engine.socket, &attach, &nothing);
+            let failed = |error| self.error("attach to the container", error);
+            let stream = within(BEGIN, attached).await.map_err(failed)?;
+            let control = Box::new(Running { engine, path });
+            Ok(Process { output: framed(stream, false), input: None, control })
+        }
+        .boxed()
+    }
+
+    fn read(&self, id: &InstanceId, path: String) -> BoxFuture<'_, Result<Chunks, SessionError>> {
+        let container = self.running(id);
+        async move {
+            let path = format!("/containers/{}/archive?path={}", container?, encode(&path));
+            let answer = raw::send(&self.shared.engine.socket, &path);
+            let failed = |error| self.error("give the files", error);
+            let body = within(BEGIN, answer).await.map_err(failed)?.into_body();
+            let chunks = http_body_util::BodyExt::into_data_stream(body);
+            Ok(chunks.map_err(io::Error::other).boxed())
+        }
+        .boxed()
+    }
+
+    fn write(
+        &self,
+        id: &InstanceId,
+        path: String,
+        archive: Chunks,
+    ) -> BoxFuture<'_, Result<(), SessionError>> {
+        let container = self.running(id);
+        async move {
+            let path = format!("/containers/{}/archive?path={}", container?, encode(&path));
+            let written = raw::put(&self.shared.engine.socket, &path, archive).await;
+            written.map(drop).map_err(|error| self.error("take the files", error))
+        }
+        .boxed()
+    }
+
+    fn connect(
+        &self,
+        id: &InstanceId,
+        port: u16,
+    ) -> BoxFuture<'_, Result<Box<dyn Duplex>, SessionError>> {
+        let container = self.running(id);
+        async move {
+            let engine = &self.shared.engine;
+            let failed = |error| self.error("tell the container's address", error);
+            let inspected = engine.inspect(&container?).await.map_err(failed)?;
+            let own = inspected.address().filter(|_| !engine.rootless).map(|ip| (ip, port).into());
+            let address = own.or_else(|| inspected.published(port)).ok_or_else(|| {
+                SessionError::Refused(format!(
+                    "port {port} cannot be reached: the engine runs without root, and only the \
+                     ports that the workload names lead into its containers"
+                ))
+            })?;
+            let refused = |why: String| {
+                SessionError::Refused(format!("nothing answers on port {port} in it: {why}"))
+            };
+            match timeout(CONNECT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    // Small pieces of a conversation are not held back.
+                    let _ = stream.set_nodelay(true);
+                    Ok(Box::new(stream) as Box<dyn Duplex>)
+                }
+                Ok(Err(error)) => Err(refused(error.to_string())),
+                Err(_) => Err(refused(format!("no connection within {CONNECT:?}"))),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn parse<T: for<'de> Deserialize<'de> + Default>(bytes: &Bytes) -> T {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
+
+/// The pieces of an engine's output: raw with a terminal, else each behind a head of eight bytes
+/// with its source and length.
+fn framed(
+    stream: impl AsyncRead + Send + Unpin + 'static,
+    raw: bool,
+) -> BoxStream<'static, io::Result<Output>> {
+    let buffer = BytesMut::with_capacity(READ);
+    futures::stream::try_unfold((stream, buffer), move |(mut stream, mut buffer)| async move {
+        loop {
+            if let Some(piece) = if raw { whole(&mut buffer) } else { frame(&mut buffer)? } {
+                return Ok(Some((piece, (stream, buffer))));
+            }
+            buffer.reserve(READ);
+            if stream.read_buf(&mut buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    })
+    .boxed()
+}
+
+fn whole(buffer: &mut BytesMut) -> Option<Output> {
+    (!buffer.is_empty()).then(|| Output::Out(buffer.split().freeze()))
+}
+
+fn frame(buffer: &mut BytesMut) -> io::Result<Option<Output>> {
+    let Some((head, rest)) = buffer.split_first_chunk::<8>() else { return Ok(None) };
+    let [source, _, _, _, length @ ..] = *head;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > MAX_FRAME {
+        return Err(io::Error::other(format!("the engine sent a frame of {length} bytes")));
+    }
+    if rest.len() < length {
+        return Ok(None);
+    }
+    let _ = buffer.split_to(8);
+    let piece = buffer.split_to(length).freeze();
+    Ok(Some(if source == 2 { Output::Err(piece) } else { Output::Out(piece) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn all(bytes: &'static [u8], raw: bool) -> Vec<Output> {
+        // A pipe of five bytes: pieces come in parts.
+        let (mut near, far) = tokio::io::duplex(5);
+        tokio::spawn(async move {
+            tokio::io::AsyncWriteExt::write_all(&mut near, bytes).await.unwrap();
+        });
+        framed(far, raw).try_collect().await.unwrap()
+    }
+
+    /// Output of a terminal may look like the head of a frame.
+    #[tokio::test]
+    async fn output_is_taken_apart_by_whether_there_is_a_terminal() {
+        let frames = b"\x01\0\0\0\0\0\0\x02hi\x02\0\0\0\0\0\0\x03bad";
+        let apart = vec![Output::Out("hi".into()), Output::Err("bad".into())];
+        assert_eq!(all(frames, false).await, apart);
+        let raw: Vec<u8> = all(frames, true)
+            .await
+            .iter()
+            .flat_map(|piece| match piece {
+                Output::Out(bytes) | Output::Err(bytes) => bytes.to_vec(),
+            })
+            .collect();
+        assert_eq!(raw, frames);
+    }
+}
