@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use shoal_protocol::model::view::{
-    EventView, ExplainView, NodeView, ReplicaView, StatusView, WorkloadView,
+    EventView, ExplainView, NodeView, ReplicaView, ServiceView, StatusView, WorkloadView,
 };
 use shoal_protocol::model::{
     Artifact, Digest, InstanceState, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec,
@@ -309,6 +309,7 @@ pub struct FakeCore {
     pub workloads: Mutex<Vec<WorkloadView>>,
     pub nodes: Mutex<Vec<NodeView>>,
     pub holders: Mutex<Vec<(NodeId, ReplicaId)>>,
+    pub services: Mutex<Vec<ServiceView>>,
     pub explain: Mutex<Option<ExplainView>>,
     pub pinned: Mutex<BTreeSet<Digest>>,
     pub replies: Mutex<Vec<Reply>>,
@@ -327,6 +328,7 @@ impl FakeCore {
             workloads: Mutex::default(),
             nodes: Mutex::default(),
             holders: Mutex::default(),
+            services: Mutex::default(),
             explain: Mutex::default(),
             pinned: Mutex::default(),
             replies: Mutex::default(),
@@ -391,6 +393,11 @@ impl Core for FakeCore {
 
     fn explain(&self, _: ReplicaName) -> Soon<'_, Option<ExplainView>> {
         soon(self.explain.lock().unwrap().clone())
+    }
+
+    fn services(&self) -> Soon<'_, Vec<ServiceView>> {
+        let services = self.services.lock().unwrap().clone();
+        async { Ok(services) }.boxed()
     }
 
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>> {

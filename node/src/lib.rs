@@ -38,6 +38,7 @@ mod hex;
 pub mod identity;
 pub mod ingress;
 pub mod manifest;
+mod names;
 pub mod nearest;
 pub mod network;
 pub mod publish;

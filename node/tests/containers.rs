@@ -64,9 +64,14 @@ async fn until<T, E: std::fmt::Display>(
 
 /// The answer of `web` through a node's HTTP port.
 async fn get(node: &Node) -> Result<String, std::io::Error> {
+    get_path(node, "/").await
+}
+
+async fn get_path(node: &Node, path: &str) -> Result<String, std::io::Error> {
     let mut stream = tokio::net::TcpStream::connect(node.http()).await?;
-    let request = b"GET / HTTP/1.1\r\nHost: web.localhost\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await?;
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: web.localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     match answer.starts_with("HTTP/1.1 200") {
@@ -149,6 +154,61 @@ async fn node_that_is_taken_down_does_not_come_back(kind: Kind) {
     let down = down.unwrap_or_else(|| panic!("{about} said goodbye: {seen:?}"));
     assert!(!seen[down..].contains(&"node-up".to_owned()), "{seen:?}");
     one.stop().await;
+}
+
+/// Each node's container asks for another workload by its name, and reaches it on both nodes, over
+/// the mesh too. Then that workload moves on to another port, and the name leads there.
+async fn workloads_reach_one_another_by_name(kind: Kind) {
+    let engine = shared(kind);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("image.tar");
+    std::fs::write(&file, &engines::image::archives()[0]).unwrap();
+    let socket = engine.socket.to_str().unwrap();
+    let one = start(&folder.path().join("1"), socket, None).await;
+    let two = start(&folder.path().join("2"), socket, Some(one.join_line().unwrap())).await;
+    let server = |name: &str| {
+        Workload::image_file(name.parse().unwrap(), &file, None)
+            .with_container(|container| container.http = Some(8080))
+    };
+    for workload in [server("db"), server("web").replicas(2)] {
+        until("published", async || one.publish(workload.clone()).await).await;
+        let healthy = one.healthy(workload.name());
+        tokio::time::timeout(TIME_LIMIT, healthy).await.expect("it runs").unwrap();
+    }
+    let asks = async |node: &Node, server: &str| {
+        until("the other workload's answer", async || {
+            let answer = get_path(node, &format!("/fetch?{server}")).await?;
+            match answer.contains("SHOAL_WORKLOAD=db") {
+                true => Ok(()),
+                false => Err(std::io::Error::other(answer)),
+            }
+        })
+        .await;
+    };
+    for node in [&one, &two] {
+        for server in ["db:8080", "db:80", "db.default:8080", "db.default.shoal:8080"] {
+            asks(node, server).await;
+        }
+    }
+    let moved = server("db").env("PORT", "9090").with_container(|it| it.http = Some(9090));
+    until("published", async || one.publish(moved.clone()).await).await;
+    for node in [&one, &two] {
+        asks(node, "db:9090").await;
+    }
+    one.stop().await;
+    two.stop().await;
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn workloads_reach_one_another_by_name_on_docker() {
+    engines::run(workloads_reach_one_another_by_name(Kind::Docker));
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn workloads_reach_one_another_by_name_on_podman() {
+    engines::run(workloads_reach_one_another_by_name(Kind::Podman));
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use shoal_protocol::model::view::{EventView, ExplainView, NodeView, StatusView, WorkloadView};
+use shoal_protocol::model::view::{
+    EventView, ExplainView, NodeView, ServiceView, StatusView, WorkloadView,
+};
 use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, WorkloadName};
 use shoal_protocol::node::{Command, Reply, Routes};
 use tokio::sync::{broadcast, watch};
@@ -28,6 +30,8 @@ pub trait Core: Send + Sync + 'static {
     fn workloads(&self) -> Soon<'_, Vec<WorkloadView>>;
     fn workload(&self, name: WorkloadName) -> Soon<'_, Option<WorkloadView>>;
     fn explain(&self, replica: ReplicaName) -> Soon<'_, Option<ExplainView>>;
+    /// All workloads as others reach them by name.
+    fn services(&self) -> Soon<'_, Vec<ServiceView>>;
     /// Artifacts that the store must keep.
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>>;
     /// The nodes that claim a replica, this one first.
@@ -68,6 +72,10 @@ impl Core for DriverHandle {
 
     fn explain(&self, replica: ReplicaName) -> Soon<'_, Option<ExplainView>> {
         self.query(move |node| node.explain(&replica)).boxed()
+    }
+
+    fn services(&self) -> Soon<'_, Vec<ServiceView>> {
+        self.query(|node| node.services()).boxed()
     }
 
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>> {

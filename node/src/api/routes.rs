@@ -59,6 +59,7 @@ pub fn for_peers(service: Service) -> Router {
         .route("/v1/logs/{namespace}/{name}/{index}", get(logs_here))
         .route("/v1/usage/{namespace}/{name}/{index}", get(usage_here))
         .route("/v1/session/{namespace}/{name}/{index}", get(session_here))
+        .route("/v1/connect/{namespace}/{name}/{index}/{port}", get(connect_here))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
         .with_state(service)
@@ -195,6 +196,14 @@ async fn session_here(
     request: Request,
 ) -> Answer {
     service.session_here(replica_name(&path)?, request).await
+}
+
+async fn connect_here(
+    State(service): State<Service>,
+    Path((namespace, name, index, port)): Path<(String, String, String, u16)>,
+    request: Request,
+) -> Answer {
+    service.connect_here(replica_name(&(namespace, name, index))?, port, request).await
 }
 
 async fn events(State(service): State<Service>, request: Request) -> Answer {

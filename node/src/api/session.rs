@@ -15,6 +15,7 @@ use super::logs::cannot_be_asked;
 use super::{ApiError, Service};
 use crate::ingress::host::NODE_API;
 use crate::ingress::peers::{SendError, Upgrade};
+use crate::names;
 use crate::session::{self, Frames, PROTOCOL};
 
 /// Sessions that pass through a node at one time, as holder or on the way: each takes a connection
@@ -34,7 +35,7 @@ impl Service {
         if holders.iter().any(|(node, _)| *node == self.about.node) {
             return self.session_here(replica, request).await;
         }
-        let client = upgrade(request)?;
+        let client = upgrade(request, PROTOCOL)?;
         let permit = self.session_permit()?;
         let mut last = None;
         for (node, _) in &holders {
@@ -48,7 +49,7 @@ impl Service {
                             debug!("a session that passed through broke: {error}");
                         }
                     });
-                    return Ok(switching());
+                    return Ok(switching(PROTOCOL));
                 }
                 Err(error) => last = Some(error),
             }
@@ -69,7 +70,7 @@ impl Service {
         let held = holders.iter().find(|(node, _)| *node == self.about.node);
         let instance = held.and_then(|(_, id)| self.directory.instance(id));
         let Some(instance) = instance else { return Err(self.not_running(&replica).await) };
-        let client = upgrade(request)?;
+        let client = upgrade(request, PROTOCOL)?;
         let permit = self.session_permit()?;
         let host = self.host.clone();
         self.until_stop(async move {
@@ -77,7 +78,39 @@ impl Service {
             let Ok(client) = client.await else { return };
             session::serve(host, replica, instance, Frames::over(TokioIo::new(client))).await;
         });
-        Ok(switching())
+        Ok(switching(PROTOCOL))
+    }
+
+    /// Connects another node's container to a port of a replica here. Only ports that the workload
+    /// names: a member may not reach more.
+    pub async fn connect_here(
+        &self,
+        replica: ReplicaName,
+        port: u16,
+        request: Request,
+    ) -> Result<Response<Body>, ApiError> {
+        let services = self.core.services().await?;
+        let named = services.iter().find(|service| service.name == replica.workload);
+        if !named.is_some_and(|service| service.ports.values().any(|named| *named == port)) {
+            let why = format!("`{}` names no port {port}", replica.workload);
+            return Err(ApiError::new(StatusCode::NOT_FOUND, "no-such-port", why));
+        }
+        let holders = self.core.holders(replica.clone()).await?;
+        let held = holders.iter().find(|(node, _)| *node == self.about.node);
+        let instance = held.and_then(|(_, id)| self.directory.instance(id));
+        let Some(instance) = instance else { return Err(self.not_running(&replica).await) };
+        let client = upgrade(request, names::PROTOCOL)?;
+        let connected = session::connect(&self.runtimes, &instance, port).await;
+        let mut stream = connected.map_err(|error| {
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unreachable", error.to_string())
+        })?;
+        self.until_stop(async move {
+            let Ok(client) = client.await else { return };
+            if let Err(error) = copy_bidirectional(&mut TokioIo::new(client), &mut stream).await {
+                debug!("a connection to {replica} broke: {error}");
+            }
+        });
+        Ok(switching(names::PROTOCOL))
     }
 
     async fn session_there(
@@ -132,23 +165,23 @@ impl Service {
     }
 }
 
-fn upgrade(mut request: Request) -> Result<OnUpgrade, ApiError> {
+fn upgrade(mut request: Request, protocol: &str) -> Result<OnUpgrade, ApiError> {
     let wanted = request.headers().get(header::UPGRADE).cloned();
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    match upgrade.filter(|_| wanted.is_some_and(|it| it == PROTOCOL)) {
+    match upgrade.filter(|_| wanted.is_some_and(|it| it == protocol)) {
         Some(upgrade) => Ok(upgrade),
         None => {
-            let why = format!("a session is asked for with `Upgrade: {PROTOCOL}`");
+            let why = format!("a session is asked for with `Upgrade: {protocol}`");
             Err(ApiError::new(StatusCode::UPGRADE_REQUIRED, "invalid", why))
         }
     }
 }
 
-fn switching() -> Response<Body> {
+fn switching(protocol: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static(PROTOCOL));
+    headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
     response
 }

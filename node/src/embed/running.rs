@@ -32,6 +32,7 @@ use crate::driver::{self, DriverError, DriverHandle};
 use crate::executor::{Ending, Executor, Host, executor};
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
+use crate::names;
 use crate::network::{Inbox, Mesh, Network, Purpose, hop};
 use crate::runtimes::{RuntimeSet, engine};
 use crate::store::Lock;
@@ -90,7 +91,13 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let wasm = Wasm::new(wasm_config, artifacts.clone()).await?;
     let owner = identity.node().to_string();
     let setting = config.engine.as_deref();
-    let containers = engine::engine(setting, owner, &state.join("logs"), artifacts.clone()).await;
+    let names = match setting {
+        Some(engine::NONE) => None,
+        _ => names::bind(identity.node()).await,
+    };
+    let dns = names.as_ref().map(names::Bound::address);
+    let logs = state.join("logs");
+    let containers = engine::engine(setting, owner, dns, &logs, artifacts.clone()).await;
     let containers = containers.map(|it| Arc::new(it) as Arc<dyn Runtime>);
     let runtimes =
         RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>].into_iter().chain(containers));
@@ -165,7 +172,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         down,
         stop.clone(),
     );
-    let ingress = Arc::new(Ingress::new(&name, core, runtimes, peers));
+    let ingress = Arc::new(Ingress::new(&name, core.clone(), runtimes.clone(), peers.clone()));
     // A weak reference: the ingress holds the driver's handle, which must not hold the ingress.
     let counted = Arc::downgrade(&ingress);
     handle.count(Box::new(move |all| {
@@ -183,6 +190,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     servers.spawn(hop::serve(network.clone(), hops, stop.clone()));
     servers.spawn(server::serve_port(http, ingress, stop.clone()));
     servers.spawn(api.serve(service.clone(), stop.clone()));
+    if let Some(names) = names {
+        servers.spawn(names.serve(core, runtimes, peers, stop.clone()));
+    }
     servers.spawn(log_events(service.clone(), stop.clone()));
     servers.spawn(tell_facts(told_facts, told_runtimes, handle.clone(), stop.clone()));
     servers.close();

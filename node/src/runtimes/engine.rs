@@ -4,6 +4,7 @@
 //! Until it does, no replica of a container is offered to this node, and one that it claims is
 //! tried again.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 /// The setting that turns containers off.
-const NONE: &str = "none";
+pub const NONE: &str = "none";
 /// The pause between two searches for an engine.
 const SEARCH_EVERY: Duration = Duration::from_secs(5);
 
@@ -47,6 +48,7 @@ struct Shared {
 pub async fn engine(
     setting: Option<&str>,
     owner: String,
+    dns: Option<Ipv4Addr>,
     logs: &Path,
     artifacts: ArtifactStore,
 ) -> Option<Engine> {
@@ -57,6 +59,7 @@ pub async fn engine(
     let config = Config {
         socket: setting.map(|text| PathBuf::from(text.strip_prefix("unix://").unwrap_or(text))),
         artifacts: Some(artifacts),
+        dns,
         statuses: statuses.clone(),
         ..Config::new(owner, logs)
     };
@@ -250,7 +253,7 @@ mod tests {
     async fn at(folder: &Path, setting: &str) -> Option<Engine> {
         let artifacts = ArtifactStore::open(folder.join("artifacts"), Limits::default());
         let artifacts = artifacts.await.unwrap();
-        engine(Some(setting), "a-node".into(), &folder.join("logs"), artifacts).await
+        engine(Some(setting), "a-node".into(), None, &folder.join("logs"), artifacts).await
     }
 
     fn launch() -> Launch {

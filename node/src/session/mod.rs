@@ -18,6 +18,7 @@ mod tests;
 
 pub use frame::{Bidirectional, Failed, Frame, Frames, Receiver, Sender};
 pub use open::{OpenError, open};
+pub(crate) use serve::connect;
 pub use serve::{Host, serve};
 
 /// The protocol's name in the `Upgrade` header. A change of the format changes the name.

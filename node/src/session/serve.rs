@@ -280,7 +280,7 @@ async fn run(process: Process, receiver: &mut Receiver, sender: &mut Sender) -> 
 }
 
 /// A connection to a port of an instance. A guest in this process answers HTTP on any port.
-async fn connect(
+pub(crate) async fn connect(
     runtimes: &RuntimeSet,
     id: &InstanceId,
     port: u16,

@@ -10,9 +10,24 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::name::WorkloadName;
 use super::resources::Resources;
+use super::spec::ProgramKind;
 
 pub use spec::{ArtifactBody, BadSpec, SpecBody, full_name};
+
+/// A workload as others reach it by name. For the daemon alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServiceView {
+    /// The workload.
+    pub name: WorkloadName,
+    /// The ports, each with that of the replica that it leads to.
+    pub ports: BTreeMap<u16, u16>,
+    /// The kind of its program.
+    pub kind: ProgramKind,
+    /// Whether this node holds a replica of it.
+    pub runs_here: bool,
+}
 
 /// The state of a workload, as the answering node sees it. Its parts of the spec come from
 /// [`SpecBody`].

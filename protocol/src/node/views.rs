@@ -1,8 +1,10 @@
 //! Views of the node and the cluster, for people and programs. Read-only.
 
+use std::collections::BTreeSet;
+
 use crate::desired::Workload;
 use crate::membership::State;
-use crate::model::view::{NodeView, SpecBody, StatusView, WorkloadView};
+use crate::model::view::{NodeView, ServiceView, SpecBody, StatusView, WorkloadView};
 use crate::model::{
     Claim, Digest, Key, NodeId, ReplicaId, ReplicaName, Resources, Spec, Time, Token, WorkloadName,
 };
@@ -235,6 +237,18 @@ impl Node {
             conflict: self.desired.siblings(&Key::Workload(workload.name.clone())).count() > 1,
             replicas: self.replica_views(workload),
         }
+    }
+
+    /// All workloads as others reach them by name.
+    pub fn services(&self) -> Vec<ServiceView> {
+        let mine: BTreeSet<_> = self.claims.mine().map(|claim| claim.replica.uid).collect();
+        let service = |workload: &Workload| ServiceView {
+            name: workload.name.clone(),
+            ports: workload.spec.ports(),
+            kind: workload.spec.program.kind(),
+            runs_here: mine.contains(&workload.uid),
+        };
+        self.desired.workloads().map(service).collect()
     }
 
     /// The nodes that are up and claim a replica, this node first.

@@ -1,5 +1,6 @@
 //! Settings of the adapter.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use crate::artifacts::ArtifactStore;
@@ -17,6 +18,9 @@ pub struct Config {
     pub owner: String,
     /// The store with the parts of images that nodes hold, so that no registry is needed.
     pub artifacts: Option<ArtifactStore>,
+    /// The name server of its containers, by which they reach other workloads; none for the
+    /// engine's own choice.
+    pub dns: Option<Ipv4Addr>,
     /// The table for the states of its instances; a caller that has it can watch them before the
     /// engine is there.
     pub statuses: StatusTable,
@@ -38,6 +42,7 @@ impl Config {
             socket: None,
             owner: owner.into(),
             artifacts: None,
+            dns: None,
             statuses: StatusTable::new(),
             logs: logs.into(),
             log_limits: crate::logs::Limits::default(),

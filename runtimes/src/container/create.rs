@@ -8,10 +8,11 @@ use bollard::models::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit};
 use shoal_protocol::model::Digest;
+use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{Container, NetworkMode, Privileges, Tmpfs};
 
 use super::engine::{Engine, INSTANCE, LAUNCH, OWNER, WORKLOAD};
-use super::load;
+use super::{Config, load};
 use crate::model::{ContainerPayload, InstanceId, Launch, Payload};
 
 /// The least memory that Docker gives a container.
@@ -117,7 +118,7 @@ pub(super) fn untagged(reference: &str) -> &str {
 /// The body of the create request.
 pub(super) fn body(
     engine: &Engine,
-    owner: &str,
+    config: &Config,
     launch: &Launch,
     payload: &ContainerPayload,
 ) -> ContainerCreateBody {
@@ -129,7 +130,7 @@ pub(super) fn body(
     let grace = grace.map_or(GRACE_SECONDS, |grace| i64::try_from(grace).unwrap_or(i64::MAX));
     let mut labels: HashMap<_, _> = container.labels.clone().into_iter().collect();
     labels.extend([
-        (OWNER.to_owned(), owner.to_owned()),
+        (OWNER.to_owned(), config.owner.clone()),
         (INSTANCE.to_owned(), launch.id.to_string()),
         (LAUNCH.to_owned(), hash(launch, payload)),
         (WORKLOAD.to_owned(), launch.workload.clone()),
@@ -148,13 +149,14 @@ pub(super) fn body(
         stop_signal: container.stop_signal.clone(),
         // Podman without it kills at once.
         stop_timeout: Some(grace),
-        host_config: Some(host_config(engine, launch, container, port)),
+        host_config: Some(host_config(engine, config, launch, container, port)),
         ..ContainerCreateBody::default()
     }
 }
 
 fn host_config(
     engine: &Engine,
+    config: &Config,
     launch: &Launch,
     container: &Container,
     port: Option<String>,
@@ -168,6 +170,7 @@ fn host_config(
         NetworkMode::Host => "host",
         NetworkMode::None => "none",
     };
+    let names = config.dns.filter(|_| container.network != NetworkMode::None);
     let anyone = PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(String::new()) };
     let Privileges { privileged, cap_add, cap_drop, devices, security } = &container.privileges;
     let devices = devices.iter().map(|device| DeviceMapping {
@@ -202,8 +205,16 @@ fn host_config(
         cap_drop: Some(cap_drop.clone()),
         devices: Some(devices.collect()),
         security_opt: Some(security.clone()),
+        dns: names.map(|dns| vec![dns.to_string()]),
+        dns_search: names.map(|_| search(&launch.workload)),
         ..HostConfig::default()
     }
+}
+
+/// The domains in which a container's resolver looks for a name: its own namespace first.
+fn search(workload: &str) -> Vec<String> {
+    let namespace = workload.split_once('/').map_or(DEFAULT_NAMESPACE, |(namespace, _)| namespace);
+    vec![format!("{namespace}.shoal"), "shoal".into()]
 }
 
 /// An entry point as engines take it. Podman keeps the image's one for an empty list.

@@ -158,7 +158,7 @@ impl Life {
             permit = shared.starts.acquire() => permit,
         };
         // From here on the calls are not cut short: the engine may have done what it was asked.
-        let body = create::body(engine, &shared.config.owner, launch, payload);
+        let body = create::body(engine, &shared.config, launch, payload);
         let name = create::name(&shared.config.owner, &launch.id);
         let refused = |step: Step| move |error: CallError| failure(engine.name(), step, &error);
         let id = match engine.create(&name, body.clone()).await {

@@ -62,6 +62,13 @@ fn main() {
             eprintln!("{} bytes", input.len());
             std::process::exit(env::args().nth(2).and_then(|code| code.parse().ok()).unwrap_or(0))
         }
+        "fetch" => match fetch(&env::args().nth(2).unwrap_or_default()) {
+            Ok(answer) => println!("{answer}"),
+            Err(error) => {
+                println!("failed: {error}");
+                std::process::exit(1)
+            }
+        },
         // Says the size of its terminal for each line of input.
         "size" => {
             for _ in std::io::stdin().lines() {
@@ -127,6 +134,8 @@ fn answer(mut stream: TcpStream) -> Option<()> {
             Ok(()) => "written".into(),
             Err(error) => format!("{error}"),
         },
+        // The answer of another server, `HOST:PORT`, by the container's own resolver.
+        "/fetch" => fetch(argument).unwrap_or_else(|error| format!("failed: {error}")),
         "/say" => {
             println!("{argument}");
             "said".into()
@@ -142,6 +151,14 @@ fn answer(mut stream: TcpStream) -> Option<()> {
     );
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(text.as_bytes()).ok()
+}
+
+fn fetch(server: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.write_all(b"GET /env HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn eat(mib: usize) {

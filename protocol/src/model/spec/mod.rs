@@ -11,6 +11,7 @@ mod lifecycle;
 mod not_yet;
 mod older;
 mod placement;
+mod ports;
 mod program;
 #[cfg(test)]
 mod tests;

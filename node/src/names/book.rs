@@ -1,0 +1,158 @@
+//! The book of workloads that this node's containers reach: one task owns it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoal_protocol::model::view::ServiceView;
+use shoal_protocol::model::{ProgramKind, WorkloadName};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, warn};
+
+use super::address::Addresses;
+use super::proxy::Proxy;
+use crate::api::Core;
+
+/// Workloads with an address at one time. Each takes a listening socket for each of its ports, of
+/// the 1024 files that a process often has.
+const SERVED: usize = 256;
+/// Questions that may wait for the book.
+const ASKS: usize = 64;
+/// The pause between two comparisons with the desired state: a deployment changes much at once.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+
+/// A question for the address of a workload; none if there is no such workload.
+pub(super) struct Ask {
+    pub name: WorkloadName,
+    pub answer: oneshot::Sender<Option<Ipv4Addr>>,
+}
+
+/// The workloads that are reached.
+pub(super) struct Book {
+    core: Arc<dyn Core>,
+    proxy: Proxy,
+    addresses: Addresses,
+    asks: mpsc::Receiver<Ask>,
+    served: BTreeMap<WorkloadName, Served>,
+    /// Names whose trouble is in the log already.
+    troubled: BTreeSet<WorkloadName>,
+}
+
+struct Served {
+    address: Ipv4Addr,
+    /// The port of the replica for each port here. Dropping the guards closes the listeners.
+    ports: BTreeMap<u16, u16>,
+    _listening: DropGuard,
+}
+
+impl Book {
+    pub fn new(
+        core: Arc<dyn Core>,
+        proxy: Proxy,
+        addresses: Addresses,
+    ) -> (Self, mpsc::Sender<Ask>) {
+        let (sender, asks) = mpsc::channel(ASKS);
+        let (served, troubled) = Default::default();
+        (Book { core, proxy, addresses, asks, served, troubled }, sender)
+    }
+
+    /// Answers questions and follows the desired state, until the node stops.
+    pub async fn run(mut self) {
+        let mut changes = self.core.changes();
+        loop {
+            tokio::select! {
+                ask = self.asks.recv() => {
+                    let Some(Ask { name, answer }) = ask else { return };
+                    // The asking container may have given up.
+                    let _ = answer.send(self.address(&name).await);
+                }
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.compare().await;
+                    sleep(COMPARE_EVERY).await;
+                }
+            }
+        }
+    }
+
+    async fn address(&mut self, name: &WorkloadName) -> Option<Ipv4Addr> {
+        if let Some(served) = self.served.get(name) {
+            return Some(served.address);
+        }
+        let services = self.core.services().await.ok()?;
+        let service = services.into_iter().find(|service| service.name == *name)?;
+        self.serve(service).await
+    }
+
+    /// Closes what is gone or has other ports, and opens all of the namespaces whose containers run
+    /// here: a container that resolved a name before this daemon was restarted still uses it.
+    async fn compare(&mut self) {
+        let Ok(services) = self.core.services().await else { return };
+        let gone: Vec<WorkloadName> = {
+            let ports: BTreeMap<_, _> =
+                services.iter().map(|service| (&service.name, &service.ports)).collect();
+            let stays = |(name, served): &(&WorkloadName, &Served)| {
+                ports.get(*name).is_some_and(|ports| **ports == served.ports)
+            };
+            self.served.iter().filter(|one| !stays(one)).map(|(name, _)| name.clone()).collect()
+        };
+        for name in gone {
+            if let Some(Served { address, _listening, .. }) = self.served.remove(&name) {
+                drop(_listening);
+                self.addresses.release(address).await;
+            }
+        }
+        self.troubled.retain(|name| services.iter().any(|service| service.name == *name));
+        let here: BTreeSet<_> = services
+            .iter()
+            .filter(|service| service.kind == ProgramKind::Container && service.runs_here)
+            .map(|service| service.name.namespace.clone())
+            .collect();
+        for service in services {
+            let is_wanted = here.contains(&service.name.namespace) && !service.ports.is_empty();
+            if is_wanted && !self.served.contains_key(&service.name) {
+                self.serve(service).await;
+            }
+        }
+    }
+
+    async fn serve(&mut self, service: ServiceView) -> Option<Ipv4Addr> {
+        let ServiceView { name, ports, .. } = service;
+        if self.served.len() >= SERVED {
+            self.trouble(&name, &format!("{SERVED} others have an address, the most of a node"));
+            return None;
+        }
+        let address = match self.addresses.claim(&format!("{name:?}")).await {
+            Ok(address) => address,
+            Err(why) => {
+                self.trouble(&name, &why);
+                return None;
+            }
+        };
+        let closing = CancellationToken::new();
+        for (&here, &there) in &ports {
+            match TcpListener::bind((address, here)).await {
+                Ok(listener) => {
+                    self.proxy.listen(listener, name.clone(), there, closing.clone());
+                }
+                Err(error) => self.trouble(&name, &format!("{address} port {here}: {error}")),
+            }
+        }
+        debug!("{name} has the address {address} here, with the ports {ports:?}");
+        let _listening = closing.drop_guard();
+        self.served.insert(name, Served { address, ports, _listening });
+        Some(address)
+    }
+
+    fn trouble(&mut self, name: &WorkloadName, why: &str) {
+        if self.troubled.len() < SERVED && self.troubled.insert(name.clone()) {
+            warn!("containers here do not reach {name} by its name: {why}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The name server of this node's containers.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use hickory_server::net::runtime::Time;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::proto::op::{Header, HeaderCounts, Message, Metadata, OpCode, ResponseCode};
+use hickory_server::proto::rr::rdata::A;
+use hickory_server::proto::rr::{Name, RData, Record, RecordType};
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo, Server};
+use hickory_server::zone_handler::MessageResponseBuilder;
+use shoal_protocol::model::WorkloadName;
+use shoal_protocol::model::name::DEFAULT_NAMESPACE;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
+
+use super::book::Ask;
+use super::upstream;
+
+/// The suffix of workloads' names.
+const ENDING: &str = "shoal";
+/// Seconds for which an answer may be kept. An address is a workload's for as long as it is there.
+const KEEP: u32 = 5;
+/// Time that a connection of a container may be idle.
+const IDLE: Duration = Duration::from_secs(10);
+/// Answers that may wait to be written to a connection.
+const BUFFERED: usize = 32;
+
+/// A server over these sockets.
+pub(super) fn server(
+    asks: mpsc::Sender<Ask>,
+    own: Ipv4Addr,
+    udp: UdpSocket,
+    tcp: TcpListener,
+) -> Server<Handler> {
+    let mut server = Server::new(Handler { asks, own });
+    server.register_socket(udp);
+    server.register_listener(tcp, IDLE, BUFFERED);
+    server
+}
+
+pub(super) struct Handler {
+    asks: mpsc::Sender<Ask>,
+    own: Ipv4Addr,
+}
+
+/// The outcome for one question.
+enum Found {
+    /// A workload's address.
+    Address(Ipv4Addr),
+    /// The name is under `.shoal`, and no workload has it.
+    Nothing,
+    /// The name is none of ours.
+    Foreign,
+}
+
+impl Handler {
+    async fn look_up(&self, name: &Name) -> Result<Found, ()> {
+        let text = name.to_ascii().to_ascii_lowercase();
+        for candidate in candidates(&text) {
+            let (answer, answered) = oneshot::channel();
+            // Full: the container asks again.
+            self.asks.try_send(Ask { name: candidate, answer }).map_err(drop)?;
+            if let Some(address) = answered.await.map_err(drop)? {
+                return Ok(Found::Address(address));
+            }
+        }
+        let is_ours = text.trim_end_matches('.').rsplit('.').next() == Some(ENDING);
+        Ok(if is_ours { Found::Nothing } else { Found::Foreign })
+    }
+}
+
+/// The workloads that a name may mean: `NAME.NAMESPACE.shoal`, and the same with a part left out.
+/// A container's resolver tries its own namespace first, by its search list.
+fn candidates(name: &str) -> Vec<WorkloadName> {
+    let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
+    let of = |name: &str, namespace: &str| {
+        Some(WorkloadName { namespace: namespace.parse().ok()?, name: name.parse().ok()? })
+    };
+    let found = match labels[..] {
+        [name, namespace, ENDING] => of(name, namespace),
+        [name, ENDING] | [name] => of(name, DEFAULT_NAMESPACE),
+        [name, namespace] => of(name, namespace),
+        _ => None,
+    };
+    found.into_iter().collect()
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut responses: R,
+    ) -> ResponseInfo {
+        let mut answer = Message::new(
+            request.metadata.id,
+            hickory_server::proto::op::MessageType::Response,
+            request.metadata.op_code,
+        );
+        answer.metadata = Metadata::response_from_request(&request.metadata);
+        answer.metadata.recursion_available = true;
+        match request.request_info() {
+            Ok(info) if request.metadata.op_code == OpCode::Query => {
+                let query = info.query.original();
+                match self.look_up(query.name()).await {
+                    Ok(Found::Address(address)) => {
+                        answer.metadata.authoritative = true;
+                        // Other types have no records: it is no error to ask for them.
+                        if matches!(query.query_type(), RecordType::A | RecordType::ANY) {
+                            let data = RData::A(A(address));
+                            answer.answers =
+                                vec![Record::from_rdata(query.name().clone(), KEEP, data)];
+                        }
+                    }
+                    Ok(Found::Nothing) => answer.metadata.response_code = ResponseCode::NXDomain,
+                    Ok(Found::Foreign) => {
+                        let over_tcp = request.protocol() == Protocol::Tcp;
+                        match upstream::ask(request.as_slice(), self.own, over_tcp).await {
+                            Ok(bytes) => match Message::from_vec(&bytes) {
+                                Ok(told) => answer = told,
+                                Err(_) => answer.metadata.response_code = ResponseCode::ServFail,
+                            },
+                            Err(error) => {
+                                debug!("no name server answers for {}: {error}", query.name());
+                                answer.metadata.response_code = ResponseCode::ServFail;
+                            }
+                        }
+                    }
+                    Err(()) => answer.metadata.response_code = ResponseCode::ServFail,
+                }
+            }
+            Ok(_) => answer.metadata.response_code = ResponseCode::NotImp,
+            Err(_) => answer.metadata.response_code = ResponseCode::FormErr,
+        }
+        let response = MessageResponseBuilder::from_message_request(request).build(
+            answer.metadata,
+            &answer.answers,
+            &answer.authorities,
+            &[],
+            &answer.additionals,
+        );
+        match responses.send_response(response).await {
+            Ok(info) => info,
+            Err(error) => {
+                debug!("a container got no answer: {error}");
+                Header { metadata: answer.metadata, counts: HeaderCounts::default() }.into()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_mean_workloads_with_and_without_namespace() {
+        let of = |text| candidates(text).first().map(|name| format!("{name:?}"));
+        assert_eq!(of("db.shop.shoal.").as_deref(), Some("shop/db"));
+        assert_eq!(of("db.shoal.").as_deref(), Some("default/db"));
+        assert_eq!(of("db.").as_deref(), Some("default/db"));
+        assert_eq!(of("db.shop.").as_deref(), Some("shop/db"));
+        for foreign in ["www.example.org.", ".", "a.b.c.shoal.", "_x._tcp.example.org."] {
+            assert_eq!(of(foreign), None, "{foreign}");
+        }
+    }
+}
