@@ -346,14 +346,26 @@ impl Membership {
         if (record.counter, Some(record.hash())) <= ours {
             return Worth::Ignore;
         }
+        // No incarnation is used twice, so a lower one is of an earlier life of this very node.
+        // Each peer sends it after a quick restart: it is outdone, and no sign of another device.
+        if record.incarnation < self.own.incarnation {
+            self.challenged(cx, record.counter, None);
+            return Worth::Ignore;
+        }
+        // Several peers may send the same while the answer waits.
+        let is_known = self.own.challenge.is_some_and(|(counter, spent)| {
+            counter >= record.counter && spent >= Some(record.incarnation)
+        });
+        if is_known {
+            return Worth::Ignore;
+        }
         if self.own.rebuttals.take(cx.now).is_err() {
             if !std::mem::replace(&mut self.own.is_contested, true) {
                 cx.facts.push(Fact::Contested);
             }
             return Worth::Ignore;
         }
-        let spent = (record.incarnation >= self.own.incarnation).then_some(record.incarnation);
-        self.challenged(cx, record.counter, spent);
+        self.challenged(cx, record.counter, Some(record.incarnation));
         Worth::Ignore
     }
 

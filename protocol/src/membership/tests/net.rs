@@ -21,6 +21,8 @@ pub struct Device {
     pub room: Option<Membership>,
     /// The incarnation on its disk.
     disk: u64,
+    /// Its own record on its disk.
+    pub saved: Option<Signed<NodeRecord>>,
     /// Its network or its power is gone: nothing goes in or out, nothing is refused.
     pub dark: bool,
     paused: bool,
@@ -80,6 +82,7 @@ impl Net {
                     keys,
                     room: None,
                     disk: 0,
+                    saved: None,
                     dark: false,
                     paused: false,
                     unread: VecDeque::new(),
@@ -148,6 +151,9 @@ impl Net {
             Some(Membership::new(self.now, self.config.clone(), id, keys, CLUSTER, disk, seed));
         let roster = self.roster.iter().map(|(node, salt)| (*node, *salt)).collect();
         let address = format!("/node/{n}");
+        if let Some(saved) = self.devices[n].saved.clone() {
+            self.with_room(n, |room, now, out| room.handle_record(now, saved, out));
+        }
         self.with_room(n, |room, now, out| room.set_record(now, profile(address), out));
         // Records of the others, as on its disk.
         let records: Vec<_> = self

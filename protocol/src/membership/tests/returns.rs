@@ -369,3 +369,53 @@ fn return_heard_from_a_peer_is_gossiped_on() {
         assert_eq!(said.contains(&tells), is_news, "{said:?}");
     }
 }
+
+/// A daemon was restarted twice within two seconds. On its disk was an old record of its own, which
+/// it answered at once; the next answer had to wait a second. Meanwhile each peer sent it the last
+/// record of its former life, and each copy counted as one of another device with the same key:
+/// it told its operator to wipe the folder.
+#[test]
+fn quick_restarts_are_no_shared_identity() {
+    for (size, seed) in [(3, 41), (5, 42), (12, 43)] {
+        let mut net = Net::running(size, seed);
+        let id = net.devices[1].id;
+        net.devices[1].saved = net.room(1).record(&id).cloned();
+        for _ in 0..5 {
+            net.moves(1, "/elsewhere/1");
+            net.moves(1, "/node/1");
+        }
+        for pause in [300 * MS, 900 * MS] {
+            net.kill(1);
+            net.run(pause);
+            net.start(1);
+            net.run(pause);
+        }
+        net.run(30 * SECOND);
+        let contested = net.facts.iter().find(|(_, _, fact)| *fact == Fact::Contested);
+        assert_eq!(contested, None, "{size} nodes");
+        assert!((0..size).all(|n| net.ups(n) == size), "{size} nodes");
+        let own = net.room(1).record(&id).unwrap().hash();
+        assert!((0..size).all(|n| net.room(n).record(&id).unwrap().hash() == own));
+    }
+}
+
+/// Two devices run with one key, as after copying a disk: each outdoes the other's records a few
+/// times, then one says so and stops.
+#[test]
+fn shared_identity_is_noticed() {
+    let mut net = Net::running(3, 44);
+    let id = net.devices[1].id;
+    for round in 0..20 {
+        let known = net.room(1).record(&id).unwrap().body().clone();
+        let copy = NodeRecord {
+            counter: known.counter + 1,
+            addresses: vec![format!("/copy/{round}")],
+            ..known
+        };
+        let copy = net.sign(1, copy);
+        net.gossip(0, Message::Record(copy));
+        net.run(2 * SECOND);
+    }
+    let contested = net.facts.iter().filter(|(_, _, fact)| *fact == Fact::Contested).count();
+    assert_eq!(contested, 1);
+}
