@@ -140,6 +140,7 @@ impl FakeRuntime {
         let seats = self.seats.lock().unwrap();
         match state {
             InstanceState::Starting => panic!("an instance that was begun is starting"),
+            InstanceState::Waiting { reason } => seats[id].waiting(reason),
             InstanceState::Running => seats[id].running(self.guest(id)),
             InstanceState::Failed { reason, retryable } => seats[id].failed(reason, retryable),
             InstanceState::Stopped => seats[id].stopped(),
@@ -531,6 +532,7 @@ pub fn workload_view(name: &str, replicas: Vec<ReplicaView>) -> WorkloadView {
         cpu: 100,
         limit: None,
         env: [("GREETING".to_owned(), "hi".to_owned())].into(),
+        options: BTreeMap::new(),
         require: BTreeMap::new(),
         owner: Some("n1".into()),
         guardians: vec!["n1".into(), "n2".into()],
@@ -550,6 +552,7 @@ pub fn replica_view(replica: &str, phase: &str, node: Option<&str>) -> ReplicaVi
         token: node.map(|_| 3),
         since: node.map(|_| "2026-11-21T03:00:00.000Z".into()),
         restarts: 0,
+        replacement: None,
     }
 }
 

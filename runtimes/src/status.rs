@@ -239,6 +239,12 @@ impl StatusHandle {
         self.report(InstanceState::Running, endpoint.into());
     }
 
+    /// Reports why the instance takes no requests, although it has not failed. Does nothing when a
+    /// newer life has begun.
+    pub fn waiting(&self, reason: impl Into<String>) {
+        self.report(InstanceState::Waiting { reason: reason.into() }, None);
+    }
+
     /// Reports that the instance failed. Does nothing when a newer life has begun.
     pub fn failed(&self, reason: impl Into<String>, retryable: bool) {
         self.report(InstanceState::Failed { reason: reason.into(), retryable }, None);

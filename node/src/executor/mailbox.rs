@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shoal_protocol::model::ReplicaId;
+use shoal_protocol::model::{Digest, Place, ReplicaId};
 use shoal_protocol::node::{Order, Report};
 use shoal_runtimes::InstanceId;
 use tokio::sync::Notify;
@@ -99,6 +99,16 @@ impl Directory {
     /// The latest instance of this replica on this node.
     pub fn instance(&self, replica: &ReplicaId) -> Option<InstanceId> {
         lock(&self.0).latest.get(replica).cloned()
+    }
+
+    /// The places of a workload that were begun here and have not ended.
+    pub fn running(&self, uid: &Digest) -> Vec<Place> {
+        let known = lock(&self.0);
+        let of_it = known.latest.keys().filter(|replica| replica.uid == *uid);
+        of_it
+            .filter(|replica| !known.ended.contains(replica))
+            .map(|replica| replica.place)
+            .collect()
     }
 
     pub(super) fn knows(&self, instance: &InstanceId) -> bool {

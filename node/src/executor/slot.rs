@@ -105,7 +105,9 @@ impl Slot {
             let reason = match state {
                 InstanceState::Failed { reason, .. } => reason,
                 InstanceState::Stopped => "it was stopped from outside".into(),
-                InstanceState::Starting | InstanceState::Running => return None,
+                InstanceState::Starting
+                | InstanceState::Waiting { .. }
+                | InstanceState::Running => return None,
             };
             let state = InstanceState::Failed { reason, retryable: true };
             return Some(Report { replica, generation, state });

@@ -121,6 +121,33 @@ async fn old_generation_stops_once_the_new_one_runs() {
     assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
 }
 
+/// `shoal rm` returned while containers still ended: a replica counts as running until its runtime
+/// has stopped it.
+#[tokio::test(start_paused = true)]
+async fn replica_runs_until_its_runtime_has_stopped_it() {
+    let mut world = World::new();
+    let (uid, directory) = (replica(0).uid, world.executor.directory());
+    world.run(0, 1);
+    world.until(0, InstanceState::Running).await;
+    assert_eq!(directory.running(&uid), [replica(0).place]);
+    assert_eq!(directory.running(&Digest([99; 32])), []);
+    world.stop(0);
+    world.until(0, InstanceState::Stopped).await;
+    assert_eq!(directory.running(&uid), []);
+    assert!(directory.instance(&replica(0)).is_some(), "its logs are still found");
+}
+
+/// A replica that does not get on, or no longer, is reported with the reason.
+#[tokio::test(start_paused = true)]
+async fn replica_that_waits_is_reported_with_its_reason() {
+    let mut world = World::new();
+    let id = world.run(0, 1);
+    world.until(0, InstanceState::Running).await;
+    let paused = InstanceState::Waiting { reason: "paused in the engine".into() };
+    world.runtime.tell(&id, paused.clone());
+    world.until(0, paused).await;
+}
+
 /// A start that fails, and an instance that fails later, are reported with the reason. The core
 /// decides on a retry: its next order starts again.
 #[tokio::test(start_paused = true)]

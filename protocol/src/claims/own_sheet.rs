@@ -97,6 +97,7 @@ impl Claims {
             Phase::Failing { reason, restarts } => {
                 Phase::Failing { reason: short_reason(reason), restarts }
             }
+            Phase::Waiting { reason } => Phase::Waiting { reason: short_reason(reason) },
             Phase::Starting | Phase::Healthy | Phase::Other(_) => phase,
         };
         self.alter(replica, |claim| {

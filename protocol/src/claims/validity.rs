@@ -94,7 +94,7 @@ fn check_claim(node: &NodeId, slot: u8, claim: &Claim) -> Result<(), Invalid> {
     }
     let phases = [Some(&claim.phase), claim.update.as_ref().map(|update| &update.phase)];
     for phase in phases.into_iter().flatten() {
-        if let Phase::Failing { reason, .. } = phase
+        if let Phase::Failing { reason, .. } | Phase::Waiting { reason } = phase
             && reason.len() > MAX_REASON
         {
             return Err(Invalid::Reason(reason.len()));

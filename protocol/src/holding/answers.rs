@@ -61,3 +61,14 @@ pub enum Failed {
     /// The target failed, and an older revision serves.
     Replacement,
 }
+
+/// The consequence of a report that a target takes no requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waits {
+    /// None: it was known, or is outdated.
+    Known,
+    /// It starts, and people should know the reason.
+    NotYet,
+    /// It answered until now.
+    Down,
+}

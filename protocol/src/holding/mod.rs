@@ -10,6 +10,8 @@
 //!   released ◀───────────────────────────── GivingUp ◀────┘
 //! ```
 //!
+//! `Waiting` is `Starting` with a reason for people: it does not get on, or answers no longer.
+//!
 //! **A revision serves until its replacement is ready**: while a new revision is fetched, started
 //! and retried, [`Holding::serving`] names the old one. A replica with a revision that serves is
 //! never given up because its replacement fails.
@@ -32,7 +34,7 @@ use crate::model::{
     Award, PersistId, Queue, ReplicaId, ResourceSum, Resources, Revision, Signed, Time,
 };
 
-pub use answers::{Bytes, Due, Failed, Held, Next};
+pub use answers::{Bytes, Due, Failed, Held, Next, Waits};
 pub use config::Config;
 pub use stage::Stage;
 /// The replicas that this node holds.
@@ -268,6 +270,7 @@ impl Holding {
             (
                 Stage::Writing { .. }
                 | Stage::Starting
+                | Stage::Waiting { .. }
                 | Stage::Ready
                 | Stage::BackingOff { .. }
                 | Stage::GivingUp { .. }
@@ -282,7 +285,10 @@ impl Holding {
         let Some(entry) = self.entry_mut(replica) else { return false };
         // A report of an earlier claim of the replica may come late.
         let was_ordered = match entry.stage {
-            Stage::Starting | Stage::BackingOff { .. } | Stage::GivingUp { .. } => true,
+            Stage::Starting
+            | Stage::Waiting { .. }
+            | Stage::BackingOff { .. }
+            | Stage::GivingUp { .. } => true,
             Stage::Writing { .. } | Stage::Fetching | Stage::Ready | Stage::Stopping => false,
         };
         if entry.target != Some(revision) || !was_ordered {
@@ -295,6 +301,32 @@ impl Holding {
         let resources = entry.resources;
         self.commit(replica, resources);
         true
+    }
+
+    /// The runtime reports why the target takes no requests: not yet, or no longer. Returns the
+    /// consequence: none if it was known, [`Waits::Down`] if the target served until now.
+    pub fn wait(&mut self, replica: &ReplicaId, revision: Revision, reason: &str) -> Waits {
+        let Some(entry) = self.entry_mut(replica) else { return Waits::Known };
+        let reason = short_reason(reason.to_owned());
+        let is_known = match &entry.stage {
+            Stage::Starting | Stage::Ready => false,
+            Stage::Waiting { reason: known } => *known == reason,
+            // It has failed since, or its order is not out.
+            Stage::Writing { .. }
+            | Stage::Fetching
+            | Stage::BackingOff { .. }
+            | Stage::GivingUp { .. }
+            | Stage::Stopping => true,
+        };
+        if is_known || entry.target != Some(revision) {
+            return Waits::Known;
+        }
+        entry.stage = Stage::Waiting { reason };
+        entry.is_reported = false;
+        match entry.serving.take_if(|(serving, _)| *serving == revision) {
+            Some(_) => Waits::Down,
+            None => Waits::NotYet,
+        }
     }
 
     /// A revision failed: retries it after a pause that doubles, or gives the replica up.
@@ -329,7 +361,11 @@ impl Holding {
             Stage::BackingOff { .. } | Stage::GivingUp { .. } | Stage::Writing { .. } => {
                 return Failed::Known;
             }
-            Stage::Fetching | Stage::Starting | Stage::Ready | Stage::Stopping => {}
+            Stage::Fetching
+            | Stage::Starting
+            | Stage::Waiting { .. }
+            | Stage::Ready
+            | Stage::Stopping => {}
         }
         entry.is_reported = false;
         let reason = short_reason(reason.to_owned());

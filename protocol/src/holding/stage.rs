@@ -22,6 +22,11 @@ pub enum Stage {
     Fetching,
     /// The runtime has the order to run the replica, and has not reported success.
     Starting,
+    /// The same, and the runtime said why it takes no requests yet, or no longer.
+    Waiting {
+        /// The runtime's words, shortened.
+        reason: String,
+    },
     /// The replica runs and answers.
     Ready,
     /// The replica failed, and is retried.
@@ -50,6 +55,7 @@ impl Stage {
             Stage::Writing { .. } | Stage::Fetching | Stage::Starting | Stage::Stopping => {
                 Phase::Starting
             }
+            Stage::Waiting { reason } => Phase::Waiting { reason: reason.clone() },
             Stage::Ready => Phase::Healthy,
             Stage::BackingOff { reason, .. } | Stage::GivingUp { reason, .. } => {
                 Phase::Failing { reason: reason.clone(), restarts }
@@ -64,6 +70,7 @@ impl Stage {
             Stage::Writing { .. }
             | Stage::Fetching
             | Stage::Starting
+            | Stage::Waiting { .. }
             | Stage::Ready
             | Stage::Stopping => None,
         }

@@ -299,3 +299,41 @@ fn claim_of_an_earlier_run_is_reported_after_comparing() {
     holding.stalled();
     assert!(!holding.may_report(&REPLICA, false));
 }
+
+/// A container listened on no port, and its replica was shown as starting without a reason. The
+/// reason is part of its phase, also when it stops answering; the first report of it is news.
+#[test]
+fn replica_that_does_not_get_on_says_why() {
+    let mut holding = won();
+    assert_eq!(holding.wait(&REPLICA, OLD, "x"), Waits::Known, "it was not ordered yet");
+    holding.claims_written(at(0), PersistId(5), LATE);
+    holding.next(&REPLICA, &Bytes::Ready);
+    assert_eq!(holding.wait(&REPLICA, NEW, "x"), Waits::Known, "of another revision");
+    assert_eq!(holding.wait(&REPLICA, OLD, "nothing listens"), Waits::NotYet);
+    assert_eq!(holding.wait(&REPLICA, OLD, "nothing listens"), Waits::Known);
+    let waiting = |reason: &str| Some(Phase::Waiting { reason: reason.into() });
+    assert_eq!(holding.phase(&REPLICA), waiting("nothing listens"));
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Nothing, "it was ordered");
+
+    assert!(holding.ready(at(1), &REPLICA, OLD));
+    holding.reported(&REPLICA);
+    assert_eq!(holding.wait(&REPLICA, OLD, "paused"), Waits::Down);
+    assert_eq!((holding.phase(&REPLICA), holding.serving(&REPLICA)), (waiting("paused"), None));
+    assert!(holding.ready(at(2), &REPLICA, OLD), "it goes on");
+    assert_eq!(holding.unreported().count(), 1, "and is reported again");
+
+    holding.wait(&REPLICA, OLD, "paused");
+    assert_eq!(holding.fail(at(3), &REPLICA, OLD, "killed", true), Failed::Down);
+    assert_eq!(holding.wait(&REPLICA, OLD, "late"), Waits::Known, "it has failed since");
+}
+
+/// While its replacement does not get on, the old revision serves.
+#[test]
+fn old_revision_serves_while_its_replacement_waits() {
+    let mut holding = ready();
+    holding.replace(&REPLICA, NEW, SMALL, true);
+    holding.next(&REPLICA, &Bytes::Ready);
+    assert_eq!(holding.wait(&REPLICA, NEW, "nothing listens"), Waits::NotYet);
+    assert_eq!(holding.serving(&REPLICA), Some(OLD));
+    assert_eq!(holding.wait(&REPLICA, OLD, "paused"), Waits::Known);
+}

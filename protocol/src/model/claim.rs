@@ -32,6 +32,11 @@ pub const MAX_REASON: usize = 256;
 pub enum Phase {
     /// The replica is being fetched, compiled or started.
     Starting,
+    /// The same, and it does not get on: people should know the reason.
+    Waiting {
+        /// The runtime's words, at most [`MAX_REASON`] bytes.
+        reason: String,
+    },
     /// The replica runs and answers.
     Healthy,
     /// The replica failed, and the holder tries again.
@@ -49,7 +54,7 @@ impl Phase {
     /// The word that users see.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Phase::Starting => "starting",
+            Phase::Starting | Phase::Waiting { .. } => "starting",
             Phase::Healthy => "healthy",
             Phase::Failing { .. } => "failing",
             Phase::Other(_) => "unknown",
@@ -186,6 +191,8 @@ impl From<Phase> for WirePhase {
     fn from(phase: Phase) -> WirePhase {
         match phase {
             Phase::Starting => WirePhase(0, Bytes::default()),
+            // Programs that know no reasons of it read it as starting.
+            Phase::Waiting { reason } => WirePhase(0, Bytes(codec::encode(&reason))),
             Phase::Healthy => WirePhase(1, Bytes::default()),
             Phase::Failing { reason, restarts } => {
                 WirePhase(2, Bytes(codec::encode(&(reason, restarts))))
@@ -200,7 +207,8 @@ impl TryFrom<WirePhase> for Phase {
 
     fn try_from(WirePhase(number, carries): WirePhase) -> Result<Phase, codec::Malformed> {
         Ok(match number {
-            0 => Phase::Starting,
+            0 if carries.0.is_empty() => Phase::Starting,
+            0 => Phase::Waiting { reason: codec::decode_prefix(&carries.0)? },
             1 => Phase::Healthy,
             2 => {
                 let (reason, restarts) = codec::decode_prefix(&carries.0)?;

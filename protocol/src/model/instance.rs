@@ -6,6 +6,11 @@
 pub enum InstanceState {
     /// Accepted by the runtime, and not ready for requests yet.
     Starting,
+    /// The same, for longer than usual, or it ran and takes no requests for now.
+    Waiting {
+        /// The cause, for a person. The core cuts it to 256 bytes.
+        reason: String,
+    },
     /// Runs and answers requests.
     Running,
     /// Ended by itself, or could not start. It does not restart by itself.
@@ -23,7 +28,7 @@ impl InstanceState {
     /// The state in lower case, for messages: `running`.
     pub fn word(&self) -> &'static str {
         match self {
-            InstanceState::Starting => "starting",
+            InstanceState::Starting | InstanceState::Waiting { .. } => "starting",
             InstanceState::Running => "running",
             InstanceState::Failed { .. } => "failed",
             InstanceState::Stopped => "stopped",

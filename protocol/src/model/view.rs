@@ -68,6 +68,10 @@ pub struct WorkloadView {
     pub limit: Option<Resources>,
     /// The environment of each replica.
     pub env: BTreeMap<String, String>,
+    /// The options of a container that are not left at their defaults, by the name and in the form
+    /// that a manifest has them.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
     /// Labels that a node must have to run a replica.
     pub require: BTreeMap<String, String>,
     /// The present owner, by name.
@@ -104,6 +108,21 @@ pub struct ReplicaView {
     /// The time at which the phase began, by its holder's clock.
     pub since: Option<String>,
     /// The number of further tries on its node.
+    pub restarts: u32,
+    /// The replacement of an older generation that serves until then; absent if none is known to
+    /// be under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacement: Option<ReplacementView>,
+}
+
+/// The current generation of a replica, while an older one still serves.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ReplacementView {
+    /// `starting` or `failing`.
+    pub phase: String,
+    /// The reason for the phase, where one is known.
+    pub reason: Option<String>,
+    /// The number of its further tries.
     pub restarts: u32,
 }
 

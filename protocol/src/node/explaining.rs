@@ -1,10 +1,11 @@
 //! The answer to "why does this replica run there?".
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::auction::Summary;
+use crate::auction::{NoBid, NotAsked, Summary};
 use crate::model::view::{AuctionView, BidView, DeclineView, ExplainView};
-use crate::model::{NodeId, ReplicaId, ReplicaName};
+use crate::model::{Decline, NodeId, ReplicaId, ReplicaName, Resources};
 
 use super::Node;
 
@@ -113,20 +114,110 @@ impl Node {
     }
 }
 
-/// The reason why no node took any place, in a sentence.
+/// The reason why no node took any place, in a sentence: every reason with the number of its nodes,
+/// the most frequent first. Figures that differ from node to node are summed up.
 pub(super) fn no_taker(summary: &Summary) -> String {
-    let mut reasons: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
-    let declined = summary.declines.iter().map(|(_, why)| why.to_string());
-    for why in declined.chain(summary.not_asked.iter().map(|(_, why)| why.to_string())) {
-        *reasons.entry(why).or_default() += 1;
+    let declined = summary.declines.iter().map(|(_, why)| why);
+    let lately = summary.not_asked.iter().filter_map(|(_, why)| match why {
+        NotAsked::Lately(why) => Some(why),
+        NotAsked::Unfit(_) | NotAsked::NotSampled => None,
+    });
+    let mut most_free: Option<Resources> = None;
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    for why in declined.chain(lately) {
+        let reason = match why {
+            NoBid::Declined(Decline::NoRoom { free }) => {
+                most_free = most_free.max(Some(*free));
+                NO_ROOM.to_owned()
+            }
+            NoBid::Declined(Decline::Busy { .. }) => "busy with other auctions".into(),
+            NoBid::Declined(Decline::NotInStep { .. }) => "does not know this workload yet".into(),
+            NoBid::Declined(Decline::Cooling { reason, .. }) => {
+                format!("it failed there lately: {reason}")
+            }
+            NoBid::Declined(_) | NoBid::Silent | NoBid::Down | NoBid::Refused | NoBid::Taken => {
+                why.to_string()
+            }
+        };
+        *reasons.entry(reason).or_default() += 1;
+    }
+    for (_, why) in &summary.not_asked {
+        match why {
+            NotAsked::Unfit(unfit) => *reasons.entry(unfit.to_string()).or_default() += 1,
+            NotAsked::NotSampled => *reasons.entry("not asked yet".into()).or_default() += 1,
+            NotAsked::Lately(_) => {}
+        }
+    }
+    let [_, declined, not_asked] = summary.omitted.map(|count| count as usize);
+    if declined + not_asked > 0 {
+        *reasons.entry("not listed here".into()).or_default() += declined + not_asked;
     }
     if reasons.is_empty() {
         return "nobody took it: there was no node to ask".into();
     }
+    let mut reasons: Vec<(String, usize)> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let nodes = |count: usize| if count == 1 { "node" } else { "nodes" };
+    let with_room = |why: String| match most_free.filter(|_| why == NO_ROOM) {
+        Some(free) => format!(
+            "no room: at most {} MiB and {} thousandths of a core are free",
+            free.memory / (1024 * 1024),
+            free.cpu
+        ),
+        None => why,
+    };
     let reasons: Vec<String> = reasons
         .into_iter()
-        .map(|(why, count)| format!("{count} {}: {why}", nodes(count)))
+        .map(|(why, count)| format!("{count} {}: {}", nodes(count), with_room(why)))
         .collect();
     format!("nobody took it: {}", reasons.join("; "))
+}
+
+const NO_ROOM: &str = "no room";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AuctionId, Digest, ProgramKind, Unfit, WallClock};
+
+    /// The reason of one node hid those of the others, and each figure made a reason of its own.
+    #[test]
+    fn all_reasons_are_named_with_their_nodes() {
+        let node = |n: u8| NodeId([n; 32]);
+        let room = |mib: u64| {
+            let free = Resources { memory: mib << 20, cpu: 100 };
+            NoBid::Declined(Decline::NoRoom { free })
+        };
+        let cooling = Decline::Cooling { retry_ms: 7, reason: "exited with code 3".into() };
+        let mut summary = Summary {
+            auction: AuctionId { owner: node(1), number: 1 },
+            name: "web".parse().unwrap(),
+            uid: Digest([1; 32]),
+            generation: Digest([2; 32]),
+            resources: Resources { memory: 1, cpu: 1 },
+            places: Vec::new(),
+            opened: WallClock(1),
+            took_us: 1,
+            bids: Vec::new(),
+            declines: vec![
+                (node(1), room(10)),
+                (node(2), NoBid::Declined(cooling)),
+                (node(3), room(30)),
+            ],
+            not_asked: vec![
+                (node(4), NotAsked::Unfit(Unfit::Runtime(ProgramKind::Container))),
+                (node(5), NotAsked::Lately(room(20))),
+            ],
+            omitted: [0, 0, 2],
+            awards: Vec::new(),
+        };
+        assert_eq!(
+            no_taker(&summary),
+            "nobody took it: 3 nodes: no room: at most 30 MiB and 100 thousandths of a core are \
+             free; 2 nodes: not listed here; 1 node: it failed there lately: exited with code 3; \
+             1 node: no container runtime"
+        );
+        (summary.declines, summary.not_asked, summary.omitted) = (vec![], vec![], [0; 3]);
+        assert_eq!(no_taker(&summary), "nobody took it: there was no node to ask");
+    }
 }

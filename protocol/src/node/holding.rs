@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::claims::SheetFull;
 use crate::desired::Workload;
-use crate::holding::{Bytes, Due, Failed, Next};
+use crate::holding::{Bytes, Due, Failed, Next, Waits};
 use crate::model::claim::{Update, short_reason};
 use crate::model::{
     Artifact, Award, Claim, Digest, InstanceState, PersistId, Phase, ReplicaId, ReplicaName,
@@ -194,6 +194,9 @@ impl Node {
         let Report { replica, generation, state } = report;
         match state {
             InstanceState::Starting => {}
+            InstanceState::Waiting { reason } => {
+                self.on_waiting(now, &replica, generation, &reason)
+            }
             InstanceState::Running => self.on_ready(now, &replica, generation),
             InstanceState::Failed { reason, retryable } => {
                 self.on_failed(now, &replica, generation, &reason, retryable)
@@ -211,6 +214,20 @@ impl Node {
         if self.may_report_healthy(now, replica) {
             self.slot_gossip.note(replica.slot());
         }
+    }
+
+    /// A replica takes no requests: not yet, or no longer.
+    fn on_waiting(&mut self, now: Time, replica: &ReplicaId, revision: Revision, reason: &str) {
+        let level = match self.holding.wait(replica, revision, reason) {
+            Waits::Known => return,
+            Waits::NotYet => Level::Info,
+            Waits::Down => Level::Warning,
+        };
+        let name = self.replica_name(replica);
+        let reason = short_reason(reason.to_owned());
+        self.emit_event(now, level, "replica-waits", Some(name), Some(self.me), reason);
+        self.show_progress(now, replica);
+        self.on_own_change(replica);
     }
 
     /// Queues the slots of ready replicas that may be reported healthy by now.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::auction::Summary;
 use crate::desired::Workload;
 use crate::membership::State;
-use crate::model::view::ReplicaView;
+use crate::model::view::{ReplacementView, ReplicaView};
 use crate::model::{Artifact, Claim, NodeId, Phase, Place, ReplicaName};
 use crate::plan::{Free, Step, Waiting, replacing};
 
@@ -86,6 +86,7 @@ impl Node {
             token: None,
             since: None,
             restarts: 0,
+            replacement: None,
         }
     }
 
@@ -99,6 +100,7 @@ impl Node {
         let is_lost = self.membership.state(&node) == State::Down && node != self.me;
         let mut phase = claim.phase.clone();
         let mut shown_phase = None;
+        let mut replacement = None;
         let reason = match step {
             _ if is_lost => {
                 shown_phase = Some("lost");
@@ -109,6 +111,7 @@ impl Node {
                 Some(why.to_string())
             }
             Some(Step::Replace { from, to, progress, .. }) => {
+                replacement = progress.as_ref().map(|update| replacement_view(&update.phase));
                 // Show that the replacement fails, although the old revision runs.
                 if let Some(update) = progress
                     && matches!(update.phase, Phase::Failing { .. })
@@ -120,20 +123,21 @@ impl Node {
             Some(Step::Wait { why: why @ (Waiting::BackBy { .. } | Waiting::Grace), .. }) => {
                 match &claim.phase {
                     Phase::Failing { reason, .. } => Some(reason.clone()),
-                    Phase::Starting | Phase::Healthy | Phase::Other(_) => Some(why.to_string()),
+                    Phase::Starting | Phase::Waiting { .. } | Phase::Healthy | Phase::Other(_) => {
+                        Some(why.to_string())
+                    }
                 }
             }
-            Some(Step::Wait { why: why @ Waiting::OtherPhase, .. }) => Some(why.to_string()),
+            Some(Step::Wait {
+                why: why @ (Waiting::OtherPhase | Waiting::NotYet { .. }), ..
+            }) => Some(why.to_string()),
             Some(Step::Wait { why: Waiting::Failing { reason, .. }, .. }) => Some(reason.clone()),
             Some(Step::Wait { why: Waiting::Starting, .. }) if node == self.me => {
                 self.why_no_artifact(workload)
             }
             Some(Step::Wait { .. } | Step::Auction { .. }) | None => None,
         };
-        let restarts = match &phase {
-            Phase::Failing { restarts, .. } => *restarts,
-            Phase::Starting | Phase::Healthy | Phase::Other(_) => 0,
-        };
+        let (_, restarts) = details(&phase);
         let replica = claim.replica;
         ReplicaView {
             replica: ReplicaName { workload: workload.name.clone(), place: replica.place }
@@ -146,6 +150,7 @@ impl Node {
             token: Some(claim.token.counter),
             since: Some(claim.since.to_string()),
             restarts,
+            replacement,
         }
     }
 
@@ -169,6 +174,20 @@ impl Node {
             }
             Local::Ready | Local::Unusable(_) => None,
         }
+    }
+}
+
+fn replacement_view(phase: &Phase) -> ReplacementView {
+    let (reason, restarts) = details(phase);
+    ReplacementView { phase: phase.as_str().into(), reason: reason.cloned(), restarts }
+}
+
+/// The reason and the number of further tries that a phase carries.
+fn details(phase: &Phase) -> (Option<&String>, u32) {
+    match phase {
+        Phase::Failing { reason, restarts } => (Some(reason), *restarts),
+        Phase::Waiting { reason } => (Some(reason), 0),
+        Phase::Starting | Phase::Healthy | Phase::Other(_) => (None, 0),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Views of the node and the cluster, for people and programs. Read-only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired::Workload;
 use crate::membership::State;
+use crate::model::spec::Container;
 use crate::model::view::{NodeView, ServiceView, SpecBody, StatusView, WorkloadView};
 use crate::model::{
     Claim, Digest, Key, NodeId, ReplicaId, ReplicaName, Resources, Spec, Time, Token, WorkloadName,
@@ -231,6 +232,7 @@ impl Node {
             cpu,
             limit,
             env,
+            options: container.as_ref().map(options_of).unwrap_or_default(),
             require,
             owner: names.first().cloned(),
             guardians: names,
@@ -335,4 +337,8 @@ impl Node {
     pub fn started(&self) -> Time {
         self.device.started
     }
+}
+
+fn options_of(container: &Container) -> BTreeMap<String, String> {
+    container.options().into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
 }

@@ -193,6 +193,11 @@ pub enum Waiting {
     },
     /// The replica is being fetched, compiled or started.
     Starting,
+    /// The replica starts, and does not get on.
+    NotYet {
+        /// The runtime's message.
+        reason: String,
+    },
     /// The replica is in a phase that this program does not know.
     OtherPhase,
 }
@@ -238,6 +243,7 @@ impl fmt::Display for Waiting {
                 write!(f, "fails there, tried again {restarts} times: {reason}")
             }
             Waiting::Starting => f.write_str("starting"),
+            Waiting::NotYet { reason } => f.write_str(reason),
             Waiting::OtherPhase => {
                 f.write_str("its node reports a phase that this version of shoal does not know")
             }
@@ -253,6 +259,9 @@ pub fn replacing(from: &Revision, to: &Revision, progress: Option<&Update>) -> S
             "generation {from} keeps running: its replacement {to} fails there, tried again \
                 {restarts} times: {reason}"
         ),
+        Some(Phase::Waiting { reason }) => {
+            format!("generation {from} runs until its replacement {to} is ready there: {reason}")
+        }
         Some(Phase::Starting | Phase::Healthy | Phase::Other(_)) => {
             format!("generation {from} runs until its replacement {to} is ready there")
         }
@@ -393,6 +402,7 @@ fn step_for_kept(holder: &Holder, wanted: Revision) -> Option<Step> {
     match &holder.phase {
         Phase::Healthy => None,
         Phase::Starting => wait(Waiting::Starting),
+        Phase::Waiting { reason } => wait(Waiting::NotYet { reason: reason.clone() }),
         Phase::Failing { reason, restarts } => {
             wait(Waiting::Failing { reason: reason.clone(), restarts: *restarts })
         }

@@ -101,6 +101,10 @@ fn unhealthy_place_waits_for_its_holder() {
         (Holder { phase: Phase::Starting, ..holder(0, 1) }, Waiting::Starting),
         (Holder { phase: Phase::Other(9), ..holder(0, 1) }, Waiting::OtherPhase),
         (
+            Holder { phase: Phase::Waiting { reason: "no port".into() }, ..holder(0, 1) },
+            Waiting::NotYet { reason: "no port".into() },
+        ),
+        (
             Holder { phase: Phase::Failing { reason: "trap".into(), restarts: 3 }, ..holder(0, 1) },
             Waiting::Failing { reason: "trap".into(), restarts: 3 },
         ),
@@ -117,10 +121,16 @@ fn unhealthy_place_waits_for_its_holder() {
 fn other_revision_is_replaced_by_its_holder() {
     let failing =
         Update { revision: CURRENT, phase: Phase::Failing { reason: "trap".into(), restarts: 1 } };
+    let waits = Update { revision: CURRENT, phase: Phase::Waiting { reason: "no port".into() } };
     let of_another = Update { revision: Digest([3; 32]), phase: Phase::Starting };
     for (update, progress, words) in [
         (None, None, "runs generation 02020202, is to be replaced there by 01010101"),
         (Some(of_another), None, "runs generation 02020202, is to be replaced there by 01010101"),
+        (
+            Some(waits.clone()),
+            Some(waits),
+            "generation 02020202 runs until its replacement 01010101 is ready there: no port",
+        ),
         (
             Some(failing.clone()),
             Some(failing),
@@ -165,6 +175,7 @@ fn any_holder() -> impl Strategy<Value = Holder> {
     ];
     let phase = prop_oneof![
         Just(Phase::Starting),
+        Just(Phase::Waiting { reason: "w".into() }),
         Just(Phase::Healthy),
         Just(Phase::Other(7)),
         Just(Phase::Failing { reason: "r".into(), restarts: 1 }),

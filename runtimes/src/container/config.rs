@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::artifacts::ArtifactStore;
 use crate::status::StatusTable;
@@ -33,6 +34,9 @@ pub struct Config {
     pub privileges: bool,
     /// Instances on this node, failed ones included.
     pub instances: usize,
+    /// How long a container without an HTTP port must run before it counts as running: nothing
+    /// else tells one that works from one that ends at once. 2 s.
+    pub settle: Duration,
 }
 
 impl Config {
@@ -48,6 +52,7 @@ impl Config {
             log_limits: crate::logs::Limits::default(),
             privileges: false,
             instances: 1024,
+            settle: Duration::from_secs(2),
         }
     }
 }

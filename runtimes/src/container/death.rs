@@ -7,8 +7,14 @@ const SIGNAL_BASE: i64 = 128;
 const SIGKILL: i64 = 9;
 
 /// The reason of a container's end, as a predicate. `suspects_memory`: the engine never says that a
-/// container ran out of memory.
-pub(super) fn reason(found: &Inspected, memory: u64, suspects_memory: bool) -> String {
+/// container ran out of memory. `was_ordered`: somebody else told the engine to end or signal it,
+/// which explains a signal.
+pub(super) fn reason(
+    found: &Inspected,
+    memory: u64,
+    suspects_memory: bool,
+    was_ordered: bool,
+) -> String {
     let Some(state) = &found.state else { return "ended, and its engine does not say how".into() };
     let code = state.exit_code.unwrap_or(0);
     let signal = signal_name(code - SIGNAL_BASE);
@@ -20,13 +26,15 @@ pub(super) fn reason(found: &Inspected, memory: u64, suspects_memory: bool) -> S
             format!("exited with code {code} after a part of it ran out of its memory of {memory}")
         };
     }
-    if code == SIGNAL_BASE + SIGKILL && suspects_memory {
+    if code == SIGNAL_BASE + SIGKILL && suspects_memory && !was_ordered {
         return format!("was killed by SIGKILL: it may have run out of its memory of {memory}");
     }
     let reason = match signal {
         Some(signal) => format!("was killed by {signal}"),
         None => format!("exited with code {code}"),
     };
+    let by = if was_ordered { ", by an order to the engine from outside shoal" } else { "" };
+    let reason = format!("{reason}{by}");
     match state.error.as_deref().map(str::trim).filter(|error| !error.is_empty()) {
         Some(error) => format!("{reason}: {error}"),
         None => reason,
@@ -76,7 +84,8 @@ mod tests {
         let of = |exit_code: i64, oom: bool, suspects: bool| {
             let state =
                 State { exit_code: Some(exit_code), oom_killed: Some(oom), ..State::default() };
-            reason(&Inspected { state: Some(state), ..Inspected::default() }, 64 << 20, suspects)
+            let found = Inspected { state: Some(state), ..Inspected::default() };
+            reason(&found, 64 << 20, suspects, false)
         };
         assert_eq!(of(3, false, false), "exited with code 3");
         assert_eq!(of(0, false, true), "exited with code 0");
@@ -86,5 +95,17 @@ mod tests {
         assert!(of(137, false, true).contains("may have run out of its memory of 64 MiB"));
         assert!(of(1, true, false).starts_with("exited with code 1 after a part of it ran out"));
         assert_eq!(of(200, false, false), "exited with code 200");
+    }
+
+    /// After `podman kill` the reason was a lack of memory.
+    #[test]
+    fn order_from_outside_explains_a_signal() {
+        let of = |exit_code: i64| {
+            let state = State { exit_code: Some(exit_code), ..State::default() };
+            let found = Inspected { state: Some(state), ..Inspected::default() };
+            reason(&found, 64 << 20, true, true)
+        };
+        assert_eq!(of(137), "was killed by SIGKILL, by an order to the engine from outside shoal");
+        assert!(of(143).starts_with("was killed by SIGTERM, by an order"));
     }
 }

@@ -22,8 +22,12 @@ const LIST_EVERY: Duration = Duration::from_secs(10);
 /// Pause before an engine that is gone is asked again.
 const ENGINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Events after which a container may be in another state.
-const TELLING: &[&str] =
-    &["die", "died", "start", "restart", "stop", "kill", "oom", "destroy", "remove", "unpause"];
+const TELLING: &[&str] = &[
+    "die", "died", "start", "restart", "stop", "kill", "oom", "destroy", "remove", "pause",
+    "unpause",
+];
+/// Events of an order to end a container, or to signal it.
+const ORDERS: &[&str] = &["stop", "kill"];
 
 /// Follows the engine until the adapter is dropped.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -71,7 +75,8 @@ async fn until_end(
 }
 
 fn on_event(shared: &Shared, event: &Event) {
-    if !event.action.as_deref().is_some_and(|action| TELLING.contains(&action)) {
+    let action = event.action.as_deref().unwrap_or_default();
+    if !TELLING.contains(&action) {
         return;
     }
     let Some(actor) = &event.actor else { return };
@@ -82,6 +87,9 @@ fn on_event(shared: &Shared, event: &Event) {
         None => instances.values().find(|one| actor.id.is_some() && one.container() == actor.id),
     };
     if let Some(instance) = instance {
+        if ORDERS.contains(&action) {
+            instance.note_order();
+        }
         instance.wake.notify_one();
     }
 }

@@ -4,10 +4,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::Launch;
 use crate::status::StatusHandle;
+
+/// Time in which an order to the engine explains a container's end: the engines kill ten seconds
+/// after a stop.
+const ORDER_COUNTS: Duration = Duration::from_secs(15);
 
 /// One life of an instance.
 pub(super) struct Instance {
@@ -29,6 +34,8 @@ pub(super) struct Instance {
     pub ended: CancellationToken,
     /// The engine's id for its container, once there is one.
     container: Mutex<Option<String>>,
+    /// The last time at which the engine was ordered to signal or stop its container.
+    ordered_at: Mutex<Option<Instant>>,
 }
 
 impl Instance {
@@ -44,6 +51,7 @@ impl Instance {
             refusals: watch::Sender::new(String::new()),
             ended: CancellationToken::new(),
             container: Mutex::default(),
+            ordered_at: Mutex::default(),
         }
     }
 
@@ -58,6 +66,17 @@ impl Instance {
 
     pub fn set_container(&self, id: &str) {
         *self.lock() = Some(id.to_owned());
+    }
+
+    /// The engine says that it was ordered to signal or stop the container.
+    pub fn note_order(&self) {
+        *self.ordered_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether such an order came so lately that it explains the container's end.
+    pub fn was_ordered(&self) -> bool {
+        let ordered = *self.ordered_at.lock().unwrap_or_else(PoisonError::into_inner);
+        ordered.is_some_and(|at| at.elapsed() < ORDER_COUNTS)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<String>> {

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_protocol::model::spec::Container;
-use tokio::time::sleep;
+use shoal_protocol::model::spec::{Container, PullPolicy};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::engine::LAUNCH;
 use super::forms::{Inspected, Phase};
@@ -29,8 +29,12 @@ use crate::model::{ContainerPayload, Payload};
 
 /// Pause before an engine that failed is asked again.
 const ENGINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Time after which people are told what a start waits for. Most starts take less.
+const TELL_AFTER: Duration = Duration::from_secs(2);
 /// Time after which the log says that nothing listens.
 const HINT_AFTER: Duration = Duration::from_secs(10);
+/// Pause before a paused container is inspected again, if no event says that it goes on.
+const PAUSED_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Pause before a container that has no address yet is inspected again.
 const ADDRESS_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -80,7 +84,7 @@ impl Life {
         let end = match self.bring_up(&log).await {
             Ok(up) => {
                 follower = Some(self.follow(&up, &log));
-                self.hold(&up.id, &log).await
+                self.hold(&up, &log).await
             }
             Err(end) => end,
         };
@@ -151,6 +155,7 @@ impl Life {
             biased;
             () = instance.stopping.cancelled() => return Err(End::Stop),
             ready = self.image(&payload.container, log) => ready?,
+            never = self.tell_later(image_hint(&payload.container)) => never,
         }
         let _permit = tokio::select! {
             biased;
@@ -190,13 +195,23 @@ impl Life {
         Follower::of(copying)
     }
 
+    /// Tells people what the start waits for, if it still does after a while. Never returns.
+    async fn tell_later<T>(&self, reason: String) -> T {
+        sleep(TELL_AFTER).await;
+        self.instance.status.waiting(reason);
+        std::future::pending().await
+    }
+
     /// Watches over a container that was started, until it ends or shall end.
-    async fn hold(&self, id: &str, log: &Log) -> End {
+    async fn hold(&self, up: &Up, log: &Log) -> End {
         let instance = &self.instance;
         // The start whose endpoint is reported.
         let mut reported = None;
+        // A container that was found running has shown before that it does not end at once.
+        let settle = if up.is_adopted { Duration::ZERO } else { self.shared.config.settle };
+        let settled_at = Instant::now() + settle;
         loop {
-            let found = match self.shared.engine.inspect(id).await {
+            let found = match self.shared.engine.inspect(&up.id).await {
                 Ok(found) => found,
                 Err(error) if error.no_such_container() => {
                     return Failure::passing("its container was removed from outside").into();
@@ -212,6 +227,15 @@ impl Life {
             if found.phase() != Phase::Alive {
                 return self.ended(&found).into();
             }
+            if found.is_paused() {
+                instance.status.waiting("paused in the engine");
+                reported = None;
+                tokio::select! {
+                    () = instance.stopping.cancelled() => return End::Stop,
+                    () = instance.wake.notified() => continue,
+                    () = sleep(PAUSED_AGAIN_AFTER) => continue,
+                }
+            }
             let started = found.started_at().unwrap_or_default().to_owned();
             if reported.as_ref() == Some(&started) {
                 tokio::select! {
@@ -223,7 +247,7 @@ impl Life {
                 () = instance.stopping.cancelled() => return End::Stop,
                 // Before it listens it may end.
                 () = instance.wake.notified() => {}
-                endpoint = self.endpoint(&found, log) => if let Ok(endpoint) = endpoint {
+                ready = self.endpoint(&found, settled_at, log) => if let Ok(endpoint) = ready {
                     instance.status.running(endpoint);
                     reported = Some(started);
                 },
@@ -231,26 +255,36 @@ impl Life {
         }
     }
 
-    /// Waits until the container takes requests, if it takes any. An error: it has no address yet.
-    async fn endpoint(&self, found: &Inspected, log: &Log) -> Result<Option<Endpoint>, ()> {
+    /// Waits until the container takes requests; if it takes none, until it has settled. An error:
+    /// it has no address yet.
+    async fn endpoint(
+        &self,
+        found: &Inspected,
+        settled_at: Instant,
+        log: &Log,
+    ) -> Result<Option<Endpoint>, ()> {
         let Ok(payload) = self.payload() else { return Err(()) };
-        let Some(port) = payload.container.http else { return Ok(None) };
+        let Some(port) = payload.container.http else {
+            sleep_until(settled_at).await;
+            return Ok(None);
+        };
         let doors = Doors::of(payload.container.network, port, found, self.shared.engine.rootless);
         if doors.is_empty() {
             sleep(ADDRESS_AGAIN_AFTER).await;
             return Err(());
         }
+        let reason = format!(
+            "nothing listens on port {port} yet; it must listen on all addresses, not only on \
+             127.0.0.1"
+        );
         let hint = async {
             sleep(HINT_AFTER).await;
-            let hint = format!(
-                "nothing listens on port {port} yet; it must listen on all addresses, not only on \
-                 127.0.0.1"
-            );
-            log.say(LogStream::System, &hint);
+            log.say(LogStream::System, &reason);
             std::future::pending().await
         };
         let address = tokio::select! {
             address = doors.listening() => address,
+            never = self.tell_later(reason.clone()) => never,
             never = hint => never,
         };
         Ok(Some(Endpoint::Tcp(address)))
@@ -262,7 +296,8 @@ impl Life {
         let memory = self
             .payload()
             .map_or(launch.memory, |payload| create::memory(launch, &payload.container));
-        Failure::passing(death::reason(found, memory, self.shared.engine.is_podman))
+        let (is_podman, was_ordered) = (self.shared.engine.is_podman, self.instance.was_ordered());
+        Failure::passing(death::reason(found, memory, is_podman, was_ordered))
     }
 
     /// Reports the failure after the container's last lines, and removes the container.
@@ -309,6 +344,18 @@ impl Life {
         }
         // All that the engine has: a create whose answer was lost is among it.
         shared.clear(id, instance.grace.subscribe()).await
+    }
+}
+
+/// The reason why a start takes long while its image is not there.
+fn image_hint(container: &Container) -> String {
+    let reference = &container.image.reference;
+    match (container.image.platforms.is_empty(), container.image.pull) {
+        (false, _) => "its image is being loaded into the engine".to_owned(),
+        (true, PullPolicy::Missing | PullPolicy::Always) => {
+            format!("the engine is pulling its image {reference}")
+        }
+        (true, PullPolicy::Never) => format!("the engine is looking for its image {reference}"),
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use shoal_protocol::model::InstanceState;
 use shoal_protocol::model::spec::PullPolicy;
-use shoal_runtimes::Runtime;
 use shoal_runtimes::contract::Subject;
+use shoal_runtimes::{InstanceId, Runtime};
 
 use crate::engines::harness::{Harness, id_of, launch, mode, server};
 use crate::engines::{Kind, shared};
@@ -23,6 +23,10 @@ on_both! {
     image_of_another_machine_is_refused
     unknown_user_and_program_are_named
     container_removed_from_outside_has_failed
+    container_that_ends_at_once_never_runs
+    port_that_nothing_listens_on_is_named
+    paused_container_takes_no_requests
+    order_to_the_engine_is_named
 }
 
 async fn exit_code_is_told_after_the_last_lines(kind: Kind) {
@@ -152,4 +156,61 @@ async fn container_removed_from_outside_has_failed(kind: Kind) {
     let (_, retryable) = harness.failure(&id_of("a/0")).await;
     assert!(retryable);
     harness.run(server("a/0", |_| ())).await;
+}
+
+/// Without a port it counted as running as soon as it was started, and so `shoal run` said of a
+/// program that ended at once that it was healthy.
+async fn container_that_ends_at_once_never_runs(kind: Kind) {
+    let harness = Harness::settling(shared(kind), crate::engines::harness::TIMEOUT).await;
+    let mut watch = harness.containers.watch();
+    harness.containers.start(mode("a/0", "exit")).await.unwrap();
+    loop {
+        let states = watch.next().await.into_iter().map(|status| status.state);
+        let Some(last) = states.last() else { continue };
+        assert!(!last.is_running(), "it was taken for running");
+        if last.ended() {
+            break;
+        }
+    }
+    harness.nothing_is_left().await.unwrap();
+}
+
+async fn waits_for(harness: &Harness, id: &InstanceId) -> String {
+    let waits = |state: &InstanceState| {
+        assert!(!state.ended(), "{state:?}");
+        matches!(state, InstanceState::Waiting { .. })
+    };
+    match harness.wait(id, waits).await.state {
+        InstanceState::Waiting { reason } => reason,
+        state => panic!("{state:?}"),
+    }
+}
+
+/// The wrong port: people saw only that it started.
+async fn port_that_nothing_listens_on_is_named(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    harness.containers.start(server("a/0", |it| it.http = Some(81))).await.unwrap();
+    let reason = waits_for(&harness, &id_of("a/0")).await;
+    assert!(reason.starts_with("nothing listens on port 81 yet"), "{reason}");
+}
+
+async fn paused_container_takes_no_requests(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    let id = id_of("a/0");
+    harness.run(server("a/0", |_| ())).await;
+    let container = harness.the_container();
+    harness.engine.act(&container, "pause");
+    assert_eq!(waits_for(&harness, &id).await, "paused in the engine");
+    assert!(harness.containers.endpoint(&id).is_err());
+    harness.engine.act(&container, "unpause");
+    harness.wait(&id, InstanceState::is_running).await;
+}
+
+/// After `podman kill` people read that the container may have run out of memory.
+async fn order_to_the_engine_is_named(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    harness.run(server("a/0", |_| ())).await;
+    harness.engine.act(&harness.the_container(), "kill");
+    let (reason, _) = harness.failure(&id_of("a/0")).await;
+    assert_eq!(reason, "was killed by SIGKILL, by an order to the engine from outside shoal");
 }

@@ -33,14 +33,27 @@ pub struct Harness {
 
 impl Harness {
     pub async fn on(engine: &'static TestEngine) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let owner = format!("n{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self::of(engine, owner, Arc::new(tempfile::tempdir().unwrap())).await
+        Self::of(engine, unique_owner(), Arc::new(tempfile::tempdir().unwrap())).await
     }
 
     async fn of(engine: &'static TestEngine, owner: String, folder: Arc<TempDir>) -> Self {
+        Self::with(engine, owner, folder, Duration::from_millis(100)).await
+    }
+
+    /// An adapter that takes a container without a port for running after `settle`.
+    pub async fn settling(engine: &'static TestEngine, settle: Duration) -> Self {
+        Self::with(engine, unique_owner(), Arc::new(tempfile::tempdir().unwrap()), settle).await
+    }
+
+    async fn with(
+        engine: &'static TestEngine,
+        owner: String,
+        folder: Arc<TempDir>,
+        settle: Duration,
+    ) -> Self {
         let mut config = Config::new(&owner, folder.path().join("logs"));
         config.socket = Some(engine.socket.clone());
+        config.settle = settle;
         let containers = Arc::new(Containers::new(config).await.unwrap());
         Harness { containers, owner, engine, folder, cleans: true }
     }
@@ -220,6 +233,11 @@ pub fn server(id: &str, change: impl FnOnce(&mut Container)) -> Launch {
         it.http = Some(PORT);
         change(it);
     })
+}
+
+fn unique_owner() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("n{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 pub fn id_of(text: &str) -> InstanceId {

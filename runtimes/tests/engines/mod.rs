@@ -244,6 +244,13 @@ impl TestEngine {
         }
     }
 
+    /// Does to a container what somebody might by hand: `pause`, `unpause`, `kill`.
+    pub fn act(&self, container: &Value, what: &str) {
+        let id = container["Id"].as_str().unwrap();
+        let path = format!("/containers/{id}/{what}");
+        let _ = http::call(&self.socket, "POST", &path, "application/json", b"");
+    }
+
     /// Removes a container that may run.
     pub fn remove(&self, id: &str) {
         for (method, path) in [

@@ -93,12 +93,13 @@ impl Harness {
         let id = launch.id.clone();
         let mut watch = self.wasm.watch();
         self.wasm.start(launch).await.unwrap();
+        let starts = |state: &InstanceState| state.word() == InstanceState::Starting.word();
         loop {
             let found = watch
                 .next()
                 .await
                 .into_iter()
-                .find(|status| status.id == id && status.state != InstanceState::Starting);
+                .find(|status| status.id == id && !starts(&status.state));
             if let Some(status) = found {
                 return status.state;
             }

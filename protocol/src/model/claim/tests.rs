@@ -54,10 +54,20 @@ fn slot_is_read_as_it_was_written() {
         claim(0, Phase::Starting),
         claim(1, Phase::Healthy),
         claim(2, failing),
+        claim(4, Phase::Waiting { reason: "nothing listens".into() }),
         Claim { update, ..claim(3, Phase::Healthy) },
     ];
     let slot = slot(claims);
     assert_eq!(Slot::read(&codec::encode(&slot)), Ok(slot));
+}
+
+/// An earlier program reads only the number of a phase: a replica that waits starts for it.
+#[test]
+fn waiting_replica_starts_for_an_earlier_program() {
+    let WirePhase(number, carries) = Phase::Waiting { reason: "nothing listens".into() }.into();
+    assert_eq!((number, carries.0.is_empty()), (0, false));
+    assert_eq!(Phase::try_from(WirePhase(0, Bytes::default())), Ok(Phase::Starting));
+    assert!(Phase::try_from(WirePhase(0, Bytes(vec![200]))).is_err());
 }
 
 /// A newer program claims places of a form, and is in phases, that this one does not know: the

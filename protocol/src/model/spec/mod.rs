@@ -13,6 +13,7 @@ mod older;
 mod placement;
 mod ports;
 mod program;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -226,13 +227,14 @@ pub enum InvalidSpec {
     NotSupported(&'static str),
     #[error("replicas: {0} is more than {MAX_REPLICAS}")]
     Replicas(u32),
-    #[error("memory: {0} bytes is outside {MIN_MEMORY} (2 MiB) to {MAX_MEMORY} (1 TiB)")]
+    #[error("memory: {} is outside 2MiB to 1TiB", shown::size(*.0))]
     Memory(u64),
     #[error("cpu: {0} thousandths of a core is outside 1 to {MAX_CPU}")]
     Cpu(u32),
     #[error(
-        "memory: the limit of {limit} bytes is below the {reservation} bytes that are reserved, \
-            or above {MAX_MEMORY} (1 TiB)"
+        "memory: the limit of {} is {}",
+        shown::size(*.limit),
+        wrong_limit(*.limit, *.reservation)
     )]
     MemoryLimit { limit: u64, reservation: u64 },
     #[error(
@@ -260,6 +262,17 @@ pub enum InvalidSpec {
     LabelCount(usize),
     #[error("require: `{0}` is not a label (1 to 63 letters, digits, `-`, `_`, `.` and `/`)")]
     Label(String),
+}
+
+fn wrong_limit(limit: u64, reservation: u64) -> String {
+    match limit < reservation {
+        true => format!(
+            "below the {} that are reserved; without a number of its own {} are",
+            shown::size(reservation),
+            shown::size(DEFAULT_MEMORY)
+        ),
+        false => "above 1TiB".to_owned(),
+    }
 }
 
 /// Whether `text` may be a label's name or value: 1 to 63 of letters, digits, `-`, `_`, `.`, `/`.

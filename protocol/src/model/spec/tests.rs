@@ -119,7 +119,7 @@ fn container_may_have_a_limit_above_its_reservation() {
     assert_eq!((spec.reservation().memory, spec.resources.limit.memory), (64 << 20, 128 << 20));
     form.resources.limit.memory = 32 << 20;
     let error = Spec::try_from(form).unwrap_err().to_string();
-    assert!(error.starts_with("memory: the limit of 33554432 bytes is below"), "{error}");
+    assert!(error.starts_with("memory: the limit of 32MiB is below the 64MiB"), "{error}");
 }
 
 /// An engine would refuse these after the auction, on a device that nobody sees.

@@ -75,3 +75,26 @@ fn replica_started_in_a_stall_is_reported_after_comparing() {
     bidder.harness.run_for(Duration::from_secs(15));
     assert_eq!(phase(&bidder), "healthy", "no other node is there, so it is reported");
 }
+
+/// A container was started with the wrong port: all nodes only showed that it starts. Its holder
+/// writes the reason into its claim, and a replica that is paused is no longer healthy.
+#[test]
+fn reason_of_a_replica_that_waits_is_in_its_claim() {
+    let mut bidder = Bidder::new();
+    bidder.bid();
+    bidder.receive(bidder.award());
+    let (replica, generation) = (bidder.replica, bidder.generation);
+    let told = |bidder: &mut Bidder, state| {
+        bidder.harness.input(Input::Report(Report { replica, generation, state }));
+        bidder.harness.node.own_claim(&replica).unwrap().phase.clone()
+    };
+    assert_eq!(told(&mut bidder, InstanceState::Running), Phase::Healthy);
+    let reason = "paused in the engine".to_owned();
+    let paused = InstanceState::Waiting { reason: reason.clone() };
+    assert_eq!(told(&mut bidder, paused), Phase::Waiting { reason: reason.clone() });
+    let name = bidder.harness.node.workloads()[0].replicas[0].clone();
+    assert_eq!((name.phase.as_str(), name.reason), ("starting", Some(reason)));
+    told(&mut bidder, InstanceState::Running);
+    bidder.harness.run_for(Duration::from_secs(1));
+    assert_eq!(bidder.harness.node.own_claim(&replica).unwrap().phase, Phase::Healthy);
+}

@@ -1,0 +1,175 @@
+//! The options of a container in words, for views and for the differences of two specs.
+
+use super::container::{Container, Device, Image, NetworkMode, Privileges, PullPolicy, Tmpfs};
+
+impl Container {
+    /// The options that are not left at their defaults, by the name and in the form that a manifest
+    /// has them. Not among them: the image, which views show by itself, and the environment.
+    pub fn options(&self) -> Vec<(&'static str, String)> {
+        // All fields are named, so that a new one is not forgotten.
+        let Container {
+            name: _,
+            image: Image { reference: _, digest, pull, platforms: _ },
+            entrypoint,
+            command,
+            env: _,
+            user,
+            workdir,
+            hostname,
+            labels,
+            network,
+            http,
+            mounts,
+            tmpfs,
+            read_only,
+            init,
+            stop_signal,
+            stop_grace,
+            shm_size,
+            ulimits,
+            sysctls,
+            privileges: Privileges { privileged, cap_add, cap_drop, devices, security },
+            limit,
+        } = self;
+        let flag = |is_set: &bool| is_set.then(|| "true".to_owned());
+        let list = |items: Vec<String>| (!items.is_empty()).then(|| items.join(", "));
+        let pairs = |name: &String, value: &String| format!("{name}={value}");
+        let mounts = mounts.iter().map(|mount| {
+            let mode = if mount.read_only { ":ro" } else { "" };
+            format!("{}:{}{mode}", mount.volume, mount.path)
+        });
+        let limits = ulimits.iter().map(|(name, limit)| {
+            let one = limit.soft == limit.hard;
+            let hard = if one { String::new() } else { format!(":{}", limit.hard) };
+            format!("{name}={}{hard}", limit.soft)
+        });
+        let device = |it: &Device| match it.host == it.path {
+            true => it.host.clone(),
+            false => format!("{}:{}", it.host, it.path),
+        };
+        let limit = limit.map(|it| format!("{} of memory, {}m of CPU", size(it.memory), it.cpu));
+        let all = [
+            ("port", http.map(|port| port.to_string())),
+            ("entrypoint", entrypoint.as_ref().map(|it| words(it))),
+            ("command", command.as_ref().map(|it| words(it))),
+            ("user", user.clone()),
+            ("workdir", workdir.clone()),
+            ("hostname", hostname.clone()),
+            ("labels", list(labels.iter().map(|(name, value)| pairs(name, value)).collect())),
+            ("network", network_word(*network)),
+            ("volumes", list(mounts.collect())),
+            ("tmpfs", list(tmpfs.iter().map(tmpfs_text).collect())),
+            ("read_only", flag(read_only)),
+            ("init", flag(init)),
+            ("privileged", flag(privileged)),
+            ("cap_add", list(cap_add.clone())),
+            ("cap_drop", list(cap_drop.clone())),
+            ("devices", list(devices.iter().map(device).collect())),
+            ("security", list(security.clone())),
+            ("stop_signal", stop_signal.clone()),
+            ("stop_grace", stop_grace.map(|grace| format!("{grace:?}"))),
+            ("shm_size", shm_size.map(size)),
+            ("ulimits", list(limits.collect())),
+            ("sysctls", list(sysctls.iter().map(|(name, value)| pairs(name, value)).collect())),
+            ("pull", pull_word(*pull)),
+            ("digest", digest.map(|digest| digest.short())),
+            ("container limit", limit),
+        ];
+        all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+    }
+}
+
+/// A command as a shell would take it. An empty one is shown, too: it clears the image's.
+fn words(words: &[String]) -> String {
+    const PLAIN: &str = "-_./:=,@%+";
+    let is_plain = |word: &str| {
+        !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || PLAIN.contains(c))
+    };
+    let quoted = words.iter().map(|word| match is_plain(word) {
+        true => word.clone(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    });
+    match words {
+        [] => "''".to_owned(),
+        _ => quoted.collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn network_word(mode: NetworkMode) -> Option<String> {
+    match mode {
+        NetworkMode::Bridge => None,
+        NetworkMode::Host => Some("host".into()),
+        NetworkMode::None => Some("none".into()),
+    }
+}
+
+fn pull_word(policy: PullPolicy) -> Option<String> {
+    match policy {
+        PullPolicy::Missing => None,
+        PullPolicy::Always => Some("always".into()),
+        PullPolicy::Never => Some("never".into()),
+    }
+}
+
+fn tmpfs_text(tmpfs: &Tmpfs) -> String {
+    let options: Vec<String> = tmpfs
+        .size
+        .map(|bytes| format!("size={}", size(bytes)))
+        .into_iter()
+        .chain(tmpfs.exec.then(|| "exec".to_owned()))
+        .collect();
+    match options.is_empty() {
+        true => tmpfs.path.clone(),
+        false => format!("{}:{}", tmpfs.path, options.join(",")),
+    }
+}
+
+/// A number of bytes that a manifest reads back: in the greatest unit in which it is whole.
+pub(super) fn size(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.into_iter().find(|(bits, _)| bytes >> bits << bits == bytes && bytes > 0);
+    match unit {
+        Some((bits, unit)) => format!("{}{unit}", bytes >> bits),
+        None => format!("{bytes}B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::container::Ulimit;
+    use super::*;
+
+    /// Differences once read `ulimits {"nofile": Ulimit { soft: 1, hard: 2 }}`.
+    #[test]
+    fn options_are_shown_as_a_manifest_has_them() {
+        let mut container = Container::of("main", Image::named("redis:7"));
+        assert_eq!(container.options(), []);
+        container.http = Some(80);
+        container.command = Some(vec!["sh".into(), "-c".into(), "it's 1".into()]);
+        container.entrypoint = Some(Vec::new());
+        container.ulimits = [
+            ("core".to_owned(), Ulimit { soft: 0, hard: 0 }),
+            ("nofile".to_owned(), Ulimit { soft: 1, hard: 2 }),
+        ]
+        .into();
+        container.tmpfs = vec![Tmpfs { path: "/run".into(), size: Some(64 << 10), exec: true }];
+        container.shm_size = Some(1 << 30);
+        container.read_only = true;
+        container.image.pull = PullPolicy::Never;
+        let shown: Vec<String> =
+            container.options().into_iter().map(|(name, text)| format!("{name}: {text}")).collect();
+        assert_eq!(
+            shown,
+            [
+                "port: 80",
+                "entrypoint: ''",
+                r"command: sh -c 'it'\''s 1'",
+                "tmpfs: /run:size=64KiB,exec",
+                "read_only: true",
+                "shm_size: 1GiB",
+                "ulimits: core=0, nofile=1:2",
+                "pull: never",
+            ]
+        );
+    }
+}
