@@ -225,6 +225,13 @@ pub struct UsageBody {
     pub requests: u32,
 }
 
+/// The replicas of a workload that a node has begun and not ended.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RunningBody {
+    /// Their numbers, as in `0`.
+    pub places: Vec<String>,
+}
+
 /// The body of every answer that is not a success.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ErrorBody {
@@ -303,7 +310,7 @@ mod tests {
             body(|body| body.name = "Hello".into()).starts_with("name: `Hello` is not a DNS label")
         );
         assert!(body(|body| body.runtime = "oci".into()).contains("`oci` is not known"));
-        assert!(body(|body| body.memory = 5).starts_with("memory: 5 bytes"));
+        assert!(body(|body| body.memory = 5).starts_with("memory: 5B is outside"));
         assert!(serde_json::from_str::<SpecBody>(r#"{"nmae":"x"}"#).is_err());
     }
 }

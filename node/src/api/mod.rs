@@ -8,6 +8,7 @@
 //! | `GET /v1/workloads/{ns}/{name}[?watch=true]` | the same for one workload |
 //! | `GET /v1/explain/{ns}/{name}/{index}` | a replica, and its auctions as their nodes tell them |
 //! | `GET /v1/logs/{ns}/{name}/{index}[?lines=N&follow=true]` | lines of JSON from its node |
+//! | `GET /v1/running/{uid}/{node}` | what of a workload still runs on a node |
 //! | `GET /v1/events[?follow=true&since=SEQ]` | lines of JSON |
 //! | `HEAD`, `PUT /v1/artifacts/{sha256}` | whether it is here; stores the verified bytes |
 //! | `POST /v1/prepare`, `/v1/submit` | what to sign; accepted once it is on disk |
@@ -26,6 +27,7 @@ mod follow;
 pub mod form;
 mod logs;
 mod routes;
+mod running;
 mod service;
 mod session;
 mod socket;

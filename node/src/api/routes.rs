@@ -40,6 +40,7 @@ pub fn all(service: Service) -> Router {
         .route("/v1/logs/{namespace}/{name}/{index}", get(logs))
         .route("/v1/usage/{namespace}/{name}/{index}", get(usage))
         .route("/v1/session/{namespace}/{name}/{index}", get(session))
+        .route("/v1/running/{uid}/{node}", get(running))
         .route("/v1/events", get(events))
         .route("/v1/join-line", get(join_line))
         .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
@@ -60,6 +61,7 @@ pub fn for_peers(service: Service) -> Router {
         .route("/v1/usage/{namespace}/{name}/{index}", get(usage_here))
         .route("/v1/session/{namespace}/{name}/{index}", get(session_here))
         .route("/v1/connect/{namespace}/{name}/{index}/{port}", get(connect_here))
+        .route("/v1/running/{uid}", get(running_here))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
         .with_state(service)
@@ -164,6 +166,18 @@ async fn usage_here(
     json(&service.usage_here(&replica_name(&path)?).await?)
 }
 
+async fn running(
+    State(service): State<Service>,
+    Path((uid, node)): Path<(String, String)>,
+) -> Answer {
+    let node = node.parse().map_err(|error| ApiError::invalid(format!("{error}")))?;
+    json(&service.running(&digest(&uid)?, node).await?)
+}
+
+async fn running_here(State(service): State<Service>, Path(uid): Path<String>) -> Answer {
+    json(&service.running_here(&digest(&uid)?))
+}
+
 async fn logs(
     State(service): State<Service>,
     Path(path): Path<(String, String, String)>,
@@ -220,7 +234,7 @@ async fn join_line(State(service): State<Service>) -> Answer {
 }
 
 async fn artifact(State(service): State<Service>, Path(digest): Path<String>) -> Answer {
-    let digest: Digest = digest.parse().map_err(|error| ApiError::invalid(format!("{error}")))?;
+    let digest = self::digest(&digest)?;
     match service.holds(&digest) {
         Some(_) => Ok(StatusCode::OK.into_response()),
         None => {
@@ -251,7 +265,7 @@ async fn upload(
             return Err(ApiError::invalid(why));
         }
     };
-    let digest: Digest = digest.parse().map_err(|error| ApiError::invalid(format!("{error}")))?;
+    let digest = self::digest(&digest)?;
     let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
     service.upload(kind, digest, Box::pin(reader)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -326,6 +340,10 @@ async fn text_of(request: Request) -> Result<Bytes, ApiError> {
 fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(text)
         .map_err(|error| ApiError::invalid(format!("the request's body: {error}")))
+}
+
+fn digest(text: &str) -> Result<Digest, ApiError> {
+    text.parse().map_err(|error| ApiError::invalid(format!("{error}")))
 }
 
 fn workload_name(namespace: &str, name: &str) -> Result<WorkloadName, ApiError> {

@@ -4,14 +4,18 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use shoal_protocol::model::WorkloadName;
+use shoal_protocol::model::view::WorkloadView;
 
+use super::client::path_of;
 use super::context::Context;
 use super::error::CliError;
 use super::publish::outcome_line;
-use super::wait::{WaitArgs, gone};
+use super::wait::{WaitArgs, gone, running, stopped};
 use crate::publish as writing;
 
 /// Remove workloads: they stop everywhere, and stay removed
+///
+/// Returns when the nodes that ran them say that nothing of them runs any more.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  shoal rm hello\n  shoal rm hello shop/till --no-wait\n  shoal rm \
@@ -42,6 +46,16 @@ impl Rm {
         let names = distinct(&self.names);
         let operator = context.operator()?;
         let deadline = self.wait.deadline();
+        let mut ending = Vec::new();
+        if deadline.is_some() {
+            for name in &names {
+                // A workload that this node does not know, and that is removed by force: no holder
+                // is known that could be asked.
+                if let Ok(view) = client.get::<WorkloadView>(&path_of("workloads", name)).await {
+                    ending.extend(running(&view, |_| true));
+                }
+            }
+        }
         // A wrong name removes nothing.
         for removed in writing::remove_all(&client, &operator, &names, self.force).await? {
             context.note(&outcome_line(&removed));
@@ -50,6 +64,7 @@ impl Rm {
             for name in &names {
                 gone(&client, name, deadline).await?;
             }
+            stopped(&client, ending, deadline, self.wait.timeout()).await?;
         }
         Ok(())
     }

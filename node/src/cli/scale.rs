@@ -10,7 +10,7 @@ use super::error::{CliError, Exit};
 use super::out;
 use super::publish::{outcome_line, view};
 use super::run;
-use super::wait::{WaitArgs, healthy};
+use super::wait::{WaitArgs, healthy, running, stopped};
 use crate::manifest::quantity;
 use crate::publish as writing;
 
@@ -55,10 +55,17 @@ impl Scale {
         client.get_bytes("/v1/status").await?;
         let operator = context.operator()?;
         let deadline = self.wait.deadline();
+        let before = match deadline {
+            Some(_) => client.get::<WorkloadView>(&path_of("workloads", &name)).await.ok(),
+            None => None,
+        };
+        let ending = before.map(|view| running(&view, |place| place >= replicas));
         let published = writing::scale(&client, &operator, &name, replicas, self.force).await?;
         context.note(&outcome_line(&published));
         if let (Some(deadline), Some(spec)) = (deadline, &published.spec) {
             healthy(context, &client, spec, false, deadline).await?;
+            let ending = ending.unwrap_or_default();
+            stopped(&client, ending, deadline, self.wait.timeout()).await?;
         }
         if context.json() {
             return out::say_json(&view(&client, &published).await?);
