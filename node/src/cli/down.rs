@@ -31,9 +31,12 @@ const OUTLIVES: Duration = Duration::from_secs(2);
 #[command(
     after_help = "Examples:\n  shoal down\n  shoal down && shoal up       # a restart\n  shoal \
         down --no-wait\n\n\
-    Its replicas move to other nodes unless it is back soon. Exit codes: 0 it has ended, 5 it \
-    still runs after --timeout,\n\
-    6 no daemon answers and none holds the folder."
+    Its replicas move to other nodes at once, and its containers end. To restart it for an update, \
+    send it SIGTERM,\n\
+    as a service manager does: its containers go on, and its replicas stay if it is back within \
+    ten seconds.\n\
+    Exit codes: 0 it has ended, 5 it still runs after --timeout, 6 no daemon answers and none \
+    holds the folder."
 )]
 pub struct Down {
     /// Return as soon as the daemon has taken the request

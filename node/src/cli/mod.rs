@@ -20,6 +20,7 @@ mod down;
 mod events;
 mod exec;
 mod explain;
+mod from_docker;
 mod join_line;
 mod logs;
 mod nodes;
@@ -90,7 +91,16 @@ enum Verb {
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
-    let Cli { global, verb } = Cli::parse();
+    let Cli { global, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => match from_docker::explain(&error) {
+            Some(explained) => {
+                explained.show();
+                return explained.exit.into();
+            }
+            None => error.exit(),
+        },
+    };
     let done = Context::new(global).and_then(|context| run(&context, verb));
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,7 +20,7 @@ use crate::publish::{self as writing, Outcome, Published, Workload, ready};
 /// Nothing is published unless all of the file is sound and would be taken. Publishing the same
 /// again changes nothing.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  shoal publish -f shop.yaml\n  generate | shoal publish -f - \
+#[command(after_help = "Examples:\n  shoal publish shop.yaml\n  generate | shoal publish - \
         --no-wait\n\n\
     The form, with all there is:\n\n    \
     name: hello            # a DNS label\n    \
@@ -34,8 +34,11 @@ use crate::publish::{self as writing, Outcome, Published, Workload, ready};
     Several documents may stand in one file, divided by `---`.")]
 pub struct Publish {
     /// The file; `-` reads standard input
-    #[arg(short, long, value_name = "FILE")]
-    file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "named")]
+    file: Option<PathBuf>,
+    /// The same
+    #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "file")]
+    named: Option<PathBuf>,
     /// Publish it even if no known node can run it now
     #[arg(long)]
     force: bool,
@@ -45,16 +48,17 @@ pub struct Publish {
 
 impl Publish {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let from_stdin = self.file == Path::new("-");
+        let file = self.file.or(self.named).expect("clap asks for one of the two");
+        let from_stdin = file == Path::new("-");
         let name =
-            if from_stdin { "standard input".to_owned() } else { self.file.display().to_string() };
-        let text = read(&self.file, from_stdin)
+            if from_stdin { "standard input".to_owned() } else { file.display().to_string() };
+        let text = read(&file, from_stdin)
             .map_err(|error| CliError::usage(format!("{name} cannot be read: {error}")))?;
         let base =
-            if from_stdin { Path::new(".") } else { self.file.parent().unwrap_or(Path::new(".")) };
+            if from_stdin { Path::new(".") } else { file.parent().unwrap_or(Path::new(".")) };
         let workloads =
             manifest::parse(&text, base).map_err(|error| CliError::of_manifest(&name, error))?;
-        publish(context, &workloads, self.force, &self.wait).await
+        publish(context, &workloads, Some(&name), self.force, &self.wait).await
     }
 }
 
@@ -70,16 +74,28 @@ fn read(file: &Path, from_stdin: bool) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Publishes all workloads, waits for them, and prints their URLs.
+/// Publishes all workloads, waits for them, and prints their URLs. `file` is the manifest that they
+/// stand in, for messages.
 pub(super) async fn publish(
     context: &Context,
     workloads: &[Workload],
+    file: Option<&str>,
     force: bool,
     wait: &WaitArgs,
 ) -> Result<(), CliError> {
     let mut all = Vec::with_capacity(workloads.len());
-    for workload in workloads {
-        all.push(ready(workload).await?);
+    for (at, workload) in workloads.iter().enumerate() {
+        let place = file.map(|file| match workloads {
+            [_] => file.to_owned(),
+            _ => format!("{file}: document {}, `{}`", at + 1, workload.name()),
+        });
+        all.push(ready(workload).await.map_err(|error| {
+            let error = CliError::from(error);
+            match &place {
+                Some(place) => CliError { message: format!("{place}: {}", error.message), ..error },
+                None => error,
+            }
+        })?);
     }
     let client = context.client();
     // Before the operator's key is read: a missing daemon is the more important error.

@@ -10,6 +10,7 @@ use shoal_protocol::model::spec::MAX_REPLICAS;
 
 use super::context::Context;
 use super::error::CliError;
+use super::from_docker;
 use super::publish::publish;
 use super::wait::WaitArgs;
 use crate::manifest::quantity;
@@ -30,6 +31,9 @@ use crate::publish::{Source, Workload};
     shoal run --name cache --memory 128MiB redis:7 redis-server --appendonly yes\n\n\
     A component is built with: cargo build --release --target wasm32-wasip2")]
 pub struct Run {
+    /// Taken as docker has it: a workload always runs in the background
+    #[arg(short, long, hide = true)]
+    detach: bool,
     /// A file of a component, the image of a container, or a file of it: an archive of `docker
     /// save`, or an OCI layout
     #[arg(value_name = "FILE|IMAGE")]
@@ -56,13 +60,13 @@ pub struct Run {
     #[arg(short, long = "env", value_name = "K=V", value_parser = pair)]
     env: Vec<(String, String)>,
     /// The memory that is reserved for a replica, and the most it may take [default: 64MiB]
-    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::memory)]
     memory: Option<u64>,
     /// The CPU that is reserved for a replica, and the most it may take, in cores [default: 0.1]
     #[arg(long, value_name = "CORES", value_parser = quantity::cpu)]
     cpu: Option<u32>,
     /// The most memory a container may take, if that is more than what is reserved
-    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::memory)]
     memory_limit: Option<u64>,
     /// The most CPU a container may take, in cores, if that is more than what is reserved
     #[arg(long, value_name = "CORES", value_parser = quantity::cpu)]
@@ -86,13 +90,22 @@ impl Run {
     /// The workload with its program: a component or a container.
     fn program(&self, name: WorkloadName) -> Result<Workload, CliError> {
         let what = What::of(&self.program);
+        if what == What::Manifest {
+            let file = &self.program;
+            return Err(CliError::usage(format!(
+                "{file} is a manifest, and describes what to run"
+            ))
+            .hint(format!("shoal publish {file}")));
+        }
         if what != What::Component {
             let options = self.container.clone();
             let workload = match what {
                 What::ImageFile => {
                     Workload::image_file(name, &self.program, self.image_name.clone())
                 }
-                What::Image | What::Component => Workload::container(name, &self.program),
+                What::Image | What::Component | What::Manifest => {
+                    Workload::container(name, &self.program)
+                }
             };
             let workload = workload.with_container(|it| options.apply(it));
             return Ok(match self.command.is_empty() {
@@ -111,6 +124,13 @@ impl Run {
     }
 
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        if let Some(option) = from_docker::own_option(&self.command) {
+            context.note(&format!(
+                "note: {option} is passed to the container, as it stands in its command; options \
+                 of shoal stand before the command, `{}`",
+                self.command[0]
+            ));
+        }
         let named = |what: &str, error: &dyn std::fmt::Display| {
             CliError::usage(format!("--{what}: {error}"))
         };
@@ -130,7 +150,7 @@ impl Run {
             workload = workload.cpu(cpu);
         }
         workload = workload.limit(self.memory_limit, self.cpu_limit);
-        publish(context, &[workload], self.force, &self.wait).await
+        publish(context, &[workload], None, self.force, &self.wait).await
     }
 }
 
@@ -143,6 +163,8 @@ enum What {
     ImageFile,
     /// The reference of an image.
     Image,
+    /// The file of a manifest.
+    Manifest,
 }
 
 impl What {
@@ -153,7 +175,9 @@ impl What {
             let file = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
             file.is_ok() && head == *b"\0asm"
         };
+        let is_manifest = || [".yaml", ".yml"].iter().any(|end| program.ends_with(end));
         match path.exists() {
+            true if is_manifest() => What::Manifest,
             _ if program.ends_with(".wasm") => What::Component,
             true if path.is_file() && begins_as_component() => What::Component,
             true => What::ImageFile,

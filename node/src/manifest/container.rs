@@ -62,9 +62,7 @@ impl Document {
         base: &Path,
     ) -> Result<Workload, ManifestError> {
         let given = ContainerOptions {
-            port: read("port", self.port.take(), |text| {
-                text.parse::<u16>().map_err(|_| format!("`{text}` is no port"))
-            })?,
+            port: read("port", self.port.take(), options::port)?,
             entrypoint: self.entrypoint.take().map(|it| command("entrypoint", it)).transpose()?,
             user: self.user.take().map(|it| it.value),
             workdir: self.workdir.take().map(|it| it.value),

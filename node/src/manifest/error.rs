@@ -5,11 +5,14 @@ use std::fmt;
 use serde_saphyr::Error as Yaml;
 use shoal_protocol::model::spec::InvalidSpec;
 
+use super::foreign::field_here;
 use crate::nearest::did_you_mean;
 
 /// A manifest that cannot be read. Nothing was published.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ManifestError {
+    /// The document of the error, counted from 1, where the text has several.
+    pub document: Option<usize>,
     /// The line of the error, counted from 1.
     pub line: Option<u64>,
     /// The error's text.
@@ -20,11 +23,11 @@ pub struct ManifestError {
 
 impl ManifestError {
     pub(super) fn plain(message: impl Into<String>) -> Self {
-        ManifestError { line: None, message: message.into(), hint: None }
+        ManifestError { document: None, line: None, message: message.into(), hint: None }
     }
 
     pub(super) fn at(line: u64, message: impl Into<String>) -> Self {
-        ManifestError { line: (line > 0).then_some(line), message: message.into(), hint: None }
+        ManifestError { line: (line > 0).then_some(line), ..Self::plain(message) }
     }
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
@@ -37,9 +40,11 @@ impl ManifestError {
         match error {
             Yaml::SerdeUnknownField { field, expected, .. } => match InvalidSpec::not_yet(field) {
                 Some(not_yet) => Self::at(line, not_yet.to_string())
-                    .hint("Leave it away; nothing was published."),
+                    .hint(field_here(field).unwrap_or("Leave it away; nothing was published.")),
                 None => ManifestError {
-                    hint: did_you_mean(field, expected.iter().copied())
+                    hint: field_here(field)
+                        .map(str::to_owned)
+                        .or_else(|| did_you_mean(field, expected.iter().copied()))
                         .or_else(|| Some(format!("Known are {}.", expected.join(", ")))),
                     ..Self::at(line, format!("unknown field `{field}`"))
                 },
@@ -62,6 +67,9 @@ impl ManifestError {
 
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(document) = self.document {
+            write!(f, "document {document}, ")?;
+        }
         if let Some(line) = self.line {
             write!(f, "line {line}: ")?;
         }

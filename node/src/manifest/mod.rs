@@ -24,6 +24,7 @@ pub mod quantity;
 
 mod container;
 mod error;
+mod foreign;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,6 +46,10 @@ const MAX_DOCUMENTS: usize = 256;
 /// Reads every document of `text`. Relative paths are relative to the folder `base`. Returns at
 /// least one workload, and no name twice.
 pub fn parse(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
+    documents(text, base).map_err(|error| foreign::better(text, error))
+}
+
+fn documents(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
     if text.len() > MAX_MANIFEST {
         return Err(ManifestError::plain(format!(
             "the file is larger than {}",
@@ -135,7 +140,7 @@ impl Document {
             .map(|text| field("replicas", text, quantity::count))
             .transpose()?;
         let memory =
-            self.memory.as_ref().map(|text| field("memory", text, quantity::size)).transpose()?;
+            self.memory.as_ref().map(|text| field("memory", text, quantity::memory)).transpose()?;
         let cpu = self.cpu.as_ref().map(|text| field("cpu", text, quantity::cpu)).transpose()?;
         let limit = self.limit.take();
         let program = self.program(WorkloadName { namespace, name }, base)?;
@@ -150,7 +155,7 @@ impl Document {
             workload = workload.cpu(cpu);
         }
         if let Some(Limit { memory, cpu }) = limit {
-            let memory = memory.map(|text| field("limit", &text, quantity::size)).transpose()?;
+            let memory = memory.map(|text| field("limit", &text, quantity::memory)).transpose()?;
             let cpu = cpu.map(|text| field("limit", &text, quantity::cpu)).transpose()?;
             workload = workload.limit(memory, cpu);
         }

@@ -46,6 +46,24 @@ pub fn size(text: &str) -> Result<u64, NotAQuantity> {
         .ok_or_else(wrong)
 }
 
+/// Bytes of memory, as [`size`] reads them. So few bytes without a unit are a slip: other tools
+/// read such a number as mebibytes.
+pub fn memory(text: &str) -> Result<u64, NotAQuantity> {
+    let bytes = size(text)?;
+    let is_plain = text.trim().bytes().all(|digit| digit.is_ascii_digit());
+    if is_plain && (1..LEAST_PLAIN_MEMORY).contains(&bytes) {
+        return Err(NotAQuantity {
+            text: text.to_owned(),
+            what: "an amount of memory: without a unit it is a number of bytes, and so few hold no \
+                   program; write the unit, as in `64MiB`",
+        });
+    }
+    Ok(bytes)
+}
+
+/// Bytes of memory that nobody means who writes fewer without a unit.
+const LEAST_PLAIN_MEMORY: u64 = 1 << 20;
+
 /// Thousandths of a core: `0.1` (cores) or `100m`.
 pub fn cpu(text: &str) -> Result<u32, NotAQuantity> {
     let wrong = || NotAQuantity {
@@ -157,6 +175,17 @@ mod tests {
         ] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
+    }
+
+    /// `--memory 64` was 64 bytes, and the refusal spoke of 6 MiB.
+    #[test]
+    fn few_bytes_of_memory_need_a_unit() {
+        assert_eq!(memory("64MiB"), Ok(64 << 20));
+        assert_eq!(memory("67108864"), Ok(64 << 20));
+        assert_eq!(memory("64B"), Ok(64), "that is what it says");
+        let error = memory("64").unwrap_err().to_string();
+        assert!(error.starts_with("`64` is not an amount of memory"), "{error}");
+        assert!(error.ends_with("write the unit, as in `64MiB`"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use shoal_protocol::model::spec::{Container, NetworkMode, PullPolicy, Tmpfs, Ulimit};
+use shoal_protocol::model::spec::{Container, InvalidSpec, NetworkMode, PullPolicy, Tmpfs, Ulimit};
 
 use crate::manifest::quantity;
 
@@ -13,7 +13,7 @@ use crate::manifest::quantity;
 #[command(next_help_heading = "Options of a container")]
 pub struct ContainerOptions {
     /// Its TCP port that answers HTTP requests for the workload
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = port)]
     pub port: Option<u16>,
     /// Replaces the image's entry point, in words; an empty text clears it
     #[arg(long, value_name = "COMMAND", value_parser = words)]
@@ -161,6 +161,80 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Reads the port of a container.
+///
+/// # Errors
+/// It is no port, or names one of the host, too, as docker and Compose have it.
+pub fn port(text: &str) -> Result<u16, String> {
+    let one = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    if let Some(port) = one(text) {
+        return Ok(port);
+    }
+    let inner = text.strip_suffix("/tcp").unwrap_or(text);
+    let inner = inner.rsplit(':').next().unwrap_or(inner);
+    match one(inner) {
+        Some(port) => Err(format!(
+            "`{text}` is more than a port: give the container's alone, {port}; shoal needs no port \
+             of the host, and every node then serves NAME.localhost"
+        )),
+        None => Err(format!("`{text}` is no port: a number from 1 to 65535 is expected")),
+    }
+}
+
+/// Refuses what the engines of all nodes would refuse at the first start. Not checked with the spec
+/// itself: nodes may hold one from before there was the check.
+///
+/// # Errors
+/// The image's name or a kernel parameter can never work.
+pub fn check(container: &Container) -> Result<(), InvalidSpec> {
+    let wrong = |field, why| Err(InvalidSpec::Container { field, why });
+    let reference = &container.image.reference;
+    if container.image.platforms.is_empty() && repository(reference).chars().any(char::is_uppercase)
+    {
+        return wrong(
+            "image",
+            format!(
+                "`{reference}` has capital letters, and names of images have none: perhaps `{}`?",
+                lowercased(reference)
+            ),
+        );
+    }
+    // The parameters that belong to a container, and not to its whole device.
+    const OWN: [&str; 3] = ["kernel.msg", "kernel.shm", "kernel.sem"];
+    let is_own = |name: &str| {
+        name.starts_with("net.")
+            || name.starts_with("fs.mqueue.")
+            || OWN.iter().any(|start| name.starts_with(start))
+    };
+    match container.sysctls.keys().find(|name| !is_own(name)) {
+        Some(name) => wrong(
+            "sysctls",
+            format!(
+                "`{name}` is no parameter of a container's own network and IPC: those begin with \
+                 net., fs.mqueue., kernel.msg, kernel.shm or kernel.sem"
+            ),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// A reference without its registry, its tag and its digest: the part that has no capital letters.
+fn repository(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or(reference);
+    let (registry, rest) = name.split_once('/').unwrap_or(("", name));
+    let is_registry = registry.contains(['.', ':']) || registry == "localhost";
+    let name = if is_registry { rest } else { name };
+    match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    }
+}
+
+fn lowercased(reference: &str) -> String {
+    let repository = repository(reference);
+    reference.replacen(repository, &repository.to_lowercase(), 1)
+}
+
 /// Reads the network of a container.
 ///
 /// # Errors
@@ -249,6 +323,42 @@ mod tests {
         );
         assert_eq!(ulimit("core=0:-1").unwrap().1, Ulimit { soft: 0, hard: -1 });
         assert!(ulimit("nofile=many").is_err() && ulimit("nofile").is_err());
+    }
+
+    #[test]
+    fn port_of_the_host_is_named() {
+        assert_eq!(port("80"), Ok(80));
+        for text in ["8080:80", "127.0.0.1:8080:80", "80/tcp"] {
+            let error = port(text).unwrap_err();
+            assert!(error.contains("give the container's alone, 80; shoal needs no"), "{error}");
+        }
+        for text in ["0", "http", "70000", ""] {
+            assert!(port(text).unwrap_err().contains("is no port"), "{text}");
+        }
+    }
+
+    /// Both were found when the first replica started, on each node anew.
+    #[test]
+    fn names_that_no_engine_takes_are_refused() {
+        use shoal_protocol::model::spec::Image;
+        let of = |reference: &str| Container::of("main", Image::named(reference));
+        for (reference, better) in [
+            ("Nginx", "nginx"),
+            ("Shop/Till:V1", "shop/till:V1"),
+            ("Registry.example:5000/Shop/till:V1", "Registry.example:5000/shop/till:V1"),
+        ] {
+            let error = check(&of(reference)).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("perhaps `{better}`?")), "{error}");
+        }
+        for good in ["nginx:ALPINE", "Registry.example/till", "localhost/till:1", "a@sha256:AB"] {
+            assert_eq!(check(&of(good)), Ok(()), "{good}");
+        }
+        let mut container = of("redis:7");
+        container.sysctls = [("net.core.somaxconn".to_owned(), "1".to_owned())].into();
+        assert_eq!(check(&container), Ok(()));
+        container.sysctls = [("vm.swappiness".to_owned(), "1".to_owned())].into();
+        let error = check(&container).unwrap_err().to_string();
+        assert!(error.starts_with("sysctls: `vm.swappiness` is no parameter of"), "{error}");
     }
 
     /// `--entrypoint "sh -c 'a b'"` is what people try first.

@@ -1,6 +1,6 @@
 //! The changes of a publish, field by field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shoal_protocol::model::Spec;
@@ -35,16 +35,16 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     let mut all = Vec::new();
     let mut note = |field: &str, from: String, to: String| {
         if from != to {
-            let side = |text: String| (!text.is_empty() && text != "None").then_some(text);
+            let side = |text: String| (!text.is_empty()).then_some(text);
             let (from, to) = (side(from), side(to));
             all.push(Difference { field: field.to_owned(), from, to });
         }
     };
-    let artifacts = |spec: &Spec| {
-        let all = spec.program.artifacts().map(|artifact| artifact.digest.short());
-        all.collect::<Vec<_>>().join(", ")
+    let component = |spec: &Spec| match container_of(spec) {
+        Some(_) => String::new(),
+        None => spec.program.artifacts().map(|it| it.digest.short()).collect::<String>(),
     };
-    note("artifact", artifacts(old), artifacts(new));
+    note("artifact", component(old), component(new));
     let image = |spec: &Spec| {
         container_of(spec).map_or(String::new(), |container| container.image.reference.clone())
     };
@@ -60,12 +60,27 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         }
     };
     note("limit", limits(old), limits(new));
-    if let (Some(old), Some(new)) = (container_of(old), container_of(new)) {
-        options(old, new, &mut note);
+    let options = |spec: &Spec| -> BTreeMap<&'static str, String> {
+        container_of(spec).map(Container::options).unwrap_or_default().into_iter().collect()
+    };
+    let (before, after) = (options(old), options(new));
+    let names: BTreeSet<&&'static str> = before.keys().chain(after.keys()).collect();
+    for name in names {
+        let of = |options: &BTreeMap<&str, String>| options.get(*name).cloned().unwrap_or_default();
+        note(name, of(&before), of(&after));
     }
     note("runtime", old.program.kind().to_string(), new.program.kind().to_string());
     maps("env", old.env(), new.env(), &mut all);
     maps("require", &old.placement.require, &new.placement.require, &mut all);
+    // A file of the same name, or of none, with another image in it.
+    let contents = |spec: &Spec| spec.program.artifacts().map(|it| it.digest).collect::<Vec<_>>();
+    if let (Some(container), Some(before)) = (container_of(new), container_of(old))
+        && container.image.reference == before.image.reference
+        && contents(old) != contents(new)
+    {
+        let field = format!("image {} with other contents", container.image.reference);
+        all.push(Difference { field, from: None, to: None });
+    }
     // Two sizes may have the same text and still differ.
     if all.is_empty() && old != new {
         all.push(Difference { field: "details".into(), from: None, to: None });
@@ -80,71 +95,13 @@ fn container_of(spec: &Spec) -> Option<&Container> {
     }
 }
 
-/// Notes the options of a container that differ, besides its image and its environment. All fields
-/// are named, so that a new one is not forgotten.
-fn options(old: &Container, new: &Container, note: &mut impl FnMut(&str, String, String)) {
-    let Container {
-        name: _,
-        image,
-        entrypoint,
-        command,
-        env: _,
-        user,
-        workdir,
-        hostname,
-        labels,
-        network,
-        http,
-        mounts,
-        tmpfs,
-        read_only,
-        init,
-        stop_signal,
-        stop_grace,
-        shm_size,
-        ulimits,
-        sysctls,
-        privileges,
-        limit,
-    } = old;
-    let mut differ = |field: &str, from: &dyn fmt::Debug, to: &dyn fmt::Debug| {
-        let text = |value: &dyn fmt::Debug| {
-            let text = format!("{value:?}");
-            let inner = text.strip_prefix("Some(").and_then(|text| text.strip_suffix(')'));
-            inner.map(str::to_owned).unwrap_or(text)
-        };
-        note(field, text(from), text(to));
-    };
-    differ("pull", &image.pull, &new.image.pull);
-    differ("digest", &image.digest, &new.image.digest);
-    differ("entrypoint", entrypoint, &new.entrypoint);
-    differ("command", command, &new.command);
-    differ("user", user, &new.user);
-    differ("workdir", workdir, &new.workdir);
-    differ("hostname", hostname, &new.hostname);
-    differ("labels", labels, &new.labels);
-    differ("network", network, &new.network);
-    differ("port", http, &new.http);
-    differ("volumes", mounts, &new.mounts);
-    differ("tmpfs", tmpfs, &new.tmpfs);
-    differ("read_only", read_only, &new.read_only);
-    differ("init", init, &new.init);
-    differ("stop_signal", stop_signal, &new.stop_signal);
-    differ("stop_grace", stop_grace, &new.stop_grace);
-    differ("shm_size", shm_size, &new.shm_size);
-    differ("ulimits", ulimits, &new.ulimits);
-    differ("sysctls", sysctls, &new.sysctls);
-    differ("privileges", privileges, &new.privileges);
-    differ("container limit", limit, &new.limit);
-}
-
 fn maps(
     what: &str,
     old: &BTreeMap<String, String>,
     new: &BTreeMap<String, String>,
     all: &mut Vec<Difference>,
 ) {
-    let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for name in names {
         let (from, to) = (old.get(name), new.get(name));
         if from != to {

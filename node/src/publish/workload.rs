@@ -191,6 +191,9 @@ impl Workload {
     /// The spec to sign, once the artifact of a component is known.
     pub fn spec(&self, artifact: Option<Artifact>) -> Result<Spec, InvalidSpec> {
         let form = self.form.clone();
+        if let Program::Containers(containers) = &form.program {
+            containers.iter().try_for_each(super::container::check)?;
+        }
         Spec::try_from(match artifact {
             Some(artifact) => form.with_artifact(artifact),
             None => form,

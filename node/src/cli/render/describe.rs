@@ -51,6 +51,9 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
         let (memory, cpu) = (show_size(limit.memory), show_cpu(limit.cpu));
         line("at most", &format!("{memory} of memory, {cpu} of a core, each"));
     }
+    for (name, text) in &view.options {
+        line(name, text);
+    }
     line("env", &pairs(&view.env));
     line("require", &pairs(&view.require));
     line("owner", view.owner.as_deref().unwrap_or("none"));
