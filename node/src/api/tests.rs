@@ -470,6 +470,32 @@ async fn logs_and_auctions_come_from_the_node_that_has_them() {
     drop(here.mesh.clone());
 }
 
+/// `shoal rm` asks the nodes that ran a workload until nothing of it runs. One that is down cannot
+/// be asked, and need not be waited for.
+#[tokio::test]
+async fn node_tells_what_of_a_workload_still_runs() {
+    let mesh = Arc::new(FakeMesh::default());
+    let (here, there) = (World::of(NODE, mesh.clone()).await, World::of(OTHER, mesh.clone()).await);
+    let tunnels = Acceptor::new(mesh.take(OTHER));
+    let ingress =
+        Ingress::new("n2", there.core.clone(), there.runtime.set(), Peers::new(mesh.clone()));
+    let api = Arc::new(ForPeers::new(there.service.clone()));
+    tokio::spawn(server::serve_tunnels(tunnels, Arc::new(ingress), api, CancellationToken::new()));
+    let uid = replica(0).uid;
+    let path = |node: NodeId| format!("/v1/running/{uid}/{node}");
+    let (status, text) = here.get(&path(OTHER)).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(text.contains("not-up"), "{text}");
+    *here.core.nodes.lock().unwrap() = vec![crate::fakes::node_view(OTHER, "n2")];
+    for node in [NODE, OTHER] {
+        let (status, text) = here.get(&path(node)).await;
+        assert_eq!((status, text.trim()), (StatusCode::OK, r#"{"places":[]}"#));
+    }
+    let (status, _) = here.get(&format!("/v1/running/xyz/{OTHER}")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    drop(here.mesh.clone());
+}
+
 /// The store was told what must stay when something was fetched, not when something was uploaded:
 /// where all came by upload the artifact of a running workload was evicted.
 #[tokio::test]
