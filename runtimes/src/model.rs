@@ -107,6 +107,24 @@ pub struct ContainerPayload {
     pub container: Container,
     /// The host name where the container names none.
     pub hostname: String,
+    /// The sources of its mounts, by the names of their volumes.
+    pub volumes: BTreeMap<String, VolumeOf>,
+}
+
+/// The source of a mount.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
+pub enum VolumeOf {
+    /// A path of the device, which must exist.
+    Device(String),
+}
+
+impl ContainerPayload {
+    /// The paths of the device that it mounts.
+    pub fn device_paths(&self) -> impl Iterator<Item = &str> {
+        self.container.mounts.iter().filter_map(|mount| match self.volumes.get(&mount.volume)? {
+            VolumeOf::Device(path) => Some(path.as_str()),
+        })
+    }
 }
 
 /// An instance that the engine runs, for a caller that reconciles.

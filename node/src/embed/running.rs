@@ -88,9 +88,14 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let wasm_config =
         wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
     let wasm = Wasm::new(wasm_config, artifacts.clone()).await?;
-    let owner = identity.node().to_string();
-    let setting = config.engine.as_deref();
-    let containers = engine::engine(setting, owner, &state.join("logs"), artifacts.clone()).await;
+    let containers = engine::engine(engine::Parts {
+        setting: config.engine.as_deref(),
+        owner: identity.node().to_string(),
+        logs: &state.join("logs"),
+        artifacts: artifacts.clone(),
+        allowed: facts.allowed.clone(),
+    })
+    .await;
     let containers = containers.map(|it| Arc::new(it) as Arc<dyn Runtime>);
     let runtimes =
         RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>].into_iter().chain(containers));

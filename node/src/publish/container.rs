@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use shoal_protocol::model::spec::{Container, NetworkMode, PullPolicy, Tmpfs, Ulimit};
+use shoal_protocol::model::spec::{
+    self, Container, Device, NetworkMode, OnLoss, Privileges, PullPolicy, Tmpfs, Ulimit,
+};
 
+use super::Workload;
+use super::volume::{Mounted, device, on_loss, security, storage, volume};
 use crate::manifest::quantity;
 
 /// The options that only a container has. The manifest's fields have the same names, with `_`.
@@ -30,7 +34,7 @@ pub struct ContainerOptions {
     /// A label of the container; may be given several times
     #[arg(long = "container-label", value_name = "K=V", value_parser = pair)]
     pub labels: Vec<(String, String)>,
-    /// Its network: bridge or none [default: bridge]
+    /// Its network: bridge, none, or host, where a node allows it [default: bridge]
     #[arg(long, value_name = "MODE", value_parser = network)]
     pub network: Option<NetworkMode>,
     /// Files in memory; may be given several times
@@ -42,6 +46,27 @@ pub struct ContainerOptions {
     /// A small init process reaps orphans and passes signals on
     #[arg(long)]
     pub init: bool,
+    /// A volume of its own, as in data:/var/lib/db, or a path of the device, where a node allows
+    /// it, as in /srv/www:/www:ro; may be given several times
+    #[arg(short, long = "volume", value_name = "SOURCE:PATH[:ro]", value_parser = volume)]
+    pub volumes: Vec<Mounted>,
+    /// Starts it elsewhere with empty volumes when the node that keeps them is down; or waits for
+    /// the node: empty or wait [default: wait]
+    #[arg(long, value_name = "WHAT", value_parser = on_loss)]
+    pub volume_on_loss: Option<OnLoss>,
+    /// A device of a node that allows it, as in /dev/ttyUSB0; may be given several times
+    #[arg(long = "device", value_name = "PATH[:PATH]", value_parser = device)]
+    pub devices: Vec<Device>,
+    /// A capability that it gets, where a node allows it; may be given several times
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_add: Vec<String>,
+    /// An option of the engine's security modules, as in no-new-privileges; may be given several
+    /// times
+    #[arg(long, value_name = "OPTION", value_parser = security)]
+    pub security_opt: Vec<String>,
+    /// It can do what root on the device can, where a node allows that
+    #[arg(long)]
+    pub privileged: bool,
     /// A capability that it gives up, or ALL; may be given several times
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<String>,
@@ -83,6 +108,12 @@ impl ContainerOptions {
             tmpfs,
             read_only,
             init,
+            volumes,
+            volume_on_loss,
+            devices,
+            cap_add,
+            security_opt,
+            privileged,
             cap_drop,
             stop_signal,
             stop_grace,
@@ -102,6 +133,12 @@ impl ContainerOptions {
             (!tmpfs.is_empty(), "--tmpfs"),
             (*read_only, "--read-only"),
             (*init, "--init"),
+            (!volumes.is_empty(), "--volume"),
+            (volume_on_loss.is_some(), "--volume-on-loss"),
+            (!devices.is_empty(), "--device"),
+            (!cap_add.is_empty(), "--cap-add"),
+            (!security_opt.is_empty(), "--security-opt"),
+            (*privileged, "--privileged"),
             (!cap_drop.is_empty(), "--cap-drop"),
             (stop_signal.is_some(), "--stop-signal"),
             (stop_grace.is_some(), "--stop-grace"),
@@ -113,8 +150,16 @@ impl ContainerOptions {
         given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
     }
 
-    /// Sets the options in a container.
-    pub fn apply(self, container: &mut Container) {
+    /// The workload with these options.
+    ///
+    /// # Errors
+    /// Two of them contradict one another.
+    pub fn apply(self, workload: Workload) -> Result<Workload, String> {
+        let storage = storage(&self.volumes, self.volume_on_loss)?;
+        Ok(workload.storage(storage).with_container(|container| self.set(container)))
+    }
+
+    fn set(self, container: &mut Container) {
         container.http = self.port;
         container.entrypoint = self.entrypoint.map(|words| words.0);
         container.user = self.user;
@@ -125,7 +170,14 @@ impl ContainerOptions {
         container.tmpfs = self.tmpfs;
         container.read_only = self.read_only;
         container.init = self.init;
-        container.privileges.cap_drop = self.cap_drop;
+        container.mounts = self.volumes.iter().map(Mounted::mount).collect();
+        container.privileges = Privileges {
+            privileged: self.privileged,
+            cap_add: self.cap_add.iter().map(|name| spec::capability(name)).collect(),
+            cap_drop: self.cap_drop,
+            devices: self.devices,
+            security: self.security_opt,
+        };
         container.stop_signal = self.stop_signal;
         container.stop_grace = self.stop_grace;
         container.shm_size = self.shm_size;
@@ -170,7 +222,7 @@ pub fn network(text: &str) -> Result<NetworkMode, String> {
         "bridge" => Ok(NetworkMode::Bridge),
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
-        _ => Err(format!("`{text}` is none of bridge and none")),
+        _ => Err(format!("`{text}` is none of bridge, host and none")),
     }
 }
 

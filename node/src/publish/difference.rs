@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use shoal_protocol::model::Spec;
-use shoal_protocol::model::spec::{Container, Program};
+use shoal_protocol::model::spec::{Container, OnLoss, Program, Volume, VolumeSource};
 
 use crate::manifest::quantity::{show_cpu, show_size};
 
@@ -60,6 +60,7 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         }
     };
     note("limit", limits(old), limits(new));
+    note("storage", volumes(old), volumes(new));
     if let (Some(old), Some(new)) = (container_of(old), container_of(new)) {
         options(old, new, &mut note);
     }
@@ -71,6 +72,18 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         all.push(Difference { field: "details".into(), from: None, to: None });
     }
     all
+}
+
+fn volumes(spec: &Spec) -> String {
+    let one = |volume: &Volume| {
+        let name = &volume.name;
+        match (&volume.source, volume.on_loss) {
+            (VolumeSource::Device(path), _) => format!("{name}={path}"),
+            (VolumeSource::Kept, OnLoss::Wait) => name.clone(),
+            (VolumeSource::Kept, OnLoss::Empty) => format!("{name} (empty on loss)"),
+        }
+    };
+    spec.storage.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn container_of(spec: &Spec) -> Option<&Container> {

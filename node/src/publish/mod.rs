@@ -21,6 +21,7 @@ mod difference;
 pub(crate) mod files;
 mod operator;
 mod part;
+pub mod volume;
 mod workload;
 
 use std::future::Future;

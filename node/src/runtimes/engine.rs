@@ -12,6 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use shoal_protocol::model::Digest;
+use shoal_protocol::model::spec::Allowed;
 use shoal_runtimes::artifacts::ArtifactStore;
 use shoal_runtimes::container::{Config, Containers, SetupError};
 use shoal_runtimes::logs::{LogLine, Tail};
@@ -40,14 +41,23 @@ struct Shared {
     error: Mutex<Option<SetupError>>,
 }
 
-/// The adapter for the engine that `setting` names: a socket, `none`, or the engine that is found.
-/// `None` if the setting is `none`. Returns after the first search; the next ones go on beside.
-pub async fn engine(
-    setting: Option<&str>,
-    owner: String,
-    logs: &Path,
-    artifacts: ArtifactStore,
-) -> Option<Engine> {
+/// The input of [`engine`].
+pub struct Parts<'a> {
+    /// The engine's socket, or `none`; none for the one that is found.
+    pub setting: Option<&'a str>,
+    /// The text that marks this node's containers.
+    pub owner: String,
+    /// The folder for the containers' logs.
+    pub logs: &'a Path,
+    /// The store with the parts of images.
+    pub artifacts: ArtifactStore,
+    /// What containers may have beyond the rights of an ordinary one.
+    pub allowed: Allowed,
+}
+
+/// The adapter for the engine that the setting names. `None` if the setting is `none`. Returns after the first search; the next ones go on beside.
+pub async fn engine(parts: Parts<'_>) -> Option<Engine> {
+    let Parts { setting, owner, logs, artifacts, allowed } = parts;
     if setting == Some(NONE) {
         return None;
     }
@@ -56,6 +66,7 @@ pub async fn engine(
         socket: setting.map(|text| PathBuf::from(text.strip_prefix("unix://").unwrap_or(text))),
         artifacts: Some(artifacts),
         statuses: statuses.clone(),
+        allowed,
         ..Config::new(owner, logs)
     };
     let shared =
@@ -201,7 +212,14 @@ mod tests {
     async fn at(folder: &Path, setting: &str) -> Option<Engine> {
         let artifacts = ArtifactStore::open(folder.join("artifacts"), Limits::default());
         let artifacts = artifacts.await.unwrap();
-        engine(Some(setting), "a-node".into(), &folder.join("logs"), artifacts).await
+        engine(Parts {
+            setting: Some(setting),
+            owner: "a-node".into(),
+            logs: &folder.join("logs"),
+            artifacts,
+            allowed: Allowed::default(),
+        })
+        .await
     }
 
     fn launch() -> Launch {
@@ -212,6 +230,7 @@ mod tests {
             payload: Payload::Container(Box::new(ContainerPayload {
                 container,
                 hostname: "cache-0".into(),
+                volumes: std::collections::BTreeMap::new(),
             })),
             env: std::collections::BTreeMap::new(),
             memory: 64 << 20,

@@ -182,7 +182,7 @@ pub(super) fn check_decline(why: &Decline) -> Result<(), &'static str> {
     let longest = match why {
         Decline::Unfit(Unfit::Label { name, value }) => name.len().max(value.len()),
         Decline::Cooling { reason, .. } => reason.len(),
-        Decline::Unfit(Unfit::Platform(arch)) => arch.len(),
+        Decline::Unfit(Unfit::Platform(text) | Unfit::NotAllowed(text)) => text.len(),
         Decline::Unfit(Unfit::Runtime(_) | Unfit::Memory(_) | Unfit::Cpu(_))
         | Decline::NoRoom { .. }
         | Decline::Busy { .. }

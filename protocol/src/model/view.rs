@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::resources::Resources;
+use super::spec::{Port, Volume};
 
 pub use spec::{ArtifactBody, BadSpec, SpecBody, full_name};
 
@@ -55,6 +56,12 @@ pub struct WorkloadView {
     pub env: BTreeMap<String, String>,
     /// Labels that a node must have to run a replica.
     pub require: BTreeMap<String, String>,
+    /// The volumes of each replica.
+    #[serde(default)]
+    pub storage: Vec<Volume>,
+    /// Ports of the device that lead to a replica.
+    #[serde(default)]
+    pub ports: Vec<Port>,
     /// The present owner, by name.
     pub owner: Option<String>,
     /// The guardians, the owner first, by name.
@@ -115,6 +122,9 @@ pub struct NodeView {
     pub arch: String,
     /// The runtimes of the node, as in `wasm`.
     pub runtimes: Vec<String>,
+    /// What the node allows containers beyond the rights of an ordinary one, as in `path=/data`.
+    #[serde(default)]
+    pub allows: Vec<String>,
     /// The labels of the node, set by its configuration.
     pub labels: BTreeMap<String, String>,
     /// The memory that the node offers.

@@ -145,6 +145,11 @@ impl Node {
                 .flat_map(|facts| &facts.runtimes)
                 .map(ToString::to_string)
                 .collect(),
+            allows: facts
+                .into_iter()
+                .flat_map(|facts| &facts.allowed.0)
+                .map(ToString::to_string)
+                .collect(),
             labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
             memory: facts.map_or(0, |facts| facts.capacity.memory),
             cpu: facts.map_or(0, |facts| facts.capacity.cpu),
@@ -208,6 +213,8 @@ impl Node {
             limit,
             env,
             require,
+            storage,
+            ports,
         } = SpecBody::from(&workload.spec);
         let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
@@ -230,6 +237,8 @@ impl Node {
             limit,
             env,
             require,
+            storage,
+            ports,
             owner: names.first().cloned(),
             guardians: names,
             conflict: self.desired.siblings(&Key::Workload(workload.name.clone())).count() > 1,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use shoal_protocol::model::spec::Allowed;
+
 use crate::artifacts::ArtifactStore;
 use crate::status::StatusTable;
 
@@ -24,15 +26,15 @@ pub struct Config {
     pub logs: PathBuf,
     /// Bounds of the logs.
     pub log_limits: crate::logs::Limits,
-    /// Whether containers may have the privileges that their workloads ask for. Such a container
-    /// can take over the device.
-    pub privileges: bool,
+    /// What containers may have beyond the rights of an ordinary one. Some of it lets a container
+    /// take over the device.
+    pub allowed: Allowed,
     /// Instances on this node, failed ones included.
     pub instances: usize,
 }
 
 impl Config {
-    /// The engine that is found, no privileges, 1024 instances.
+    /// The engine that is found, nothing allowed, 1024 instances.
     pub fn new(owner: impl Into<String>, logs: impl Into<PathBuf>) -> Self {
         Config {
             socket: None,
@@ -41,7 +43,7 @@ impl Config {
             statuses: StatusTable::new(),
             logs: logs.into(),
             log_limits: crate::logs::Limits::default(),
-            privileges: false,
+            allowed: Allowed::default(),
             instances: 1024,
         }
     }

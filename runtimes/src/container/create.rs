@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, PortBinding,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, Mount as EngineMount,
+    MountType, PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use rustix::process::{Resource, Rlimit, getrlimit};
 use shoal_protocol::model::Digest;
-use shoal_protocol::model::spec::{Container, NetworkMode, Privileges, Tmpfs};
+use shoal_protocol::model::spec::{Allowed, Container, Mount, NetworkMode, Privileges, Tmpfs};
 
 use super::engine::{Engine, INSTANCE, LAUNCH, OWNER, WORKLOAD};
 use super::load;
-use crate::model::{ContainerPayload, InstanceId, Launch, Payload};
+use crate::model::{ContainerPayload, InstanceId, Launch, Payload, VolumeOf};
 
 /// The least memory that Docker gives a container.
 const MIN_MEMORY: u64 = 6 << 20;
@@ -30,7 +30,10 @@ const ENGINE_LOG: &str = "4m";
 const MAX_ENV: usize = 512 << 10;
 
 /// The container of a launch that can be started, or the reason why it cannot.
-pub(super) fn check(launch: &Launch, privileges: bool) -> Result<&ContainerPayload, String> {
+pub(super) fn check<'a>(
+    launch: &'a Launch,
+    allowed: &Allowed,
+) -> Result<&'a ContainerPayload, String> {
     let Payload::Container(payload) = &launch.payload else {
         return Err("it is not a container".into());
     };
@@ -51,22 +54,18 @@ pub(super) fn check(launch: &Launch, privileges: bool) -> Result<&ContainerPaylo
     if env > MAX_ENV {
         return Err(format!("{env} bytes of environment, at most {MAX_ENV} are allowed"));
     }
-    if let Some(mount) = container.mounts.first() {
-        return Err(format!(
-            "it mounts the volume {}: volumes are not supported yet",
-            mount.volume
-        ));
+    if let Some(mount) =
+        container.mounts.iter().find(|it| !payload.volumes.contains_key(&it.volume))
+    {
+        return Err(format!("it mounts the volume {}, which it does not have", mount.volume));
     }
     if container.http == Some(0) {
         return Err("0 is no port".into());
     }
-    // To drop capabilities is no privilege.
-    let dropped =
-        Privileges { cap_drop: container.privileges.cap_drop.clone(), ..Privileges::default() };
-    if !privileges && container.privileges != dropped {
-        return Err("it asks for privileges, and this node grants none".into());
+    match allowed.refusal(container, payload.device_paths()) {
+        Some(what) => Err(format!("this node does not allow {what}; its `shoal up --allow` does")),
+        None => Ok(payload),
     }
-    Ok(payload)
 }
 
 /// The name of an instance's container, legal on all engines: a readable part, and a hash that
@@ -81,8 +80,8 @@ pub(super) fn name(owner: &str, id: &InstanceId) -> String {
 /// The hash of all that a container is made of: an equal one need not be made anew.
 pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
     let Launch { id, workload: _, payload: _, env, memory, cpu } = launch;
-    let ContainerPayload { container, hostname } = payload;
-    let parts = (id.as_str(), container, hostname, env, memory, cpu);
+    let ContainerPayload { container, hostname, volumes } = payload;
+    let parts = (id.as_str(), container, hostname, volumes, env, memory, cpu);
     // Text keys and plain values: this cannot fail.
     let bytes = serde_json::to_vec(&parts).unwrap_or_default();
     Digest::of(&bytes).to_string().chars().take(32).collect()
@@ -148,7 +147,7 @@ pub(super) fn body(
         stop_signal: container.stop_signal.clone(),
         // Podman without it kills at once.
         stop_timeout: Some(grace),
-        host_config: Some(host_config(engine, launch, container, port)),
+        host_config: Some(host_config(engine, launch, payload, port)),
         ..ContainerCreateBody::default()
     }
 }
@@ -156,9 +155,10 @@ pub(super) fn body(
 fn host_config(
     engine: &Engine,
     launch: &Launch,
-    container: &Container,
+    payload: &ContainerPayload,
     port: Option<String>,
 ) -> HostConfig {
+    let container = &payload.container;
     let memory = i64::try_from(memory(launch, container)).unwrap_or(i64::MAX);
     let cpu = container.limit.as_ref().map_or(launch.cpu, |limit| limit.cpu.min(launch.cpu));
     // Docker refuses more than the device has.
@@ -202,8 +202,25 @@ fn host_config(
         cap_drop: Some(cap_drop.clone()),
         devices: Some(devices.collect()),
         security_opt: Some(security.clone()),
+        mounts: Some(mounts(payload)),
         ..HostConfig::default()
     }
+}
+
+fn mounts(payload: &ContainerPayload) -> Vec<EngineMount> {
+    let of = |mount: &Mount| {
+        let (typ, source) = match payload.volumes.get(&mount.volume)? {
+            VolumeOf::Device(path) => (MountType::BIND, path.clone()),
+        };
+        Some(EngineMount {
+            target: Some(mount.path.clone()),
+            source: Some(source),
+            typ: Some(typ),
+            read_only: Some(mount.read_only),
+            ..EngineMount::default()
+        })
+    };
+    payload.container.mounts.iter().filter_map(of).collect()
 }
 
 /// An entry point as engines take it. Podman keeps the image's one for an empty list.

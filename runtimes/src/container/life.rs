@@ -21,7 +21,7 @@ use super::logs::Follower;
 use super::probe::Doors;
 use super::refusal::{CallError, Failure, Step, failure};
 use super::shared::Shared;
-use super::{create, death, image, load, logs, removal};
+use super::{create, death, image, load, logs, needs, removal};
 use crate::endpoint::Endpoint;
 use crate::error::DeviceError;
 use crate::logs::{Log, LogStream};
@@ -147,6 +147,7 @@ impl Life {
             log.say(LogStream::System, "found running");
             return Ok(Up { id, is_adopted: true });
         }
+        needs::check(payload, &shared.config.allowed).await?;
         tokio::select! {
             biased;
             () = instance.stopping.cancelled() => return Err(End::Stop),

@@ -36,6 +36,7 @@ mod instance;
 mod life;
 mod load;
 mod logs;
+mod needs;
 mod probe;
 mod raw;
 mod refusal;
@@ -129,7 +130,7 @@ impl Containers {
 
     fn accept(&self, launch: Launch) -> Result<(), StartError> {
         let shared = &self.shared;
-        let hash = match create::check(&launch, shared.config.privileges) {
+        let hash = match create::check(&launch, &shared.config.allowed) {
             Ok(payload) => create::hash(&launch, payload),
             Err(reason) => return Err(StartError::Invalid { id: launch.id, reason }),
         };

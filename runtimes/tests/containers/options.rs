@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shoal_protocol::model::spec::{Container, NetworkMode, Tmpfs, Ulimit};
-use shoal_runtimes::{Endpoint, Runtime, StartError};
+use shoal_protocol::model::spec::{Container, Device, Mount, NetworkMode, Tmpfs, Ulimit};
+use shoal_runtimes::{Endpoint, Launch, Payload, Runtime, StartError, VolumeOf};
 
 use crate::engines::harness::{Harness, id_of, server};
 use crate::engines::{Kind, shared};
@@ -16,7 +16,10 @@ on_both! {
     limits_are_as_ordered
     engine_has_the_limits_of_the_launch
     host_network_leads_to_the_programs_port
-    privileges_are_refused_unless_granted
+    rights_are_refused_unless_allowed
+    allowed_device_path_and_rights_are_given
+    path_that_leads_out_of_what_is_allowed_is_refused
+    missing_path_and_device_are_named
 }
 
 /// The answer of the program of `a/0` about its container.
@@ -103,7 +106,7 @@ async fn engine_has_the_limits_of_the_launch(kind: Kind) {
 }
 
 async fn host_network_leads_to_the_programs_port(kind: Kind) {
-    let harness = Harness::on(shared(kind)).await;
+    let harness = Harness::on(shared(kind)).await.allowing(&["host-network"]).await;
     let port = {
         // Free a moment ago.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -119,10 +122,82 @@ async fn host_network_leads_to_the_programs_port(kind: Kind) {
     assert!(harness.get(&id_of("a/0"), "/").await.contains("hello, a/0"));
 }
 
-async fn privileges_are_refused_unless_granted(kind: Kind) {
+async fn rights_are_refused_unless_allowed(kind: Kind) {
     let harness = Harness::on(shared(kind)).await;
-    let launch = server("a/0", |it| it.privileges.cap_add = vec!["NET_ADMIN".into()]);
-    let error = harness.containers.start(launch).await.unwrap_err();
-    assert!(matches!(&error, StartError::Invalid { .. }), "{error}");
-    assert!(error.to_string().contains("privileges"), "{error}");
+    let changes: [(&str, fn(&mut Container)); 4] = [
+        ("capability NET_ADMIN", |it| it.privileges.cap_add = vec!["NET_ADMIN".into()]),
+        ("device /dev/null", |it| it.privileges.devices = vec![device("/dev/null", "/dev/zilch")]),
+        ("privileged containers", |it| it.privileges.privileged = true),
+        ("containers in its own network", |it| it.network = NetworkMode::Host),
+    ];
+    for (what, change) in changes {
+        let error = harness.containers.start(server("a/0", change)).await.unwrap_err();
+        assert!(matches!(&error, StartError::Invalid { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("does not allow {what}")), "{error}");
+    }
+    let error = harness.containers.start(mounting("/etc")).await.unwrap_err();
+    assert!(error.to_string().contains("does not allow path /etc"), "{error}");
+}
+
+async fn allowed_device_path_and_rights_are_given(kind: Kind) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let allow = format!("path={path}");
+    let allow = [allow.as_str(), "device=/dev/nul*", "cap=NET_ADMIN", "security=label=disable"];
+    let harness = Harness::on(shared(kind)).await.allowing(&allow).await;
+    let mut launch = mounting(path);
+    let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+    payload.container.privileges.devices = vec![device("/dev/null", "/dev/zilch")];
+    payload.container.privileges.cap_add = vec!["NET_ADMIN".into()];
+    payload.container.privileges.security = vec!["no-new-privileges".into()];
+    harness.run(launch).await;
+    let id = id_of("a/0");
+    assert_eq!(harness.get(&id, "/write?/mounted/file").await, "written");
+    assert!(folder.path().join("file").exists(), "it is the device's own folder");
+    assert_eq!(harness.get(&id, "/write?/dev/zilch").await, "written");
+    let container = harness.the_container();
+    let host = &container["HostConfig"];
+    assert!(host["CapAdd"].to_string().contains("NET_ADMIN"), "{host}");
+    assert!(host["SecurityOpt"].to_string().contains("no-new-privileges"), "{host}");
+}
+
+/// A link in a folder that containers may write would otherwise lead them anywhere.
+async fn path_that_leads_out_of_what_is_allowed_is_refused(kind: Kind) {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("/etc", &link).unwrap();
+    let allow = format!("path={}", folder.path().display());
+    let harness = Harness::on(shared(kind)).await.allowing(&[&allow]).await;
+    let (reason, retryable) = harness.fails(mounting(link.to_str().unwrap())).await;
+    assert!(!retryable && reason.contains("leads to /etc, which this node does not allow"));
+}
+
+/// One engine would make a folder in its place, which nobody wants on a device.
+async fn missing_path_and_device_are_named(kind: Kind) {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    let harness = Harness::on(shared(kind)).await.allowing(&["privileged"]).await;
+    let (reason, _) = harness.fails(mounting(missing.to_str().unwrap())).await;
+    assert!(reason.contains("missing") && reason.contains("is not on this device"), "{reason}");
+    assert!(!missing.exists(), "nothing was made");
+    let launch = server("b/0", |it| {
+        it.privileges.devices = vec![device("/dev/shoal-none", "/dev/x")];
+    });
+    let (reason, retryable) = harness.fails(launch).await;
+    assert!(retryable, "it may be plugged in");
+    assert!(reason.contains("the device /dev/shoal-none is not here"), "{reason}");
+}
+
+fn device(host: &str, path: &str) -> Device {
+    Device { host: host.into(), path: path.into() }
+}
+
+/// The test program with a path of the device at `/mounted`.
+fn mounting(path: &str) -> Launch {
+    let mut launch = server("a/0", |it| {
+        it.mounts = vec![Mount { volume: "it".into(), path: "/mounted".into(), read_only: false }];
+    });
+    let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+    payload.volumes.insert("it".into(), VolumeOf::Device(path.into()));
+    launch
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use shoal_protocol::model::InstanceState;
-use shoal_protocol::model::spec::{Container, Image, PullPolicy};
+use shoal_protocol::model::spec::{Allowed, Container, Image, PullPolicy};
 use shoal_runtimes::container::{Config, Containers};
 use shoal_runtimes::contract::{Sample, Subject};
 use shoal_runtimes::logs::Tail;
@@ -35,12 +35,26 @@ impl Harness {
     pub async fn on(engine: &'static TestEngine) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let owner = format!("n{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self::of(engine, owner, Arc::new(tempfile::tempdir().unwrap())).await
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::of(engine, owner, folder, Allowed::default()).await
     }
 
-    async fn of(engine: &'static TestEngine, owner: String, folder: Arc<TempDir>) -> Self {
+    /// The same node, started with these allowances.
+    pub async fn allowing(self, all: &[&str]) -> Self {
+        let allowed = Allowed(all.iter().map(|text| text.parse().unwrap()).collect());
+        let Paused { engine, owner, folder } = self.pause();
+        Self::of(engine, owner, folder, allowed).await
+    }
+
+    async fn of(
+        engine: &'static TestEngine,
+        owner: String,
+        folder: Arc<TempDir>,
+        allowed: Allowed,
+    ) -> Self {
         let mut config = Config::new(&owner, folder.path().join("logs"));
         config.socket = Some(engine.socket.clone());
+        config.allowed = allowed;
         let containers = Arc::new(Containers::new(config).await.unwrap());
         Harness { containers, owner, engine, folder, cleans: true }
     }
@@ -144,7 +158,7 @@ pub struct Paused {
 
 impl Paused {
     pub async fn resume(self) -> Harness {
-        Harness::of(self.engine, self.owner, self.folder).await
+        Harness::of(self.engine, self.owner, self.folder, Allowed::default()).await
     }
 }
 
@@ -196,7 +210,8 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
     let mut container = Container::of("main", Image::named(image));
     container.image.pull = PullPolicy::Never;
     change(&mut container);
-    let payload = ContainerPayload { container, hostname: "sample-0".into() };
+    let payload =
+        ContainerPayload { container, hostname: "sample-0".into(), volumes: BTreeMap::new() };
     Launch {
         id: id_of(id),
         workload: "default/sample".into(),

@@ -100,7 +100,7 @@ impl Setup {
     /// Each device has room for one replica, so that two auctions at once conflict.
     fn facts(&self) -> Facts {
         let runtimes = [ProgramKind::Wasm].into();
-        Facts { arch: "x86_64".into(), runtimes, labels: BTreeMap::new(), capacity: self.size }
+        Facts { arch: "x86_64".into(), runtimes, capacity: self.size, ..Facts::default() }
     }
 }
 

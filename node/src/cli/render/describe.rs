@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use shoal_protocol::model::spec::{OnLoss, Volume, VolumeSource};
 use shoal_protocol::model::view::WorkloadView;
 
 use super::short;
@@ -53,6 +54,9 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
     }
     line("env", &pairs(&view.env));
     line("require", &pairs(&view.require));
+    for volume in &view.storage {
+        line("volume", &shown(volume));
+    }
     line("owner", view.owner.as_deref().unwrap_or("none"));
     line(
         "guardians",
@@ -68,6 +72,16 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
     text.push('\n');
     text.push_str(&replicas(std::slice::from_ref(view), now));
     text
+}
+
+fn shown(volume: &Volume) -> String {
+    match (&volume.source, volume.on_loss) {
+        (VolumeSource::Device(path), _) => format!("{path} of the device"),
+        (VolumeSource::Kept, OnLoss::Wait) => volume.name.clone(),
+        (VolumeSource::Kept, OnLoss::Empty) => {
+            format!("{}, empty elsewhere when its node is down", volume.name)
+        }
+    }
 }
 
 fn pairs(map: &BTreeMap<String, String>) -> String {

@@ -82,6 +82,7 @@ fn nodes_shows_state_and_reason() {
         addresses: vec!["/ip4/10.0.0.5/tcp/7700".into()],
         arch: "x86_64".into(),
         runtimes: vec!["wasm".into()],
+        allows: vec!["path=/data".into()],
         labels: [("zone".to_owned(), "shop".to_owned())].into(),
         memory: 1 << 30,
         cpu: 4000,

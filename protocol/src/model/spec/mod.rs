@@ -2,6 +2,7 @@
 //! manifest's forms become a [`Spec`] by `TryFrom`, and **what this version does not support is
 //! refused by name**, never ignored.
 
+mod allow;
 mod container;
 mod container_checks;
 mod exposure;
@@ -20,17 +21,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::short_reason;
 use super::codec;
 use super::id::Digest;
 use super::name::WorkloadName;
 use super::replica::Revision;
 use super::resources::Resources;
 
+pub use allow::{
+    Allowance, Allowed, MAX_ALLOWANCE, MAX_ALLOWED, NO_NEW_PRIVILEGES, NotAnAllowance, capability,
+    is_below, is_plain_path,
+};
 pub use container::{
     Container, Device, Image, Mount, NetworkMode, PlatformImage, Privileges, PullPolicy, Tmpfs,
     Ulimit,
 };
-pub use exposure::{Exposure, Port, Volume, VolumeSource};
+pub use exposure::{Exposure, OnLoss, Port, Volume, VolumeSource};
 pub use health::{Check, Health, Probe};
 pub use kind::Kind;
 pub use lifecycle::{RestartPolicy, UpdatePolicy};
@@ -211,6 +217,23 @@ impl SpecForm {
         self.program.artifacts().any(|artifact| artifact.digest == *digest)
     }
 
+    /// The volume that a mount of a container is about; a valid spec has one for each.
+    pub fn volume(&self, name: &str) -> Option<&Volume> {
+        self.storage.iter().find(|volume| volume.name == name)
+    }
+
+    /// The paths of the device that a container mounts.
+    pub fn device_paths<'a>(
+        &'a self,
+        container: &'a Container,
+    ) -> impl Iterator<Item = &'a str> + 'a {
+        let mounts = container.mounts.iter();
+        mounts.filter_map(|mount| match &self.volume(&mount.volume)?.source {
+            VolumeSource::Device(path) => Some(path.as_str()),
+            VolumeSource::Kept => None,
+        })
+    }
+
     /// The memory and CPU that are reserved for each replica.
     pub fn reservation(&self) -> Resources {
         self.resources.reservation
@@ -299,7 +322,7 @@ impl TryFrom<SpecForm> for Spec {
             return Err(InvalidSpec::CpuLimit { limit: most_cpu, reservation: least_cpu });
         }
         if let Program::Containers(containers) = &form.program {
-            container_checks::check(containers, most)?;
+            container_checks::check(containers, most, &form.storage)?;
         }
         let require = &form.placement.require;
         if require.len() > MAX_LABELS {
@@ -377,7 +400,7 @@ fn revision(form: &SpecForm) -> Revision {
 }
 
 /// The static facts of a node, by which it is asked to bid or not.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Facts {
     /// CPU architecture as Rust names it, `x86_64` or `aarch64`.
     pub arch: String,
@@ -387,6 +410,10 @@ pub struct Facts {
     pub labels: BTreeMap<String, String>,
     /// The memory and CPU that it offers to workloads in all.
     pub capacity: Resources,
+    /// What it allows containers beyond the rights of an ordinary one. In a record it stands behind
+    /// all that older programs read: see [`NodeRecord`](super::NodeRecord).
+    #[serde(skip)]
+    pub allowed: Allowed,
 }
 
 /// Why a node cannot run a spec, by static facts alone.
@@ -405,6 +432,8 @@ pub enum Unfit {
     Cpu(u32),
     #[error("its image is not for {0}")]
     Platform(String),
+    #[error("does not allow {0}")]
+    NotAllowed(String),
 }
 
 impl Facts {
@@ -420,6 +449,12 @@ impl Facts {
             };
             if !containers.iter().all(|container| runs_here(&container.image)) {
                 return Err(Unfit::Platform(self.arch.clone()));
+            }
+            let refused = containers.iter().find_map(|container| {
+                self.allowed.refusal(container, spec.device_paths(container))
+            });
+            if let Some(what) = refused {
+                return Err(Unfit::NotAllowed(short_reason(what)));
             }
         }
         for (name, value) in &spec.placement.require {

@@ -2,13 +2,13 @@
 //! of text, and values in a form.
 
 use super::{
-    Container, Exposure, Health, InvalidSpec, Kind, NetworkMode, Placement, Program, RestartPolicy,
-    SpecForm, UpdatePolicy, World,
+    Container, Exposure, Health, InvalidSpec, Kind, Placement, Program, RestartPolicy, SpecForm,
+    UpdatePolicy, VolumeSource, World,
 };
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
 /// slip.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 15] = [
     "affinity",
     "allow",
     "args",
@@ -21,10 +21,8 @@ const FIELDS: [&str; 17] = [
     "restart",
     "schedule",
     "spread",
-    "storage",
     "tolerate",
     "update",
-    "volumes",
     "world",
 ];
 
@@ -54,7 +52,7 @@ pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
         (form.restart != RestartPolicy::default(), "restart"),
         (!hosts.is_empty(), "hosts"),
         (!ports.is_empty(), "ports"),
-        (!form.storage.is_empty(), "storage"),
+        (form.storage.iter().any(|it| it.source == VolumeSource::Kept), "volumes that are kept"),
     ];
     unsupported_program(form)
         .into_iter()
@@ -69,18 +67,14 @@ fn unsupported_program(form: &SpecForm) -> Vec<(bool, &'static str)> {
             (!component.args.is_empty(), "args"),
             (!component.allow.is_empty(), "allow"),
             (form.resources.limit != form.resources.reservation, "a limit above the reservation"),
+            (!form.storage.is_empty(), "volumes of a component"),
+            (!form.exposure.ports.is_empty(), "ports of a component"),
         ],
         Program::Containers(containers) => {
             let any = |is_used: fn(&Container) -> bool| containers.iter().any(is_used);
             vec![
                 (containers.len() != 1, "a group of other than one container"),
                 (any(|it| it.limit.is_some()), "a limit of one container"),
-                (any(|it| it.network == NetworkMode::Host), "the device's network"),
-                (any(|it| !it.mounts.is_empty()), "volumes"),
-                (any(|it| it.privileges.privileged), "privileged"),
-                (any(|it| !it.privileges.cap_add.is_empty()), "added capabilities"),
-                (any(|it| !it.privileges.devices.is_empty()), "devices"),
-                (any(|it| !it.privileges.security.is_empty()), "security options"),
             ]
         }
     }
