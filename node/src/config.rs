@@ -212,6 +212,7 @@ impl Config {
             labels: self.labels.clone(),
             capacity: Resources { memory, cpu },
             allowed: self.allowed()?,
+            volumes: Vec::new(),
         })
     }
 }

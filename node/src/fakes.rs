@@ -558,6 +558,7 @@ pub fn node_view(id: NodeId, name: &str) -> NodeView {
         arch: "x86_64".into(),
         runtimes: Vec::new(),
         allows: Vec::new(),
+        volumes: Vec::new(),
         labels: BTreeMap::new(),
         memory: 0,
         cpu: 0,

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, head, post, put};
+use axum::routing::{delete, get, head, post, put};
 use axum::{Json, Router};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use http::{HeaderValue, StatusCode, header};
@@ -39,6 +39,7 @@ pub fn all(service: Service) -> Router {
         .route("/v1/explain/{namespace}/{name}/{index}", get(explain))
         .route("/v1/logs/{namespace}/{name}/{index}", get(logs))
         .route("/v1/usage/{namespace}/{name}/{index}", get(usage))
+        .route("/v1/volumes/{namespace}/{name}/{index}/{volume}", delete(remove_volume))
         .route("/v1/events", get(events))
         .route("/v1/join-line", get(join_line))
         .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
@@ -177,6 +178,14 @@ async fn logs_here(
 ) -> Answer {
     let tail = query::<LogsQuery>(&request)?.tail();
     service.logs_here(&replica_name(&path)?, tail).await
+}
+
+async fn remove_volume(
+    State(service): State<Service>,
+    Path((namespace, name, index, volume)): Path<(String, String, String, String)>,
+) -> Answer {
+    service.remove_volume(&replica_name(&(namespace, name, index))?, &volume).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn events(State(service): State<Service>, request: Request) -> Answer {

@@ -26,6 +26,7 @@ mod scale;
 mod stats;
 mod status;
 mod up;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -76,6 +77,7 @@ enum Verb {
     Stats(stats::Stats),
     Scale(scale::Scale),
     Rm(rm::Rm),
+    Volume(volume::Volume),
 }
 
 /// Runs the command that the process's arguments name.
@@ -116,6 +118,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Stats(stats) => stats.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
             Verb::Rm(rm) => rm.run(context).await,
+            Verb::Volume(volume) => volume.run(context).await,
         }
     })
 }

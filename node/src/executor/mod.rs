@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use shoal_protocol::model::spec::{Container, Program, Volume, VolumeSource};
 use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, Spec, WorkloadName};
 use shoal_protocol::node::{Order, Report};
-use shoal_runtimes::{ContainerPayload, InstanceId, Launch, Payload, VolumeOf};
+use shoal_runtimes::{ContainerPayload, InstanceId, Launch, Payload, VolumeKey, VolumeOf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -170,18 +170,22 @@ fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
             Payload::Container(Box::new(ContainerPayload {
                 container: Container { env: BTreeMap::new(), ..container },
                 hostname: format!("{}-{}", replica.workload.name, replica.place),
-                volumes: spec.storage.iter().filter_map(volume).collect(),
+                volumes: spec.storage.iter().map(|it| volume(it, replica)).collect(),
             }))
         }
     }
 }
 
-fn volume(volume: &Volume) -> Option<(String, VolumeOf)> {
+fn volume(volume: &Volume, replica: &ReplicaName) -> (String, VolumeOf) {
     let of = match &volume.source {
         VolumeSource::Device(path) => VolumeOf::Device(path.clone()),
-        VolumeSource::Kept => return None,
+        VolumeSource::Kept => VolumeOf::Kept(VolumeKey {
+            workload: format!("{}/{}", replica.workload.namespace, replica.workload.name),
+            place: replica.place.to_string(),
+            name: volume.name.clone(),
+        }),
     };
-    Some((volume.name.clone(), of))
+    (volume.name.clone(), of)
 }
 
 fn launch(

@@ -18,7 +18,7 @@ use shoal_runtimes::container::{Config, Containers, SetupError};
 use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::{
     DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime, StartError,
-    StatusTable, Usage,
+    StatusTable, Usage, VolumeKey,
 };
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
@@ -182,6 +182,20 @@ impl Runtime for Engine {
         match self.shared.containers.get() {
             Some(containers) => containers.usage(id),
             None => async { None }.boxed(),
+        }
+    }
+
+    fn volumes(&self) -> Option<Vec<VolumeKey>> {
+        self.shared.containers.get()?.volumes()
+    }
+
+    fn remove_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<(), DeviceError>> {
+        match self.shared.containers.get() {
+            Some(containers) => containers.remove_volume(key),
+            None => {
+                let error = self.shared.missing(format!("removing {key}"));
+                async move { Err(error) }.boxed()
+            }
         }
     }
 

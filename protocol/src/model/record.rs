@@ -6,6 +6,7 @@ use super::codec::{self, Malformed};
 use super::id::NodeId;
 use super::sign::{Older, Signable};
 use super::spec::{Allowed, Facts};
+use super::volume::KeptVolume;
 
 /// Addresses in one record.
 pub const MAX_ADDRESSES: usize = 16;
@@ -48,7 +49,8 @@ impl Signable for NodeRecord {
 
     fn write(&self) -> Vec<u8> {
         let mut raw = codec::encode(&(FORM, self));
-        let later = Later { allowed: self.facts.allowed.clone() };
+        let Facts { allowed, volumes, .. } = &self.facts;
+        let later = Later { allowed: allowed.clone(), volumes: volumes.clone() };
         if later != Later::default() {
             raw.extend(codec::encode(&later));
         }
@@ -60,8 +62,8 @@ impl Signable for NodeRecord {
             Header { form: ..=FORM, .. } => {
                 let ((_, mut record), rest): ((u16, NodeRecord), _) = codec::decode_rest(raw)?;
                 if !rest.is_empty() {
-                    let Later { allowed } = codec::decode_prefix(rest)?;
-                    record.facts.allowed = allowed;
+                    let Later { allowed, volumes } = codec::decode_prefix(rest)?;
+                    (record.facts.allowed, record.facts.volumes) = (allowed, volumes);
                 }
                 Ok(record)
             }
@@ -90,6 +92,7 @@ const FORM: u16 = 2;
 #[derive(PartialEq, Default, Serialize, Deserialize)]
 struct Later {
     allowed: Allowed,
+    volumes: Vec<KeptVolume>,
 }
 
 /// The beginning of a record in every form.
@@ -120,7 +123,7 @@ mod tests {
                 runtimes: [ProgramKind::Wasm, ProgramKind::Other(77)].into(),
                 labels: BTreeMap::new(),
                 capacity: Resources { memory: 1, cpu: 2 },
-                allowed: Allowed::default(),
+                ..Facts::default()
             },
             version: "9.0.0".into(),
             ready: true,
@@ -129,11 +132,17 @@ mod tests {
         }
     }
 
-    /// What a node allows travels behind what older programs read, which is as it was.
+    /// What a node allows and keeps travels behind what older programs read, which is as it was.
     #[test]
     fn later_facts_stand_behind_what_older_programs_read() {
         let mut allowing = record();
         allowing.facts.allowed.0.insert("device=/dev/ttyUSB*".parse().unwrap());
+        allowing.facts.volumes.push(KeptVolume {
+            workload: "shop/db".parse().unwrap(),
+            place: "0".into(),
+            name: "data".parse().unwrap(),
+            counter: 7,
+        });
         let (before, after) = (record().write(), allowing.write());
         assert!(after.starts_with(&before) && after.len() > before.len());
         assert_eq!(NodeRecord::read(&after), Ok(allowing.clone()));

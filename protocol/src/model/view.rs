@@ -125,6 +125,9 @@ pub struct NodeView {
     /// What the node allows containers beyond the rights of an ordinary one, as in `path=/data`.
     #[serde(default)]
     pub allows: Vec<String>,
+    /// The volumes that the node keeps, as in `db/0/data`.
+    #[serde(default)]
+    pub volumes: Vec<String>,
     /// The labels of the node, set by its configuration.
     pub labels: BTreeMap<String, String>,
     /// The memory that the node offers.

@@ -150,6 +150,11 @@ impl Node {
                 .flat_map(|facts| &facts.allowed.0)
                 .map(ToString::to_string)
                 .collect(),
+            volumes: facts
+                .into_iter()
+                .flat_map(|facts| &facts.volumes)
+                .map(|it| format!("{}/{}/{}", it.workload, it.place, it.name))
+                .collect(),
             labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
             memory: facts.map_or(0, |facts| facts.capacity.memory),
             cpu: facts.map_or(0, |facts| facts.capacity.cpu),

@@ -11,7 +11,7 @@ use shoal_protocol::model::Digest;
 use shoal_protocol::model::spec::{Allowed, Container, Mount, NetworkMode, Privileges, Tmpfs};
 
 use super::engine::{Engine, INSTANCE, LAUNCH, OWNER, WORKLOAD};
-use super::load;
+use super::{load, volumes};
 use crate::model::{ContainerPayload, InstanceId, Launch, Payload, VolumeOf};
 
 /// The least memory that Docker gives a container.
@@ -147,13 +147,14 @@ pub(super) fn body(
         stop_signal: container.stop_signal.clone(),
         // Podman without it kills at once.
         stop_timeout: Some(grace),
-        host_config: Some(host_config(engine, launch, payload, port)),
+        host_config: Some(host_config(engine, owner, launch, payload, port)),
         ..ContainerCreateBody::default()
     }
 }
 
 fn host_config(
     engine: &Engine,
+    owner: &str,
     launch: &Launch,
     payload: &ContainerPayload,
     port: Option<String>,
@@ -202,15 +203,16 @@ fn host_config(
         cap_drop: Some(cap_drop.clone()),
         devices: Some(devices.collect()),
         security_opt: Some(security.clone()),
-        mounts: Some(mounts(payload)),
+        mounts: Some(mounts(owner, payload)),
         ..HostConfig::default()
     }
 }
 
-fn mounts(payload: &ContainerPayload) -> Vec<EngineMount> {
+fn mounts(owner: &str, payload: &ContainerPayload) -> Vec<EngineMount> {
     let of = |mount: &Mount| {
         let (typ, source) = match payload.volumes.get(&mount.volume)? {
             VolumeOf::Device(path) => (MountType::BIND, path.clone()),
+            VolumeOf::Kept(key) => (MountType::VOLUME, volumes::name(owner, key)),
         };
         Some(EngineMount {
             target: Some(mount.path.clone()),

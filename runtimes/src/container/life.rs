@@ -21,7 +21,7 @@ use super::logs::Follower;
 use super::probe::Doors;
 use super::refusal::{CallError, Failure, Step, failure};
 use super::shared::Shared;
-use super::{create, death, image, load, logs, needs, removal};
+use super::{create, death, image, load, logs, needs, removal, volumes};
 use crate::endpoint::Endpoint;
 use crate::error::DeviceError;
 use crate::logs::{Log, LogStream};
@@ -158,6 +158,9 @@ impl Life {
             () = instance.stopping.cancelled() => return Err(End::Stop),
             permit = shared.starts.acquire() => permit,
         };
+        for key in payload.kept() {
+            volumes::ensure(shared, key).await?;
+        }
         // From here on the calls are not cut short: the engine may have done what it was asked.
         let body = create::body(engine, &shared.config.owner, launch, payload);
         let name = create::name(&shared.config.owner, &launch.id);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shoal_protocol::model::spec::{Container, Device, Mount, NetworkMode, Tmpfs, Ulimit};
-use shoal_runtimes::{Endpoint, Launch, Payload, Runtime, StartError, VolumeOf};
+use shoal_runtimes::{Endpoint, Launch, Payload, Runtime, StartError, VolumeKey, VolumeOf};
 
 use crate::engines::harness::{Harness, id_of, server};
 use crate::engines::{Kind, shared};
@@ -20,6 +20,8 @@ on_both! {
     allowed_device_path_and_rights_are_given
     path_that_leads_out_of_what_is_allowed_is_refused
     missing_path_and_device_are_named
+    volume_outlives_its_container_and_the_node
+    volume_in_use_is_not_removed
 }
 
 /// The answer of the program of `a/0` about its container.
@@ -186,6 +188,54 @@ async fn missing_path_and_device_are_named(kind: Kind) {
     let (reason, retryable) = harness.fails(launch).await;
     assert!(retryable, "it may be plugged in");
     assert!(reason.contains("the device /dev/shoal-none is not here"), "{reason}");
+}
+
+/// The container ends, and another generation of the replica finds what it wrote; so does the next
+/// daemon. Another replica has another volume.
+async fn volume_outlives_its_container_and_the_node(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    harness.run(keeping("a/0", "0")).await;
+    assert_eq!(harness.get(&id_of("a/0"), "/write?/mounted/file").await, "written");
+    assert_eq!(harness.containers.volumes(), Some(vec![key("0")]), "it is told at once");
+    harness.containers.stop(&id_of("a/0"), Duration::ZERO).await.unwrap();
+    let harness = harness.restart().await;
+    harness.run(keeping("a/0.2", "0")).await;
+    harness.run(keeping("a/1", "1")).await;
+    let read = |id: &'static str| {
+        let harness = &harness;
+        async move { harness.get(&id_of(id), "/read?/mounted/file").await }
+    };
+    assert_eq!(read("a/0.2").await, "x");
+    assert!(read("a/1").await.contains("No such file"), "a volume of its own");
+    assert_eq!(harness.containers.volumes(), Some(vec![key("0"), key("1")]));
+}
+
+async fn volume_in_use_is_not_removed(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    harness.run(keeping("a/0", "0")).await;
+    let error = harness.containers.remove_volume(&key("0")).await.unwrap_err();
+    assert!(error.to_string().contains("removing default/sample/0/data"), "{error}");
+    assert_eq!(harness.engine.volumes(&harness.owner).len(), 1);
+    harness.containers.stop(&id_of("a/0"), Duration::ZERO).await.unwrap();
+    harness.containers.remove_volume(&key("0")).await.unwrap();
+    assert_eq!(harness.engine.volumes(&harness.owner), Vec::<String>::new());
+    assert_eq!(harness.containers.volumes(), Some(Vec::new()));
+    harness.containers.remove_volume(&key("0")).await.unwrap();
+}
+
+fn key(place: &str) -> VolumeKey {
+    VolumeKey { workload: "default/sample".into(), place: place.into(), name: "data".into() }
+}
+
+/// The test program of a place with its volume at `/mounted`.
+fn keeping(id: &str, place: &str) -> Launch {
+    let mut launch = server(id, |it| {
+        it.mounts =
+            vec![Mount { volume: "data".into(), path: "/mounted".into(), read_only: false }];
+    });
+    let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+    payload.volumes.insert("data".into(), VolumeOf::Kept(key(place)));
+    launch
 }
 
 fn device(host: &str, path: &str) -> Device {

@@ -109,6 +109,10 @@ fn answer(mut stream: TcpStream) -> Option<()> {
             Ok(()) => "written".into(),
             Err(error) => format!("{error}"),
         },
+        "/read" => match fs::read_to_string(argument) {
+            Ok(text) => text,
+            Err(error) => format!("{error}"),
+        },
         "/say" => {
             println!("{argument}");
             "said".into()

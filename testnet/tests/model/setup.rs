@@ -1,7 +1,6 @@
 //! The common beginning of all histories: three linked members of one cluster, and a published
 //! workload whose change is under way to them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shoal_protocol::membership::{self, Notice, Seen, Vote};

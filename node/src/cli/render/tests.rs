@@ -83,6 +83,7 @@ fn nodes_shows_state_and_reason() {
         arch: "x86_64".into(),
         runtimes: vec!["wasm".into()],
         allows: vec!["path=/data".into()],
+        volumes: Vec::new(),
         labels: [("zone".to_owned(), "shop".to_owned())].into(),
         memory: 1 << 30,
         cpu: 4000,

@@ -27,6 +27,7 @@ use super::id::Digest;
 use super::name::WorkloadName;
 use super::replica::Revision;
 use super::resources::Resources;
+use super::volume::{KeptVolume, MAX_VOLUMES};
 
 pub use allow::{
     Allowance, Allowed, MAX_ALLOWANCE, MAX_ALLOWED, NO_NEW_PRIVILEGES, NotAnAllowance, capability,
@@ -222,6 +223,11 @@ impl SpecForm {
         self.storage.iter().find(|volume| volume.name == name)
     }
 
+    /// The volumes that nodes keep for its replicas.
+    pub fn kept(&self) -> impl Iterator<Item = &Volume> {
+        self.storage.iter().filter(|volume| volume.source == VolumeSource::Kept)
+    }
+
     /// The paths of the device that a container mounts.
     pub fn device_paths<'a>(
         &'a self,
@@ -414,6 +420,9 @@ pub struct Facts {
     /// all that older programs read: see [`NodeRecord`](super::NodeRecord).
     #[serde(skip)]
     pub allowed: Allowed,
+    /// The volumes that it keeps, at most [`MAX_VOLUMES`]. In a record as `allowed`.
+    #[serde(skip)]
+    pub volumes: Vec<KeptVolume>,
 }
 
 /// Why a node cannot run a spec, by static facts alone.
@@ -434,6 +443,10 @@ pub enum Unfit {
     Platform(String),
     #[error("does not allow {0}")]
     NotAllowed(String),
+    #[error("its volume `{volume}` is on {node}")]
+    Volume { volume: String, node: String },
+    #[error("keeps {0} volumes already, and takes no more")]
+    Volumes(u32),
 }
 
 impl Facts {
@@ -456,6 +469,11 @@ impl Facts {
             if let Some(what) = refused {
                 return Err(Unfit::NotAllowed(short_reason(what)));
             }
+        }
+        let is_known = || self.volumes.iter().any(|volume| volume.workload == spec.name);
+        let kept = spec.kept().count();
+        if kept > 0 && self.volumes.len() + kept > MAX_VOLUMES && !is_known() {
+            return Err(Unfit::Volumes(u32::try_from(self.volumes.len()).unwrap_or(u32::MAX)));
         }
         for (name, value) in &spec.placement.require {
             if self.labels.get(name) != Some(value) {

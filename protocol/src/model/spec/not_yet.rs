@@ -3,7 +3,7 @@
 
 use super::{
     Container, Exposure, Health, InvalidSpec, Kind, Placement, Program, RestartPolicy, SpecForm,
-    UpdatePolicy, VolumeSource, World,
+    UpdatePolicy, World,
 };
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
@@ -52,7 +52,6 @@ pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
         (form.restart != RestartPolicy::default(), "restart"),
         (!hosts.is_empty(), "hosts"),
         (!ports.is_empty(), "ports"),
-        (form.storage.iter().any(|it| it.source == VolumeSource::Kept), "volumes that are kept"),
     ];
     unsupported_program(form)
         .into_iter()
