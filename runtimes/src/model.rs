@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use shoal_protocol::model::Digest;
-use shoal_protocol::model::spec::{Container, NetworkMode};
+use shoal_protocol::model::spec::{Container, NetworkMode, Port};
 
 /// The cause of a body's early end.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -107,6 +107,8 @@ pub struct ContainerPayload {
     pub container: Container,
     /// The host name where the container names none.
     pub hostname: String,
+    /// Ports of the device that lead to it.
+    pub ports: Vec<Port>,
     /// The sources of its mounts, by the names of their volumes.
     pub volumes: BTreeMap<String, VolumeOf>,
 }
@@ -162,6 +164,7 @@ impl Launch {
         let Payload::Container(payload) = &self.payload else { return false };
         let container = &payload.container;
         payload.kept().next().is_some()
+            || !payload.ports.is_empty()
             || !container.privileges.devices.is_empty()
             || container.network == NetworkMode::Host
     }

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use shoal_protocol::model::view::EventView;
 use shoal_protocol::model::volume::MAX_VOLUMES;
 use shoal_protocol::model::{ClusterId, Facts, KeptVolume, NodeId};
-use shoal_protocol::node::{self, Saved};
+use shoal_protocol::node::{self, Node, Saved};
 use shoal_runtimes::artifacts::{ArtifactStore, Limits};
 use shoal_runtimes::wasm::{self, Wasm};
 use shoal_runtimes::{Runtime, VolumeKey};
@@ -27,6 +27,7 @@ use tracing::{error, info, warn};
 use super::StartError;
 use super::address::{seeds, socket};
 use super::loaded_identity::LoadedIdentity;
+use super::ports;
 use crate::api::{About, Core, ForPeers, Service, Socket};
 use crate::config::Config;
 use crate::driver::{self, DriverError, DriverHandle};
@@ -328,14 +329,18 @@ async fn tell_facts(
             all
         });
         let volumes = volumes.unwrap_or_else(|| facts.volumes.clone());
+        // An error means that the driver has stopped.
+        let Ok(watched) = handle.query(Node::ports_to_watch).await else { return };
+        let busy_ports = ports::of_others(&watched);
         let is_same = |(one, other): (&KeptVolume, &KeptVolume)| {
             one.is(&other.workload, &other.place, other.name.as_str())
         };
         let are_same =
             volumes.len() == facts.volumes.len() && volumes.iter().zip(&facts.volumes).all(is_same);
-        if kinds != facts.runtimes || !are_same {
+        if kinds != facts.runtimes || !are_same || busy_ports != facts.busy_ports {
             facts.runtimes = kinds;
             facts.volumes = volumes;
+            facts.busy_ports = busy_ports;
             // An error means that the driver has stopped.
             if handle.facts(facts.clone()).await.is_err() {
                 return;

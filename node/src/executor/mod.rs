@@ -170,6 +170,7 @@ fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
             Payload::Container(Box::new(ContainerPayload {
                 container: Container { env: BTreeMap::new(), ..container },
                 hostname: format!("{}-{}", replica.workload.name, replica.place),
+                ports: spec.exposure.ports.clone(),
                 volumes: spec.storage.iter().map(|it| volume(it, replica)).collect(),
             }))
         }

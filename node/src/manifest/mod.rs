@@ -13,8 +13,8 @@
 //! ```
 //!
 //! A container has further fields: `command`, `entrypoint`, `port` (its HTTP port), `user`,
-//! `workdir`, `hostname`, `labels`, `network`, `tmpfs`, `read_only`, `init`, `volumes`,
-//! `volume_on_loss`, `devices`, `cap_add`, `cap_drop`, `security_opt`, `privileged`, `stop_signal`, `stop_grace`, `shm_size`, `ulimits`, `sysctls`, `pull`, and `limit`, the most
+//! `workdir`, `hostname`, `labels`, `network`, `tmpfs`, `read_only`, `init`, `ports`,
+//! `volumes`, `volume_on_loss`, `devices`, `cap_add`, `cap_drop`, `security_opt`, `privileged`, `stop_signal`, `stop_grace`, `shm_size`, `ulimits`, `sysctls`, `pull`, and `limit`, the most
 //! memory and CPU that it may take.
 //!
 //! A file may have several documents, divided by `---`. Unknown fields are refused: an ignored slip
@@ -105,6 +105,7 @@ struct Document {
     tmpfs: Option<Spanned<Vec<String>>>,
     read_only: Option<Spanned<bool>>,
     init: Option<Spanned<bool>>,
+    ports: Option<Spanned<Vec<String>>>,
     volumes: Option<Spanned<Vec<String>>>,
     volume_on_loss: Option<Spanned<String>>,
     devices: Option<Spanned<Vec<String>>>,

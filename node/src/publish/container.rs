@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use shoal_protocol::model::spec::{
-    self, Container, Device, NetworkMode, OnLoss, Privileges, PullPolicy, Tmpfs, Ulimit,
+    self, Container, Device, NetworkMode, OnLoss, Port, Privileges, PullPolicy, Tmpfs, Ulimit,
 };
 
 use super::Workload;
@@ -46,6 +46,10 @@ pub struct ContainerOptions {
     /// A small init process reaps orphans and passes signals on
     #[arg(long)]
     pub init: bool,
+    /// A port of the device that leads to a port of the container; one replica of a node has it; may
+    /// be given several times
+    #[arg(short, long, value_name = "[IP:]PORT:PORT[/udp]", value_parser = published)]
+    pub publish: Vec<Port>,
     /// A volume of its own, as in data:/var/lib/db, or a path of the device, where a node allows
     /// it, as in /srv/www:/www:ro; may be given several times
     #[arg(short, long = "volume", value_name = "SOURCE:PATH[:ro]", value_parser = volume)]
@@ -108,6 +112,7 @@ impl ContainerOptions {
             tmpfs,
             read_only,
             init,
+            publish,
             volumes,
             volume_on_loss,
             devices,
@@ -133,6 +138,7 @@ impl ContainerOptions {
             (!tmpfs.is_empty(), "--tmpfs"),
             (*read_only, "--read-only"),
             (*init, "--init"),
+            (!publish.is_empty(), "--publish"),
             (!volumes.is_empty(), "--volume"),
             (volume_on_loss.is_some(), "--volume-on-loss"),
             (!devices.is_empty(), "--device"),
@@ -156,7 +162,8 @@ impl ContainerOptions {
     /// Two of them contradict one another.
     pub fn apply(self, workload: Workload) -> Result<Workload, String> {
         let storage = storage(&self.volumes, self.volume_on_loss)?;
-        Ok(workload.storage(storage).with_container(|container| self.set(container)))
+        let workload = workload.ports(self.publish.clone()).storage(storage);
+        Ok(workload.with_container(|container| self.set(container)))
     }
 
     fn set(self, container: &mut Container) {
@@ -226,6 +233,31 @@ pub fn network(text: &str) -> Result<NetworkMode, String> {
     }
 }
 
+/// Reads `[IP:]DEVICE:CONTAINER[/udp]` as docker has it.
+///
+/// # Errors
+/// It has another form.
+pub fn published(text: &str) -> Result<Port, String> {
+    let wrong = || {
+        format!("`{text}` is not of the form PORT:PORT, IP:PORT:PORT or PORT:PORT/udp, in numbers")
+    };
+    let (rest, kind) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (rest, replica) = rest.rsplit_once(':').ok_or_else(wrong)?;
+    let (ip, device) = rest.rsplit_once(':').map_or((None, rest), |(ip, port)| (Some(ip), port));
+    let ip = ip.map(|ip| ip.trim_start_matches('[').trim_end_matches(']'));
+    let number = |text: &str| text.parse::<u16>().map_err(|_| wrong());
+    Ok(Port {
+        device: number(device)?,
+        replica: number(replica)?,
+        udp: match kind {
+            "tcp" => false,
+            "udp" => true,
+            _ => return Err(format!("`{kind}` is none of tcp and udp")),
+        },
+        address: ip.map(|ip| ip.parse().map_err(|_| wrong())).transpose()?,
+    })
+}
+
 /// Reads when an image is pulled.
 ///
 /// # Errors
@@ -291,6 +323,19 @@ mod tests {
         assert!(tmpfs("/tmp:exec").unwrap().exec);
         let error = tmpfs("/tmp:mode=1777").unwrap_err();
         assert!(error.contains("`mode=1777` is none of"), "{error}");
+    }
+
+    #[test]
+    fn published_port_is_read_as_docker_reads_it() {
+        let of = |text: &str| published(text).unwrap();
+        let web = Port { device: 8080, replica: 80, udp: false, address: None };
+        assert_eq!(of("8080:80"), web);
+        assert_eq!(of("53:53/udp"), Port { device: 53, replica: 53, udp: true, address: None });
+        assert_eq!(of("127.0.0.1:8080:80").address, Some([127, 0, 0, 1].into()));
+        assert_eq!(of("[::1]:8080:80").address.map(|ip| ip.is_ipv6()), Some(true));
+        for text in ["80", "8080:", "a:80", "70000:80", "8000-8010:80", "1:2:3", "80:80/sctp"] {
+            assert!(published(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use shoal_protocol::model::Spec;
-use shoal_protocol::model::spec::{Container, OnLoss, Program, Volume, VolumeSource};
+use shoal_protocol::model::spec::{Container, OnLoss, Port, Program, Volume, VolumeSource};
 
 use crate::manifest::quantity::{show_cpu, show_size};
 
@@ -61,6 +61,7 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     };
     note("limit", limits(old), limits(new));
     note("storage", volumes(old), volumes(new));
+    note("ports", ports(old), ports(new));
     if let (Some(old), Some(new)) = (container_of(old), container_of(new)) {
         options(old, new, &mut note);
     }
@@ -72,6 +73,20 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         all.push(Difference { field: "details".into(), from: None, to: None });
     }
     all
+}
+
+fn ports(spec: &Spec) -> String {
+    spec.exposure.ports.iter().map(shown_port).collect::<Vec<_>>().join(", ")
+}
+
+/// A published port as people write it.
+pub fn shown_port(port: &Port) -> String {
+    let ip = port.address.map(|ip| match ip.is_ipv6() {
+        true => format!("[{ip}]:"),
+        false => format!("{ip}:"),
+    });
+    let kind = if port.udp { "/udp" } else { "" };
+    format!("{}{}:{}{kind}", ip.unwrap_or_default(), port.device, port.replica)
 }
 
 fn volumes(spec: &Spec) -> String {

@@ -244,6 +244,7 @@ mod tests {
             payload: Payload::Container(Box::new(ContainerPayload {
                 container,
                 hostname: "cache-0".into(),
+                ports: Vec::new(),
                 volumes: std::collections::BTreeMap::new(),
             })),
             env: std::collections::BTreeMap::new(),

@@ -1,7 +1,10 @@
 //! Views of the node and the cluster, for people and programs. Read-only.
 
+use std::collections::BTreeSet;
+
 use crate::desired::Workload;
 use crate::membership::State;
+use crate::model::spec::HostPort;
 use crate::model::view::{NodeView, SpecBody, StatusView, WorkloadView};
 use crate::model::{
     Claim, Digest, Key, NodeId, ReplicaId, ReplicaName, Resources, Spec, Time, Token, WorkloadName,
@@ -264,6 +267,14 @@ impl Node {
             .collect();
         holders.sort_by_key(|(node, _)| *node != self.me);
         holders
+    }
+
+    /// The ports of devices that workloads ask for and no replica of this node has: another program
+    /// of the device may have them.
+    pub fn ports_to_watch(&self) -> BTreeSet<HostPort> {
+        let all = self.desired.workloads().flat_map(|workload| workload.spec.host_ports());
+        let held = self.holding.ports();
+        all.filter(|port| !held.contains(port)).collect()
     }
 
     /// This node's own claims, by replica.

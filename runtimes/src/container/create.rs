@@ -80,8 +80,8 @@ pub(super) fn name(owner: &str, id: &InstanceId) -> String {
 /// The hash of all that a container is made of: an equal one need not be made anew.
 pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
     let Launch { id, workload: _, payload: _, env, memory, cpu } = launch;
-    let ContainerPayload { container, hostname, volumes } = payload;
-    let parts = (id.as_str(), container, hostname, volumes, env, memory, cpu);
+    let ContainerPayload { container, hostname, ports, volumes } = payload;
+    let parts = (id.as_str(), container, hostname, ports, volumes, env, memory, cpu);
     // Text keys and plain values: this cannot fail.
     let bytes = serde_json::to_vec(&parts).unwrap_or_default();
     Digest::of(&bytes).to_string().chars().take(32).collect()
@@ -121,8 +121,7 @@ pub(super) fn body(
     payload: &ContainerPayload,
 ) -> ContainerCreateBody {
     let container = &payload.container;
-    let port = container.http.filter(|_| container.network == NetworkMode::Bridge);
-    let port = port.map(|port| format!("{port}/tcp"));
+    let ports = bindings(payload);
     let hostname = container.hostname.as_ref().unwrap_or(&payload.hostname);
     let grace = container.stop_grace.map(|grace| grace.as_millis().div_ceil(1000));
     let grace = grace.map_or(GRACE_SECONDS, |grace| i64::try_from(grace).unwrap_or(i64::MAX));
@@ -137,7 +136,7 @@ pub(super) fn body(
         hostname: Some(host_name(hostname)),
         user: container.user.clone(),
         // Without it no port is published.
-        exposed_ports: port.clone().map(|port| vec![port]),
+        exposed_ports: (!ports.is_empty()).then(|| ports.keys().cloned().collect()),
         env: Some(launch.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         cmd: container.command.clone(),
         image: Some(reference(container)),
@@ -147,7 +146,7 @@ pub(super) fn body(
         stop_signal: container.stop_signal.clone(),
         // Podman without it kills at once.
         stop_timeout: Some(grace),
-        host_config: Some(host_config(engine, owner, launch, payload, port)),
+        host_config: Some(host_config(engine, owner, launch, payload, ports)),
         ..ContainerCreateBody::default()
     }
 }
@@ -157,7 +156,7 @@ fn host_config(
     owner: &str,
     launch: &Launch,
     payload: &ContainerPayload,
-    port: Option<String>,
+    ports: HashMap<String, Option<Vec<PortBinding>>>,
 ) -> HostConfig {
     let container = &payload.container;
     let memory = i64::try_from(memory(launch, container)).unwrap_or(i64::MAX);
@@ -169,7 +168,6 @@ fn host_config(
         NetworkMode::Host => "host",
         NetworkMode::None => "none",
     };
-    let anyone = PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(String::new()) };
     let Privileges { privileged, cap_add, cap_drop, devices, security } = &container.privileges;
     let devices = devices.iter().map(|device| DeviceMapping {
         path_on_host: Some(device.host.clone()),
@@ -182,7 +180,7 @@ fn host_config(
         nano_cpus: Some(i64::from(cpu) * 1_000_000),
         pids_limit: Some(MAX_PROCESSES),
         network_mode: Some(network.into()),
-        port_bindings: port.map(|port| HashMap::from([(port, Some(vec![anyone]))])),
+        port_bindings: (!ports.is_empty()).then_some(ports),
         // The node restarts it: engines differ in how, and one has no pauses.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -206,6 +204,26 @@ fn host_config(
         mounts: Some(mounts(owner, payload)),
         ..HostConfig::default()
     }
+}
+
+/// The ports of the device that lead to the container's: those that are published, and one of the
+/// engine's choice for the HTTP port, at which only this device reaches it.
+fn bindings(payload: &ContainerPayload) -> HashMap<String, Option<Vec<PortBinding>>> {
+    let container = &payload.container;
+    let mut all: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    let mut bind = |port: u16, udp: bool, ip: String, device: String| {
+        let binding = PortBinding { host_ip: Some(ip), host_port: Some(device) };
+        let key = format!("{port}/{}", if udp { "udp" } else { "tcp" });
+        all.entry(key).or_default().get_or_insert_default().push(binding);
+    };
+    for port in &payload.ports {
+        let ip = port.address.map(|ip| ip.to_string()).unwrap_or_default();
+        bind(port.replica, port.udp, ip, port.device.to_string());
+    }
+    if let Some(port) = container.http.filter(|_| container.network == NetworkMode::Bridge) {
+        bind(port, false, "127.0.0.1".into(), String::new());
+    }
+    all
 }
 
 fn mounts(owner: &str, payload: &ContainerPayload) -> Vec<EngineMount> {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shoal_protocol::model::spec::{Container, Device, Mount, NetworkMode, Tmpfs, Ulimit};
+use shoal_protocol::model::spec::{Container, Device, Mount, NetworkMode, Port, Tmpfs, Ulimit};
 use shoal_runtimes::{Endpoint, Launch, Payload, Runtime, StartError, VolumeKey, VolumeOf};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::engines::harness::{Harness, id_of, server};
 use crate::engines::{Kind, shared};
@@ -22,6 +24,8 @@ on_both! {
     missing_path_and_device_are_named
     volume_outlives_its_container_and_the_node
     volume_in_use_is_not_removed
+    published_port_leads_to_the_container
+    port_of_another_program_is_named
 }
 
 /// The answer of the program of `a/0` about its container.
@@ -221,6 +225,41 @@ async fn volume_in_use_is_not_removed(kind: Kind) {
     assert_eq!(harness.engine.volumes(&harness.owner), Vec::<String>::new());
     assert_eq!(harness.containers.volumes(), Some(Vec::new()));
     harness.containers.remove_volume(&key("0")).await.unwrap();
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
+fn publishing(device: u16) -> Launch {
+    let mut launch = server("a/0", |_| ());
+    let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+    payload.ports = vec![Port { device, replica: 8080, udp: false, address: None }];
+    launch
+}
+
+/// The published port stands beside the one at which the ingress reaches the same program.
+async fn published_port_leads_to_the_container(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    let port = free_port();
+    harness.run(publishing(port)).await;
+    assert!(harness.get(&id_of("a/0"), "/").await.contains("hello, a/0"));
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("hello, a/0"), "{answer}");
+}
+
+async fn port_of_another_program_is_named(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    let other = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let (reason, retryable) = harness.fails(publishing(port)).await;
+    assert!(retryable, "the other program may end");
+    assert!(reason.contains("a port that it needs is taken"), "{reason}");
 }
 
 fn key(place: &str) -> VolumeKey {

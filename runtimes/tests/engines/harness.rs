@@ -210,8 +210,12 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
     let mut container = Container::of("main", Image::named(image));
     container.image.pull = PullPolicy::Never;
     change(&mut container);
-    let payload =
-        ContainerPayload { container, hostname: "sample-0".into(), volumes: BTreeMap::new() };
+    let payload = ContainerPayload {
+        container,
+        hostname: "sample-0".into(),
+        ports: Vec::new(),
+        volumes: BTreeMap::new(),
+    };
     Launch {
         id: id_of(id),
         workload: "default/sample".into(),

@@ -9,6 +9,7 @@ use super::short;
 use super::workloads::{replicas, url};
 use crate::api::short_name;
 use crate::manifest::quantity::{show_cpu, show_size};
+use crate::publish::shown_port;
 
 /// The spec, its owner and guardians, and its replicas. `http` is the HTTP port's address.
 pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
@@ -54,6 +55,9 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
     }
     line("env", &pairs(&view.env));
     line("require", &pairs(&view.require));
+    for port in &view.ports {
+        line("port", &shown_port(port));
+    }
     for volume in &view.storage {
         line("volume", &shown(volume));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::name::Label;
 use super::allow::{NO_NEW_PRIVILEGES, is_capability, is_plain_path};
 use super::container::{Container, Image, NetworkMode, Privileges};
-use super::{InvalidSpec, Volume, VolumeSource, check_env};
+use super::{InvalidSpec, Port, SpecForm, Volume, VolumeSource, check_env};
 
 /// Bytes of all texts of one container but its environment: a change must fit one gossip message.
 const MAX_TEXT: usize = 8 * 1024;
@@ -40,16 +40,19 @@ const ULIMITS: [&str; 16] = [
     "stack",
 ];
 
-/// Checks the containers of a program, whose memory limit is `memory` bytes, and its volumes.
+/// Checks the containers of a program, whose memory limit is `memory` bytes, its volumes and its
+/// ports.
 pub(super) fn check(
     containers: &[Container],
     memory: u64,
-    storage: &[Volume],
+    form: &SpecForm,
 ) -> Result<(), InvalidSpec> {
+    let storage = &form.storage;
     if memory < MIN_MEMORY {
         return wrong("memory", format!("a container needs at least 6 MiB, not {memory} bytes"));
     }
     check_storage(storage)?;
+    check_ports(&form.exposure.ports, containers)?;
     containers.iter().try_for_each(|container| {
         check_one(container)?;
         check_mounts(container, storage)?;
@@ -163,6 +166,26 @@ fn check_storage(storage: &[Volume]) -> Result<(), InvalidSpec> {
         {
             return wrong("volumes", not_a_path(path));
         }
+    }
+    Ok(())
+}
+
+fn check_ports(ports: &[Port], containers: &[Container]) -> Result<(), InvalidSpec> {
+    if ports.len() > MAX_ITEMS {
+        let count = ports.len();
+        return wrong("ports", format!("there are {count}, at most {MAX_ITEMS} are allowed"));
+    }
+    if ports.iter().any(|it| it.device == 0 || it.replica == 0) {
+        return wrong("ports", "0 is no port; give the device's port and the container's".into());
+    }
+    let mut taken = BTreeSet::new();
+    if let Some(twice) = ports.iter().find(|it| !taken.insert((it.device, it.udp))) {
+        return wrong("ports", format!("port {} of the device stands there twice", twice.device));
+    }
+    let has_none = |it: &Container| it.network != NetworkMode::Bridge;
+    if !ports.is_empty() && containers.iter().any(has_none) {
+        let why = "only a container in the network `bridge` has ports of the device lead to it";
+        return wrong("ports", why.into());
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! How a workload is reached, and what it stores.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,21 @@ pub struct Port {
     /// The device's address at which it listens; none for all of them.
     #[serde(default)]
     pub address: Option<IpAddr>,
+}
+
+/// A port of a device, which one replica of a node may have.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct HostPort {
+    /// Its number.
+    pub port: u16,
+    /// UDP instead of TCP.
+    pub udp: bool,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.port, if self.udp { "udp" } else { "tcp" })
+    }
 }
 
 /// A file or folder that outlives a replica, or comes from elsewhere. The mounts of its containers

@@ -37,7 +37,7 @@ pub use container::{
     Container, Device, Image, Mount, NetworkMode, PlatformImage, Privileges, PullPolicy, Tmpfs,
     Ulimit,
 };
-pub use exposure::{Exposure, OnLoss, Port, Volume, VolumeSource};
+pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
 pub use health::{Check, Health, Probe};
 pub use kind::Kind;
 pub use lifecycle::{RestartPolicy, UpdatePolicy};
@@ -228,6 +228,20 @@ impl SpecForm {
         self.storage.iter().filter(|volume| volume.source == VolumeSource::Kept)
     }
 
+    /// The ports of the device that each replica needs for itself: those that lead to it, and the
+    /// one at which a container in the device's own network answers.
+    pub fn host_ports(&self) -> BTreeSet<HostPort> {
+        let published = self.exposure.ports.iter();
+        let published = published.map(|it| HostPort { port: it.device, udp: it.udp });
+        let containers = match &self.program {
+            Program::Wasm(_) => [].as_slice(),
+            Program::Containers(containers) => containers.as_slice(),
+        };
+        let own = containers.iter().filter(|it| it.network == NetworkMode::Host);
+        let own = own.filter_map(|it| Some(HostPort { port: it.http?, udp: false }));
+        published.chain(own).collect()
+    }
+
     /// The paths of the device that a container mounts.
     pub fn device_paths<'a>(
         &'a self,
@@ -328,7 +342,7 @@ impl TryFrom<SpecForm> for Spec {
             return Err(InvalidSpec::CpuLimit { limit: most_cpu, reservation: least_cpu });
         }
         if let Program::Containers(containers) = &form.program {
-            container_checks::check(containers, most, &form.storage)?;
+            container_checks::check(containers, most, &form)?;
         }
         let require = &form.placement.require;
         if require.len() > MAX_LABELS {
@@ -423,6 +437,10 @@ pub struct Facts {
     /// The volumes that it keeps, at most [`MAX_VOLUMES`]. In a record as `allowed`.
     #[serde(skip)]
     pub volumes: Vec<KeptVolume>,
+    /// Ports of the device that workloads ask for and other programs have. Known to the node alone:
+    /// no record has them.
+    #[serde(skip)]
+    pub busy_ports: BTreeSet<HostPort>,
 }
 
 /// Why a node cannot run a spec, by static facts alone.

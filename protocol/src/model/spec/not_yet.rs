@@ -8,7 +8,7 @@ use super::{
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
 /// slip.
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 14] = [
     "affinity",
     "allow",
     "args",
@@ -16,7 +16,6 @@ const FIELDS: [&str; 15] = [
     "health",
     "hosts",
     "kind",
-    "ports",
     "prefer",
     "restart",
     "schedule",
@@ -39,7 +38,7 @@ impl InvalidSpec {
 pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
     let Placement { require: _, prefer, spread, affinity, tolerate } = &form.placement;
     let Health { startup, readiness, liveness } = &form.health;
-    let Exposure { hosts, ports } = &form.exposure;
+    let Exposure { hosts, ports: _ } = &form.exposure;
     let is_service = matches!(form.kind, Kind::Service { .. });
     let rest = [
         (!is_service, form.kind.as_str()),
@@ -51,7 +50,6 @@ pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
         (form.update != UpdatePolicy::default(), "update"),
         (form.restart != RestartPolicy::default(), "restart"),
         (!hosts.is_empty(), "hosts"),
-        (!ports.is_empty(), "ports"),
     ];
     unsupported_program(form)
         .into_iter()

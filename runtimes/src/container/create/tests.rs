@@ -10,6 +10,7 @@ fn launch() -> Launch {
         payload: Payload::Container(Box::new(ContainerPayload {
             container,
             hostname: "web-0".into(),
+            ports: Vec::new(),
             volumes: BTreeMap::new(),
         })),
         env: BTreeMap::new(),
