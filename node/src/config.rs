@@ -54,7 +54,7 @@ pub struct Config {
     /// The socket of the container engine, as in `/run/podman/podman.sock`, or `none` to run no
     /// containers. If null: the one that is found.
     pub engine: Option<String>,
-    /// What this node allows containers beyond the rights of an ordinary one, as in
+    /// The rights that this node allows containers beyond those of an ordinary one, as in
     /// `["device=/dev/ttyUSB*", "path=/data", "cap=NET_ADMIN", "host-network"]`; also
     /// `security=OPTION`, and `privileged`, which is all of it. At most 64.
     pub allow: Vec<String>,
@@ -140,7 +140,7 @@ impl Config {
         }
     }
 
-    /// What this node allows containers.
+    /// The rights that this node allows containers.
     pub fn allowed(&self) -> Result<Allowed, ConfigError> {
         if self.allow.len() > MAX_ALLOWED {
             return Err(ConfigError::Allowances(self.allow.len()));

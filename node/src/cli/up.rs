@@ -63,7 +63,7 @@ pub struct Up {
     /// found]
     #[arg(long, value_name = "SOCKET")]
     engine: Option<String>,
-    /// What containers may have here beyond the rights of an ordinary one, or `none`: device=PATH,
+    /// Rights of containers here beyond those of an ordinary one, or `none`: device=PATH,
     /// path=PATH, cap=NAME, security=OPTION, host-network, privileged (all of it); may be given
     /// several times [default: none]
     #[arg(long, value_name = "WHAT,..", value_delimiter = ',')]

@@ -139,7 +139,7 @@ impl Builder {
         self
     }
 
-    /// What this node allows containers beyond the rights of an ordinary one, as in
+    /// The rights that this node allows containers beyond those of an ordinary one, as in
     /// `device=/dev/ttyUSB*`, `path=/data`, `cap=NET_ADMIN`, `security=label=disable`,
     /// `host-network` and `privileged`, which is all of it. An empty list allows nothing. Default:
     /// nothing.

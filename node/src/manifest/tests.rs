@@ -158,7 +158,7 @@ fn container_has_its_options() {
     assert_eq!((spec.reservation().memory, spec.resources.limit.memory), (64 << 20, 128 << 20));
 }
 
-/// What docker and Compose take for volumes, devices and rights.
+/// Volumes, devices and rights as docker and Compose take them.
 #[test]
 fn container_has_volumes_devices_and_rights() {
     let text = concat!(

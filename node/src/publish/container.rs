@@ -46,8 +46,8 @@ pub struct ContainerOptions {
     /// A small init process reaps orphans and passes signals on
     #[arg(long)]
     pub init: bool,
-    /// A port of the device that leads to a port of the container; one replica of a node has it; may
-    /// be given several times
+    /// A port of the device that leads to a port of the container; one replica of a node has it;
+    /// may be given several times
     #[arg(short, long, value_name = "[IP:]PORT:PORT[/udp]", value_parser = published)]
     pub publish: Vec<Port>,
     /// A volume of its own, as in data:/var/lib/db, or a path of the device, where a node allows

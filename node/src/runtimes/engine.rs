@@ -51,11 +51,12 @@ pub struct Parts<'a> {
     pub logs: &'a Path,
     /// The store with the parts of images.
     pub artifacts: ArtifactStore,
-    /// What containers may have beyond the rights of an ordinary one.
+    /// The rights that containers may have beyond those of an ordinary one.
     pub allowed: Allowed,
 }
 
-/// The adapter for the engine that the setting names. `None` if the setting is `none`. Returns after the first search; the next ones go on beside.
+/// The adapter for the engine that the setting names. `None` if the setting is `none`. Returns
+/// after the first search; the next ones go on beside.
 pub async fn engine(parts: Parts<'_>) -> Option<Engine> {
     let Parts { setting, owner, logs, artifacts, allowed } = parts;
     if setting == Some(NONE) {

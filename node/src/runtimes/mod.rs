@@ -109,8 +109,8 @@ impl RuntimeSet {
         Ok(future::try_join_all(found).await?.concat())
     }
 
-    /// The volumes that this node keeps; `None` while that is not known, also for a node that runs no
-    /// containers now.
+    /// The volumes that this node keeps; `None` while that is not known, also for a node that runs
+    /// no containers now.
     pub fn volumes(&self) -> Option<Vec<VolumeKey>> {
         self.get(ProgramKind::Container).ok()?.volumes()
     }

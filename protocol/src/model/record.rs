@@ -132,7 +132,7 @@ mod tests {
         }
     }
 
-    /// What a node allows and keeps travels behind what older programs read, which is as it was.
+    /// The later facts of a node travel behind what older programs read, which is as it was.
     #[test]
     fn later_facts_stand_behind_what_older_programs_read() {
         let mut allowing = record();

@@ -122,7 +122,8 @@ pub struct NodeView {
     pub arch: String,
     /// The runtimes of the node, as in `wasm`.
     pub runtimes: Vec<String>,
-    /// What the node allows containers beyond the rights of an ordinary one, as in `path=/data`.
+    /// The rights that the node allows containers beyond those of an ordinary one, as in
+    /// `path=/data`.
     #[serde(default)]
     pub allows: Vec<String>,
     /// The volumes that the node keeps, as in `db/0/data`.

@@ -1,4 +1,4 @@
-//! The node that keeps the data of a place: **a replica with a volume belongs where its volume is**.
+//! The node that keeps the data of a place: **a replica with a volume belongs where that is**.
 //!
 //! A node tells in its record which volumes it keeps, and a claim tells who was to make them. Both
 //! stay known while their node is down, lie on the disks of all, and need no owner: so they outlive

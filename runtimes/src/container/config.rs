@@ -26,8 +26,8 @@ pub struct Config {
     pub logs: PathBuf,
     /// Bounds of the logs.
     pub log_limits: crate::logs::Limits,
-    /// What containers may have beyond the rights of an ordinary one. Some of it lets a container
-    /// take over the device.
+    /// The rights that containers may have beyond those of an ordinary one. Some of them let a
+    /// container take over the device.
     pub allowed: Allowed,
     /// Instances on this node, failed ones included.
     pub instances: usize,

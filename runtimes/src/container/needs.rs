@@ -1,6 +1,6 @@
-//! What a container needs of the device besides its image: paths and devices. It is looked for
-//! before the engine is asked, because engines make a folder where a path is missing, and name a
-//! missing device in words of the kernel.
+//! The paths and devices that a container needs of its device. They are looked for before the engine
+//! is asked, because engines make a folder where a path is missing, and name a missing device in
+//! words of the kernel.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -34,7 +34,7 @@ async fn check_path(path: &str, allowed: &Allowed) -> Result<(), Failure> {
             return Err(Failure::passing(format!("the path {path} cannot be looked at: {error}")));
         }
     };
-    // What is allowed may be a link itself.
+    // An allowed path may be a link itself.
     let mut places = Vec::new();
     for place in allowed.paths() {
         places.extend(fs::canonicalize(place).await.ok());

@@ -178,7 +178,7 @@ async fn path_that_leads_out_of_what_is_allowed_is_refused(kind: Kind) {
     assert!(!retryable && reason.contains("leads to /etc, which this node does not allow"));
 }
 
-/// One engine would make a folder in its place, which nobody wants on a device.
+/// An engine would make a folder in its place, which nobody wants on a device.
 async fn missing_path_and_device_are_named(kind: Kind) {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing");

@@ -1,4 +1,4 @@
-//! What a node allows containers beyond the rights of an ordinary one: its own configuration says
+//! The rights that a node allows containers beyond those of an ordinary one: its configuration says
 //! it, its record tells it, and **a node that does not allow something never runs it**.
 //!
 //! An allowance travels as text, so that an older program keeps one that it does not know.

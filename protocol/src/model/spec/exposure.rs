@@ -54,12 +54,12 @@ pub struct Volume {
     pub name: String,
     /// Its source.
     pub source: VolumeSource,
-    /// What is done when the node that keeps it is down.
+    /// The way to go on when the node that keeps it is down.
     #[serde(default)]
     pub on_loss: OnLoss,
 }
 
-/// What is done with a replica when the node that keeps its volume is down.
+/// The way to go on with a replica when the node that keeps its volume is down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnLoss {

@@ -430,8 +430,8 @@ pub struct Facts {
     pub labels: BTreeMap<String, String>,
     /// The memory and CPU that it offers to workloads in all.
     pub capacity: Resources,
-    /// What it allows containers beyond the rights of an ordinary one. In a record it stands behind
-    /// all that older programs read: see [`NodeRecord`](super::NodeRecord).
+    /// The rights that it allows containers beyond those of an ordinary one. In a record they stand
+    /// behind all that older programs read: see [`NodeRecord`](super::NodeRecord).
     #[serde(skip)]
     pub allowed: Allowed,
     /// The volumes that it keeps, at most [`MAX_VOLUMES`]. In a record as `allowed`.
