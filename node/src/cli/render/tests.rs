@@ -107,7 +107,7 @@ fn nodes_shows_state_and_reason() {
          n1\n"
     );
     assert!(
-        nodes(&views, true).contains("x86_64  0.1.0              1  /ip4/10.0.0.5/tcp/7700"),
+        nodes(&views, true).contains("x86_64  0.1.0              1  path=/data  /ip4/10.0.0.5"),
         "{}",
         nodes(&views, true)
     );
