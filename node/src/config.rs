@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use shoal_protocol::model::spec::{MAX_CPU, MAX_LABELS, MAX_MEMORY, MIN_MEMORY, is_label_text};
+use shoal_protocol::model::spec::{
+    Allowed, MAX_ALLOWED, MAX_CPU, MAX_LABELS, MAX_MEMORY, MIN_MEMORY, NotAnAllowance,
+    is_label_text,
+};
 use shoal_protocol::model::{Facts, ProgramKind, Resources};
 
 use crate::manifest::quantity;
@@ -51,6 +54,10 @@ pub struct Config {
     /// The socket of the container engine, as in `/run/podman/podman.sock`, or `none` to run no
     /// containers. If null: the one that is found.
     pub engine: Option<String>,
+    /// The rights that this node allows containers beyond those of an ordinary one, as in
+    /// `["device=/dev/ttyUSB*", "path=/data", "cap=NET_ADMIN", "host-network"]`; also
+    /// `security=OPTION`, and `privileged`, which is all of it. At most 64.
+    pub allow: Vec<String>,
 }
 
 impl Default for Config {
@@ -67,6 +74,7 @@ impl Default for Config {
             memory: None,
             cpu: None,
             engine: None,
+            allow: Vec::new(),
         }
     }
 }
@@ -92,6 +100,10 @@ pub enum ConfigError {
     Memory(String),
     #[error("cpu: {0}")]
     Cpu(String),
+    #[error("allow: {0}")]
+    Allow(#[from] NotAnAllowance),
+    #[error("allow: there are {0}, at most {MAX_ALLOWED} are allowed")]
+    Allowances(usize),
     #[error("advertise: `{0}` is not an address that others can dial")]
     Advertise(SocketAddr),
     #[error(transparent)]
@@ -126,6 +138,15 @@ impl Config {
             Some(name) => Err(ConfigError::Name(name.clone())),
             None => Ok(host_name()),
         }
+    }
+
+    /// The rights that this node allows containers.
+    pub fn allowed(&self) -> Result<Allowed, ConfigError> {
+        if self.allow.len() > MAX_ALLOWED {
+            return Err(ConfigError::Allowances(self.allow.len()));
+        }
+        let parsed = self.allow.iter().map(|text| text.parse());
+        Ok(Allowed(parsed.collect::<Result<_, _>>()?))
     }
 
     /// The facts of this device, checked.
@@ -190,6 +211,9 @@ impl Config {
             runtimes: BTreeSet::from([ProgramKind::Wasm]),
             labels: self.labels.clone(),
             capacity: Resources { memory, cpu },
+            allowed: self.allowed()?,
+            volumes: Vec::new(),
+            busy_ports: BTreeSet::new(),
         })
     }
 }
@@ -207,6 +231,8 @@ impl ConfigError {
             | ConfigError::Labels(_)
             | ConfigError::Memory(_)
             | ConfigError::Cpu(_)
+            | ConfigError::Allow(_)
+            | ConfigError::Allowances(_)
             | ConfigError::Advertise(_)
             | ConfigError::File(_) => None,
         }
@@ -232,8 +258,19 @@ fn home_folder(variable: &str, below_home: &str) -> PathBuf {
     set.unwrap_or_else(|| std::env::home_dir().unwrap_or_else(|| "/".into()).join(below_home))
 }
 
-const FIELDS: [&str; 10] =
-    ["name", "listen", "http", "advertise", "mdns", "seeds", "labels", "memory", "cpu", "engine"];
+const FIELDS: [&str; 11] = [
+    "name",
+    "listen",
+    "http",
+    "advertise",
+    "mdns",
+    "seeds",
+    "labels",
+    "memory",
+    "cpu",
+    "engine",
+    "allow",
+];
 
 fn unknown_field(message: &str) -> Option<&str> {
     message.strip_prefix("unknown field `")?.split('`').next()
@@ -288,7 +325,8 @@ mod tests {
         "labels": {},
         "memory": null,
         "cpu": null,
-        "engine": null
+        "engine": null,
+        "allow": []
     }"#;
 
     /// The documented example must not drift from the defaults, or miss a field.
@@ -342,6 +380,10 @@ mod tests {
         assert!(
             wrong(|config| drop(config.labels.insert("a b".into(), "c".into())))
                 .starts_with("labels: `a b`")
+        );
+        assert!(
+            wrong(|config| config.allow.push("device=ttyUSB0".into()))
+                .starts_with("allow: `device=ttyUSB0`")
         );
         assert!(
             wrong(|config| config.advertise.push("0.0.0.0:1".parse().unwrap()))

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use serde_json::Value;
 use shoal::protocol::model::WorkloadName;
+use shoal::protocol::model::spec::{Mount, OnLoss, Volume, VolumeSource};
 use shoal::{Node, Workload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -64,10 +65,10 @@ async fn until<T, E: std::fmt::Display>(
 
 /// The answer of `web` through a node's HTTP port.
 async fn get(node: &Node) -> Result<String, std::io::Error> {
-    get_path(node, "/").await
+    get_at(node, "/").await
 }
 
-async fn get_path(node: &Node, path: &str) -> Result<String, std::io::Error> {
+async fn get_at(node: &Node, path: &str) -> Result<String, std::io::Error> {
     let mut stream = tokio::net::TcpStream::connect(node.http()).await?;
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: web.localhost\r\nConnection: close\r\n\r\n");
@@ -156,6 +157,77 @@ async fn node_that_is_taken_down_does_not_come_back(kind: Kind) {
     one.stop().await;
 }
 
+/// Two nodes could run it. It waits for the one that has its volume, finds its data when that
+/// returns, and so does a later workload of the same name.
+async fn replica_stays_where_its_volume_is(kind: Kind) {
+    let engine = shared(kind);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("image.tar");
+    std::fs::write(&file, &engines::image::archives()[0]).unwrap();
+    let (first, second) = (folder.path().join("1"), folder.path().join("2"));
+    let socket = engine.socket.to_str().unwrap();
+    let one = start(&first, "none", None).await;
+    let two = start(&second, socket, Some(one.join_line().unwrap())).await;
+    let name: WorkloadName = "web".parse().unwrap();
+    let source = VolumeSource::Kept;
+    let web = Workload::image_file(name.clone(), &file, None)
+        .storage(vec![Volume { name: "data".into(), source, on_loss: OnLoss::Wait }])
+        .with_container(|it| {
+            it.http = Some(8080);
+            it.mounts =
+                vec![Mount { volume: "data".into(), path: "/data".into(), read_only: false }];
+        });
+    until("published", async || one.publish(web.clone()).await).await;
+    tokio::time::timeout(TIME_LIMIT, one.healthy(&name)).await.expect("it runs").unwrap();
+    until("written", async || get_at(&one, "/write?/data/file").await).await;
+    let owner = two.id().to_string();
+    assert_eq!(engine.volumes(&owner).len(), 1);
+    let keeps = async |node: &Node| {
+        let nodes = node.nodes().await.map_err(|error| error.to_string())?;
+        let volumes: Vec<String> = nodes.into_iter().flat_map(|it| it.volumes).collect();
+        if volumes == ["web/0/data"] { Ok(()) } else { Err(format!("{volumes:?}")) }
+    };
+    until("it is told", async || keeps(&one).await).await;
+    two.stop_for(Duration::ZERO).await;
+
+    // Another one could run it now.
+    one.stop().await;
+    let one = start(&first, socket, None).await;
+    until("it waits", async || {
+        let view = one.workload(&name).await.map_err(|error| error.to_string())?;
+        let reason = view.replicas[0].reason.clone().unwrap_or_default();
+        let waits = reason.starts_with("its volume `data` is on ");
+        if waits { Ok(()) } else { Err(format!("{:?}", view.replicas)) }
+    })
+    .await;
+    let two = start(&second, socket, None).await;
+    until("its data", async || {
+        let answer = get_at(&one, "/read?/data/file").await?;
+        let is_there = answer.ends_with("\r\n\r\nx");
+        if is_there { Ok(()) } else { Err(std::io::Error::other(answer)) }
+    })
+    .await;
+
+    one.remove(&name).await.unwrap();
+    until("it is gone", async || {
+        let left = engine.containers(&owner);
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    until("published again", async || one.publish(web.clone()).await).await;
+    until("its data again", async || {
+        let answer = get_at(&one, "/read?/data/file").await?;
+        let is_there = answer.ends_with("\r\n\r\nx");
+        if is_there { Ok(()) } else { Err(std::io::Error::other(answer)) }
+    })
+    .await;
+    one.remove(&name).await.unwrap();
+    let other = one.id().to_string();
+    one.stop().await;
+    two.stop_for(Duration::ZERO).await;
+    [owner, other].iter().for_each(|owner| engine.clear(owner));
+}
+
 /// Each node's container asks for another workload by its name, and reaches it on both nodes, over
 /// the mesh too. Then that workload moves on to another port, and the name leads there.
 async fn workloads_reach_one_another_by_name(kind: Kind) {
@@ -177,7 +249,7 @@ async fn workloads_reach_one_another_by_name(kind: Kind) {
     }
     let asks = async |node: &Node, server: &str| {
         until("the other workload's answer", async || {
-            let answer = get_path(node, &format!("/fetch?{server}")).await?;
+            let answer = get_at(node, &format!("/fetch?{server}")).await?;
             match answer.contains("SHOAL_WORKLOAD=db") {
                 true => Ok(()),
                 false => Err(std::io::Error::other(answer)),
@@ -209,6 +281,18 @@ fn workloads_reach_one_another_by_name_on_docker() {
 #[ignore = "needs engines: cargo testnet check --engines"]
 fn workloads_reach_one_another_by_name_on_podman() {
     engines::run(workloads_reach_one_another_by_name(Kind::Podman));
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn replica_stays_where_its_volume_is_on_docker() {
+    engines::run(replica_stays_where_its_volume_is(Kind::Docker));
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn replica_stays_where_its_volume_is_on_podman() {
+    engines::run(replica_stays_where_its_volume_is(Kind::Podman));
 }
 
 #[test]

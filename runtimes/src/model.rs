@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use shoal_protocol::model::Digest;
-use shoal_protocol::model::spec::Container;
+use shoal_protocol::model::spec::{Container, NetworkMode, Port};
 
 /// The cause of a body's early end.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -107,6 +107,67 @@ pub struct ContainerPayload {
     pub container: Container,
     /// The host name where the container names none.
     pub hostname: String,
+    /// Ports of the device that lead to it.
+    pub ports: Vec<Port>,
+    /// The sources of its mounts, by the names of their volumes.
+    pub volumes: BTreeMap<String, VolumeOf>,
+}
+
+/// The source of a mount.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
+pub enum VolumeOf {
+    /// A path of the device, which must exist.
+    Device(String),
+    /// A volume that the node keeps.
+    Kept(VolumeKey),
+}
+
+/// A volume that a node keeps. It outlives the instances that mount it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
+pub struct VolumeKey {
+    /// The workload, as `namespace/name`.
+    pub workload: String,
+    /// The place of the replica, as in `0`.
+    pub place: String,
+    /// The volume's name within the workload.
+    pub name: String,
+}
+
+impl fmt::Display for VolumeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.workload, self.place, self.name)
+    }
+}
+
+impl ContainerPayload {
+    /// The paths of the device that it mounts.
+    pub fn device_paths(&self) -> impl Iterator<Item = &str> {
+        self.container.mounts.iter().filter_map(|mount| match self.volumes.get(&mount.volume)? {
+            VolumeOf::Device(path) => Some(path.as_str()),
+            VolumeOf::Kept(_) => None,
+        })
+    }
+
+    /// The volumes of the node that it mounts.
+    pub fn kept(&self) -> impl Iterator<Item = &VolumeKey> {
+        self.container.mounts.iter().filter_map(|mount| match self.volumes.get(&mount.volume)? {
+            VolumeOf::Kept(key) => Some(key),
+            VolumeOf::Device(_) => None,
+        })
+    }
+}
+
+impl Launch {
+    /// Whether it needs something that no other instance of its replica may have at the same time:
+    /// a volume, a device, or a port of the device.
+    pub fn is_exclusive(&self) -> bool {
+        let Payload::Container(payload) = &self.payload else { return false };
+        let container = &payload.container;
+        payload.kept().next().is_some()
+            || !payload.ports.is_empty()
+            || !container.privileges.devices.is_empty()
+            || container.network == NetworkMode::Host
+    }
 }
 
 /// An instance that the engine runs, for a caller that reconciles.

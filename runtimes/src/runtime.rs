@@ -9,7 +9,7 @@ use shoal_protocol::model::Digest;
 use crate::endpoint::Endpoint;
 use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 use crate::logs::{LogLine, Tail};
-use crate::model::{Instance, InstanceId, Launch, Usage};
+use crate::model::{Instance, InstanceId, Launch, Usage, VolumeKey};
 use crate::session::Sessions;
 use crate::status::{Status, StatusTable, Watch};
 
@@ -89,6 +89,19 @@ pub trait Runtime: Sessions + Send + Sync + 'static {
 
     /// Resources that an instance uses; `None` when it does not run.
     fn usage(&self, id: &InstanceId) -> BoxFuture<'_, Option<Usage>>;
+
+    /// The volumes that it keeps for replicas; `None` while the engine has not told.
+    fn volumes(&self) -> Option<Vec<VolumeKey>> {
+        Some(Vec::new())
+    }
+
+    /// Removes a volume, with all that is in it. Nothing to do for one that is not there.
+    ///
+    /// # Errors
+    /// An instance uses it, or the engine did not do it. Nothing was changed.
+    fn remove_volume(&self, _: &VolumeKey) -> BoxFuture<'_, Result<(), DeviceError>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// The instance's last lines, and with `follow` new ones too. Available after the instance
     /// ended, until its logs are deleted.

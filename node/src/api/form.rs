@@ -302,6 +302,8 @@ mod tests {
                 limit: None,
                 env: BTreeMap::new(),
                 require: BTreeMap::new(),
+                storage: Vec::new(),
+                ports: Vec::new(),
             };
             change(&mut body);
             Spec::try_from(body).unwrap_err().to_string()

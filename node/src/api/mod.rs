@@ -12,6 +12,7 @@
 //! | `GET /v1/events[?follow=true&since=SEQ]` | lines of JSON |
 //! | `HEAD`, `PUT /v1/artifacts/{sha256}` | whether it is here; stores the verified bytes |
 //! | `POST /v1/prepare`, `/v1/submit` | what to sign; accepted once it is on disk |
+//! | `DELETE /v1/volumes/{ns}/{name}/{index}/{volume}` | removes a volume of this node |
 //! | `POST /v1/down` | stops gracefully |
 //!
 //! **The socket is the permission**: only its owner can open its file. Changes of desired state
@@ -32,6 +33,7 @@ mod service;
 mod session;
 mod socket;
 mod usage;
+mod volumes;
 
 pub use change::{Accepted, Prepared, Proposal};
 pub use core::{Core, Soon};

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, head, post, put};
+use axum::routing::{delete, get, head, post, put};
 use axum::{Json, Router};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use http::{HeaderValue, StatusCode, header};
@@ -41,6 +41,7 @@ pub fn all(service: Service) -> Router {
         .route("/v1/usage/{namespace}/{name}/{index}", get(usage))
         .route("/v1/session/{namespace}/{name}/{index}", get(session))
         .route("/v1/running/{uid}/{node}", get(running))
+        .route("/v1/volumes/{namespace}/{name}/{index}/{volume}", delete(remove_volume))
         .route("/v1/events", get(events))
         .route("/v1/join-line", get(join_line))
         .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
@@ -218,6 +219,14 @@ async fn connect_here(
     request: Request,
 ) -> Answer {
     service.connect_here(replica_name(&(namespace, name, index))?, port, request).await
+}
+
+async fn remove_volume(
+    State(service): State<Service>,
+    Path((namespace, name, index, volume)): Path<(String, String, String, String)>,
+) -> Answer {
+    service.remove_volume(&replica_name(&(namespace, name, index))?, &volume).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn events(State(service): State<Service>, request: Request) -> Answer {

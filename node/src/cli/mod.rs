@@ -33,6 +33,7 @@ mod scale;
 mod stats;
 mod status;
 mod up;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -87,6 +88,7 @@ enum Verb {
     PortForward(port_forward::PortForward),
     Scale(scale::Scale),
     Rm(rm::Rm),
+    Volume(volume::Volume),
 }
 
 /// Runs the command that the process's arguments name.
@@ -140,6 +142,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::PortForward(forward) => forward.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
             Verb::Rm(rm) => rm.run(context).await,
+            Verb::Volume(volume) => volume.run(context).await,
         }
     })
 }

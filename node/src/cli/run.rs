@@ -28,6 +28,8 @@ use crate::publish::{Source, Workload};
     shoal run till.wasm --name till --namespace shop --require zone=front --no-wait\n  \
     shoal run --name web --port 80 nginx:1.27\n  \
     shoal run --name web --port 80 web.tar            # of `docker save`: no registry is needed\n  \
+    shoal run --name db --volume data:/var/lib/postgresql/data postgres:17\n  \
+    shoal run --name meter --device /dev/ttyUSB0 meter.tar   # on a node that allows it\n  \
     shoal run --name cache --memory 128MiB redis:7 redis-server --appendonly yes\n\n\
     A component is built with: cargo build --release --target wasm32-wasip2")]
 pub struct Run {
@@ -107,7 +109,7 @@ impl Run {
                     Workload::container(name, &self.program)
                 }
             };
-            let workload = workload.with_container(|it| options.apply(it));
+            let workload = options.apply(workload).map_err(CliError::usage)?;
             return Ok(match self.command.is_empty() {
                 true => workload,
                 false => workload.command(self.command.clone()),

@@ -23,6 +23,7 @@ use crate::telemetry;
     shoal up                                          # the first device\n  \
     shoal up --join shoal1:..@10.0.0.5:7700           # every other one\n  \
     shoal up --label zone=front --memory 512MiB       # with labels and a limit\n  \
+    shoal up --allow 'device=/dev/ttyUSB*,path=/data' # containers may have these\n  \
     shoal up --state /tmp/n2 --listen 127.0.0.1:0 --http 127.0.0.1:0 --join \"$(shoal \
     join-line)\"   # a second one here")]
 pub struct Up {
@@ -62,6 +63,11 @@ pub struct Up {
     /// found]
     #[arg(long, value_name = "SOCKET")]
     engine: Option<String>,
+    /// Rights of containers here beyond those of an ordinary one, or `none`: device=PATH,
+    /// path=PATH, cap=NAME, security=OPTION, host-network, privileged (all of it); may be given
+    /// several times [default: none]
+    #[arg(long, value_name = "WHAT,..", value_delimiter = ',')]
+    allow: Vec<String>,
 }
 
 impl Up {
@@ -105,6 +111,10 @@ impl Up {
         }
         if let Some(engine) = self.engine {
             builder = builder.engine(engine);
+        }
+        if !self.allow.is_empty() {
+            let all = self.allow.into_iter().filter(|it| !it.is_empty() && it != "none");
+            builder = builder.allow(all);
         }
         let node = tokio::select! {
             started = builder.start() => started.map_err(refused)?,

@@ -41,6 +41,7 @@ pub struct Builder {
     memory: Option<String>,
     cpu: Option<String>,
     engine: Option<String>,
+    allow: Option<Vec<String>>,
     compiler: Option<PathBuf>,
 }
 
@@ -138,6 +139,15 @@ impl Builder {
         self
     }
 
+    /// The rights that this node allows containers beyond those of an ordinary one, as in
+    /// `device=/dev/ttyUSB*`, `path=/data`, `cap=NET_ADMIN`, `security=label=disable`,
+    /// `host-network` and `privileged`, which is all of it. An empty list allows nothing. Default:
+    /// nothing.
+    pub fn allow(mut self, all: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.allow = Some(all.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// A program that calls [`super::init`] first thing in its `main`, where this program cannot:
     /// it compiles components.
     pub fn compiler(mut self, program: impl AsRef<Path>) -> Self {
@@ -215,6 +225,7 @@ impl Builder {
         config.memory = self.memory.take().or(config.memory);
         config.cpu = self.cpu.take().or(config.cpu);
         config.engine = self.engine.take().or(config.engine);
+        config.allow = self.allow.take().unwrap_or(config.allow);
         if !self.advertise.is_empty() {
             config.advertise = std::mem::take(&mut self.advertise);
         }

@@ -19,6 +19,7 @@ mod builder;
 mod error;
 mod loaded_identity;
 mod node;
+mod ports;
 mod running;
 
 use std::io;

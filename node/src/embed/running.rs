@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use shoal_protocol::model::Facts;
 use shoal_protocol::model::view::EventView;
-use shoal_protocol::node;
-use shoal_runtimes::Runtime;
+use shoal_protocol::model::volume::MAX_VOLUMES;
+use shoal_protocol::model::{ClusterId, Facts, KeptVolume, NodeId};
+use shoal_protocol::node::{self, Node, Saved};
 use shoal_runtimes::artifacts::{ArtifactStore, Limits};
 use shoal_runtimes::wasm::{self, Wasm};
+use shoal_runtimes::{Runtime, VolumeKey};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -26,6 +27,7 @@ use tracing::{error, info, warn};
 use super::StartError;
 use super::address::{seeds, socket};
 use super::loaded_identity::LoadedIdentity;
+use super::ports;
 use crate::api::{About, Core, ForPeers, Service, Socket};
 use crate::config::Config;
 use crate::driver::{self, DriverError, DriverHandle};
@@ -40,6 +42,8 @@ use crate::transfer::{self, Transfer};
 
 /// How often this looks whether a container engine came or went.
 const FACTS_EVERY: Duration = Duration::from_secs(2);
+/// Bytes of a place as people write it.
+const MAX_PLACE: usize = 64;
 /// Limit of an orderly stop; parts that hang then end with the process.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
@@ -89,19 +93,25 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let wasm_config =
         wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
     let wasm = Wasm::new(wasm_config, artifacts.clone()).await?;
-    let owner = identity.node().to_string();
     let setting = config.engine.as_deref();
     let names = match setting {
         Some(engine::NONE) => None,
         _ => names::bind(identity.node()).await,
     };
-    let dns = names.as_ref().map(names::Bound::address);
-    let logs = state.join("logs");
-    let containers = engine::engine(setting, owner, dns, &logs, artifacts.clone()).await;
+    let containers = engine::engine(engine::Parts {
+        setting,
+        owner: identity.node().to_string(),
+        dns: names.as_ref().map(names::Bound::address),
+        logs: &state.join("logs"),
+        artifacts: artifacts.clone(),
+        allowed: facts.allowed.clone(),
+    })
+    .await;
     let containers = containers.map(|it| Arc::new(it) as Arc<dyn Runtime>);
     let runtimes =
         RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>].into_iter().chain(containers));
-    let facts = Facts { runtimes: runtimes.kinds(), ..facts };
+    let told = told_volumes(&saved, &identity.cluster(), identity.node());
+    let facts = Facts { runtimes: runtimes.kinds(), volumes: told, ..facts };
     let (told_facts, told_runtimes) = (facts.clone(), runtimes.clone());
     let mesh: Arc<dyn Mesh> = Arc::new(network.clone());
 
@@ -289,7 +299,28 @@ impl Drop for Running {
     }
 }
 
-/// Tells the core which programs this node can run, whenever an engine came or went.
+/// The volumes in this node's own record of its last run. They count until the engine lists its
+/// own: it may answer late, and others must not take the data for lost.
+fn told_volumes(saved: &Saved, cluster: &ClusterId, me: NodeId) -> Vec<KeptVolume> {
+    let records = saved.nodes.iter().filter_map(|record| record.clone().verify(cluster).ok());
+    let own = records.filter(|record| record.by().0 == me.0).max_by_key(|record| record.counter);
+    own.map(|record| record.facts.volumes.clone()).unwrap_or_default()
+}
+
+/// A volume of the engine as records have it. `None` for one whose labels somebody else wrote.
+fn kept(key: VolumeKey) -> Option<KeptVolume> {
+    let VolumeKey { workload, place, name } = key;
+    Some(KeptVolume {
+        workload: workload.parse().ok()?,
+        place: (place.len() <= MAX_PLACE).then_some(place)?,
+        name: name.parse().ok()?,
+        // The core knows it.
+        counter: 0,
+    })
+}
+
+/// Tells the core which programs this node can run and which volumes it keeps, whenever that
+/// changes.
 async fn tell_facts(
     mut facts: Facts,
     runtimes: RuntimeSet,
@@ -302,8 +333,25 @@ async fn tell_facts(
             () = stop.cancelled() => return,
         }
         let kinds = runtimes.kinds();
-        if kinds != facts.runtimes {
+        let volumes = runtimes.volumes().map(|all| {
+            let mut all: Vec<KeptVolume> = all.into_iter().filter_map(kept).collect();
+            all.sort();
+            all.truncate(MAX_VOLUMES);
+            all
+        });
+        let volumes = volumes.unwrap_or_else(|| facts.volumes.clone());
+        // An error means that the driver has stopped.
+        let Ok(watched) = handle.query(Node::ports_to_watch).await else { return };
+        let busy_ports = ports::of_others(&watched);
+        let is_same = |(one, other): (&KeptVolume, &KeptVolume)| {
+            one.is(&other.workload, &other.place, other.name.as_str())
+        };
+        let are_same =
+            volumes.len() == facts.volumes.len() && volumes.iter().zip(&facts.volumes).all(is_same);
+        if kinds != facts.runtimes || !are_same || busy_ports != facts.busy_ports {
             facts.runtimes = kinds;
+            facts.volumes = volumes;
+            facts.busy_ports = busy_ports;
             // An error means that the driver has stopped.
             if handle.facts(facts.clone()).await.is_err() {
                 return;

@@ -21,10 +21,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use shoal_protocol::model::spec::{Container, Program};
+use shoal_protocol::model::spec::{Container, Program, Volume, VolumeSource};
 use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, Spec, WorkloadName};
 use shoal_protocol::node::{Order, Report};
-use shoal_runtimes::{ContainerPayload, InstanceId, Launch, Payload};
+use shoal_runtimes::{ContainerPayload, InstanceId, Launch, Payload, VolumeKey, VolumeOf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -162,17 +162,31 @@ pub fn instance_id(name: &WorkloadName, replica: &ReplicaId, generation: &Digest
         .expect("labels of 63 and digits of an index stay under 200 visible characters")
 }
 
-fn payload(program: &Program, replica: &ReplicaName) -> Payload {
-    match program {
+fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
+    match &spec.program {
         Program::Wasm(component) => Payload::Component(component.artifact.digest),
         Program::Containers(containers) => {
             let container = containers.first().expect("a valid spec has a container").clone();
             Payload::Container(Box::new(ContainerPayload {
                 container: Container { env: BTreeMap::new(), ..container },
                 hostname: format!("{}-{}", replica.workload.name, replica.place),
+                ports: spec.exposure.ports.clone(),
+                volumes: spec.storage.iter().map(|it| volume(it, replica)).collect(),
             }))
         }
     }
+}
+
+fn volume(volume: &Volume, replica: &ReplicaName) -> (String, VolumeOf) {
+    let of = match &volume.source {
+        VolumeSource::Device(path) => VolumeOf::Device(path.clone()),
+        VolumeSource::Kept => VolumeOf::Kept(VolumeKey {
+            workload: format!("{}/{}", replica.workload.namespace, replica.workload.name),
+            place: replica.place.to_string(),
+            name: volume.name.clone(),
+        }),
+    };
+    (volume.name.clone(), of)
 }
 
 fn launch(
@@ -192,7 +206,7 @@ fn launch(
     Launch {
         id: instance_id(name, replica, generation),
         workload: name.to_string(),
-        payload: payload(&spec.program, &replica_name),
+        payload: payload(spec, &replica_name),
         env,
         memory: spec.resources.limit.memory,
         cpu: spec.resources.limit.cpu,

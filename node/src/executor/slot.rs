@@ -72,9 +72,10 @@ impl Slot {
         }
         match &self.wanted {
             Wanted::Stop => self.begun.keys().next().cloned().map(Step::Stop),
-            Wanted::Run { kind, launch, .. } if self.start_due => {
-                Some(Step::Start { kind: *kind, launch: launch.clone() })
-            }
+            Wanted::Run { kind, launch, .. } if self.start_due => match self.in_the_way() {
+                Some(old) => Some(Step::Stop(old.clone())),
+                None => Some(Step::Start { kind: *kind, launch: launch.clone() }),
+            },
             Wanted::Run { launch, .. } => {
                 // An old one answers until the new one does, also while the new one fails.
                 let is_replaced = state(&launch.id).is_some_and(|state| state.is_running());
@@ -84,6 +85,14 @@ impl Slot {
                 old.find(|id| is_over(id)).cloned().map(Step::Stop)
             }
         }
+    }
+
+    /// An instance that must end before the wanted one starts: two on one volume could destroy it,
+    /// and only one gets a port or a device.
+    pub(super) fn in_the_way(&self) -> Option<&InstanceId> {
+        let Wanted::Run { launch, .. } = &self.wanted else { return None };
+        let is_in_the_way = |id: &&InstanceId| **id != launch.id;
+        self.begun.keys().find(is_in_the_way).filter(|_| self.start_due && launch.is_exclusive())
     }
 
     /// Whether no instance is left, and none wanted.
@@ -104,6 +113,9 @@ impl Slot {
             let generation = self.begun.get(instance)?.generation;
             let reason = match state {
                 InstanceState::Failed { reason, .. } => reason,
+                InstanceState::Stopped if launch.is_exclusive() => {
+                    "stopped: its replacement needs its volume, port or device".into()
+                }
                 InstanceState::Stopped => "it was stopped from outside".into(),
                 InstanceState::Starting
                 | InstanceState::Waiting { .. }

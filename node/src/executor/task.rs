@@ -177,6 +177,12 @@ impl Task {
                 }
             }
             Done::Stopped(id) => {
+                // It served until now, and the one in its place does not yet.
+                if slot.in_the_way() == Some(&id)
+                    && let Some(report) = slot.report(replica, &id, InstanceState::Stopped)
+                {
+                    self.outbox.put(report);
+                }
                 slot.begun.remove(&id);
                 self.by_instance.remove(&id);
                 if let Wanted::Run { launch, .. } = &slot.wanted

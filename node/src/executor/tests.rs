@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use shoal_protocol::model::{Digest, InstanceState};
+use shoal_protocol::model::spec::{Container, Image, Mount, OnLoss, Volume, VolumeSource};
+use shoal_protocol::model::{Digest, InstanceState, Resources, SpecForm, WorkloadName};
 use shoal_runtimes::{Instance, Runtime};
 use tokio::sync::mpsc;
 
@@ -41,6 +42,23 @@ impl World {
         let host = Host { node: NODE, name: "n1".into() };
         let executor = waiting.start(host, runtimes, Arc::new(ReportSink(sender)));
         World { runtime, orders, executor, reports }
+    }
+
+    /// As [`World::run`], with a container that has a volume.
+    fn run_with_volume(&mut self, index: u32, generation: u8) -> InstanceId {
+        let mut container = Container::of("main", Image::named("redis:7"));
+        container.mounts =
+            vec![Mount { volume: "data".into(), path: "/data".into(), read_only: false }];
+        let resources = Resources { memory: 64 << 20, cpu: 100 };
+        let name: WorkloadName = "web".parse().unwrap();
+        let mut form = SpecForm::container_service(name.clone(), container, 2, resources);
+        let source = VolumeSource::Kept;
+        form.storage = vec![Volume { name: "data".into(), source, on_loss: OnLoss::Wait }];
+        let spec = form.try_into().unwrap();
+        let generation = Digest([generation; 32]);
+        let id = instance_id(&name, &replica(index), &generation);
+        self.orders.order(Order::Run { replica: replica(index), name, generation, spec });
+        id
     }
 
     fn run(&mut self, index: u32, generation: u8) -> InstanceId {
@@ -146,6 +164,23 @@ async fn replica_that_waits_is_reported_with_its_reason() {
     let paused = InstanceState::Waiting { reason: "paused in the engine".into() };
     world.runtime.tell(&id, paused.clone());
     world.until(0, paused).await;
+}
+
+/// Two containers on one volume could destroy what is in it: the old one ends first, and that it
+/// serves no more is reported.
+#[tokio::test(start_paused = true)]
+async fn old_generation_with_a_volume_stops_before_the_new_one_starts() {
+    let mut world = World::with(FakeRuntime::of_kind("container"));
+    let old = world.run_with_volume(0, 1);
+    world.until(0, InstanceState::Running).await;
+    let new = world.run_with_volume(0, 2);
+    let reason = "stopped: its replacement needs its volume, port or device";
+    let report = world.until(0, failed(reason)).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    let report = world.until(0, InstanceState::Running).await;
+    assert_eq!(report.generation, Digest([2; 32]));
+    let calls = world.runtime.calls(3).await;
+    assert_eq!(calls, [format!("start {old}"), format!("stop {old}"), format!("start {new}")]);
 }
 
 /// A start that fails, and an instance that fails later, are reported with the reason. The core

@@ -8,8 +8,8 @@ use serde_saphyr::Spanned;
 use shoal_protocol::model::WorkloadName;
 
 use super::{Document, ManifestError, field, quantity};
-use crate::publish::Workload;
 use crate::publish::container::{self as options, ContainerOptions, Words};
+use crate::publish::{Workload, volume};
 
 /// A command: a list of words, or one text that is split as a shell does.
 #[derive(Deserialize)]
@@ -37,6 +37,13 @@ impl Document {
             ("tmpfs", line(&self.tmpfs)),
             ("read_only", line(&self.read_only)),
             ("init", line(&self.init)),
+            ("ports", line(&self.ports)),
+            ("volumes", line(&self.volumes)),
+            ("volume_on_loss", line(&self.volume_on_loss)),
+            ("devices", line(&self.devices)),
+            ("cap_add", line(&self.cap_add)),
+            ("security_opt", line(&self.security_opt)),
+            ("privileged", line(&self.privileged)),
             ("cap_drop", line(&self.cap_drop)),
             ("stop_signal", line(&self.stop_signal)),
             ("stop_grace", line(&self.stop_grace)),
@@ -61,6 +68,7 @@ impl Document {
         image: String,
         base: &Path,
     ) -> Result<Workload, ManifestError> {
+        let line = self.name.referenced.line();
         let given = ContainerOptions {
             port: read("port", self.port.take(), options::port)?,
             entrypoint: self.entrypoint.take().map(|it| command("entrypoint", it)).transpose()?,
@@ -72,6 +80,13 @@ impl Document {
             tmpfs: list("tmpfs", self.tmpfs.take(), options::tmpfs)?,
             read_only: self.read_only.take().is_some_and(|it| it.value),
             init: self.init.take().is_some_and(|it| it.value),
+            publish: list("ports", self.ports.take(), options::published)?,
+            volumes: list("volumes", self.volumes.take(), volume::volume)?,
+            volume_on_loss: read("volume_on_loss", self.volume_on_loss.take(), volume::on_loss)?,
+            devices: list("devices", self.devices.take(), volume::device)?,
+            cap_add: self.cap_add.take().map(|it| it.value).unwrap_or_default(),
+            security_opt: list("security_opt", self.security_opt.take(), volume::security)?,
+            privileged: self.privileged.take().is_some_and(|it| it.value),
             cap_drop: self.cap_drop.take().map(|it| it.value).unwrap_or_default(),
             stop_signal: self.stop_signal.take().map(|it| it.value),
             stop_grace: read("stop_grace", self.stop_grace.take(), quantity::duration)?,
@@ -84,7 +99,7 @@ impl Document {
             true => Workload::image_file(name, base.join(image), None),
             false => Workload::container(name, image),
         };
-        let workload = workload.with_container(|it| given.apply(it));
+        let workload = given.apply(workload).map_err(|error| ManifestError::at(line, error))?;
         Ok(match self.command.take() {
             Some(words) => workload.command(command("command", words)?.0),
             None => workload,

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A container has further fields: `command`, `entrypoint`, `port` (its HTTP port), `user`,
-//! `workdir`, `hostname`, `labels`, `network`, `tmpfs`, `read_only`, `init`, `cap_drop`,
+//! `workdir`, `hostname`, `labels`, `network`, `tmpfs`, `read_only`, `init`, `ports`,
+//! `volumes`, `volume_on_loss`, `devices`, `cap_add`, `cap_drop`, `security_opt`, `privileged`,
 //! `stop_signal`, `stop_grace`, `shm_size`, `ulimits`, `sysctls`, `pull`, and `limit`, the most
 //! memory and CPU that it may take.
 //!
@@ -110,6 +111,13 @@ struct Document {
     tmpfs: Option<Spanned<Vec<String>>>,
     read_only: Option<Spanned<bool>>,
     init: Option<Spanned<bool>>,
+    ports: Option<Spanned<Vec<String>>>,
+    volumes: Option<Spanned<Vec<String>>>,
+    volume_on_loss: Option<Spanned<String>>,
+    devices: Option<Spanned<Vec<String>>>,
+    cap_add: Option<Spanned<Vec<String>>>,
+    security_opt: Option<Spanned<Vec<String>>>,
+    privileged: Option<Spanned<bool>>,
     cap_drop: Option<Spanned<Vec<String>>>,
     stop_signal: Option<Spanned<String>>,
     stop_grace: Option<Spanned<String>>,

@@ -55,7 +55,7 @@ fn unknown_field_is_named_with_line_and_nearest() {
 /// its name, so that nobody takes it for working.
 #[test]
 fn field_of_a_later_version_is_refused_as_not_supported() {
-    for field in ["health", "ports", "volumes", "kind"] {
+    for field in ["health", "hosts", "schedule", "kind"] {
         let (line, message, _) = refusal(&format!("name: a\nwasm: a\n{field}: x\n"));
         let expected = format!("{field}: not supported yet by this version of shoal");
         assert_eq!((line, message), (Some(3), expected));
@@ -158,6 +158,26 @@ fn container_has_its_options() {
     assert_eq!((spec.reservation().memory, spec.resources.limit.memory), (64 << 20, 128 << 20));
 }
 
+/// Volumes, devices and rights as docker and Compose take them.
+#[test]
+fn container_has_volumes_devices_and_rights() {
+    let text = concat!(
+        "name: a\nimage: a:1\nvolumes: ['/srv/www:/www:ro']\nnetwork: host\n",
+        "devices: [/dev/ttyUSB0, '/dev/a:/dev/b']\ncap_add: [cap_net_admin]\n",
+        "security_opt: ['no-new-privileges:true']\nprivileged: true\n",
+    );
+    let spec = read(text).unwrap()[0].spec(None).unwrap();
+    let Program::Containers(containers) = &spec.program else { panic!("{spec:?}") };
+    let container = &containers[0];
+    assert_eq!(spec.device_paths(container).collect::<Vec<_>>(), ["/srv/www"]);
+    let mount = &container.mounts[0];
+    assert_eq!((mount.path.as_str(), mount.read_only), ("/www", true));
+    let rights = &container.privileges;
+    assert_eq!((rights.cap_add[0].as_str(), rights.privileged), ("NET_ADMIN", true));
+    assert_eq!(rights.devices[1].path, "/dev/b");
+    assert_eq!(rights.security, ["no-new-privileges"]);
+}
+
 #[test]
 fn program_is_a_component_or_an_image() {
     let (line, message, _) = refusal("name: a\nwasm: a.wasm\nimage: redis:7\n");
@@ -178,6 +198,9 @@ fn wrong_option_of_a_container_has_its_line() {
         ("port: http", 3, "port: `http` is no port"),
         ("command: \"sh -c 'a\"", 3, "command: `sh -c 'a`: a quote is not closed"),
         ("pull: sometimes", 3, "pull: `sometimes` is none of missing"),
+        ("volumes: ['./a:/x']", 3, "volumes: `./a` is relative"),
+        ("devices: ['/dev/a:r']", 3, "devices: `r`: a device is given with all of rwm"),
+        ("volume_on_loss: empty", 1, "volume_on_loss: it has no volume"),
     ] {
         let (found, message, _) = refusal(&format!("name: a\nimage: a:1\n{text}\n"));
         assert_eq!((found, message.starts_with(start)), (Some(line), true), "{message}");

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use shoal_protocol::model::spec::{Container, InvalidSpec, NetworkMode, PullPolicy, Tmpfs, Ulimit};
+use shoal_protocol::model::spec::{
+    self, Container, Device, InvalidSpec, NetworkMode, OnLoss, Port, Privileges, PullPolicy, Tmpfs,
+    Ulimit,
+};
 
+use super::Workload;
+use super::volume::{Mounted, device, on_loss, security, storage, volume};
 use crate::manifest::quantity;
 
 /// The options that only a container has. The manifest's fields have the same names, with `_`.
@@ -30,7 +35,7 @@ pub struct ContainerOptions {
     /// A label of the container; may be given several times
     #[arg(long = "container-label", value_name = "K=V", value_parser = pair)]
     pub labels: Vec<(String, String)>,
-    /// Its network: bridge or none [default: bridge]
+    /// Its network: bridge, none, or host, where a node allows it [default: bridge]
     #[arg(long, value_name = "MODE", value_parser = network)]
     pub network: Option<NetworkMode>,
     /// Files in memory; may be given several times
@@ -42,6 +47,31 @@ pub struct ContainerOptions {
     /// A small init process reaps orphans and passes signals on
     #[arg(long)]
     pub init: bool,
+    /// A port of the device that leads to a port of the container; one replica of a node has it;
+    /// may be given several times
+    #[arg(short, long, value_name = "[IP:]PORT:PORT[/udp]", value_parser = published)]
+    pub publish: Vec<Port>,
+    /// A volume of its own, as in data:/var/lib/db, or a path of the device, where a node allows
+    /// it, as in /srv/www:/www:ro; may be given several times
+    #[arg(short, long = "volume", value_name = "SOURCE:PATH[:ro]", value_parser = volume)]
+    pub volumes: Vec<Mounted>,
+    /// Starts it elsewhere with empty volumes when the node that keeps them is down; or waits for
+    /// the node: empty or wait [default: wait]
+    #[arg(long, value_name = "WHAT", value_parser = on_loss)]
+    pub volume_on_loss: Option<OnLoss>,
+    /// A device of a node that allows it, as in /dev/ttyUSB0; may be given several times
+    #[arg(long = "device", value_name = "PATH[:PATH]", value_parser = device)]
+    pub devices: Vec<Device>,
+    /// A capability that it gets, where a node allows it; may be given several times
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_add: Vec<String>,
+    /// An option of the engine's security modules, as in no-new-privileges; may be given several
+    /// times
+    #[arg(long, value_name = "OPTION", value_parser = security)]
+    pub security_opt: Vec<String>,
+    /// It can do what root on the device can, where a node allows that
+    #[arg(long)]
+    pub privileged: bool,
     /// A capability that it gives up, or ALL; may be given several times
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<String>,
@@ -83,6 +113,13 @@ impl ContainerOptions {
             tmpfs,
             read_only,
             init,
+            publish,
+            volumes,
+            volume_on_loss,
+            devices,
+            cap_add,
+            security_opt,
+            privileged,
             cap_drop,
             stop_signal,
             stop_grace,
@@ -102,6 +139,13 @@ impl ContainerOptions {
             (!tmpfs.is_empty(), "--tmpfs"),
             (*read_only, "--read-only"),
             (*init, "--init"),
+            (!publish.is_empty(), "--publish"),
+            (!volumes.is_empty(), "--volume"),
+            (volume_on_loss.is_some(), "--volume-on-loss"),
+            (!devices.is_empty(), "--device"),
+            (!cap_add.is_empty(), "--cap-add"),
+            (!security_opt.is_empty(), "--security-opt"),
+            (*privileged, "--privileged"),
             (!cap_drop.is_empty(), "--cap-drop"),
             (stop_signal.is_some(), "--stop-signal"),
             (stop_grace.is_some(), "--stop-grace"),
@@ -113,8 +157,17 @@ impl ContainerOptions {
         given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
     }
 
-    /// Sets the options in a container.
-    pub fn apply(self, container: &mut Container) {
+    /// The workload with these options.
+    ///
+    /// # Errors
+    /// Two of them contradict one another.
+    pub fn apply(self, workload: Workload) -> Result<Workload, String> {
+        let storage = storage(&self.volumes, self.volume_on_loss)?;
+        let workload = workload.ports(self.publish.clone()).storage(storage);
+        Ok(workload.with_container(|container| self.set(container)))
+    }
+
+    fn set(self, container: &mut Container) {
         container.http = self.port;
         container.entrypoint = self.entrypoint.map(|words| words.0);
         container.user = self.user;
@@ -125,7 +178,14 @@ impl ContainerOptions {
         container.tmpfs = self.tmpfs;
         container.read_only = self.read_only;
         container.init = self.init;
-        container.privileges.cap_drop = self.cap_drop;
+        container.mounts = self.volumes.iter().map(Mounted::mount).collect();
+        container.privileges = Privileges {
+            privileged: self.privileged,
+            cap_add: self.cap_add.iter().map(|name| spec::capability(name)).collect(),
+            cap_drop: self.cap_drop,
+            devices: self.devices,
+            security: self.security_opt,
+        };
         container.stop_signal = self.stop_signal;
         container.stop_grace = self.stop_grace;
         container.shm_size = self.shm_size;
@@ -244,8 +304,33 @@ pub fn network(text: &str) -> Result<NetworkMode, String> {
         "bridge" => Ok(NetworkMode::Bridge),
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
-        _ => Err(format!("`{text}` is none of bridge and none")),
+        _ => Err(format!("`{text}` is none of bridge, host and none")),
     }
+}
+
+/// Reads `[IP:]DEVICE:CONTAINER[/udp]` as docker has it.
+///
+/// # Errors
+/// It has another form.
+pub fn published(text: &str) -> Result<Port, String> {
+    let wrong = || {
+        format!("`{text}` is not of the form PORT:PORT, IP:PORT:PORT or PORT:PORT/udp, in numbers")
+    };
+    let (rest, kind) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (rest, replica) = rest.rsplit_once(':').ok_or_else(wrong)?;
+    let (ip, device) = rest.rsplit_once(':').map_or((None, rest), |(ip, port)| (Some(ip), port));
+    let ip = ip.map(|ip| ip.trim_start_matches('[').trim_end_matches(']'));
+    let number = |text: &str| text.parse::<u16>().map_err(|_| wrong());
+    Ok(Port {
+        device: number(device)?,
+        replica: number(replica)?,
+        udp: match kind {
+            "tcp" => false,
+            "udp" => true,
+            _ => return Err(format!("`{kind}` is none of tcp and udp")),
+        },
+        address: ip.map(|ip| ip.parse().map_err(|_| wrong())).transpose()?,
+    })
 }
 
 /// Reads when an image is pulled.
@@ -313,6 +398,19 @@ mod tests {
         assert!(tmpfs("/tmp:exec").unwrap().exec);
         let error = tmpfs("/tmp:mode=1777").unwrap_err();
         assert!(error.contains("`mode=1777` is none of"), "{error}");
+    }
+
+    #[test]
+    fn published_port_is_read_as_docker_reads_it() {
+        let of = |text: &str| published(text).unwrap();
+        let web = Port { device: 8080, replica: 80, udp: false, address: None };
+        assert_eq!(of("8080:80"), web);
+        assert_eq!(of("53:53/udp"), Port { device: 53, replica: 53, udp: true, address: None });
+        assert_eq!(of("127.0.0.1:8080:80").address, Some([127, 0, 0, 1].into()));
+        assert_eq!(of("[::1]:8080:80").address.map(|ip| ip.is_ipv6()), Some(true));
+        for text in ["80", "8080:", "a:80", "70000:80", "8000-8010:80", "1:2:3", "80:80/sctp"] {
+            assert!(published(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shoal_protocol::model::Spec;
-use shoal_protocol::model::spec::{Container, Program};
+use shoal_protocol::model::spec::{Container, OnLoss, Port, Program, Volume, VolumeSource};
 
 use crate::manifest::quantity::{show_cpu, show_size};
 
@@ -60,6 +60,8 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         }
     };
     note("limit", limits(old), limits(new));
+    note("storage", volumes(old), volumes(new));
+    note("ports", ports(old), ports(new));
     let options = |spec: &Spec| -> BTreeMap<&'static str, String> {
         container_of(spec).map(Container::options).unwrap_or_default().into_iter().collect()
     };
@@ -86,6 +88,32 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         all.push(Difference { field: "details".into(), from: None, to: None });
     }
     all
+}
+
+fn ports(spec: &Spec) -> String {
+    spec.exposure.ports.iter().map(shown_port).collect::<Vec<_>>().join(", ")
+}
+
+/// A published port as people write it.
+pub fn shown_port(port: &Port) -> String {
+    let ip = port.address.map(|ip| match ip.is_ipv6() {
+        true => format!("[{ip}]:"),
+        false => format!("{ip}:"),
+    });
+    let kind = if port.udp { "/udp" } else { "" };
+    format!("{}{}:{}{kind}", ip.unwrap_or_default(), port.device, port.replica)
+}
+
+fn volumes(spec: &Spec) -> String {
+    let one = |volume: &Volume| {
+        let name = &volume.name;
+        match (&volume.source, volume.on_loss) {
+            (VolumeSource::Device(path), _) => format!("{name}={path}"),
+            (VolumeSource::Kept, OnLoss::Wait) => name.clone(),
+            (VolumeSource::Kept, OnLoss::Empty) => format!("{name} (empty on loss)"),
+        }
+    };
+    spec.storage.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn container_of(spec: &Spec) -> Option<&Container> {

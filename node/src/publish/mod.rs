@@ -21,6 +21,7 @@ mod difference;
 pub(crate) mod files;
 mod operator;
 mod part;
+pub mod volume;
 mod workload;
 
 use std::future::Future;
@@ -36,7 +37,7 @@ use shoal_protocol::trust::Rejection;
 use crate::api::{Accepted, ApiError, Prepared, Proposal};
 
 pub use batch::{NotAll, publish_all, remove_all};
-pub use difference::{Difference, differences};
+pub use difference::{Difference, differences, shown_port};
 pub use files::FileError;
 pub use operator::{
     Founding, INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, ROOT_FILE,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
-    Container, DEFAULT_CPU, DEFAULT_MEMORY, Image, InvalidSpec, Kind, Program,
+    Container, DEFAULT_CPU, DEFAULT_MEMORY, Image, InvalidSpec, Kind, Port, Program, Volume,
 };
 use shoal_protocol::model::{Artifact, Digest, Resources, Spec, SpecForm, WorkloadName};
 
@@ -124,6 +124,18 @@ impl Workload {
         let limit = &mut self.form.resources.limit;
         limit.memory = memory.unwrap_or(limit.memory);
         limit.cpu = cpu.unwrap_or(limit.cpu);
+        self
+    }
+
+    /// Sets the volumes that the mounts of its container are about.
+    pub fn storage(mut self, volumes: Vec<Volume>) -> Workload {
+        self.form.storage = volumes;
+        self
+    }
+
+    /// Sets the ports of the device that lead to its container.
+    pub fn ports(mut self, ports: Vec<Port>) -> Workload {
+        self.form.exposure.ports = ports;
         self
     }
 

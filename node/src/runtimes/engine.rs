@@ -14,13 +14,14 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::access::Exec;
+use shoal_protocol::model::spec::Allowed;
 use shoal_runtimes::artifacts::ArtifactStore;
 use shoal_runtimes::container::{Config, Containers, SetupError};
 use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::session::{Chunks, Duplex, Process, SessionError, Sessions};
 use shoal_runtimes::{
     DeviceError, Instance, InstanceId, Launch, LogsError, PrepareError, Runtime, StartError,
-    StatusTable, Usage,
+    StatusTable, Usage, VolumeKey,
 };
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
@@ -43,15 +44,26 @@ struct Shared {
     error: Mutex<Option<SetupError>>,
 }
 
-/// The adapter for the engine that `setting` names: a socket, `none`, or the engine that is found.
-/// `None` if the setting is `none`. Returns after the first search; the next ones go on beside.
-pub async fn engine(
-    setting: Option<&str>,
-    owner: String,
-    dns: Option<Ipv4Addr>,
-    logs: &Path,
-    artifacts: ArtifactStore,
-) -> Option<Engine> {
+/// The input of [`engine`].
+pub struct Parts<'a> {
+    /// The engine's socket, or `none`; none for the one that is found.
+    pub setting: Option<&'a str>,
+    /// The text that marks this node's containers.
+    pub owner: String,
+    /// The name server of the containers; none for the engine's own choice.
+    pub dns: Option<Ipv4Addr>,
+    /// The folder for the containers' logs.
+    pub logs: &'a Path,
+    /// The store with the parts of images.
+    pub artifacts: ArtifactStore,
+    /// The rights that containers may have beyond those of an ordinary one.
+    pub allowed: Allowed,
+}
+
+/// The adapter for the engine that the setting names. `None` if the setting is `none`. Returns
+/// after the first search; the next ones go on beside.
+pub async fn engine(parts: Parts<'_>) -> Option<Engine> {
+    let Parts { setting, owner, dns, logs, artifacts, allowed } = parts;
     if setting == Some(NONE) {
         return None;
     }
@@ -61,6 +73,7 @@ pub async fn engine(
         artifacts: Some(artifacts),
         dns,
         statuses: statuses.clone(),
+        allowed,
         ..Config::new(owner, logs)
     };
     let shared =
@@ -226,6 +239,20 @@ impl Runtime for Engine {
         }
     }
 
+    fn volumes(&self) -> Option<Vec<VolumeKey>> {
+        self.shared.containers.get()?.volumes()
+    }
+
+    fn remove_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<(), DeviceError>> {
+        match self.shared.containers.get() {
+            Some(containers) => containers.remove_volume(key),
+            None => {
+                let error = self.shared.missing(format!("removing {key}"));
+                async move { Err(error) }.boxed()
+            }
+        }
+    }
+
     fn logs(
         &self,
         id: &InstanceId,
@@ -253,7 +280,15 @@ mod tests {
     async fn at(folder: &Path, setting: &str) -> Option<Engine> {
         let artifacts = ArtifactStore::open(folder.join("artifacts"), Limits::default());
         let artifacts = artifacts.await.unwrap();
-        engine(Some(setting), "a-node".into(), None, &folder.join("logs"), artifacts).await
+        engine(Parts {
+            setting: Some(setting),
+            owner: "a-node".into(),
+            dns: None,
+            logs: &folder.join("logs"),
+            artifacts,
+            allowed: Allowed::default(),
+        })
+        .await
     }
 
     fn launch() -> Launch {
@@ -264,6 +299,8 @@ mod tests {
             payload: Payload::Container(Box::new(ContainerPayload {
                 container,
                 hostname: "cache-0".into(),
+                ports: Vec::new(),
+                volumes: std::collections::BTreeMap::new(),
             })),
             env: std::collections::BTreeMap::new(),
             memory: 64 << 20,

@@ -24,7 +24,7 @@ use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::session::SessionError;
 use shoal_runtimes::{
     DeviceError, Endpoint, Instance, InstanceId, LogsError, Runtime, ServeError, Status, Usage,
-    Watch,
+    VolumeKey, Watch,
 };
 
 /// This node has no adapter for a kind of program. Final: a node gets no adapter while it runs.
@@ -108,6 +108,12 @@ impl RuntimeSet {
     pub async fn instances(&self) -> Result<Vec<Instance>, DeviceError> {
         let found = self.adapters.iter().map(|adapter| adapter.instances());
         Ok(future::try_join_all(found).await?.concat())
+    }
+
+    /// The volumes that this node keeps; `None` while that is not known, also for a node that runs
+    /// no containers now.
+    pub fn volumes(&self) -> Option<Vec<VolumeKey>> {
+        self.get(ProgramKind::Container).ok()?.volumes()
     }
 
     /// The resources that an instance uses; `None` when it does not run.

@@ -88,6 +88,7 @@ fn node_record(counter: u64) -> Record {
         runtimes: [].into(),
         labels: [].into(),
         capacity: Resources { memory: 1, cpu: 1 },
+        ..Facts::default()
     };
     let record = NodeRecord {
         counter,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::spec::HostPort;
 use crate::model::{
     AuctionId, Award, Decline, Digest, NodeId, Place, Price, ReplicaId, Resources, Signed, Time,
     Token, Unverified,
@@ -40,6 +41,8 @@ struct Reservation {
     resources: Resources,
     /// The number of replicas that are reserved.
     count: usize,
+    /// The ports that a replica needs for itself: then one is reserved at most.
+    ports: BTreeSet<HostPort>,
     /// The places that this node would take.
     places: BTreeSet<Place>,
     until: Time,
@@ -57,6 +60,7 @@ struct Early {
 /// A workload that this node could run.
 struct Runnable {
     resources: Resources,
+    ports: BTreeSet<HostPort>,
     fetch_bytes: u64,
     here: u32,
 }
@@ -123,8 +127,8 @@ impl Bidder {
                 });
             }
             Knowledge::Known { fit: Err(unfit), .. } => return Err(Decline::Unfit(unfit)),
-            Knowledge::Known { resources, fit: Ok(()), fetch_bytes, here } => {
-                Runnable { resources, fetch_bytes, here }
+            Knowledge::Known { resources, fit: Ok(()), ports, fetch_bytes, here } => {
+                Runnable { resources, ports, fetch_bytes, here }
             }
         };
         let without: Vec<(Place, Decline)> = announce
@@ -139,7 +143,10 @@ impl Bidder {
                 return Err(why.clone());
             }
         }
-        let count = self.room(cx, announce, known.resources, places.len())?;
+        self.check_ports(cx, &known.ports)?;
+        // A second replica would need the same ports.
+        let most = if known.ports.is_empty() { places.len() } else { 1 };
+        let count = self.room(cx, announce, known.resources, most)?;
         let prices = self.prices(cx, &known, count);
         self.ledger.reserve(known.resources, count);
         let hold =
@@ -151,6 +158,7 @@ impl Bidder {
             generation: announce.generation,
             resources: known.resources,
             count,
+            ports: known.ports.clone(),
             places,
             until,
             prices: prices.clone(),
@@ -158,6 +166,19 @@ impl Bidder {
         };
         self.reservations.insert(announce.auction, reservation);
         Ok(Message::Bid { auction: announce.auction, prices, without })
+    }
+
+    /// Whether the ports that a replica needs are free, and not reserved.
+    fn check_ports(&self, cx: &Cx<'_>, ports: &BTreeSet<HostPort>) -> Result<(), Decline> {
+        let holder = |port: &HostPort| Some((*port, cx.context.port_holder(port)?));
+        if let Some((port, by)) = ports.iter().find_map(holder) {
+            return Err(Decline::PortTaken { port, by });
+        }
+        let mut reserved = self.reservations.values().filter(|it| it.count > 0);
+        match reserved.any(|it| !it.ports.is_disjoint(ports)) {
+            true => Err(Decline::Busy { retry_ms: millis(cx.base.config.busy_retry) }),
+            false => Ok(()),
+        }
     }
 
     fn place_decline(&self, cx: &Cx<'_>, announce: &Announce, place: Place) -> Option<Decline> {

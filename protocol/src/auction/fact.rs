@@ -8,6 +8,8 @@ use crate::model::{
     AuctionId, Award, Decline, Digest, NodeId, Place, ReplicaId, Signed, Token, Unfit,
 };
 
+use crate::model::spec::HostPort;
+
 use super::message::Refusal;
 use super::summary::Summary;
 
@@ -134,6 +136,8 @@ pub enum Exclusion {
     Leaving,
     #[error("hold this replica already")]
     Holds,
+    #[error("port {0} is taken there")]
+    PortTaken(HostPort),
     #[error("did not answer")]
     Silent,
     #[error("went down")]
@@ -164,6 +168,7 @@ impl From<&Decline> for Exclusion {
             Decline::ReadOnly => Exclusion::ReadOnly,
             Decline::Leaving => Exclusion::Leaving,
             Decline::Holds => Exclusion::Holds,
+            Decline::PortTaken { port, .. } => Exclusion::PortTaken(*port),
         }
     }
 }

@@ -85,9 +85,12 @@ impl Memory {
 fn remember_for(config: &Config, why: &NoBid) -> Option<Duration> {
     match why {
         NoBid::Declined(Decline::Unfit(_)) => Some(config.remember_unfit),
-        NoBid::Declined(Decline::NoRoom { .. } | Decline::ReadOnly | Decline::Leaving) => {
-            Some(config.remember_no_room)
-        }
+        NoBid::Declined(
+            Decline::NoRoom { .. }
+            | Decline::PortTaken { .. }
+            | Decline::ReadOnly
+            | Decline::Leaving,
+        ) => Some(config.remember_no_room),
         NoBid::Silent | NoBid::Refused => Some(config.remember_silent),
         NoBid::Declined(
             Decline::Busy { .. }

@@ -182,8 +182,12 @@ pub(super) fn check_decline(why: &Decline) -> Result<(), &'static str> {
     let longest = match why {
         Decline::Unfit(Unfit::Label { name, value }) => name.len().max(value.len()),
         Decline::Cooling { reason, .. } => reason.len(),
-        Decline::Unfit(Unfit::Platform(arch)) => arch.len(),
-        Decline::Unfit(Unfit::Runtime(_) | Unfit::Memory(_) | Unfit::Cpu(_))
+        Decline::PortTaken { by, .. } => by.len(),
+        Decline::Unfit(Unfit::Platform(text) | Unfit::NotAllowed(text)) => text.len(),
+        Decline::Unfit(Unfit::Volume { volume, node }) => volume.len().max(node.len()),
+        Decline::Unfit(
+            Unfit::Runtime(_) | Unfit::Memory(_) | Unfit::Cpu(_) | Unfit::Volumes(_),
+        )
         | Decline::NoRoom { .. }
         | Decline::Busy { .. }
         | Decline::NotInStep { .. }

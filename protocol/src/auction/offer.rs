@@ -1,7 +1,9 @@
 //! The offers of an owner, and what the room asks the node for a bid.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::model::spec::HostPort;
 use crate::model::{
     Digest, NodeId, Place, ReplicaId, ResourceSum, Resources, Token, Unfit, WallClock, WorkloadName,
 };
@@ -57,6 +59,9 @@ pub trait BidContext {
     fn committed(&self) -> ResourceSum;
     /// The resources that released replicas still take, until the runtime has stopped them.
     fn stopping(&self) -> ResourceSum;
+    /// The holder of a port of this device, in words; `None` if it is free. Reservations are not
+    /// among the holders.
+    fn port_holder(&self, port: &HostPort) -> Option<String>;
     /// The greatest token seen for the replica.
     fn seen(&self, replica: &ReplicaId) -> Option<Token>;
     /// Whether the disk takes no writes.
@@ -90,6 +95,8 @@ pub enum Knowledge {
         resources: Resources,
         /// Whether this device can run it at all.
         fit: Result<(), Unfit>,
+        /// Ports of the device that each replica needs for itself.
+        ports: BTreeSet<HostPort>,
         /// Bytes that would have to be fetched first.
         fetch_bytes: u64,
         /// Replicas of the workload that this node claims.

@@ -282,6 +282,7 @@ impl Owner {
             }
             Decline::Unfit(_)
             | Decline::NoRoom { .. }
+            | Decline::PortTaken { .. }
             | Decline::Cooling { .. }
             | Decline::ReadOnly
             | Decline::Leaving

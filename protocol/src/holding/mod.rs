@@ -26,10 +26,11 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::claim::{SLOTS, short_reason};
+use crate::model::spec::HostPort;
 use crate::model::{
     Award, PersistId, Queue, ReplicaId, ResourceSum, Resources, Revision, Signed, Time,
 };
@@ -61,6 +62,10 @@ struct Replica {
     resources: Resources,
     /// The committed resources: while another revision serves, enough for either of the two.
     committed: Resources,
+    /// The ports of the device that the target requires.
+    target_ports: BTreeSet<HostPort>,
+    /// The ports that it has: while another revision serves, those of both.
+    ports: BTreeSet<HostPort>,
     /// Further tries since the replica was last ready for [`Config::forgiven_after`].
     restarts: u32,
     /// The revision that runs and answers, and the time at which it became ready.
@@ -236,6 +241,30 @@ impl Holding {
         true
     }
 
+    /// The target of a replica requires these ports of the device. Call it with each new target.
+    pub fn require_ports(&mut self, replica: &ReplicaId, ports: BTreeSet<HostPort>) {
+        let Some(entry) = self.entry_mut(replica) else { return };
+        match entry.serving {
+            Some(_) => entry.ports.extend(&ports),
+            None => entry.ports = ports.clone(),
+        }
+        entry.target_ports = ports;
+    }
+
+    /// The replica that has a port of the device, also while it stops; `except` is not looked at.
+    pub fn port_holder(&self, port: &HostPort, except: Option<&ReplicaId>) -> Option<ReplicaId> {
+        let mut all = self.replicas.iter().map(|((_, replica), entry)| (replica, entry));
+        let found = all.find(|(replica, entry)| {
+            entry.ports.contains(port) && except.is_none_or(|other| other != *replica)
+        });
+        found.map(|(replica, _)| *replica)
+    }
+
+    /// All ports of the device that replicas have.
+    pub fn ports(&self) -> BTreeSet<HostPort> {
+        self.replicas.values().flat_map(|entry| &entry.ports).copied().collect()
+    }
+
     fn commit(&mut self, replica: &ReplicaId, resources: Resources) {
         if let Some(entry) = self.entry_mut(replica) {
             let before = std::mem::replace(&mut entry.committed, resources);
@@ -298,6 +327,7 @@ impl Holding {
         if entry.serving.is_none_or(|(serving, _)| serving != revision) {
             entry.serving = Some((revision, now));
         }
+        entry.ports = entry.target_ports.clone();
         let resources = entry.resources;
         self.commit(replica, resources);
         true
@@ -467,6 +497,8 @@ impl Replica {
             target: None,
             resources,
             committed: resources,
+            target_ports: BTreeSet::new(),
+            ports: BTreeSet::new(),
             restarts: 0,
             serving: None,
             is_reported: false,

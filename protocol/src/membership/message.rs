@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::record::{MAX_ADDRESSES, MAX_NO_WAY};
-use crate::model::spec::{MAX_LABELS, is_label_text};
+use crate::model::spec::{MAX_ALLOWANCE, MAX_ALLOWED, MAX_LABELS, is_label_text};
+use crate::model::volume::MAX_VOLUMES;
 use crate::model::{NodeId, NodeRecord, Signable, Unverified};
 
 /// Votes in one notice: twice the most observers a node can have.
@@ -190,6 +191,10 @@ pub(super) fn is_within_bounds(record: &NodeRecord) -> bool {
             .iter()
             .flat_map(|(name, value)| [name, value])
             .all(|text| is_label_text(text))
+        && record.facts.volumes.len() <= MAX_VOLUMES
+        && record.facts.volumes.iter().all(|it| it.place.len() <= MAX_TEXT)
+        && record.facts.allowed.0.len() <= MAX_ALLOWED
+        && record.facts.allowed.0.iter().all(|it| it.to_string().len() <= MAX_ALLOWANCE)
 }
 
 /// Whether these addresses are few and short enough to keep.

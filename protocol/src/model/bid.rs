@@ -8,7 +8,7 @@ use super::id::{Digest, NodeId};
 use super::replica::{ReplicaId, Token};
 use super::resources::Resources;
 use super::sign::Signable;
-use super::spec::Unfit;
+use super::spec::{HostPort, Unfit};
 
 /// The id of an auction: its owner and a number. The number's upper 32 bits are the owner's
 /// incarnation, so no id is used twice.
@@ -68,6 +68,8 @@ pub enum Decline {
     Leaving,
     #[error("it holds this replica already")]
     Holds,
+    #[error("port {port} is taken there by {by}")]
+    PortTaken { port: HostPort, by: String },
 }
 
 /// An owner's decision that a bidder is to run a replica. The signer is the owner at that time.

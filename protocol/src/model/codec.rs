@@ -67,6 +67,11 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> 
     decode_some(bytes).map(|(value, _)| value)
 }
 
+/// The value at the start of `bytes`, and what follows it.
+pub fn decode_rest<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Malformed> {
+    decode_some(bytes).map(|(value, used)| (value, &bytes[used..]))
+}
+
 /// The value, and how many bytes it took.
 fn decode_some<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Malformed> {
     if bytes.len() > MAX_BYTES {

@@ -21,6 +21,7 @@ pub mod sign;
 pub mod spec;
 pub mod time;
 pub mod view;
+pub mod volume;
 
 pub use bid::{AuctionId, Award, Decline, Price};
 pub use bucket::Bucket;
@@ -40,3 +41,4 @@ pub use ruling::{Ruling, RulingBody, RulingKey, RulingKind};
 pub use sign::{KeyPair, Signable, Signed, Unverified};
 pub use spec::{Artifact, Facts, ProgramKind, Spec, SpecForm, Unfit};
 pub use time::{Time, WallClock};
+pub use volume::KeptVolume;

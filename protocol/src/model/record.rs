@@ -1,14 +1,12 @@
 //! The statement of a node about itself.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, Malformed};
 use super::id::NodeId;
-use super::resources::Resources;
 use super::sign::{Older, Signable};
-use super::spec::Facts;
+use super::spec::{Allowed, Facts};
+use super::volume::KeptVolume;
 
 /// Addresses in one record.
 pub const MAX_ADDRESSES: usize = 16;
@@ -17,8 +15,9 @@ pub const MAX_ADDRESSES: usize = 16;
 pub const MAX_NO_WAY: usize = 16;
 
 /// The statement of a node about itself; the signer is the node. The greater `(counter, hash)`
-/// counts. On the wire its form stands in front; a newer program may append fields. Layout 1, as it
-/// lies in state folders and travels from older programs, is the same without the form.
+/// counts. On the wire its form stands in front, and behind it all that older programs do not read
+/// (see [`Later`]); a newer program may append fields. Layout 1, as it lies in state folders and
+/// travels from older programs, is the same without the two.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeRecord {
     /// Grows with each issue.
@@ -49,13 +48,23 @@ impl Signable for NodeRecord {
         Some(Older { domain: "shoal/node/1", read: codec::decode });
 
     fn write(&self) -> Vec<u8> {
-        codec::encode(&(FORM, self))
+        let mut raw = codec::encode(&(FORM, self));
+        let Facts { allowed, volumes, .. } = &self.facts;
+        let later = Later { allowed: allowed.clone(), volumes: volumes.clone() };
+        if later != Later::default() {
+            raw.extend(codec::encode(&later));
+        }
+        raw
     }
 
     fn read(raw: &[u8]) -> Result<NodeRecord, Malformed> {
         match codec::decode_prefix(raw)? {
             Header { form: ..=FORM, .. } => {
-                let (_, record): (u16, NodeRecord) = codec::decode_prefix(raw)?;
+                let ((_, mut record), rest): ((u16, NodeRecord), _) = codec::decode_rest(raw)?;
+                if !rest.is_empty() {
+                    let Later { allowed, volumes } = codec::decode_prefix(rest)?;
+                    (record.facts.allowed, record.facts.volumes) = (allowed, volumes);
+                }
                 Ok(record)
             }
             // Of a form that only newer programs read: a member that runs nothing this one knows.
@@ -64,12 +73,7 @@ impl Signable for NodeRecord {
                 incarnation,
                 name: String::new(),
                 addresses: Vec::new(),
-                facts: Facts {
-                    arch: String::new(),
-                    runtimes: BTreeSet::new(),
-                    labels: BTreeMap::new(),
-                    capacity: Resources::default(),
-                },
+                facts: Facts::default(),
                 version: String::new(),
                 ready: false,
                 leaving: false,
@@ -83,6 +87,14 @@ impl Signable for NodeRecord {
 /// cannot read beyond its [`Header`].
 const FORM: u16 = 2;
 
+/// The facts that came after form 2 was frozen: they stand behind the record, where programs that
+/// do not know them ignore them. None of them means the default of each. New ones are appended.
+#[derive(PartialEq, Default, Serialize, Deserialize)]
+struct Later {
+    allowed: Allowed,
+    volumes: Vec<KeptVolume>,
+}
+
 /// The beginning of a record in every form.
 #[derive(Deserialize)]
 struct Header {
@@ -93,8 +105,10 @@ struct Header {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::model::{ClusterId, KeyPair, ProgramKind, Signed, Unverified};
+    use crate::model::{ClusterId, KeyPair, ProgramKind, Resources, Signed, Unverified};
 
     const CLUSTER: ClusterId = ClusterId([9; 32]);
 
@@ -109,6 +123,7 @@ mod tests {
                 runtimes: [ProgramKind::Wasm, ProgramKind::Other(77)].into(),
                 labels: BTreeMap::new(),
                 capacity: Resources { memory: 1, cpu: 2 },
+                ..Facts::default()
             },
             version: "9.0.0".into(),
             ready: true,
@@ -117,11 +132,29 @@ mod tests {
         }
     }
 
+    /// The later facts of a node travel behind what older programs read, which is as it was.
+    #[test]
+    fn later_facts_stand_behind_what_older_programs_read() {
+        let mut allowing = record();
+        allowing.facts.allowed.0.insert("device=/dev/ttyUSB*".parse().unwrap());
+        allowing.facts.volumes.push(KeptVolume {
+            workload: "shop/db".parse().unwrap(),
+            place: "0".into(),
+            name: "data".parse().unwrap(),
+            counter: 7,
+        });
+        let (before, after) = (record().write(), allowing.write());
+        assert!(after.starts_with(&before) && after.len() > before.len());
+        assert_eq!(NodeRecord::read(&after), Ok(allowing.clone()));
+        let raw = [after.clone(), codec::encode(&"more")].concat();
+        assert_eq!(NodeRecord::read(&raw), Ok(allowing));
+        assert!(NodeRecord::read(&after[..after.len() - 1]).is_err(), "cut off");
+    }
+
     /// A newer node offers a runtime that this program does not know, and says more than it reads.
     #[test]
     fn record_of_a_newer_program_is_read_as_far_as_known() {
-        let raw = [record().write(), codec::encode(&"more")].concat();
-        assert_eq!(NodeRecord::read(&raw), Ok(record()));
+        assert_eq!(NodeRecord::read(&record().write()), Ok(record()));
         let unknown = codec::encode(&(FORM + 1, 8u64, 3u64, "anything"));
         let read = NodeRecord::read(&unknown).unwrap();
         assert_eq!((read.counter, read.incarnation, read.ready), (8, 3, false));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::WorkloadName;
 use super::resources::Resources;
-use super::spec::ProgramKind;
+use super::spec::{Port, ProgramKind, Volume};
 
 pub use spec::{ArtifactBody, BadSpec, SpecBody, full_name};
 
@@ -74,6 +74,12 @@ pub struct WorkloadView {
     pub options: BTreeMap<String, String>,
     /// Labels that a node must have to run a replica.
     pub require: BTreeMap<String, String>,
+    /// The volumes of each replica.
+    #[serde(default)]
+    pub storage: Vec<Volume>,
+    /// Ports of the device that lead to a replica.
+    #[serde(default)]
+    pub ports: Vec<Port>,
     /// The present owner, by name.
     pub owner: Option<String>,
     /// The guardians, the owner first, by name.
@@ -149,6 +155,13 @@ pub struct NodeView {
     pub arch: String,
     /// The runtimes of the node, as in `wasm`.
     pub runtimes: Vec<String>,
+    /// The rights that the node allows containers beyond those of an ordinary one, as in
+    /// `path=/data`.
+    #[serde(default)]
+    pub allows: Vec<String>,
+    /// The volumes that the node keeps, as in `db/0/data`.
+    #[serde(default)]
+    pub volumes: Vec<String>,
     /// The labels of the node, set by its configuration.
     pub labels: BTreeMap<String, String>,
     /// The memory that the node offers.

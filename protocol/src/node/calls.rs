@@ -12,9 +12,10 @@ use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::holding::Holding;
 use crate::membership::{self, Membership};
+use crate::model::spec::HostPort;
 use crate::model::{
-    Artifact, Award, Digest, Facts, NodeId, Out, Outgoing, ReplicaId, ResourceSum, Signed, Slot,
-    Time, Token, WallClock, codec,
+    Artifact, Award, Digest, Facts, NodeId, Out, Outgoing, ReplicaId, ReplicaName, ResourceSum,
+    Signed, Slot, Time, Token, WallClock, codec,
 };
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair, Source, Tree};
@@ -69,6 +70,7 @@ impl BidContext for Context<'_> {
         Knowledge::Known {
             resources: workload.spec.reservation(),
             fit: self.facts.fits(&workload.spec),
+            ports: workload.spec.host_ports(),
             fetch_bytes,
             here: u32::try_from(here).unwrap_or(u32::MAX),
         }
@@ -91,6 +93,20 @@ impl BidContext for Context<'_> {
 
     fn committed(&self) -> ResourceSum {
         self.holding.committed()
+    }
+
+    fn port_holder(&self, port: &HostPort) -> Option<String> {
+        let Some(replica) = self.holding.port_holder(port, None) else {
+            let is_foreign = self.facts.busy_ports.contains(port);
+            return is_foreign.then(|| "another program".into());
+        };
+        let known = self.outlook.demand.desired.by_uid(&replica.uid);
+        Some(match known {
+            Some(workload) => {
+                ReplicaName { workload: workload.name.clone(), place: replica.place }.to_string()
+            }
+            None => replica.to_string(),
+        })
     }
 
     fn stopping(&self) -> ResourceSum {

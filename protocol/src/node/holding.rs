@@ -7,6 +7,7 @@ use crate::claims::SheetFull;
 use crate::desired::Workload;
 use crate::holding::{Bytes, Due, Failed, Next, Waits};
 use crate::model::claim::{Update, short_reason};
+use crate::model::spec::HostPort;
 use crate::model::{
     Artifact, Award, Claim, Digest, InstanceState, PersistId, Phase, ReplicaId, ReplicaName,
     Resources, Revision, Signed, Time,
@@ -40,12 +41,12 @@ impl Node {
                 award: award.wire(),
                 update: None,
             });
-            won.push((award, workload.spec.reservation()));
+            won.push((award, workload.spec.reservation(), workload.spec.host_ports()));
         }
         let (slots, full) = self.claims.claim_all(claims);
         let full: BTreeMap<ReplicaId, SheetFull> = full.into_iter().collect();
         let batch = self.issue(now, &slots);
-        for (award, resources) in won {
+        for (award, resources, ports) in won {
             let replica = award.replica;
             let (None, Some(batch)) = (full.get(&replica), batch) else {
                 let full = full.get(&replica).map(SheetFull::to_string);
@@ -54,6 +55,7 @@ impl Node {
             };
             // The owner is answered once the claim is on disk, even if it asks again before.
             self.holding.claim(now, award, resources, batch);
+            self.holding.require_ports(&replica, ports);
             self.on_own_change(&replica);
             self.advance(now, &replica);
         }
@@ -98,7 +100,9 @@ impl Node {
             let workload = self.desired.by_uid(&replica.uid);
             let resources =
                 workload.map_or(Resources::default(), |workload| workload.spec.reservation());
+            let ports = workload.map(|workload| workload.spec.host_ports()).unwrap_or_default();
             self.holding.adopt(replica, resources);
+            self.holding.require_ports(&replica, ports);
         }
     }
 
@@ -133,7 +137,7 @@ impl Node {
             return self.advance(now, replica);
         }
         let Some(workload) = self.desired.by_uid(&replica.uid) else { return };
-        let resources = workload.spec.reservation();
+        let (resources, ports) = (workload.spec.reservation(), workload.spec.host_ports());
         let is_new = self.claims.my_claim(replica).is_some_and(|claim| claim.generation != to);
         if let Some(why) = self.no_replacement(replica, workload).filter(|_| is_new) {
             return self.release(now, replica, "replica-moves", why);
@@ -142,6 +146,7 @@ impl Node {
         if !self.holding.replace(replica, to, resources, has_compared || !is_new) {
             return;
         }
+        self.holding.require_ports(replica, ports);
         self.show_progress(now, replica);
         self.on_own_change(replica);
         self.advance(now, replica);
@@ -154,6 +159,11 @@ impl Node {
         }
         if self.saving.read_only.is_some() {
             return Some("there is a new version, and the disk takes no writes".into());
+        }
+        let taken = |port: &HostPort| Some((*port, self.holding.port_holder(port, Some(replica))?));
+        if let Some((port, by)) = workload.spec.host_ports().iter().find_map(taken) {
+            let by = self.replica_name(&by);
+            return Some(format!("the new version needs port {port}, which {by} has here"));
         }
         let used = self.holding.committed_after(replica, workload.spec.reservation());
         let has_room = self.device.facts.capacity.holds(used.narrow());

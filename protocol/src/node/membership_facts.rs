@@ -65,10 +65,14 @@ impl Node {
             }
             membership::Fact::Record { node } => {
                 let key = membership::Membership::item_key(&node);
-                self.saving.cache.record(now, node, !self.repair.knows(Tree::Records, &key));
-                if let Some(hash) = self.membership.record(&node).map(Signed::hash) {
+                let is_first = !self.repair.knows(Tree::Records, &key);
+                let record = self.membership.record(&node);
+                // Where data is must be known after a restart at which its node is absent.
+                let keeps = record.is_some_and(|record| !record.facts.volumes.is_empty());
+                if let Some(hash) = record.map(Signed::hash) {
                     self.repair.note(now, Tree::Records, key, hash);
                 }
+                self.saving.cache.record(now, node, is_first || keeps);
                 self.due.ring.insert(node);
                 self.due.facts = true;
                 self.due.ready = true;

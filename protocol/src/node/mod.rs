@@ -83,7 +83,9 @@ use crate::desired::Desired;
 use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
 use crate::model::view::EventView;
-use crate::model::{ClusterId, Digest, Facts, KeyPair, NodeId, Time, WallClock};
+use crate::model::{
+    ClusterId, Digest, Facts, KeptVolume, KeyPair, NodeId, ReplicaId, Time, WallClock,
+};
 use crate::plan::RescueThrottle;
 use crate::readiness::Readiness;
 use crate::rulings::Rulings;
@@ -396,14 +398,32 @@ impl Node {
             membership.handle_goodbye(now, back_in, out);
             Vec::new()
         });
+        self.write_cache();
     }
 
-    fn on_facts(&mut self, now: Time, facts: Facts) {
+    fn on_facts(&mut self, now: Time, mut facts: Facts) {
+        self.date_volumes(&mut facts);
         self.auction.set_capacity(facts.capacity);
         self.device.facts = facts;
         self.publish_profile(now);
         self.due.holding = true;
         self.mark_all_dirty();
+    }
+
+    /// Notes when volumes were made: under the token of the replica that they are for. The driver
+    /// does not know it.
+    fn date_volumes(&self, facts: &mut Facts) {
+        for volume in &mut facts.volumes {
+            let known =
+                |it: &&KeptVolume| it.is(&volume.workload, &volume.place, volume.name.as_str());
+            let before = self.device.facts.volumes.iter().find(known).map(|it| it.counter);
+            let made = || {
+                let uid = self.desired.workload(&volume.workload)?.uid;
+                let place = volume.place()?;
+                self.claims.highest_token(&ReplicaId { uid, place }).map(|token| token.counter)
+            };
+            volume.counter = before.or_else(made).unwrap_or(volume.counter);
+        }
     }
 
     /// Artifacts that must not be evicted: those of workloads that this node claims or guards, and

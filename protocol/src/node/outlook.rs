@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use crate::claims::Claims;
 use crate::desired::{Desired, Workload};
 use crate::membership::{Membership, State};
+use crate::model::spec::OnLoss;
 use crate::model::{
     Change, Claim, Key, NodeId, NodePolicy, Place, ReplicaId, Revision, Ruling, Time, View,
     WallClock,
 };
-use crate::plan::{Holder, NodeState, Step, Wanted, plan, plan_place};
+use crate::plan::{Holder, Home, NodeState, Step, Wanted, bind, plan, plan_place};
 use crate::rulings::Rulings;
 use crate::workload;
 
@@ -63,6 +64,11 @@ impl Demand<'_> {
     /// The places of a workload, each with the revision that belongs there.
     pub fn places(&self, workload: &Workload) -> BTreeMap<Place, Revision> {
         self.with_view(workload, |view| workload::places(&workload.spec, view))
+    }
+
+    /// Whether a node is on the roster.
+    fn is_member(&self, node: &NodeId) -> bool {
+        self.desired.members().contains_key(node)
     }
 
     /// The number of a workload's places.
@@ -126,7 +132,8 @@ impl Outlook<'_> {
             .collect();
         let seen =
             |place: Place| self.claims.highest_token(&ReplicaId { uid: workload.uid, place });
-        plan(&self.demand.places(workload), &holders, &seen)
+        let steps = plan(&self.demand.places(workload), &holders, &seen);
+        self.bound(workload, None, steps)
     }
 
     /// The steps that one place needs, with respect to all holders.
@@ -135,7 +142,62 @@ impl Outlook<'_> {
         let is_alone = claims.len() < 2;
         let holders: Vec<Holder> =
             claims.iter().map(|(node, claim)| self.holder(*node, claim, is_alone)).collect();
-        plan_place(replica.place, wanted, &holders, &|_| self.claims.highest_token(replica))
+        let seen = |_| self.claims.highest_token(replica);
+        let steps = plan_place(replica.place, wanted, &holders, &seen);
+        match self.demand.desired.by_uid(&replica.uid) {
+            Some(workload) => self.bound(workload, Some(replica.place), steps),
+            None => steps,
+        }
+    }
+
+    /// The steps of a workload whose volumes are where they are.
+    fn bound(&self, workload: &Workload, only: Option<Place>, steps: Vec<Step>) -> Vec<Step> {
+        if workload.spec.kept().next().is_none() {
+            return steps;
+        }
+        let homes = self.homes(workload, only);
+        // Data that may be lost is worth no waiting only if that is so of all of it.
+        let may_be_empty = workload.spec.kept().all(|volume| volume.on_loss == OnLoss::Empty);
+        let bound = |step: Step| {
+            let home = homes.get(&step.place()).cloned();
+            let home = home.map(|home| {
+                let state = self.state_of(&home.node);
+                (home, state)
+            });
+            bind(step, home, may_be_empty)
+        };
+        steps.into_iter().map(bound).collect()
+    }
+
+    /// The latest home of each place of a workload with volumes, or of one place: by the records of
+    /// members, and by the claims of nodes that are down, which may have made the volumes.
+    fn homes(&self, workload: &Workload, only: Option<Place>) -> BTreeMap<Place, Home> {
+        let spec = &workload.spec;
+        let names = || spec.kept().map(|volume| volume.name.as_str());
+        let mut homes: BTreeMap<Place, Home> = BTreeMap::new();
+        let mut note = |place: Place, home: Home| {
+            if only.is_none_or(|only| only == place) && self.demand.is_member(&home.node) {
+                let latest = homes.entry(place).or_insert_with(|| home.clone());
+                *latest = home.max(latest.clone());
+            }
+        };
+        for (node, record) in self.membership.records() {
+            for volume in record.facts.volumes.iter().filter(|it| it.workload == workload.name) {
+                let is_wanted = names().any(|name| name == volume.name.as_str());
+                if let Some(place) = volume.place().filter(|_| is_wanted) {
+                    let (counter, volume) = (volume.counter, volume.name.to_string());
+                    note(place, Home { counter, node, volume });
+                }
+            }
+        }
+        let first = names().next().unwrap_or_default();
+        for (node, claim) in self.claims.of_workload(&workload.uid) {
+            if !self.state_of(&node).counts() {
+                let (counter, volume) = (claim.token.counter, first.to_owned());
+                note(claim.replica.place, Home { counter, node, volume });
+            }
+        }
+        homes
     }
 
     /// The step that this node's own claim of a replica needs, whatever others claim.
@@ -145,12 +207,14 @@ impl Outlook<'_> {
         plan_place(replica.place, wanted, &[holder], &|_| None).pop()
     }
 
-    /// Whether a place of a known workload lacks a healthy replica.
+    /// Whether a place of a known workload lacks a healthy replica, and this node may run it.
     pub fn is_open(&self, replica: &ReplicaId) -> bool {
         let Some(workload) = self.demand.desired.by_uid(&replica.uid) else { return false };
         match self.demand.wanted_of(workload, replica.place) {
             wanted @ Wanted::Revision(_) => {
-                self.steps_at(replica, wanted).iter().any(Step::is_unhealthy)
+                let steps = self.steps_at(replica, wanted);
+                steps.iter().any(Step::is_unhealthy)
+                    && steps.iter().all(|step| step.may_run_at(&self.me))
             }
             Wanted::NoSuchPlace { .. } | Wanted::Removed => false,
         }

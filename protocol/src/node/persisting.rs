@@ -17,7 +17,7 @@ use super::{Level, Node};
 /// The longest time that a statement of another node waits for the disk. After a restart within it,
 /// a comparison brings it again.
 const CACHE_AFTER: Duration = Duration::from_secs(60);
-/// The same for the first record of a node. Not zero: a node that joins a large cluster gets many
+/// The same for the first record of a node, and for one that tells of volumes. Not zero: a node that joins a large cluster gets many
 /// records within seconds.
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 /// Cached statements in one batch; the rest goes with the next.
@@ -43,10 +43,11 @@ impl Cache {
         self.due.get_or_insert(now + CACHE_AFTER);
     }
 
-    /// A node's first record has the addresses to find it again, so it waits less long.
-    pub fn record(&mut self, now: Time, node: NodeId, is_first: bool) {
+    /// A node's first record has the addresses to find it again, and one with volumes binds replicas
+    /// to its node: they wait less long.
+    pub fn record(&mut self, now: Time, node: NodeId, is_urgent: bool) {
         self.records.insert(node);
-        let due = now + if is_first { FIRST_AFTER } else { CACHE_AFTER };
+        let due = now + if is_urgent { FIRST_AFTER } else { CACHE_AFTER };
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 
@@ -96,6 +97,11 @@ impl Node {
         let batch = self.outbox.next_batch();
         self.saving.note(&records, Some(batch));
         self.outbox.persist(records)
+    }
+
+    /// Writes all of the cache: after an orderly stop, the next start knows what this one did.
+    pub(super) fn write_cache(&mut self) {
+        while self.saving.cache.due.is_some() && self.persist(Vec::new()).is_some() {}
     }
 
     pub(super) fn flush_cache(&mut self, now: Time) {

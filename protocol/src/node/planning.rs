@@ -10,7 +10,7 @@ use crate::auction::{Excluded, Offer, OfferPlace};
 use crate::desired::Workload;
 use crate::model::claim::short_reason;
 use crate::model::{Digest, NodeId, RawChange, ReplicaId, Revision, Time, Unfit, WallClock};
-use crate::plan::{Free, Step};
+use crate::plan::{Free, Home, Step};
 
 use super::contract::Verdict;
 use super::planning_throttle::{PlanningThrottle, Work};
@@ -23,6 +23,9 @@ const DEFER_AT_MOST: Duration = Duration::from_secs(3);
 /// The pause before a place is planned again if a bidder answered that it holds it, but its claim
 /// is not known here: the time of a comparison.
 pub(super) const HELD_RETRY: Duration = Duration::from_secs(1);
+/// The pause before a workload is planned again whose places wait for the node that keeps their
+/// data: news of the node do not wait for it.
+const HOME_RETRY: Duration = Duration::from_secs(10);
 /// The pause before a workload is planned again if this node had as many auctions open as it may.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(200);
 
@@ -117,11 +120,21 @@ impl Node {
             let until = open.entry(award.replica).or_default();
             *until = award.until.max(*until);
         }
-        let mut free: BTreeMap<Revision, Vec<OfferPlace>> = BTreeMap::new();
+        let mut free: BTreeMap<(Revision, Option<Home>), Vec<OfferPlace>> = BTreeMap::new();
         let mut count = 0;
         let room = self.auction.room();
         for step in self.outlook(now).steps(workload) {
-            let Step::Auction { place, revision, counter, why } = step else { continue };
+            let (place, revision, counter, why, home) = match step {
+                Step::Auction { place, revision, counter, why, home } => {
+                    (place, revision, counter, why, home)
+                }
+                Step::Wait { why, .. } if why.is_for_node() => {
+                    // A node that returns, or leaves for good, ends the wait at once.
+                    self.plan_again(now + HOME_RETRY, uid);
+                    continue;
+                }
+                Step::Wait { .. } | Step::Replace { .. } | Step::Stop { .. } => continue,
+            };
             if count >= room {
                 // The other places are auctioned as claims come in, or a little later if none come.
                 self.plan_again(now + FULL_RETRY, uid);
@@ -142,25 +155,28 @@ impl Node {
                 break;
             }
             let why = short_reason(self.describe_free(&why));
-            free.entry(revision).or_default().push(OfferPlace { place, counter, why });
+            // The home tells bidders apart, and not when its volume was made.
+            let home = home.map(|home| Home { counter: 0, ..home });
+            free.entry((revision, home)).or_default().push(OfferPlace { place, counter, why });
             count += 1;
         }
         if free.is_empty() {
             return;
         }
-        let (candidates, excluded) = self.bidders(workload);
-        let chunks = free.iter().flat_map(|(revision, places)| {
-            places.chunks(crate::auction::MAX_PLACES).map(|places| (*revision, places))
+        let fit = self.bidders(workload);
+        let chunks = free.iter().flat_map(|(of, places)| {
+            places.chunks(crate::auction::MAX_PLACES).map(move |places| (of, places))
         });
-        for (generation, places) in chunks {
+        for ((generation, home), places) in chunks {
+            let (candidates, excluded) = self.at_home(fit.clone(), home.as_ref());
             let offer = Offer {
                 uid,
                 name: workload.name.clone(),
-                generation,
+                generation: *generation,
                 resources: workload.spec.reservation(),
                 places: places.to_vec(),
-                candidates: candidates.clone(),
-                excluded: excluded.clone(),
+                candidates,
+                excluded,
                 guardians: self.guardians(&workload.name),
             };
             self.count("auctions");
@@ -213,6 +229,21 @@ impl Node {
                 candidates.swap(index, other);
             }
         }
+        (candidates, excluded)
+    }
+
+    /// Of the nodes that may run a workload, the one that keeps the data of its places.
+    fn at_home(
+        &self,
+        (mut candidates, mut excluded): (Vec<NodeId>, Vec<(NodeId, Unfit)>),
+        home: Option<&Home>,
+    ) -> (Vec<NodeId>, Vec<(NodeId, Unfit)>) {
+        let Some(Home { node, volume, .. }) = home else { return (candidates, excluded) };
+        let elsewhere = Unfit::Volume { volume: volume.clone(), node: self.name_of(node) };
+        excluded.retain(|(other, _)| other == node);
+        let others = self.membership.up().filter(|other| other != node);
+        excluded.extend(others.map(|other| (other, elsewhere.clone())));
+        candidates.retain(|other| other == node);
         (candidates, excluded)
     }
 

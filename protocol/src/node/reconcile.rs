@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::membership::Profile;
-use crate::model::{Digest, NodeId, ReplicaId, Time, WorkloadName};
+use crate::model::{Digest, Facts, NodeId, ReplicaId, Time, WorkloadName};
 use crate::ring;
 
 use super::Node;
@@ -148,7 +148,7 @@ impl Node {
         let profile = Profile {
             name: self.config.name.clone(),
             addresses: self.config.addresses.clone(),
-            facts: self.device.facts.clone(),
+            facts: Facts { busy_ports: BTreeSet::new(), ..self.device.facts.clone() },
             version: self.config.version.clone(),
             ready: self.readiness.is_ready(),
             leaving: self.readiness.is_leaving(),

@@ -7,7 +7,7 @@ use crate::auction::Summary;
 use crate::desired::Workload;
 use crate::membership::State;
 use crate::model::view::{ReplacementView, ReplicaView};
-use crate::model::{Artifact, Claim, NodeId, Phase, Place, ReplicaName};
+use crate::model::{Artifact, Claim, NodeId, Phase, Place, ReplicaId, ReplicaName};
 use crate::plan::{Free, Step, Waiting, replacing};
 
 use super::Node;
@@ -57,6 +57,11 @@ impl Node {
         }
         let mut latest: Option<BTreeMap<Place, Arc<Summary>>> = None;
         for step in &steps {
+            if let Step::Wait { place, node, why } = step
+                && self.claims.of(&ReplicaId { uid: workload.uid, place: *place }).is_empty()
+            {
+                views.push((*place, missing(workload, *place, self.describe_wait(node, why))));
+            }
             let Step::Auction { place, why, .. } = step else { continue };
             let latest = latest.get_or_insert_with(|| self.auction.latest(&workload.uid));
             views.push((*place, self.free_view(workload, *place, why, latest)));
@@ -76,17 +81,17 @@ impl Node {
         let untaken = |summary: &&Arc<Summary>| summary.awards.iter().all(|won| won.place != place);
         let reason = latest.get(&place).filter(untaken);
         let reason = reason.map(|summary| super::explaining::no_taker(summary));
-        ReplicaView {
-            replica: ReplicaName { workload: workload.name.clone(), place }.to_string(),
-            phase: "missing".into(),
-            reason: Some(reason.unwrap_or_else(|| self.describe_free(why))),
-            node: None,
-            node_name: None,
-            current: false,
-            token: None,
-            since: None,
-            restarts: 0,
-            replacement: None,
+        missing(workload, place, reason.unwrap_or_else(|| self.describe_free(why)))
+    }
+
+    /// The reason why a place waits, with names of nodes, for people.
+    fn describe_wait(&self, node: &NodeId, why: &Waiting) -> String {
+        match why {
+            Waiting::Volume { volume, evidence } => {
+                let name = self.name_of(node);
+                format!("its volume `{volume}` is on {name}, which is down: {evidence}")
+            }
+            why => why.to_string(),
         }
     }
 
@@ -102,6 +107,10 @@ impl Node {
         let mut shown_phase = None;
         let mut replacement = None;
         let reason = match step {
+            Some(Step::Wait { why: why @ Waiting::Volume { .. }, .. }) => {
+                shown_phase = Some("lost");
+                Some(self.describe_wait(&node, why))
+            }
             _ if is_lost => {
                 shown_phase = Some("lost");
                 self.membership.why_down(&node)
@@ -188,6 +197,21 @@ fn details(phase: &Phase) -> (Option<&String>, u32) {
         Phase::Failing { reason, restarts } => (Some(reason), *restarts),
         Phase::Waiting { reason } => (Some(reason), 0),
         Phase::Starting | Phase::Healthy | Phase::Other(_) => (None, 0),
+    }
+}
+
+fn missing(workload: &Workload, place: Place, reason: String) -> ReplicaView {
+    ReplicaView {
+        replica: ReplicaName { workload: workload.name.clone(), place }.to_string(),
+        phase: "missing".into(),
+        reason: Some(reason),
+        node: None,
+        node_name: None,
+        current: false,
+        token: None,
+        since: None,
+        restarts: 0,
+        replacement: None,
     }
 }
 

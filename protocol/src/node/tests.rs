@@ -9,6 +9,7 @@ mod returning;
 mod stalls;
 mod steps;
 mod unwritten;
+mod volumes;
 
 use std::time::Duration;
 

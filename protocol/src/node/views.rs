@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired::Workload;
 use crate::membership::State;
-use crate::model::spec::Container;
+use crate::model::spec::{Container, HostPort};
 use crate::model::view::{NodeView, ServiceView, SpecBody, StatusView, WorkloadView};
 use crate::model::{
     Claim, Digest, Key, NodeId, ReplicaId, ReplicaName, Resources, Spec, Time, Token, WorkloadName,
@@ -148,6 +148,16 @@ impl Node {
                 .flat_map(|facts| &facts.runtimes)
                 .map(ToString::to_string)
                 .collect(),
+            allows: facts
+                .into_iter()
+                .flat_map(|facts| &facts.allowed.0)
+                .map(ToString::to_string)
+                .collect(),
+            volumes: facts
+                .into_iter()
+                .flat_map(|facts| &facts.volumes)
+                .map(|it| format!("{}/{}/{}", it.workload, it.place, it.name))
+                .collect(),
             labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
             memory: facts.map_or(0, |facts| facts.capacity.memory),
             cpu: facts.map_or(0, |facts| facts.capacity.cpu),
@@ -211,6 +221,8 @@ impl Node {
             limit,
             env,
             require,
+            storage,
+            ports,
         } = SpecBody::from(&workload.spec);
         let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
@@ -234,6 +246,8 @@ impl Node {
             env,
             options: container.as_ref().map(options_of).unwrap_or_default(),
             require,
+            storage,
+            ports,
             owner: names.first().cloned(),
             guardians: names,
             conflict: self.desired.siblings(&Key::Workload(workload.name.clone())).count() > 1,
@@ -266,6 +280,14 @@ impl Node {
             .collect();
         holders.sort_by_key(|(node, _)| *node != self.me);
         holders
+    }
+
+    /// The ports of devices that workloads ask for and no replica of this node has: another program
+    /// of the device may have them.
+    pub fn ports_to_watch(&self) -> BTreeSet<HostPort> {
+        let all = self.desired.workloads().flat_map(|workload| workload.spec.host_ports());
+        let held = self.holding.ports();
+        all.filter(|port| !held.contains(port)).collect()
     }
 
     /// This node's own claims, by replica.

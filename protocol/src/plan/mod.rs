@@ -5,11 +5,13 @@
 //! place. Only a holder replaces or stops what it claims, and it stops a duplicate only after the
 //! kept holder has answered (see the room `claims`).
 
+mod home;
 mod rescue_throttle;
 mod step;
 #[cfg(test)]
 mod tests;
 
+pub use home::{Home, bind};
 pub use rescue_throttle::{RescueThrottle, RescueThrottleConfig};
 pub use step::{
     Free, Holder, NodeState, Step, Surplus, Waiting, Wanted, plan, plan_place, replacing,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::home::Home;
 use crate::model::claim::Update;
 use crate::model::{NodeId, Phase, Place, Revision, Token, WallClock};
 
@@ -74,6 +75,8 @@ pub enum Step {
         counter: u64,
         /// The reason why it is free.
         why: Free,
+        /// The node that keeps its data, which alone may run it.
+        home: Option<Home>,
     },
     /// The holder runs another revision than the one that belongs there. Addressed to the holder.
     Replace {
@@ -127,6 +130,15 @@ impl Step {
             Step::Replace { node, .. } | Step::Stop { node, .. } | Step::Wait { node, .. } => {
                 Some(*node)
             }
+        }
+    }
+
+    /// Whether a node may run the place, as far as the place's data is concerned.
+    pub fn may_run_at(&self, node: &NodeId) -> bool {
+        match self {
+            Step::Auction { home: Some(home), .. } => home.node == *node,
+            Step::Wait { why: Waiting::Volume { .. }, node: home, .. } => home == node,
+            _ => true,
         }
     }
 
@@ -200,6 +212,26 @@ pub enum Waiting {
     },
     /// The replica is in a phase that this program does not know.
     OtherPhase,
+    /// The node keeps its data, and is down.
+    Volume {
+        /// The volume's name within the workload.
+        volume: String,
+        /// The votes, for people.
+        evidence: String,
+    },
+}
+
+impl Waiting {
+    /// Whether it ends when something becomes known of the node, and not of the replica.
+    pub fn is_for_node(&self) -> bool {
+        match self {
+            Waiting::BackBy { .. } | Waiting::Grace | Waiting::Volume { .. } => true,
+            Waiting::Failing { .. }
+            | Waiting::Starting
+            | Waiting::NotYet { .. }
+            | Waiting::OtherPhase => false,
+        }
+    }
 }
 
 impl fmt::Display for Free {
@@ -244,6 +276,9 @@ impl fmt::Display for Waiting {
             }
             Waiting::Starting => f.write_str("starting"),
             Waiting::NotYet { reason } => f.write_str(reason),
+            Waiting::Volume { volume, evidence } => {
+                write!(f, "its volume `{volume}` is on a node that is down: {evidence}")
+            }
             Waiting::OtherPhase => {
                 f.write_str("its node reports a phase that this version of shoal does not know")
             }
@@ -382,7 +417,7 @@ fn auction(place: Place, revision: Revision, here: &[&Holder], seen: Option<Toke
         None => Free::NeverPlaced,
     };
     let counter = highest.map_or(1, |token| token.counter.saturating_add(1));
-    Step::Auction { place, revision, counter, why }
+    Step::Auction { place, revision, counter, why, home: None }
 }
 
 /// The step of the kept holder, if any, by the reason that matters most: whether its node is there,

@@ -56,6 +56,7 @@ fn fresh_workload_auctions_every_place() {
         revision: CURRENT,
         counter: 1,
         why: Free::NeverPlaced,
+        home: None,
     };
     assert_eq!(steps, [auction(0), auction(1), auction(2)]);
 }

@@ -42,6 +42,7 @@ fn samples() -> Vec<(&'static str, Message)> {
         runtimes: [ProgramKind::Wasm].into(),
         labels: BTreeMap::from([("zone".into(), "shop".into())]),
         capacity: Resources { memory: 1 << 30, cpu: 4_000 },
+        ..Facts::default()
     };
     let record = NodeRecord {
         counter: 1,

@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use shoal_protocol::model::spec::Allowed;
+
 use crate::artifacts::ArtifactStore;
 use crate::status::StatusTable;
 
@@ -29,9 +31,9 @@ pub struct Config {
     pub logs: PathBuf,
     /// Bounds of the logs.
     pub log_limits: crate::logs::Limits,
-    /// Whether containers may have the privileges that their workloads ask for. Such a container
-    /// can take over the device.
-    pub privileges: bool,
+    /// The rights that containers may have beyond those of an ordinary one. Some of them let a
+    /// container take over the device.
+    pub allowed: Allowed,
     /// Instances on this node, failed ones included.
     pub instances: usize,
     /// How long a container without an HTTP port must run before it counts as running: nothing
@@ -40,7 +42,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The engine that is found, no privileges, 1024 instances.
+    /// The engine that is found, nothing allowed, 1024 instances.
     pub fn new(owner: impl Into<String>, logs: impl Into<PathBuf>) -> Self {
         Config {
             socket: None,
@@ -50,7 +52,7 @@ impl Config {
             statuses: StatusTable::new(),
             logs: logs.into(),
             log_limits: crate::logs::Limits::default(),
-            privileges: false,
+            allowed: Allowed::default(),
             instances: 1024,
             settle: Duration::from_secs(2),
         }

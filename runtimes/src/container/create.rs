@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, PortBinding,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, Mount as EngineMount,
+    MountType, PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use rustix::process::{Resource, Rlimit, getrlimit};
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
-use shoal_protocol::model::spec::{Container, NetworkMode, Privileges, Tmpfs};
+use shoal_protocol::model::spec::{Allowed, Container, Mount, NetworkMode, Privileges, Tmpfs};
 
 use super::engine::{Engine, INSTANCE, LAUNCH, OWNER, WORKLOAD};
-use super::{Config, load};
-use crate::model::{ContainerPayload, InstanceId, Launch, Payload};
+use super::{Config, load, volumes};
+use crate::model::{ContainerPayload, InstanceId, Launch, Payload, VolumeOf};
 
 /// The least memory that Docker gives a container.
 const MIN_MEMORY: u64 = 6 << 20;
@@ -31,7 +31,10 @@ const ENGINE_LOG: &str = "4m";
 const MAX_ENV: usize = 512 << 10;
 
 /// The container of a launch that can be started, or the reason why it cannot.
-pub(super) fn check(launch: &Launch, privileges: bool) -> Result<&ContainerPayload, String> {
+pub(super) fn check<'a>(
+    launch: &'a Launch,
+    allowed: &Allowed,
+) -> Result<&'a ContainerPayload, String> {
     let Payload::Container(payload) = &launch.payload else {
         return Err("it is not a container".into());
     };
@@ -52,22 +55,18 @@ pub(super) fn check(launch: &Launch, privileges: bool) -> Result<&ContainerPaylo
     if env > MAX_ENV {
         return Err(format!("{env} bytes of environment, at most {MAX_ENV} are allowed"));
     }
-    if let Some(mount) = container.mounts.first() {
-        return Err(format!(
-            "it mounts the volume {}: volumes are not supported yet",
-            mount.volume
-        ));
+    if let Some(mount) =
+        container.mounts.iter().find(|it| !payload.volumes.contains_key(&it.volume))
+    {
+        return Err(format!("it mounts the volume {}, which it does not have", mount.volume));
     }
     if container.http == Some(0) {
         return Err("0 is no port".into());
     }
-    // To drop capabilities is no privilege.
-    let dropped =
-        Privileges { cap_drop: container.privileges.cap_drop.clone(), ..Privileges::default() };
-    if !privileges && container.privileges != dropped {
-        return Err("it asks for privileges, and this node grants none".into());
+    match allowed.refusal(container, payload.device_paths()) {
+        Some(what) => Err(format!("this node does not allow {what}; its `shoal up --allow` does")),
+        None => Ok(payload),
     }
-    Ok(payload)
 }
 
 /// The name of an instance's container, legal on all engines: a readable part, and a hash that
@@ -82,8 +81,8 @@ pub(super) fn name(owner: &str, id: &InstanceId) -> String {
 /// The hash of all that a container is made of: an equal one need not be made anew.
 pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
     let Launch { id, workload: _, payload: _, env, memory, cpu } = launch;
-    let ContainerPayload { container, hostname } = payload;
-    let parts = (id.as_str(), container, hostname, env, memory, cpu);
+    let ContainerPayload { container, hostname, ports, volumes } = payload;
+    let parts = (id.as_str(), container, hostname, ports, volumes, env, memory, cpu);
     // Text keys and plain values: this cannot fail.
     let bytes = serde_json::to_vec(&parts).unwrap_or_default();
     Digest::of(&bytes).to_string().chars().take(32).collect()
@@ -123,8 +122,7 @@ pub(super) fn body(
     payload: &ContainerPayload,
 ) -> ContainerCreateBody {
     let container = &payload.container;
-    let port = container.http.filter(|_| container.network == NetworkMode::Bridge);
-    let port = port.map(|port| format!("{port}/tcp"));
+    let ports = bindings(payload);
     let hostname = container.hostname.as_ref().unwrap_or(&payload.hostname);
     let grace = container.stop_grace.map(|grace| grace.as_millis().div_ceil(1000));
     let grace = grace.map_or(GRACE_SECONDS, |grace| i64::try_from(grace).unwrap_or(i64::MAX));
@@ -139,7 +137,7 @@ pub(super) fn body(
         hostname: Some(host_name(hostname)),
         user: container.user.clone(),
         // Without it no port is published.
-        exposed_ports: port.clone().map(|port| vec![port]),
+        exposed_ports: (!ports.is_empty()).then(|| ports.keys().cloned().collect()),
         env: Some(launch.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         cmd: container.command.clone(),
         image: Some(reference(container)),
@@ -149,7 +147,7 @@ pub(super) fn body(
         stop_signal: container.stop_signal.clone(),
         // Podman without it kills at once.
         stop_timeout: Some(grace),
-        host_config: Some(host_config(engine, config, launch, container, port)),
+        host_config: Some(host_config(engine, config, launch, payload, ports)),
         ..ContainerCreateBody::default()
     }
 }
@@ -158,9 +156,10 @@ fn host_config(
     engine: &Engine,
     config: &Config,
     launch: &Launch,
-    container: &Container,
-    port: Option<String>,
+    payload: &ContainerPayload,
+    ports: HashMap<String, Option<Vec<PortBinding>>>,
 ) -> HostConfig {
+    let container = &payload.container;
     let memory = i64::try_from(memory(launch, container)).unwrap_or(i64::MAX);
     let cpu = container.limit.as_ref().map_or(launch.cpu, |limit| limit.cpu.min(launch.cpu));
     // Docker refuses more than the device has.
@@ -171,7 +170,6 @@ fn host_config(
         NetworkMode::None => "none",
     };
     let names = config.dns.filter(|_| container.network != NetworkMode::None);
-    let anyone = PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(String::new()) };
     let Privileges { privileged, cap_add, cap_drop, devices, security } = &container.privileges;
     let devices = devices.iter().map(|device| DeviceMapping {
         path_on_host: Some(device.host.clone()),
@@ -184,7 +182,7 @@ fn host_config(
         nano_cpus: Some(i64::from(cpu) * 1_000_000),
         pids_limit: Some(MAX_PROCESSES),
         network_mode: Some(network.into()),
-        port_bindings: port.map(|port| HashMap::from([(port, Some(vec![anyone]))])),
+        port_bindings: (!ports.is_empty()).then_some(ports),
         // The node restarts it: engines differ in how, and one has no pauses.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -207,6 +205,7 @@ fn host_config(
         security_opt: Some(security.clone()),
         dns: names.map(|dns| vec![dns.to_string()]),
         dns_search: names.map(|_| search(&launch.workload)),
+        mounts: Some(mounts(&config.owner, payload)),
         ..HostConfig::default()
     }
 }
@@ -215,6 +214,43 @@ fn host_config(
 fn search(workload: &str) -> Vec<String> {
     let namespace = workload.split_once('/').map_or(DEFAULT_NAMESPACE, |(namespace, _)| namespace);
     vec![format!("{namespace}.shoal"), "shoal".into()]
+}
+
+/// The ports of the device that lead to the container's: those that are published, and one of the
+/// engine's choice for the HTTP port, at which only this device reaches it.
+fn bindings(payload: &ContainerPayload) -> HashMap<String, Option<Vec<PortBinding>>> {
+    let container = &payload.container;
+    let mut all: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    let mut bind = |port: u16, udp: bool, ip: String, device: String| {
+        let binding = PortBinding { host_ip: Some(ip), host_port: Some(device) };
+        let key = format!("{port}/{}", if udp { "udp" } else { "tcp" });
+        all.entry(key).or_default().get_or_insert_default().push(binding);
+    };
+    for port in &payload.ports {
+        let ip = port.address.map(|ip| ip.to_string()).unwrap_or_default();
+        bind(port.replica, port.udp, ip, port.device.to_string());
+    }
+    if let Some(port) = container.http.filter(|_| container.network == NetworkMode::Bridge) {
+        bind(port, false, "127.0.0.1".into(), String::new());
+    }
+    all
+}
+
+fn mounts(owner: &str, payload: &ContainerPayload) -> Vec<EngineMount> {
+    let of = |mount: &Mount| {
+        let (typ, source) = match payload.volumes.get(&mount.volume)? {
+            VolumeOf::Device(path) => (MountType::BIND, path.clone()),
+            VolumeOf::Kept(key) => (MountType::VOLUME, volumes::name(owner, key)),
+        };
+        Some(EngineMount {
+            target: Some(mount.path.clone()),
+            source: Some(source),
+            typ: Some(typ),
+            read_only: Some(mount.read_only),
+            ..EngineMount::default()
+        })
+    };
+    payload.container.mounts.iter().filter_map(of).collect()
 }
 
 /// An entry point as engines take it. Podman keeps the image's one for an empty list.

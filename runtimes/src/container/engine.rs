@@ -1,22 +1,23 @@
 //! The connection to the engine. **Every call has a deadline**: an engine that hangs delays the
 //! caller, and never holds it.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::models::ContainerCreateBody;
+use bollard::models::{ContainerCreateBody, VolumeCreateRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
-    StartContainerOptions, StopContainerOptionsBuilder,
+    RemoveVolumeOptions, StartContainerOptions, StopContainerOptionsBuilder,
 };
 use futures::Stream;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::forms::{Event, Image, Info, Inspected, Listed, Stats, Version};
+use super::forms::{Event, Image, Info, Inspected, Listed, ListedVolume, Stats, Version, Volumes};
 use super::raw::{self, encode};
 use super::refusal::CallError;
 use super::socket::{SetupError, why_not};
@@ -27,7 +28,11 @@ pub(super) const OWNER: &str = "shoal.node";
 pub(super) const INSTANCE: &str = "shoal.instance";
 /// The label with the hash of the launch.
 pub(super) const LAUNCH: &str = "shoal.launch";
-/// The label with the workload's name, for people.
+/// The label with the name of a volume within its workload.
+pub(super) const VOLUME: &str = "shoal.volume";
+/// The label with the place of the replica that a volume is for.
+pub(super) const PLACE: &str = "shoal.place";
+/// The label with the workload's name: for people, and by which a volume is found.
 pub(super) const WORKLOAD: &str = "shoal.workload";
 
 /// An answer that the engine has at hand. Podman takes up to a second for its version.
@@ -230,6 +235,36 @@ impl Engine {
 
     pub async fn unpause(&self, id: &str) -> Result<(), CallError> {
         within(SOON, bollards(self.docker.unpause_container(id))).await
+    }
+
+    /// The volumes of an owner.
+    pub async fn volumes(&self, owner: &str) -> Result<Vec<ListedVolume>, CallError> {
+        let label = format!("{OWNER}={owner}");
+        let filters = serde_json::json!({ "label": [label] }).to_string();
+        let path = format!("/volumes?filters={}", encode(&filters));
+        let all: Volumes = within(SOON, raw::get(&self.socket, &path)).await?;
+        let mut all = all.volumes.unwrap_or_default();
+        all.retain(|one| one.label(OWNER) == Some(owner));
+        Ok(all)
+    }
+
+    /// Makes a volume, or finds the one that has this name already. Gives its labels.
+    pub async fn make_volume(
+        &self,
+        name: &str,
+        labels: HashMap<String, String>,
+    ) -> Result<HashMap<String, String>, CallError> {
+        let request = VolumeCreateRequest {
+            name: Some(name.into()),
+            labels: Some(labels),
+            ..VolumeCreateRequest::default()
+        };
+        Ok(within(CHANGE, bollards(self.docker.create_volume(request))).await?.labels)
+    }
+
+    pub async fn remove_volume(&self, name: &str) -> Result<(), CallError> {
+        let removed = self.docker.remove_volume(name, None::<RemoveVolumeOptions>);
+        within(CHANGE, bollards(removed)).await
     }
 
     /// Removes a container that does not run, with its unnamed volumes.

@@ -13,8 +13,8 @@ use super::engine::INSTANCE;
 use super::forms::{Event, Listed, Phase};
 use super::instance::Instance;
 use super::refusal::CallError;
-use super::removal;
 use super::shared::Shared;
+use super::{removal, volumes};
 use crate::model::InstanceId;
 
 /// Time between two looks at the whole list.
@@ -115,6 +115,8 @@ async fn look(shared: &Shared) -> bool {
     }
     let Ok(listed) = listed else { return false };
     wake_the_changed(shared, &listed);
+    // An engine that answers for containers and not for volumes keeps those that are known.
+    let _ = volumes::look(shared).await;
     for left in listed.iter().filter(|one| is_left_over(shared, one)) {
         let grace = watch::Sender::new(Some(Duration::ZERO));
         // It is found again at the next look.

@@ -45,6 +45,26 @@ pub(super) struct Listed {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
+/// The answer with the engine's volumes.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Volumes {
+    pub volumes: Option<Vec<ListedVolume>>,
+}
+
+/// A volume in a list.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ListedVolume {
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+impl ListedVolume {
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.as_ref()?.get(name).map(String::as_str)
+    }
+}
+
 /// An inspected container.
 #[derive(Deserialize, Debug, Default)]
 #[serde(rename_all = "PascalCase", default)]

@@ -21,7 +21,7 @@ use super::logs::Follower;
 use super::probe::Doors;
 use super::refusal::{CallError, Failure, Step, failure};
 use super::shared::Shared;
-use super::{create, death, image, load, logs, removal};
+use super::{create, death, image, load, logs, needs, removal, volumes};
 use crate::endpoint::Endpoint;
 use crate::error::DeviceError;
 use crate::logs::{Log, LogStream};
@@ -151,6 +151,7 @@ impl Life {
             log.say(LogStream::System, "found running");
             return Ok(Up { id, is_adopted: true });
         }
+        needs::check(payload, &shared.config.allowed).await?;
         tokio::select! {
             biased;
             () = instance.stopping.cancelled() => return Err(End::Stop),
@@ -162,6 +163,9 @@ impl Life {
             () = instance.stopping.cancelled() => return Err(End::Stop),
             permit = shared.starts.acquire() => permit,
         };
+        for key in payload.kept() {
+            volumes::ensure(shared, key).await?;
+        }
         // From here on the calls are not cut short: the engine may have done what it was asked.
         let body = create::body(engine, &shared.config, launch, payload);
         let name = create::name(&shared.config.owner, &launch.id);

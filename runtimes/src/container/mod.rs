@@ -36,6 +36,7 @@ mod instance;
 mod life;
 mod load;
 mod logs;
+mod needs;
 mod probe;
 mod raw;
 mod refusal;
@@ -43,6 +44,7 @@ mod removal;
 mod sessions;
 mod shared;
 mod socket;
+mod volumes;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -61,7 +63,7 @@ pub use socket::SetupError;
 
 use crate::error::{DeviceError, LogsError, PrepareError, StartError};
 use crate::logs::{LogLine, Logs, Tail};
-use crate::model::{Instance, InstanceId, Launch, Usage};
+use crate::model::{Instance, InstanceId, Launch, Usage, VolumeKey};
 use crate::runtime::Runtime;
 use crate::status::StatusTable;
 use engine::{Engine, INSTANCE};
@@ -118,6 +120,7 @@ impl Containers {
             closed: CancellationToken::new(),
             instances: Mutex::default(),
             starts: Semaphore::new(STARTS),
+            volumes: Mutex::default(),
         });
         shared.node.spawn(events::run(shared.clone()));
         Ok(Containers { shared })
@@ -130,7 +133,7 @@ impl Containers {
 
     fn accept(&self, launch: Launch) -> Result<(), StartError> {
         let shared = &self.shared;
-        let hash = match create::check(&launch, shared.config.privileges) {
+        let hash = match create::check(&launch, &shared.config.allowed) {
             Ok(payload) => create::hash(&launch, payload),
             Err(reason) => return Err(StartError::Invalid { id: launch.id, reason }),
         };
@@ -250,6 +253,20 @@ impl Runtime for Containers {
             let instance = instance.filter(|instance| instance.is_alive())?;
             let stats = self.shared.engine.stats(&instance.container()?).await.ok()?;
             stats.usage()
+        }
+        .boxed()
+    }
+
+    fn volumes(&self) -> Option<Vec<VolumeKey>> {
+        let known = self.shared.known_volumes();
+        known.all.as_ref().map(|all| all.iter().cloned().collect())
+    }
+
+    fn remove_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<(), DeviceError>> {
+        let key = key.clone();
+        async move {
+            let failed = |error| self.shared.device_error(format!("removing {key}"), error);
+            volumes::remove(&self.shared, &key).await.map_err(failed)
         }
         .boxed()
     }

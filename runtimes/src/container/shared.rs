@@ -1,6 +1,6 @@
 //! Shared by the tasks of an adapter: its settings, the engine, and the book of instances.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +15,18 @@ use super::refusal::CallError;
 use super::{Config, removal};
 use crate::error::DeviceError;
 use crate::logs::Logs;
-use crate::model::InstanceId;
+use crate::model::{InstanceId, VolumeKey};
 use crate::status::StatusTable;
+
+/// The volumes that the engine listed last.
+#[derive(Default)]
+pub(super) struct KnownVolumes {
+    /// Lists that were begun. Of two that overlap, the later one counts.
+    pub begun: u64,
+    /// The list that counts.
+    pub shown: u64,
+    pub all: Option<BTreeSet<VolumeKey>>,
+}
 
 pub(super) struct Shared {
     pub config: Config,
@@ -30,12 +40,19 @@ pub(super) struct Shared {
     pub instances: Mutex<BTreeMap<InstanceId, Arc<Instance>>>,
     /// A permit for each container that is being made and started.
     pub starts: Semaphore,
+    /// The volumes of this owner, as the engine listed them last; `None` before it did.
+    pub volumes: Mutex<KnownVolumes>,
 }
 
 impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Arc<Instance>>> {
         // Each change is one insertion or removal, complete also when a panic releases the lock.
         self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn known_volumes(&self) -> MutexGuard<'_, KnownVolumes> {
+        // As above.
+        self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Own containers in any state, or those of one instance.

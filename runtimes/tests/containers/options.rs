@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shoal_protocol::model::spec::{Container, NetworkMode, Tmpfs, Ulimit};
-use shoal_runtimes::{Endpoint, Runtime, StartError};
+use shoal_protocol::model::spec::{Container, Device, Mount, NetworkMode, Port, Tmpfs, Ulimit};
+use shoal_runtimes::{Endpoint, Launch, Payload, Runtime, StartError, VolumeKey, VolumeOf};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::engines::harness::{Harness, id_of, server};
 use crate::engines::{Kind, shared};
@@ -16,7 +18,14 @@ on_both! {
     limits_are_as_ordered
     engine_has_the_limits_of_the_launch
     host_network_leads_to_the_programs_port
-    privileges_are_refused_unless_granted
+    rights_are_refused_unless_allowed
+    allowed_device_path_and_rights_are_given
+    path_that_leads_out_of_what_is_allowed_is_refused
+    missing_path_and_device_are_named
+    volume_outlives_its_container_and_the_node
+    volume_in_use_is_not_removed
+    published_port_leads_to_the_container
+    port_of_another_program_is_named
 }
 
 /// The answer of the program of `a/0` about its container.
@@ -103,7 +112,7 @@ async fn engine_has_the_limits_of_the_launch(kind: Kind) {
 }
 
 async fn host_network_leads_to_the_programs_port(kind: Kind) {
-    let harness = Harness::on(shared(kind)).await;
+    let harness = Harness::on(shared(kind)).await.allowing(&["host-network"]).await;
     let port = {
         // Free a moment ago.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -119,10 +128,165 @@ async fn host_network_leads_to_the_programs_port(kind: Kind) {
     assert!(harness.get(&id_of("a/0"), "/").await.contains("hello, a/0"));
 }
 
-async fn privileges_are_refused_unless_granted(kind: Kind) {
+async fn rights_are_refused_unless_allowed(kind: Kind) {
     let harness = Harness::on(shared(kind)).await;
-    let launch = server("a/0", |it| it.privileges.cap_add = vec!["NET_ADMIN".into()]);
-    let error = harness.containers.start(launch).await.unwrap_err();
-    assert!(matches!(&error, StartError::Invalid { .. }), "{error}");
-    assert!(error.to_string().contains("privileges"), "{error}");
+    let changes: [(&str, fn(&mut Container)); 4] = [
+        ("capability NET_ADMIN", |it| it.privileges.cap_add = vec!["NET_ADMIN".into()]),
+        ("device /dev/null", |it| it.privileges.devices = vec![device("/dev/null", "/dev/zilch")]),
+        ("privileged containers", |it| it.privileges.privileged = true),
+        ("containers in its own network", |it| it.network = NetworkMode::Host),
+    ];
+    for (what, change) in changes {
+        let error = harness.containers.start(server("a/0", change)).await.unwrap_err();
+        assert!(matches!(&error, StartError::Invalid { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("does not allow {what}")), "{error}");
+    }
+    let error = harness.containers.start(mounting("/etc")).await.unwrap_err();
+    assert!(error.to_string().contains("does not allow path /etc"), "{error}");
+}
+
+async fn allowed_device_path_and_rights_are_given(kind: Kind) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let allow = format!("path={path}");
+    let allow = [allow.as_str(), "device=/dev/nul*", "cap=NET_ADMIN", "security=label=disable"];
+    let harness = Harness::on(shared(kind)).await.allowing(&allow).await;
+    let mut launch = mounting(path);
+    let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+    payload.container.privileges.devices = vec![device("/dev/null", "/dev/zilch")];
+    payload.container.privileges.cap_add = vec!["NET_ADMIN".into()];
+    payload.container.privileges.security = vec!["no-new-privileges".into()];
+    harness.run(launch).await;
+    let id = id_of("a/0");
+    assert_eq!(harness.get(&id, "/write?/mounted/file").await, "written");
+    assert!(folder.path().join("file").exists(), "it is the device's own folder");
+    assert_eq!(harness.get(&id, "/write?/dev/zilch").await, "written");
+    let container = harness.the_container();
+    let host = &container["HostConfig"];
+    assert!(host["CapAdd"].to_string().contains("NET_ADMIN"), "{host}");
+    assert!(host["SecurityOpt"].to_string().contains("no-new-privileges"), "{host}");
+}
+
+/// A link in a folder that containers may write would otherwise lead them anywhere.
+async fn path_that_leads_out_of_what_is_allowed_is_refused(kind: Kind) {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("/etc", &link).unwrap();
+    let allow = format!("path={}", folder.path().display());
+    let harness = Harness::on(shared(kind)).await.allowing(&[&allow]).await;
+    let (reason, retryable) = harness.fails(mounting(link.to_str().unwrap())).await;
+    assert!(!retryable && reason.contains("leads to /etc, which this node does not allow"));
+}
+
+/// An engine would make a folder in its place, which nobody wants on a device.
+async fn missing_path_and_device_are_named(kind: Kind) {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    let harness = Harness::on(shared(kind)).await.allowing(&["privileged"]).await;
+    let (reason, _) = harness.fails(mounting(missing.to_str().unwrap())).await;
+    assert!(reason.contains("missing") && reason.contains("is not on this device"), "{reason}");
+    assert!(!missing.exists(), "nothing was made");
+    let launch = server("b/0", |it| {
+        it.privileges.devices = vec![device("/dev/shoal-none", "/dev/x")];
+    });
+    let (reason, retryable) = harness.fails(launch).await;
+    assert!(retryable, "it may be plugged in");
+    assert!(reason.contains("the device /dev/shoal-none is not here"), "{reason}");
+}
+
+/// The container ends, and another generation of the replica finds what it wrote; so does the next
+/// daemon. Another replica has another volume.
+async fn volume_outlives_its_container_and_the_node(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    harness.run(keeping("a/0", "0")).await;
+    assert_eq!(harness.get(&id_of("a/0"), "/write?/mounted/file").await, "written");
+    assert_eq!(harness.containers.volumes(), Some(vec![key("0")]), "it is told at once");
+    harness.containers.stop(&id_of("a/0"), Duration::ZERO).await.unwrap();
+    let harness = harness.restart().await;
+    harness.run(keeping("a/0.2", "0")).await;
+    harness.run(keeping("a/1", "1")).await;
+    let read = |id: &'static str| {
+        let harness = &harness;
+        async move { harness.get(&id_of(id), "/read?/mounted/file").await }
+    };
+    assert_eq!(read("a/0.2").await, "x");
+    assert!(read("a/1").await.contains("No such file"), "a volume of its own");
+    assert_eq!(harness.containers.volumes(), Some(vec![key("0"), key("1")]));
+}
+
+async fn volume_in_use_is_not_removed(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    harness.run(keeping("a/0", "0")).await;
+    let error = harness.containers.remove_volume(&key("0")).await.unwrap_err();
+    assert!(error.to_string().contains("removing default/sample/0/data"), "{error}");
+    assert_eq!(harness.engine.volumes(&harness.owner).len(), 1);
+    harness.containers.stop(&id_of("a/0"), Duration::ZERO).await.unwrap();
+    harness.containers.remove_volume(&key("0")).await.unwrap();
+    assert_eq!(harness.engine.volumes(&harness.owner), Vec::<String>::new());
+    assert_eq!(harness.containers.volumes(), Some(Vec::new()));
+    harness.containers.remove_volume(&key("0")).await.unwrap();
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
+fn publishing(device: u16) -> Launch {
+    let mut launch = server("a/0", |_| ());
+    let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+    payload.ports = vec![Port { device, replica: 8080, udp: false, address: None }];
+    launch
+}
+
+/// The published port stands beside the one at which the ingress reaches the same program.
+async fn published_port_leads_to_the_container(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    let port = free_port();
+    harness.run(publishing(port)).await;
+    assert!(harness.get(&id_of("a/0"), "/").await.contains("hello, a/0"));
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("hello, a/0"), "{answer}");
+}
+
+async fn port_of_another_program_is_named(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    let other = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let (reason, retryable) = harness.fails(publishing(port)).await;
+    assert!(retryable, "the other program may end");
+    assert!(reason.contains("a port that it needs is taken"), "{reason}");
+}
+
+fn key(place: &str) -> VolumeKey {
+    VolumeKey { workload: "default/sample".into(), place: place.into(), name: "data".into() }
+}
+
+/// The test program of a place with its volume at `/mounted`.
+fn keeping(id: &str, place: &str) -> Launch {
+    let mut launch = server(id, |it| {
+        it.mounts =
+            vec![Mount { volume: "data".into(), path: "/mounted".into(), read_only: false }];
+    });
+    let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+    payload.volumes.insert("data".into(), VolumeOf::Kept(key(place)));
+    launch
+}
+
+fn device(host: &str, path: &str) -> Device {
+    Device { host: host.into(), path: path.into() }
+}
+
+/// The test program with a path of the device at `/mounted`.
+fn mounting(path: &str) -> Launch {
+    let mut launch = server("a/0", |it| {
+        it.mounts = vec![Mount { volume: "it".into(), path: "/mounted".into(), read_only: false }];
+    });
+    let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+    payload.volumes.insert("it".into(), VolumeOf::Device(path.into()));
+    launch
 }

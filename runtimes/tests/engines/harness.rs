@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use shoal_protocol::model::InstanceState;
-use shoal_protocol::model::spec::{Container, Image, PullPolicy};
+use shoal_protocol::model::spec::{Allowed, Container, Image, PullPolicy};
 use shoal_runtimes::container::{Config, Containers};
 use shoal_runtimes::contract::{Sample, Subject};
 use shoal_runtimes::logs::Tail;
@@ -37,23 +37,32 @@ impl Harness {
     }
 
     async fn of(engine: &'static TestEngine, owner: String, folder: Arc<TempDir>) -> Self {
-        Self::with(engine, owner, folder, Duration::from_millis(100)).await
+        Self::with(engine, owner, folder, |_| {}).await
     }
 
     /// An adapter that takes a container without a port for running after `settle`.
     pub async fn settling(engine: &'static TestEngine, settle: Duration) -> Self {
-        Self::with(engine, unique_owner(), Arc::new(tempfile::tempdir().unwrap()), settle).await
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::with(engine, unique_owner(), folder, |config| config.settle = settle).await
+    }
+
+    /// The same node, started with these allowances.
+    pub async fn allowing(self, all: &[&str]) -> Self {
+        let allowed = Allowed(all.iter().map(|text| text.parse().unwrap()).collect());
+        let Paused { engine, owner, folder } = self.pause();
+        Self::with(engine, owner, folder, |config| config.allowed = allowed).await
     }
 
     async fn with(
         engine: &'static TestEngine,
         owner: String,
         folder: Arc<TempDir>,
-        settle: Duration,
+        change: impl FnOnce(&mut Config),
     ) -> Self {
         let mut config = Config::new(&owner, folder.path().join("logs"));
         config.socket = Some(engine.socket.clone());
-        config.settle = settle;
+        config.settle = Duration::from_millis(100);
+        change(&mut config);
         let containers = Arc::new(Containers::new(config).await.unwrap());
         Harness { containers, owner, engine, folder, cleans: true }
     }
@@ -209,7 +218,12 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
     let mut container = Container::of("main", Image::named(image));
     container.image.pull = PullPolicy::Never;
     change(&mut container);
-    let payload = ContainerPayload { container, hostname: "sample-0".into() };
+    let payload = ContainerPayload {
+        container,
+        hostname: "sample-0".into(),
+        ports: Vec::new(),
+        volumes: BTreeMap::new(),
+    };
     Launch {
         id: id_of(id),
         workload: "default/sample".into(),

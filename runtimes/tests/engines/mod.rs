@@ -236,11 +236,23 @@ impl TestEngine {
         http::labelled(&self.socket, &format!("shoal.node={owner}"))
     }
 
-    /// Removes the containers of an owner.
+    /// The names of an owner's volumes.
+    pub fn volumes(&self, owner: &str) -> Vec<String> {
+        let all = self.get("/volumes");
+        let all = all["Volumes"].as_array().cloned().unwrap_or_default();
+        let own = all.iter().filter(|it| it["Labels"]["shoal.node"] == owner);
+        own.map(|it| it["Name"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Removes the containers and the volumes of an owner.
     pub fn clear(&self, owner: &str) {
         for container in self.containers(owner) {
             let Some(id) = container["Id"].as_str() else { continue };
             self.remove(id);
+        }
+        for name in self.volumes(owner) {
+            let path = format!("/volumes/{name}");
+            let _ = http::call(&self.socket, "DELETE", &path, "application/json", b"");
         }
     }
 

@@ -1,7 +1,6 @@
 //! The common beginning of all histories: three linked members of one cluster, and a published
 //! workload whose change is under way to them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shoal_protocol::membership::{self, Notice, Seen, Vote};
@@ -100,7 +99,7 @@ impl Setup {
     /// Each device has room for one replica, so that two auctions at once conflict.
     fn facts(&self) -> Facts {
         let runtimes = [ProgramKind::Wasm].into();
-        Facts { arch: "x86_64".into(), runtimes, labels: BTreeMap::new(), capacity: self.size }
+        Facts { arch: "x86_64".into(), runtimes, capacity: self.size, ..Facts::default() }
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use shoal_protocol::model::spec::{OnLoss, Volume, VolumeSource};
 use shoal_protocol::model::view::WorkloadView;
 
 use super::short;
 use super::workloads::{replicas, url};
 use crate::api::short_name;
 use crate::manifest::quantity::{show_cpu, show_size};
+use crate::publish::shown_port;
 
 /// The spec, its owner and guardians, and its replicas. `http` is the HTTP port's address.
 pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
@@ -56,6 +58,12 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
     }
     line("env", &pairs(&view.env));
     line("require", &pairs(&view.require));
+    for port in &view.ports {
+        line("port", &shown_port(port));
+    }
+    for volume in &view.storage {
+        line("volume", &shown(volume));
+    }
     line("owner", view.owner.as_deref().unwrap_or("none"));
     line(
         "guardians",
@@ -71,6 +79,16 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
     text.push('\n');
     text.push_str(&replicas(std::slice::from_ref(view), now));
     text
+}
+
+fn shown(volume: &Volume) -> String {
+    match (&volume.source, volume.on_loss) {
+        (VolumeSource::Device(path), _) => format!("{path} of the device"),
+        (VolumeSource::Kept, OnLoss::Wait) => volume.name.clone(),
+        (VolumeSource::Kept, OnLoss::Empty) => {
+            format!("{}, empty elsewhere when its node is down", volume.name)
+        }
+    }
 }
 
 fn pairs(map: &BTreeMap<String, String>) -> String {

@@ -19,6 +19,12 @@ pub use workloads::{replicas, url, workloads};
 
 use shoal_protocol::model::view::EventView;
 
+/// A line per volume: its name, its node, the node's state, and whether its replica runs there.
+pub fn volumes<'a>(all: impl Iterator<Item = [&'a str; 4]>) -> String {
+    let rows: Vec<Vec<String>> = all.map(|cells| cells.map(str::to_owned).into()).collect();
+    table::table(&["VOLUME", "NODE", "STATE", "USED"], &rows)
+}
+
 /// The first eight digits of an id.
 pub fn short(id: &str) -> String {
     id.chars().take(8).collect()

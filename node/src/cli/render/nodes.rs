@@ -6,11 +6,12 @@ use super::short;
 use super::table::table;
 use crate::manifest::quantity::{show_cpu, show_size};
 
-/// A line per node; `wide` adds architecture, version, incarnation and addresses.
+/// A line per node; `wide` adds architecture, version, incarnation, allowances and
+/// addresses.
 pub fn nodes(views: &[NodeView], wide: bool) -> String {
     let mut heads = vec!["NAME", "ID", "STATE", ">REPLICAS", ">MEMORY", ">CPU", ">RTT", "LABELS"];
     if wide {
-        heads.extend(["ARCH", "VERSION", ">INCARNATION", "ADDRESSES"]);
+        heads.extend(["ARCH", "VERSION", ">INCARNATION", "ALLOWS", "ADDRESSES"]);
     }
     heads.push("NOTE");
     let rows: Vec<Vec<String>> = views.iter().map(|view| row(view, wide)).collect();
@@ -33,6 +34,7 @@ fn row(view: &NodeView, wide: bool) -> Vec<String> {
             view.arch.clone(),
             view.version.clone(),
             view.incarnation.to_string(),
+            list(&view.allows),
             list(&view.addresses),
         ]);
     }

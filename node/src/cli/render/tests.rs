@@ -82,6 +82,8 @@ fn nodes_shows_state_and_reason() {
         addresses: vec!["/ip4/10.0.0.5/tcp/7700".into()],
         arch: "x86_64".into(),
         runtimes: vec!["wasm".into()],
+        allows: vec!["path=/data".into()],
+        volumes: Vec::new(),
         labels: [("zone".to_owned(), "shop".to_owned())].into(),
         memory: 1 << 30,
         cpu: 4000,
@@ -105,7 +107,7 @@ fn nodes_shows_state_and_reason() {
          n1\n"
     );
     assert!(
-        nodes(&views, true).contains("x86_64  0.1.0              1  /ip4/10.0.0.5/tcp/7700"),
+        nodes(&views, true).contains("x86_64  0.1.0              1  path=/data  /ip4/10.0.0.5"),
         "{}",
         nodes(&views, true)
     );

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::world::*;
 use crate::auction::*;
+use crate::model::spec::HostPort;
 use crate::model::{Decline, Place, Unfit};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -498,4 +499,41 @@ fn same_seed_and_inputs_give_the_same_run() {
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
+}
+
+const PORT: HostPort = HostPort { port: 8080, udp: false };
+
+/// Each replica needs the same port of its device: a node takes one of them, however much memory it
+/// has, and one whose port is taken takes none, with the reason.
+#[test]
+fn node_takes_one_replica_that_needs_a_port() {
+    let mut world = World::new(3, 7);
+    for node in &mut world.nodes {
+        node.context.ports = [PORT].into();
+    }
+    world.nodes[2].context.taken.insert(PORT, "shop/1".into());
+    world.open(0, world.offer(0..3));
+    world.run(SECOND / 10);
+    let mut holders: Vec<usize> = (0..3).flat_map(|place| world.holders(place)).collect();
+    holders.sort_unstable();
+    assert_eq!(holders, [0, 1]);
+    let summaries = world.nodes[0].room.summaries(&replica(UID, 0));
+    let why = summaries[0].declines.iter().map(|(_, why)| why.to_string());
+    let why: Vec<String> = why.collect();
+    assert!(why.contains(&"port 8080/tcp is taken there by shop/1".to_owned()), "{why:?}");
+}
+
+/// Two owners ask at the same moment. Only one of them gets the port, although neither replica is
+/// held yet.
+#[test]
+fn reserved_port_is_not_promised_twice() {
+    let mut world = World::new(2, 8);
+    world.nodes[1].context.ports = [PORT].into();
+    world.nodes[0].context.ports = [PORT].into();
+    world.nodes[0].context.taken.insert(PORT, "another program".into());
+    world.open(0, world.offer([0]));
+    world.open(1, world.offer([1]));
+    world.run(SECOND / 50);
+    let holders = world.holders(0).len() + world.holders(1).len();
+    assert_eq!(holders, 1);
 }

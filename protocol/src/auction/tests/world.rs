@@ -10,6 +10,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::auction::*;
 use crate::model::out::Outgoing;
+use crate::model::spec::HostPort;
 use crate::model::{AuctionId, Place, ResourceSum, Unfit, WallClock};
 
 pub(super) const CLUSTER: ClusterId = ClusterId([9; 32]);
@@ -54,6 +55,10 @@ pub(super) struct TestContext {
     pub(super) seen: BTreeMap<ReplicaId, Token>,
     pub(super) read_only: bool,
     pub(super) leaving: bool,
+    /// The ports of the device that each replica needs.
+    pub(super) ports: BTreeSet<HostPort>,
+    /// The ports of the device that something has.
+    pub(super) taken: BTreeMap<HostPort, String>,
 }
 
 impl BidContext for TestContext {
@@ -64,6 +69,7 @@ impl BidContext for TestContext {
             |(resources, fit, fetch_bytes)| Knowledge::Known {
                 resources: *resources,
                 fit: fit.clone(),
+                ports: self.ports.clone(),
                 fetch_bytes: *fetch_bytes,
                 here: u32::try_from(here).unwrap(),
             },
@@ -88,6 +94,10 @@ impl BidContext for TestContext {
 
     fn stopping(&self) -> ResourceSum {
         ResourceSum::default()
+    }
+
+    fn port_holder(&self, port: &HostPort) -> Option<String> {
+        self.taken.get(port).cloned()
     }
 
     fn seen(&self, replica: &ReplicaId) -> Option<Token> {

@@ -432,6 +432,7 @@ pub fn profile(address: String) -> Profile {
             runtimes: BTreeSet::new(),
             labels: BTreeMap::new(),
             capacity: Resources { memory: 1 << 30, cpu: 4000 },
+            ..Facts::default()
         },
         version: "0.1.0".into(),
         ready: true,

@@ -1,7 +1,11 @@
 //! Checks of containers, before anything of them is stored or sent.
 
-use super::container::{Container, Image, NetworkMode};
-use super::{InvalidSpec, check_env};
+use std::collections::BTreeSet;
+
+use super::super::name::Label;
+use super::allow::{NO_NEW_PRIVILEGES, is_capability, is_plain_path};
+use super::container::{Container, Image, NetworkMode, Privileges};
+use super::{InvalidSpec, Port, SpecForm, Volume, VolumeSource, check_env};
 
 /// Bytes of all texts of one container but its environment: a change must fit one gossip message.
 const MAX_TEXT: usize = 8 * 1024;
@@ -9,6 +13,11 @@ const MAX_TEXT: usize = 8 * 1024;
 const MAX_LAYERS: usize = 127;
 /// Platforms of one image.
 const MAX_PLATFORMS: usize = 8;
+/// Volumes of one workload, mounts, devices and capabilities of one container: far more than people
+/// name.
+const MAX_ITEMS: usize = 32;
+/// Bytes of a path of the device: a node names it when it does not allow it.
+const MAX_PATH: usize = 200;
 /// The least memory limit of a container: engines refuse less.
 const MIN_MEMORY: u64 = 6 << 20;
 /// The limits that a Linux process has, without `RLIMIT_`.
@@ -31,12 +40,24 @@ const ULIMITS: [&str; 16] = [
     "stack",
 ];
 
-/// Checks the containers of a program, whose memory limit is `memory` bytes.
-pub(super) fn check(containers: &[Container], memory: u64) -> Result<(), InvalidSpec> {
+/// Checks the containers of a program, whose memory limit is `memory` bytes, its volumes and its
+/// ports.
+pub(super) fn check(
+    containers: &[Container],
+    memory: u64,
+    form: &SpecForm,
+) -> Result<(), InvalidSpec> {
+    let storage = &form.storage;
     if memory < MIN_MEMORY {
         return wrong("memory", format!("a container needs at least 6 MiB, not {memory} bytes"));
     }
-    containers.iter().try_for_each(check_one)
+    check_storage(storage)?;
+    check_ports(&form.exposure.ports, containers)?;
+    containers.iter().try_for_each(|container| {
+        check_one(container)?;
+        check_mounts(container, storage)?;
+        check_privileges(&container.privileges)
+    })
 }
 
 fn check_one(container: &Container) -> Result<(), InvalidSpec> {
@@ -52,7 +73,7 @@ fn check_one(container: &Container) -> Result<(), InvalidSpec> {
         labels,
         network,
         http,
-        mounts: _,
+        mounts,
         tmpfs,
         read_only: _,
         init: _,
@@ -69,9 +90,12 @@ fn check_one(container: &Container) -> Result<(), InvalidSpec> {
     let words = entrypoint.iter().chain(command).flatten();
     let pairs = labels.iter().chain(sysctls).flat_map(|(name, value)| [name, value]);
     let paths = tmpfs.iter().map(|tmpfs| &tmpfs.path);
+    let paths = paths.chain(mounts.iter().map(|mount| &mount.path));
     let rest = [user, workdir, hostname, stop_signal].into_iter().flatten();
+    let devices = privileges.devices.iter().flat_map(|it| [&it.host, &it.path]);
+    let rights = privileges.cap_drop.iter().chain(&privileges.cap_add).chain(&privileges.security);
     let texts: Vec<&String> =
-        words.chain(pairs).chain(paths).chain(rest).chain(&privileges.cap_drop).collect();
+        words.chain(pairs).chain(paths).chain(rest).chain(devices).chain(rights).collect();
     let bytes: usize = texts.iter().map(|text| text.len() + 1).sum();
     if bytes > MAX_TEXT {
         return wrong(
@@ -122,6 +146,119 @@ fn check_one(container: &Container) -> Result<(), InvalidSpec> {
         return wrong("hostname", "1 to 63 letters, digits, `-` and `.` are expected".into());
     }
     Ok(())
+}
+
+fn check_storage(storage: &[Volume]) -> Result<(), InvalidSpec> {
+    if storage.len() > MAX_ITEMS {
+        let count = storage.len();
+        return wrong("volumes", format!("there are {count}, at most {MAX_ITEMS} are allowed"));
+    }
+    let mut names = BTreeSet::new();
+    for Volume { name, source, on_loss: _ } in storage {
+        if let Err(error) = name.parse::<Label>() {
+            return wrong("volumes", error.to_string());
+        }
+        if !names.insert(name) {
+            return wrong("volumes", format!("two are called `{name}`"));
+        }
+        if let VolumeSource::Device(path) = source
+            && !is_device_path(path)
+        {
+            return wrong("volumes", not_a_path(path));
+        }
+    }
+    Ok(())
+}
+
+fn check_ports(ports: &[Port], containers: &[Container]) -> Result<(), InvalidSpec> {
+    if ports.len() > MAX_ITEMS {
+        let count = ports.len();
+        return wrong("ports", format!("there are {count}, at most {MAX_ITEMS} are allowed"));
+    }
+    if ports.iter().any(|it| it.device == 0 || it.replica == 0) {
+        return wrong("ports", "0 is no port; give the device's port and the container's".into());
+    }
+    let mut taken = BTreeSet::new();
+    if let Some(twice) = ports.iter().find(|it| !taken.insert((it.device, it.udp))) {
+        return wrong("ports", format!("port {} of the device stands there twice", twice.device));
+    }
+    let has_none = |it: &Container| it.network != NetworkMode::Bridge;
+    if !ports.is_empty() && containers.iter().any(has_none) {
+        let why = "only a container in the network `bridge` has ports of the device lead to it";
+        return wrong("ports", why.into());
+    }
+    Ok(())
+}
+
+fn check_mounts(container: &Container, storage: &[Volume]) -> Result<(), InvalidSpec> {
+    let mounts = &container.mounts;
+    if mounts.len() > MAX_ITEMS {
+        let count = mounts.len();
+        return wrong("volumes", format!("{count} mounts, at most {MAX_ITEMS} are allowed"));
+    }
+    let mut paths: BTreeSet<&str> = container.tmpfs.iter().map(|it| it.path.as_str()).collect();
+    for mount in mounts {
+        if storage.iter().all(|volume| volume.name != mount.volume) {
+            return wrong("volumes", format!("there is no volume `{}`", mount.volume));
+        }
+        if !is_plain_path(&mount.path) || mount.path == "/" {
+            return wrong("volumes", not_a_path(&mount.path));
+        }
+        if !paths.insert(&mount.path) {
+            return wrong("volumes", format!("two are mounted at {}", mount.path));
+        }
+    }
+    Ok(())
+}
+
+fn check_privileges(privileges: &Privileges) -> Result<(), InvalidSpec> {
+    let Privileges { privileged: _, cap_add, cap_drop: _, devices, security } = privileges;
+    for (field, count) in
+        [("cap_add", cap_add.len()), ("devices", devices.len()), ("security_opt", security.len())]
+    {
+        if count > MAX_ITEMS {
+            return wrong(field, format!("there are {count}, at most {MAX_ITEMS} are allowed"));
+        }
+    }
+    if let Some(name) = cap_add.iter().find(|name| !is_capability(name)) {
+        return wrong("cap_add", format!("`{name}` is no capability, as `NET_ADMIN` is one"));
+    }
+    for device in devices {
+        let is_device = is_device_path(&device.host) && device.host.starts_with("/dev/");
+        if !is_device {
+            let host = &device.host;
+            return wrong("devices", format!("`{host}` is no device, as `/dev/ttyUSB0` is one"));
+        }
+        if !is_plain_path(&device.path) {
+            return wrong("devices", not_a_path(&device.path));
+        }
+    }
+    // Engines take further ones in forms of their own, or not at all.
+    let is_option = |option: &&String| {
+        *option == NO_NEW_PRIVILEGES
+            || *option == "seccomp=unconfined"
+            || ["apparmor=", "label="].iter().any(|name| {
+                option.strip_prefix(name).is_some_and(|value| !value.is_empty() && value.is_ascii())
+            })
+    };
+    if let Some(option) = security.iter().find(|option| !is_option(option)) {
+        return wrong(
+            "security_opt",
+            format!(
+                "`{option}` is none of no-new-privileges, seccomp=unconfined, apparmor=PROFILE \
+                    and label=OPTION"
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn is_device_path(path: &str) -> bool {
+    path.len() <= MAX_PATH && is_plain_path(path)
+}
+
+fn not_a_path(path: &str) -> String {
+    format!("`{path}` is no absolute path without `.`, `..`, `//` and a slash at its end")
 }
 
 fn check_image(image: &Image) -> Result<(), InvalidSpec> {

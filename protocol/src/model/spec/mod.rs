@@ -2,6 +2,7 @@
 //! manifest's forms become a [`Spec`] by `TryFrom`, and **what this version does not support is
 //! refused by name**, never ignored.
 
+mod allow;
 mod container;
 mod container_checks;
 mod exposure;
@@ -22,17 +23,23 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::short_reason;
 use super::codec;
 use super::id::Digest;
 use super::name::WorkloadName;
 use super::replica::Revision;
 use super::resources::Resources;
+use super::volume::{KeptVolume, MAX_VOLUMES};
 
+pub use allow::{
+    Allowance, Allowed, MAX_ALLOWANCE, MAX_ALLOWED, NO_NEW_PRIVILEGES, NotAnAllowance, capability,
+    is_below, is_plain_path,
+};
 pub use container::{
     Container, Device, Image, Mount, NetworkMode, PlatformImage, Privileges, PullPolicy, Tmpfs,
     Ulimit,
 };
-pub use exposure::{Exposure, Port, Volume, VolumeSource};
+pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
 pub use health::{Check, Health, Probe};
 pub use kind::Kind;
 pub use lifecycle::{RestartPolicy, UpdatePolicy};
@@ -213,6 +220,42 @@ impl SpecForm {
         self.program.artifacts().any(|artifact| artifact.digest == *digest)
     }
 
+    /// The volume that a mount of a container is about; a valid spec has one for each.
+    pub fn volume(&self, name: &str) -> Option<&Volume> {
+        self.storage.iter().find(|volume| volume.name == name)
+    }
+
+    /// The volumes that nodes keep for its replicas.
+    pub fn kept(&self) -> impl Iterator<Item = &Volume> {
+        self.storage.iter().filter(|volume| volume.source == VolumeSource::Kept)
+    }
+
+    /// The ports of the device that each replica needs for itself: those that lead to it, and the
+    /// one at which a container in the device's own network answers.
+    pub fn host_ports(&self) -> BTreeSet<HostPort> {
+        let published = self.exposure.ports.iter();
+        let published = published.map(|it| HostPort { port: it.device, udp: it.udp });
+        let containers = match &self.program {
+            Program::Wasm(_) => [].as_slice(),
+            Program::Containers(containers) => containers.as_slice(),
+        };
+        let own = containers.iter().filter(|it| it.network == NetworkMode::Host);
+        let own = own.filter_map(|it| Some(HostPort { port: it.http?, udp: false }));
+        published.chain(own).collect()
+    }
+
+    /// The paths of the device that a container mounts.
+    pub fn device_paths<'a>(
+        &'a self,
+        container: &'a Container,
+    ) -> impl Iterator<Item = &'a str> + 'a {
+        let mounts = container.mounts.iter();
+        mounts.filter_map(|mount| match &self.volume(&mount.volume)?.source {
+            VolumeSource::Device(path) => Some(path.as_str()),
+            VolumeSource::Kept => None,
+        })
+    }
+
     /// The memory and CPU that are reserved for each replica.
     pub fn reservation(&self) -> Resources {
         self.resources.reservation
@@ -313,7 +356,7 @@ impl TryFrom<SpecForm> for Spec {
             return Err(InvalidSpec::CpuLimit { limit: most_cpu, reservation: least_cpu });
         }
         if let Program::Containers(containers) = &form.program {
-            container_checks::check(containers, most)?;
+            container_checks::check(containers, most, &form)?;
         }
         let require = &form.placement.require;
         if require.len() > MAX_LABELS {
@@ -391,7 +434,7 @@ fn revision(form: &SpecForm) -> Revision {
 }
 
 /// The static facts of a node, by which it is asked to bid or not.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Facts {
     /// CPU architecture as Rust names it, `x86_64` or `aarch64`.
     pub arch: String,
@@ -401,6 +444,17 @@ pub struct Facts {
     pub labels: BTreeMap<String, String>,
     /// The memory and CPU that it offers to workloads in all.
     pub capacity: Resources,
+    /// The rights that it allows containers beyond those of an ordinary one. In a record they stand
+    /// behind all that older programs read: see [`NodeRecord`](super::NodeRecord).
+    #[serde(skip)]
+    pub allowed: Allowed,
+    /// The volumes that it keeps, at most [`MAX_VOLUMES`]. In a record as `allowed`.
+    #[serde(skip)]
+    pub volumes: Vec<KeptVolume>,
+    /// Ports of the device that workloads ask for and other programs have. Known to the node alone:
+    /// no record has them.
+    #[serde(skip)]
+    pub busy_ports: BTreeSet<HostPort>,
 }
 
 /// Why a node cannot run a spec, by static facts alone.
@@ -419,6 +473,12 @@ pub enum Unfit {
     Cpu(u32),
     #[error("its image is not for {0}")]
     Platform(String),
+    #[error("does not allow {0}")]
+    NotAllowed(String),
+    #[error("its volume `{volume}` is on {node}")]
+    Volume { volume: String, node: String },
+    #[error("keeps {0} volumes already, and takes no more")]
+    Volumes(u32),
 }
 
 impl Facts {
@@ -435,6 +495,17 @@ impl Facts {
             if !containers.iter().all(|container| runs_here(&container.image)) {
                 return Err(Unfit::Platform(self.arch.clone()));
             }
+            let refused = containers.iter().find_map(|container| {
+                self.allowed.refusal(container, spec.device_paths(container))
+            });
+            if let Some(what) = refused {
+                return Err(Unfit::NotAllowed(short_reason(what)));
+            }
+        }
+        let is_known = || self.volumes.iter().any(|volume| volume.workload == spec.name);
+        let kept = spec.kept().count();
+        if kept > 0 && self.volumes.len() + kept > MAX_VOLUMES && !is_known() {
+            return Err(Unfit::Volumes(u32::try_from(self.volumes.len()).unwrap_or(u32::MAX)));
         }
         for (name, value) in &spec.placement.require {
             if self.labels.get(name) != Some(value) {

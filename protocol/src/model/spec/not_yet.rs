@@ -2,13 +2,13 @@
 //! of text, and values in a form.
 
 use super::{
-    Container, Exposure, Health, InvalidSpec, Kind, NetworkMode, Placement, Program, RestartPolicy,
-    SpecForm, UpdatePolicy, World,
+    Container, Exposure, Health, InvalidSpec, Kind, Placement, Program, RestartPolicy, SpecForm,
+    UpdatePolicy, World,
 };
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
 /// slip.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 14] = [
     "affinity",
     "allow",
     "args",
@@ -16,15 +16,12 @@ const FIELDS: [&str; 17] = [
     "health",
     "hosts",
     "kind",
-    "ports",
     "prefer",
     "restart",
     "schedule",
     "spread",
-    "storage",
     "tolerate",
     "update",
-    "volumes",
     "world",
 ];
 
@@ -41,7 +38,7 @@ impl InvalidSpec {
 pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
     let Placement { require: _, prefer, spread, affinity, tolerate } = &form.placement;
     let Health { startup, readiness, liveness } = &form.health;
-    let Exposure { hosts, ports } = &form.exposure;
+    let Exposure { hosts, ports: _ } = &form.exposure;
     let is_service = matches!(form.kind, Kind::Service { .. });
     let rest = [
         (!is_service, form.kind.as_str()),
@@ -53,8 +50,6 @@ pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
         (form.update != UpdatePolicy::default(), "update"),
         (form.restart != RestartPolicy::default(), "restart"),
         (!hosts.is_empty(), "hosts"),
-        (!ports.is_empty(), "ports"),
-        (!form.storage.is_empty(), "storage"),
     ];
     unsupported_program(form)
         .into_iter()
@@ -69,18 +64,14 @@ fn unsupported_program(form: &SpecForm) -> Vec<(bool, &'static str)> {
             (!component.args.is_empty(), "args"),
             (!component.allow.is_empty(), "allow"),
             (form.resources.limit != form.resources.reservation, "a limit above the reservation"),
+            (!form.storage.is_empty(), "volumes of a component"),
+            (!form.exposure.ports.is_empty(), "ports of a component"),
         ],
         Program::Containers(containers) => {
             let any = |is_used: fn(&Container) -> bool| containers.iter().any(is_used);
             vec![
                 (containers.len() != 1, "a group of other than one container"),
                 (any(|it| it.limit.is_some()), "a limit of one container"),
-                (any(|it| it.network == NetworkMode::Host), "the device's network"),
-                (any(|it| !it.mounts.is_empty()), "volumes"),
-                (any(|it| it.privileges.privileged), "privileged"),
-                (any(|it| !it.privileges.cap_add.is_empty()), "added capabilities"),
-                (any(|it| !it.privileges.devices.is_empty()), "devices"),
-                (any(|it| !it.privileges.security.is_empty()), "security options"),
             ]
         }
     }

@@ -44,9 +44,6 @@ fn unsupported_parts_are_refused_by_name() {
         refused(|form| form.update.roll_back = true),
         refused(|form| form.restart = RestartPolicy::Never),
         refused(|form| form.exposure.hosts = vec!["shop.example".into()]),
-        refused(|form| {
-            form.storage = vec![Volume { name: "data".into(), source: VolumeSource::Kept }];
-        }),
     ];
     let names: Vec<&str> = words.iter().map(|text| text.split(':').next().unwrap()).collect();
     assert_eq!(
@@ -65,7 +62,6 @@ fn unsupported_parts_are_refused_by_name() {
             "update",
             "restart",
             "hosts",
-            "storage",
         ]
     );
     // A text with such a field is refused with the same words.
@@ -191,7 +187,62 @@ fn image_of_another_architecture_does_not_fit() {
         runtimes: [ProgramKind::Container].into(),
         labels: BTreeMap::new(),
         capacity: Resources { memory: 1 << 30, cpu: 1_000 },
+        ..Facts::default()
     };
     assert_eq!(facts("aarch64").fits(&spec), Ok(()));
     assert_eq!(facts("arm").fits(&spec), Err(Unfit::Platform("arm".into())));
+}
+
+fn mounting(source: VolumeSource, path: &str) -> SpecForm {
+    let mut form = container(|it| {
+        it.mounts = vec![Mount { volume: "data".into(), path: path.into(), read_only: false }];
+    });
+    form.storage = vec![Volume { name: "data".into(), source, on_loss: OnLoss::Wait }];
+    form
+}
+
+/// A path that leads out of the folder that it begins with would get round what a node allows.
+#[test]
+fn mounts_and_devices_that_mean_nothing_are_refused() {
+    let device = |path: &str| VolumeSource::Device(path.into());
+    let refused = |form: SpecForm| Spec::try_from(form).unwrap_err().to_string();
+    for (source, path) in [
+        (device("/data/../etc"), "/x"),
+        (device("data"), "/x"),
+        (device("/data/"), "/x"),
+        (device("/data"), "x"),
+        (device("/data"), "/"),
+        (device(&format!("/{}", "x".repeat(200))), "/x"),
+    ] {
+        let error = refused(mounting(source, path));
+        assert!(error.starts_with("volumes: `"), "{error}");
+    }
+    let mut nameless = mounting(device("/data"), "/x");
+    nameless.storage[0].name = "other".into();
+    assert_eq!(refused(nameless), "volumes: there is no volume `data`");
+    let texts = [
+        refused_container(|it| it.privileges.cap_add = vec!["net-admin".into()]),
+        refused_container(|it| {
+            it.privileges.devices = vec![Device { host: "/etc".into(), path: "/x".into() }];
+        }),
+        refused_container(|it| it.privileges.security = vec!["seccomp=/a.json".into()]),
+    ];
+    let fields: Vec<&str> = texts.iter().map(|text| text.split(':').next().unwrap()).collect();
+    assert_eq!(fields, ["cap_add", "devices", "security_opt"]);
+    assert!(Spec::try_from(mounting(device("/data"), "/x")).is_ok());
+}
+
+/// The reason stands in `explain`, so it names what the node's configuration lacks.
+#[test]
+fn node_that_does_not_allow_a_path_does_not_fit() {
+    let spec = Spec::try_from(mounting(VolumeSource::Device("/data/db".into()), "/x")).unwrap();
+    let mut facts = Facts {
+        runtimes: [ProgramKind::Container].into(),
+        capacity: Resources { memory: 1 << 30, cpu: 1_000 },
+        ..Facts::default()
+    };
+    let refused = facts.fits(&spec).unwrap_err();
+    assert_eq!(refused.to_string(), "does not allow path /data/db");
+    facts.allowed.0.insert("path=/data".parse().unwrap());
+    assert_eq!(facts.fits(&spec), Ok(()));
 }

@@ -8,7 +8,8 @@ use super::super::id::{Digest, hex};
 use super::super::name::{NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
-    Artifact, Component, Container, InvalidSpec, Placement, Program, Requirements, Spec, SpecForm,
+    Artifact, Component, Container, Exposure, InvalidSpec, Placement, Port, Program, Requirements,
+    Spec, SpecForm, Volume,
 };
 
 /// A workload's spec as JSON.
@@ -44,6 +45,12 @@ pub struct SpecBody {
     /// Labels a node must have.
     #[serde(default)]
     pub require: BTreeMap<String, String>,
+    /// The volumes that the container's mounts are about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub storage: Vec<Volume>,
+    /// Ports of the device that lead to ports of the container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
 }
 
 /// An artifact: the bytes' hash and size.
@@ -69,8 +76,8 @@ impl From<&Spec> for SpecBody {
             health: _,
             update: _,
             restart: _,
-            exposure: _,
-            storage: _,
+            exposure: Exposure { hosts: _, ports },
+            storage,
         } = &**spec;
         let (artifact, container) = match program {
             Program::Wasm(component) => {
@@ -95,6 +102,8 @@ impl From<&Spec> for SpecBody {
             limit: (limit != reservation).then_some(*limit),
             env: spec.env().clone(),
             require: require.clone(),
+            storage: storage.clone(),
+            ports: ports.clone(),
         }
     }
 }
@@ -128,6 +137,8 @@ impl TryFrom<SpecBody> for Spec {
             limit,
             env,
             require,
+            storage,
+            ports,
         } = body;
         let (name, resources) = (name.parse()?, Resources { memory, cpu });
         let form = match (runtime.as_str(), artifact, container) {
@@ -146,6 +157,8 @@ impl TryFrom<SpecBody> for Spec {
             form.resources.limit = limit;
         }
         form.placement.require = require;
+        form.storage = storage;
+        form.exposure.ports = ports;
         Ok(Spec::try_from(form)?)
     }
 }

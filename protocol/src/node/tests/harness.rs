@@ -94,6 +94,7 @@ pub fn facts() -> Facts {
         runtimes: [ProgramKind::Wasm].into(),
         labels: BTreeMap::new(),
         capacity: Resources { memory: 1 << 30, cpu: 4_000 },
+        ..Facts::default()
     }
 }
 

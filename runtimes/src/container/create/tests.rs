@@ -10,6 +10,8 @@ fn launch() -> Launch {
         payload: Payload::Container(Box::new(ContainerPayload {
             container,
             hostname: "web-0".into(),
+            ports: Vec::new(),
+            volumes: BTreeMap::new(),
         })),
         env: BTreeMap::new(),
         memory: 32 << 20,
@@ -34,7 +36,7 @@ fn names_are_legal_and_tell_instances_apart() {
 /// A container is adopted when its hash is that of the launch: any change of the launch must show.
 #[test]
 fn hash_changes_with_the_launch() {
-    let of = |launch: &Launch| hash(launch, check(launch, false).unwrap());
+    let of = |launch: &Launch| hash(launch, check(launch, &Allowed::default()).unwrap());
     let one = launch();
     let (mut env, mut memory, mut image) = (one.clone(), one.clone(), one.clone());
     env.env.insert("A".into(), "b".into());
@@ -64,7 +66,7 @@ fn launches_that_no_engine_should_see_are_refused() {
     let refused = |change: fn(&mut Launch)| {
         let mut launch = launch();
         change(&mut launch);
-        check(&launch, false).unwrap_err()
+        check(&launch, &Allowed::default()).unwrap_err()
     };
     assert!(refused(|it| _ = it.env.insert("A=B".into(), "".into())).contains("\"A=B\""));
     assert!(refused(|it| _ = it.env.insert("A".into(), "\0".into())).contains("zero byte"));
@@ -74,5 +76,5 @@ fn launches_that_no_engine_should_see_are_refused() {
         let Payload::Container(payload) = &mut it.payload else { unreachable!() };
         payload.container.privileges.privileged = true;
     });
-    assert!(privileged.contains("privileges"), "{privileged}");
+    assert!(privileged.contains("does not allow privileged containers"), "{privileged}");
 }
