@@ -22,6 +22,7 @@
 //! | `planning`, `planning_throttle` | owner: auctions for free places, and how often |
 //! | `holding` | holder: running, replacing, restarting, releasing own replicas |
 //! | `fetching`, `replication`, `stalls` | artifacts: fetches, their holders, stalling paths |
+//! | `images` | the images that workloads name, for the daemon |
 //! | `reconcile`, `readiness`, `routes` | consequences of any input |
 //! | `ownership` | the ring, and the index of the workloads near this node |
 //! | `slot_gossip` | the rate at which this node's claims are gossiped |
@@ -40,6 +41,7 @@ mod contract;
 mod explaining;
 mod fetching;
 mod holding;
+mod images;
 mod inbox;
 mod joining;
 mod links;

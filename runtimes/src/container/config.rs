@@ -1,6 +1,7 @@
 //! Settings of the adapter.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::artifacts::ArtifactStore;
 use crate::status::StatusTable;
@@ -27,12 +28,18 @@ pub struct Config {
     /// Whether containers may have the privileges that their workloads ask for. Such a container
     /// can take over the device.
     pub privileges: bool,
+    /// The file with the credentials of registries, in the form of docker's `config.json`. `None`:
+    /// those that `docker login` and `podman login` write, for the user of this process.
+    pub credentials: Option<PathBuf>,
+    /// How long an image that was loaded from its parts stays in the engine though nothing needs
+    /// it: long enough to go back to the last version without loading it again.
+    pub images_kept: Duration,
     /// Instances on this node, failed ones included.
     pub instances: usize,
 }
 
 impl Config {
-    /// The engine that is found, no privileges, 1024 instances.
+    /// The engine that is found, no privileges, unused images for a day, 1024 instances.
     pub fn new(owner: impl Into<String>, logs: impl Into<PathBuf>) -> Self {
         Config {
             socket: None,
@@ -42,6 +49,8 @@ impl Config {
             logs: logs.into(),
             log_limits: crate::logs::Limits::default(),
             privileges: false,
+            credentials: None,
+            images_kept: Duration::from_secs(24 * 3600),
             instances: 1024,
         }
     }

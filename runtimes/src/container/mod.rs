@@ -27,14 +27,17 @@
 
 mod config;
 mod create;
+mod credentials;
 mod death;
 mod engine;
 mod events;
+mod export;
 mod forms;
 mod image;
 mod instance;
 mod life;
 mod load;
+mod loaded;
 mod logs;
 mod probe;
 mod raw;
@@ -56,6 +59,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 pub use engine::EngineView;
+pub use export::EngineImage;
+pub use loaded::Removable;
 pub use socket::SetupError;
 
 use crate::error::{DeviceError, LogsError, PrepareError, StartError};
@@ -117,8 +122,10 @@ impl Containers {
             closed: CancellationToken::new(),
             instances: Mutex::default(),
             starts: Semaphore::new(STARTS),
+            loaded: loaded::Loaded::default(),
         });
         shared.node.spawn(events::run(shared.clone()));
+        shared.node.spawn(loaded::run(shared.clone()));
         Ok(Containers { shared })
     }
 

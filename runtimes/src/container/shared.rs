@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::engine::Engine;
 use super::forms::Listed;
 use super::instance::Instance;
+use super::loaded::Loaded;
 use super::refusal::CallError;
 use super::{Config, removal};
 use crate::error::DeviceError;
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub instances: Mutex<BTreeMap<InstanceId, Arc<Instance>>>,
     /// A permit for each container that is being made and started.
     pub starts: Semaphore,
+    /// Images that this adapter gave the engine.
+    pub loaded: Loaded,
 }
 
 impl Shared {

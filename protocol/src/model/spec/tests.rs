@@ -195,3 +195,21 @@ fn image_of_another_architecture_does_not_fit() {
     assert_eq!(facts("aarch64").fits(&spec), Ok(()));
     assert_eq!(facts("arm").fits(&spec), Err(Unfit::Platform("arm".into())));
 }
+
+/// The image of a registry was pinned by an x86_64 node, which holds the parts of its own machine.
+/// Other machines pull the rest under the same digest, unless no registry may be asked.
+#[test]
+fn other_machines_pull_a_pinned_image() {
+    let pinned = |pull| {
+        let part = |n: u8| Artifact { digest: Digest([n; 32]), size: u64::from(n) };
+        let x86 =
+            PlatformImage { arch: "x86_64".into(), config: part(1), layers: vec![part(2)] };
+        Image { pull, digest: Some(Digest([9; 32])), platforms: vec![x86], ..Image::named("a") }
+    };
+    let missing = pinned(PullPolicy::Missing);
+    assert!(!missing.comes_from_engine_on("x86_64") && missing.comes_from_engine_on("aarch64"));
+    assert!(!pinned(PullPolicy::Never).comes_from_engine_on("aarch64"));
+    let local = Image { digest: None, ..pinned(PullPolicy::Missing) };
+    assert!(!local.comes_from_engine_on("aarch64"), "no registry has it");
+    assert!(Image::named("a").comes_from_engine_on("aarch64"));
+}
