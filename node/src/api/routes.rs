@@ -1,5 +1,7 @@
 //! The paths of the API; the work is in [`Service`].
 
+mod images;
+
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes};
@@ -42,6 +44,10 @@ pub fn all(service: Service) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/join-line", get(join_line))
         .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
+        .route("/v1/images", get(images::list).post(images::pushed))
+        .route("/v1/images/resolve", post(images::resolve))
+        .route("/v1/images/remove", post(images::remove))
+        .route("/v1/images/prune", post(images::prune))
         .route("/v1/prepare", post(prepare))
         .route("/v1/submit", post(submit))
         .route("/v1/down", post(down))
@@ -57,6 +63,9 @@ pub fn for_peers(service: Service) -> Router {
         .route("/v1/explain/{namespace}/{name}/{index}", get(explain_here))
         .route("/v1/logs/{namespace}/{name}/{index}", get(logs_here))
         .route("/v1/usage/{namespace}/{name}/{index}", get(usage_here))
+        .route("/v1/images", get(images::list_here))
+        .route("/v1/images/remove", post(images::remove_here))
+        .route("/v1/images/prune", post(images::prune_here))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
         .with_state(service)

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::form::{DownBody, JoinLineBody};
 use super::{Accepted, ApiError, Core, Prepared, Proposal};
 use crate::executor::Directory;
+use crate::images::Images;
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
 use crate::runtimes::RuntimeSet;
@@ -58,6 +59,7 @@ pub struct Service {
     pub(super) runtimes: RuntimeSet,
     pub(super) artifacts: ArtifactStore,
     pub(super) directory: Directory,
+    pub(super) images: Images,
     pub(super) about: About,
     /// Cancelled when a user asks the node to stop.
     pub(super) down: CancellationToken,
@@ -92,7 +94,9 @@ impl Service {
         about: About,
         down: CancellationToken,
     ) -> Self {
-        Service { core, peers, runtimes, artifacts, directory, about, down }
+        // Replaced by those of a node that has an engine or remembers images.
+        let images = Images::open(&about.state.join("artifacts"), None);
+        Service { core, peers, runtimes, artifacts, directory, images, about, down }
     }
 
     /// The node and the cluster in short.
@@ -286,7 +290,7 @@ fn unexpected_reply() -> ApiError {
     )
 }
 
-fn of_store(error: artifacts::Error) -> ApiError {
+pub(super) fn of_store(error: artifacts::Error) -> ApiError {
     use artifacts::Error;
     let message = error.to_string();
     match error {

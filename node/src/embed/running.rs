@@ -30,6 +30,7 @@ use crate::api::{About, Core, ForPeers, Service, Socket};
 use crate::config::Config;
 use crate::driver::{self, DriverError, DriverHandle};
 use crate::executor::{Ending, Executor, Host, executor};
+use crate::images::{Images, preload};
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
 use crate::network::{Inbox, Mesh, Network, Purpose, hop};
@@ -91,7 +92,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let owner = identity.node().to_string();
     let setting = config.engine.as_deref();
     let containers = engine::engine(setting, owner, &state.join("logs"), artifacts.clone()).await;
-    let containers = containers.map(|it| Arc::new(it) as Arc<dyn Runtime>);
+    let engine = containers.map(Arc::new);
+    let images = Images::open(&state.join("artifacts"), engine.clone());
+    let containers = engine.clone().map(|it| it as Arc<dyn Runtime>);
     let runtimes =
         RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>].into_iter().chain(containers));
     let facts = Facts { runtimes: runtimes.kinds(), ..facts };
@@ -163,7 +166,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         executor.directory(),
         about,
         down,
-    );
+    )
+    .with_images(images);
+    let told_core = core.clone();
     let ingress = Arc::new(Ingress::new(&name, core, runtimes, peers));
     // A weak reference: the ingress holds the driver's handle, which must not hold the ingress.
     let counted = Arc::downgrade(&ingress);
@@ -184,6 +189,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     servers.spawn(api.serve(service.clone(), stop.clone()));
     servers.spawn(log_events(service.clone(), stop.clone()));
     servers.spawn(tell_facts(told_facts, told_runtimes, handle.clone(), stop.clone()));
+    if let Some(engine) = engine {
+        servers.spawn(preload(told_core, engine, stop.clone()));
+    }
     servers.close();
     Ok(Running {
         service,

@@ -95,6 +95,7 @@ use crate::trust::Genesis;
 use outbox::Outbox;
 
 pub use contract::*;
+pub use images::ImageUse;
 pub use message::{MAX_CHANGES, Message};
 pub use relay::Sealed;
 

@@ -43,6 +43,8 @@ struct State {
     wanted: Vec<Image>,
     /// Bounded by the engine's list, of which it has no more entries.
     unused_since: BTreeMap<String, Instant>,
+    /// Parts of a wanted image were missing at the last look, and may have come meanwhile.
+    lacks_parts: bool,
     /// The reasons that were logged, by the image's name.
     complaints: BTreeMap<String, String>,
 }
@@ -71,24 +73,18 @@ impl Loaded {
 
 impl Containers {
     /// Replaces the set of images that this node may have to start at any moment. They are loaded
-    /// into the engine as soon as all their parts are here.
+    /// into the engine as soon as all their parts are here: say it again when parts have come.
     pub fn want_images(&self, images: Vec<Image>) {
         let loaded = &self.shared.loaded;
-        let is_new = {
+        let look = {
             let mut state = loaded.lock();
             let is_new = state.wanted != images;
             state.wanted = images;
-            is_new
+            is_new || state.lacks_parts
         };
-        if is_new || self.lacks_some() {
+        if look {
             loaded.wake.notify_one();
         }
-    }
-
-    /// Whether an image that is wanted was not loaded at the last look. The caller tells again when
-    /// parts have come.
-    fn lacks_some(&self) -> bool {
-        !self.shared.loaded.lock().complaints.is_empty()
     }
 
     /// Removes the images that this adapter loaded and nothing needs. With `dry_run` it only lists
@@ -128,15 +124,13 @@ pub(super) async fn run(shared: std::sync::Arc<Shared>) {
 
 async fn load_wanted(shared: &Shared) {
     let wanted = shared.loaded.lock().wanted.clone();
-    let mut complaints = BTreeMap::new();
+    let (mut complaints, mut lacks_parts) = (BTreeMap::new(), false);
     for image in &wanted {
         let Ok(Some(platform)) = load::platform(image) else { continue };
         let name = load::name(platform);
         if !has_parts(shared, platform) {
-            complaints.insert(name, "its parts are not all here yet".to_owned());
-            continue;
-        }
-        if let Err(failure) = load::ready(shared, image, platform, || {}).await {
+            lacks_parts = true;
+        } else if let Err(failure) = load::ready(shared, image, platform, || {}).await {
             complaints.insert(name, failure.reason);
         }
     }
@@ -146,7 +140,7 @@ async fn load_wanted(shared: &Shared) {
             tracing::info!("{name} is not loaded ahead of its need: {reason}");
         }
     }
-    state.complaints = complaints;
+    (state.complaints, state.lacks_parts) = (complaints, lacks_parts);
 }
 
 fn has_parts(shared: &Shared, platform: &PlatformImage) -> bool {
