@@ -15,7 +15,7 @@ mod spool;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use shoal_runtimes::container::{Containers, Removable};
+use shoal_runtimes::container::{Containers, ImageRefused, Removable};
 use shoal_runtimes::images::FoundImage;
 use shoal_runtimes::{DeviceError, images};
 use tokio::sync::Semaphore;
@@ -47,7 +47,7 @@ pub struct Images {
 #[allow(missing_docs)]
 pub enum ExportError {
     #[error(transparent)]
-    Engine(#[from] DeviceError),
+    Engine(#[from] ImageRefused),
     #[error(transparent)]
     Spool(#[from] SpoolError),
     #[error(transparent)]

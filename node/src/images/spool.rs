@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::StreamExt;
-use shoal_runtimes::DeviceError;
+use shoal_runtimes::container::ImageRefused;
 
 /// Bytes that stay free on the disk, for the node's own state.
 const KEEP_FREE: u64 = 64 << 20;
@@ -21,7 +21,7 @@ const STRIDE: u64 = 16 << 20;
 #[allow(missing_docs)]
 pub enum SpoolError {
     #[error(transparent)]
-    Engine(#[from] DeviceError),
+    Engine(#[from] ImageRefused),
     #[error("the archive cannot be written to {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("the disk of {} is too full for the image's archive: {free} bytes are left, and \
@@ -48,7 +48,7 @@ impl Drop for Spooled {
 /// Writes all chunks into a file in `folder`.
 pub(super) async fn write(
     folder: &Path,
-    mut chunks: BoxStream<'static, Result<Bytes, DeviceError>>,
+    mut chunks: BoxStream<'static, Result<Bytes, ImageRefused>>,
     told: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Spooled, SpoolError> {
     static NEXT: AtomicU64 = AtomicU64::new(0);

@@ -12,12 +12,22 @@ use tokio::time::timeout;
 use super::Containers;
 use super::forms::Image;
 use super::image;
-use super::refusal::CallError;
-use crate::error::DeviceError;
+use super::refusal::{CallError, Failure};
 
 /// The longest silence of an export. Podman writes the whole archive into a file before it sends
 /// the first byte.
 const SILENCE: Duration = Duration::from_secs(300);
+
+/// Why the engine, or a registry that it asked, does not give an image: a sentence that names it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ImageRefused(String);
+
+impl From<Failure> for ImageRefused {
+    fn from(failure: Failure) -> Self {
+        ImageRefused(failure.reason)
+    }
+}
 
 /// An image that the engine has.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,9 +44,8 @@ impl Containers {
     ///
     /// # Errors
     /// The engine does not answer.
-    pub async fn find_image(&self, reference: &str) -> Result<Option<EngineImage>, DeviceError> {
-        let failed = |failure: super::refusal::Failure| device_error(reference, failure.reason);
-        let found = image::find(&self.shared.engine, reference).await.map_err(failed)?;
+    pub async fn find_image(&self, reference: &str) -> Result<Option<EngineImage>, ImageRefused> {
+        let found = image::find(&self.shared.engine, reference).await?;
         Ok(found.map(|image| EngineImage {
             digest: registry_digest(&image, reference),
             id: image.id.unwrap_or_default(),
@@ -52,10 +61,9 @@ impl Containers {
         &self,
         reference: &str,
         progress: &mut (dyn FnMut(u64, u64) + Send),
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), ImageRefused> {
         let config = &self.shared.config;
-        let pulled = image::pull(&self.shared.engine, config, reference, progress).await;
-        pulled.map_err(|failure| device_error(reference, failure.reason))
+        Ok(image::pull(&self.shared.engine, config, reference, progress).await?)
     }
 
     /// The image as an archive, as `docker save` writes it, in chunks.
@@ -65,10 +73,10 @@ impl Containers {
     pub async fn export_image(
         &self,
         reference: &str,
-    ) -> Result<BoxStream<'static, Result<Bytes, DeviceError>>, DeviceError> {
+    ) -> Result<BoxStream<'static, Result<Bytes, ImageRefused>>, ImageRefused> {
         let name = reference.to_owned();
         let failed = move |error: CallError| {
-            device_error(&name, format!("it cannot be taken out of the engine: {error}"))
+            ImageRefused(format!("the image {name} cannot be taken out of the engine: {error}"))
         };
         let opened = timeout(SILENCE, self.shared.engine.export(reference)).await;
         let chunks = opened.unwrap_or(Err(CallError::Silent(SILENCE))).map_err(failed.clone())?;
@@ -79,10 +87,6 @@ impl Containers {
         });
         Ok(chunks.map_err(failed).boxed())
     }
-}
-
-fn device_error(reference: &str, reason: String) -> DeviceError {
-    DeviceError::new(format!("the image {reference}"), reason)
 }
 
 /// The digest of the repository of `reference` among those that the engine remembers. Images of

@@ -59,7 +59,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 pub use engine::EngineView;
-pub use export::EngineImage;
+pub use export::{EngineImage, ImageRefused};
 pub use loaded::Removable;
 pub use socket::SetupError;
 

@@ -203,8 +203,9 @@ fn views(heres: &[(String, HereBody)], uses: &[ImageUse]) -> Vec<ImageView> {
         known.pushed |= record.pushed;
         known.at_ms = known.at_ms.max(record.at_ms);
     }
-    let held: Vec<(&String, BTreeSet<&Digest>)> =
+    let mut held: Vec<(&String, BTreeSet<&Digest>)> =
         heres.iter().map(|(node, here)| (node, here.artifacts.iter().collect())).collect();
+    held.sort_by_key(|(node, _)| *node);
     let view = |record: ImageRecord| {
         let all: BTreeMap<Digest, u64> =
             record.parts().map(|part| (part.digest, part.size)).collect();

@@ -11,7 +11,7 @@
 use http::StatusCode;
 use shoal_protocol::model::spec::{Image, PullPolicy};
 use shoal_protocol::model::{Digest, ProgramKind};
-use shoal_runtimes::container::{Containers, EngineImage};
+use shoal_runtimes::container::{Containers, EngineImage, ImageRefused};
 use shoal_runtimes::images::{FoundImage, full_name};
 
 use super::form::{ImageProgress, ResolveBody, ResolvedImage};
@@ -161,7 +161,7 @@ impl Service {
         };
         told(0);
         let exported = self.images.export(engine, reference, &mut told).await.map_err(|error| {
-            let message = format!("the image {reference} cannot be spread: {error}");
+            let message = error.to_string();
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not-exported", message)
         })?;
         let (new_parts, known_parts) = self.keep_parts(&exported, reference, tell).await?;
@@ -261,6 +261,6 @@ fn unknown(asked: &ResolveBody, why: &str) -> ResolvedImage {
     ResolvedImage { image, from: "unknown".into(), new_parts: 0, known_parts: 0, notes }
 }
 
-fn of_engine(error: shoal_runtimes::DeviceError) -> ApiError {
+fn of_engine(error: ImageRefused) -> ApiError {
     ApiError::new(StatusCode::BAD_GATEWAY, "engine", error.to_string())
 }
