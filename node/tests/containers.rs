@@ -133,10 +133,7 @@ async fn image_that_one_engine_has_runs_on_every_node(here: Kind, there: Kind) {
     let (engine, other) = (shared(here), shared(there));
     let built = format!("localhost/built-{}:1", std::process::id());
     let (repo, tag) = built.rsplit_once(':').unwrap();
-    engine.post(
-        &format!("/images/localhost/shoal-test:1/tag?repo={repo}&tag={tag}"),
-        &Value::Null,
-    );
+    engine.post(&format!("/images/localhost/shoal-test:1/tag?repo={repo}&tag={tag}"), &Value::Null);
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("1"), folder.path().join("2"));
     let one = start(&first, engine.socket.to_str().unwrap(), None).await;
@@ -148,9 +145,8 @@ async fn image_that_one_engine_has_runs_on_every_node(here: Kind, there: Kind) {
     let published = until("published", async || one.publish(web.clone()).await).await;
     tokio::time::timeout(TIME_LIMIT, one.healthy(&name)).await.expect("it runs").unwrap();
     until("loaded ahead of its need on both", async || {
-        let loaded = [engine, other].map(|it| {
-            images(it).into_iter().find(|name| name.starts_with("localhost/shoal:"))
-        });
+        let loaded = [engine, other]
+            .map(|it| images(it).into_iter().find(|name| name.starts_with("localhost/shoal:")));
         if loaded.iter().all(Option::is_some) { Ok(()) } else { Err(format!("{loaded:?}")) }
     })
     .await;

@@ -94,21 +94,13 @@ impl Client {
     }
 
     /// Sends `body` as JSON and returns the lines of the answer.
-    pub async fn post_lines(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<Lines, ApiError> {
+    pub async fn post_lines(&self, path: &str, body: &impl Serialize) -> Result<Lines, ApiError> {
         let response = self.post_json(path, body, ANSWER_WITHIN).await?;
         Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
     }
 
     /// Sends `body` as JSON to a path whose work may take minutes, and returns the answer.
-    pub async fn post_slow(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<Bytes, ApiError> {
+    pub async fn post_slow(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ApiError> {
         let response = self.post_json(path, body, UPLOADED_WITHIN).await?;
         self.collect(response).await
     }

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use shoal_protocol::model::spec::{Artifact, PlatformImage};
 use shoal_protocol::model::Digest;
+use shoal_protocol::model::spec::{Artifact, PlatformImage};
 use shoal_runtimes::images::full_name;
 
 use crate::publish::files::{self, FileError};

@@ -10,8 +10,8 @@ use shoal_protocol::trust::{self, Genesis};
 
 use super::*;
 use crate::fakes::spec;
-use shoal_protocol::model::spec::{Image, PlatformImage};
 use bytes::Bytes;
+use shoal_protocol::model::spec::{Image, PlatformImage};
 use tokio::io::AsyncReadExt;
 
 fn founded(folder: &Path) -> (Genesis, Operator) {

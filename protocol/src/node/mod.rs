@@ -268,6 +268,9 @@ impl Node {
             Input::Command { request, command } => self.on_command(now, request, command),
             Input::Report(report) => self.on_report(now, report),
             Input::Facts(facts) => self.on_facts(now, facts),
+            Input::Received { artifact, from, took } => {
+                self.on_artifact_received(now, artifact, from, took)
+            }
             Input::Fetched { digest, outcome } => self.on_fetched(now, digest, outcome),
             Input::Stored { upto } => self.on_stored(now, upto),
             Input::StoreFailed { why } => self.on_store_failed(now, why),

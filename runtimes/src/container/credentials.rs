@@ -80,10 +80,7 @@ pub(super) fn files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf>
 ///
 /// # Errors
 /// A file cannot be used, or leaves the credentials to a helper program.
-pub(super) fn find(
-    files: &[PathBuf],
-    reference: &str,
-) -> Result<Option<Login>, String> {
+pub(super) fn find(files: &[PathBuf], reference: &str) -> Result<Option<Login>, String> {
     let Some((host, path)) = host_and_path(reference) else { return Ok(None) };
     for file in files {
         let Some(read) = read(file)? else { continue };
@@ -111,12 +108,7 @@ fn read(path: &Path) -> Result<Option<File>, String> {
     serde_json::from_slice(&text).map(Some).map_err(|error| wrong(error.to_string()))
 }
 
-fn of_file(
-    path: &Path,
-    file: File,
-    host: &str,
-    name: &str,
-) -> Result<Option<Login>, String> {
+fn of_file(path: &Path, file: File, host: &str, name: &str) -> Result<Option<Login>, String> {
     let full = format!("{host}/{name}");
     let fits = |key: &str| {
         let key = normal(key);

@@ -115,8 +115,9 @@ impl Life {
         let image = &container.image;
         match load::platform(image)? {
             Some(platform) => {
-                let begins =
-                    || log.say(LogStream::System, &format!("loading the image {}", image.reference));
+                let begins = || {
+                    log.say(LogStream::System, &format!("loading the image {}", image.reference))
+                };
                 load::ready(&self.shared, image, platform, begins).await
             }
             None => image::ready(&self.shared, container, log).await,

@@ -70,9 +70,7 @@ fn parsed_lines<T: DeserializeOwned + Send>(
         }
         Ok(items)
     });
-    parsed
-        .map_ok(|items: Vec<T>| futures::stream::iter(items.into_iter().map(Ok)))
-        .try_flatten()
+    parsed.map_ok(|items: Vec<T>| futures::stream::iter(items.into_iter().map(Ok))).try_flatten()
 }
 
 /// A body that is made while it is sent.

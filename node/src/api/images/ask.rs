@@ -120,8 +120,7 @@ impl Service {
 
 fn all(here: FreedBody, others: Vec<(String, FreedBody)>, unasked: Vec<String>) -> AllFreedBody {
     let others = others.into_iter().map(|(node, freed)| FreedBody { node, ..freed });
-    let is_some = |freed: &FreedBody| {
-        !freed.images.is_empty() || freed.parts > 0 || freed.engine_images > 0
-    };
+    let is_some =
+        |freed: &FreedBody| !freed.images.is_empty() || freed.parts > 0 || freed.engine_images > 0;
     AllFreedBody { freed: std::iter::once(here).chain(others).filter(is_some).collect(), unasked }
 }

@@ -3,8 +3,8 @@
 //! **Removal never touches what a workload names**, on whatever node, nor a fresh upload. Other
 //! members may ask for the removal of the rest: it can be pushed or fetched again.
 
-pub mod form;
 mod ask;
+pub mod form;
 mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,10 +80,8 @@ impl Service {
             called.iter().flat_map(|record| users(&uses, &record.configs())).collect();
         if !users.is_empty() {
             let users: Vec<String> = users.into_iter().collect();
-            let message = format!(
-                "the image `{name}` is used by {}; nothing was removed",
-                users.join(", ")
-            );
+            let message =
+                format!("the image `{name}` is used by {}; nothing was removed", users.join(", "));
             let error = ApiError::new(StatusCode::CONFLICT, "in-use", message);
             return Err(error.hint("Remove these workloads first, or let them run another image."));
         }
@@ -117,7 +115,8 @@ impl Service {
         let stays = move |record: &ImageRecord| {
             (record.pushed && !all) || !record.configs().is_disjoint(&in_use)
         };
-        let (kept, gone): (Vec<_>, Vec<_>) = self.images.records.all().into_iter().partition(&stays);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            self.images.records.all().into_iter().partition(&stays);
         if !dry_run && !gone.is_empty() {
             self.forget(stays).await?;
         }

@@ -239,11 +239,8 @@ fn written_digest(reference: &str) -> Option<Digest> {
 
 fn of_record(asked: &ResolveBody, record: ImageRecord) -> ResolvedImage {
     let known_parts = record.parts().count();
-    let image = Image {
-        pull: asked.pull,
-        platforms: record.platforms,
-        ..Image::named(&asked.reference)
-    };
+    let image =
+        Image { pull: asked.pull, platforms: record.platforms, ..Image::named(&asked.reference) };
     ResolvedImage { image, from: "pushed".into(), new_parts: 0, known_parts, notes: Vec::new() }
 }
 
@@ -253,9 +250,9 @@ fn unknown(asked: &ResolveBody, why: &str) -> ResolvedImage {
     let digest = written_digest(reference);
     let notes = match digest {
         Some(_) => Vec::new(),
-        None => vec![format!(
-            "{reference} is not pinned, so replicas may run different bytes: {why}"
-        )],
+        None => {
+            vec![format!("{reference} is not pinned, so replicas may run different bytes: {why}")]
+        }
     };
     let image = Image { digest, pull: *pull, ..Image::named(reference) };
     ResolvedImage { image, from: "unknown".into(), new_parts: 0, known_parts: 0, notes }

@@ -58,9 +58,7 @@ pub(super) async fn resolve(State(service): State<Service>, request: Request) ->
         };
         let last = match service.resolve_image(&body, &progress).await {
             Ok(resolved) => ResolveLine::Done(Box::new(resolved)),
-            Err(error) => {
-                ResolveLine::Failed { status: error.status.as_u16(), body: error.body() }
-            }
+            Err(error) => ResolveLine::Failed { status: error.status.as_u16(), body: error.body() },
         };
         let _ = told.send(last).await;
     };

@@ -149,8 +149,7 @@ async fn prune_keeps_what_a_workload_or_an_upload_needs() {
     let (used, pushed) = (one.pushed("used").await, one.pushed("pushed").await);
     let (stray, fresh) = (holding(&one, "stray").await, holding(&one, "fresh").await);
     one.runs("web", &used);
-    *one.core.pinned.lock().unwrap() =
-        [fresh.config.digest, fresh.layers[0].digest].into();
+    *one.core.pinned.lock().unwrap() = [fresh.config.digest, fresh.layers[0].digest].into();
     let prune = async |dry_run, all| {
         let body = serde_json::to_string(&PruneBody { dry_run, all }).unwrap();
         let (status, text) = one.call(Method::POST, "/v1/images/prune", &body).await;

@@ -202,8 +202,7 @@ fn image_of_another_architecture_does_not_fit() {
 fn other_machines_pull_a_pinned_image() {
     let pinned = |pull| {
         let part = |n: u8| Artifact { digest: Digest([n; 32]), size: u64::from(n) };
-        let x86 =
-            PlatformImage { arch: "x86_64".into(), config: part(1), layers: vec![part(2)] };
+        let x86 = PlatformImage { arch: "x86_64".into(), config: part(1), layers: vec![part(2)] };
         Image { pull, digest: Some(Digest([9; 32])), platforms: vec![x86], ..Image::named("a") }
     };
     let missing = pinned(PullPolicy::Missing);
