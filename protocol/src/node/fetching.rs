@@ -42,8 +42,9 @@ impl Node {
 
     /// The nodes to ask for an artifact, in this order: known holders, nodes that run it, its
     /// guardians, other nodes. The first holder differs by artifact and by node, so that the parts
-    /// of an image come from several holders at once, and none serves all. Nodes behind a hop come after these, because the bytes cross the
-    /// network twice; nodes on whose paths transfers stall come last.
+    /// of an image come from several holders at once, and none serves all. Nodes behind a hop come
+    /// after these, because the bytes cross the network twice; nodes on whose paths transfers stall
+    /// come last.
     ///
     /// Announcements of holders may be lost, and a member may lie. So after a failed try half of
     /// the candidates are not likely holders; both halves rotate with each try, until every node
