@@ -20,7 +20,7 @@ use shoal_protocol::model::{
     Artifact, Digest, InstanceState, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec,
     SpecForm, WorkloadName,
 };
-use shoal_protocol::node::{Command, Refusal, Reply, Routes};
+use shoal_protocol::node::{Command, ImageUse, Refusal, Reply, Routes};
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
 use shoal_runtimes::session::Sessions;
 use shoal_runtimes::{
@@ -313,6 +313,7 @@ pub struct FakeCore {
     pub services: Mutex<Vec<ServiceView>>,
     pub explain: Mutex<Option<ExplainView>>,
     pub pinned: Mutex<BTreeSet<Digest>>,
+    pub images: Mutex<Vec<ImageUse>>,
     pub replies: Mutex<Vec<Reply>>,
     pub commands: Mutex<Vec<Command>>,
     /// Questions about workloads and names.
@@ -332,6 +333,7 @@ impl FakeCore {
             services: Mutex::default(),
             explain: Mutex::default(),
             pinned: Mutex::default(),
+            images: Mutex::default(),
             replies: Mutex::default(),
             commands: Mutex::default(),
             looks: AtomicUsize::new(0),
@@ -403,6 +405,17 @@ impl Core for FakeCore {
 
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>> {
         soon(self.pinned.lock().unwrap().clone())
+    }
+
+    fn images(&self) -> Soon<'_, Vec<ImageUse>> {
+        soon(self.images.lock().unwrap().clone())
+    }
+
+    fn named_artifacts(&self) -> Soon<'_, BTreeSet<Digest>> {
+        let images = self.images.lock().unwrap();
+        let platforms = images.iter().flat_map(|it| &it.image.platforms);
+        let parts = platforms.flat_map(|it| it.layers.iter().chain([&it.config]));
+        soon(parts.map(|part| part.digest).collect())
     }
 
     fn holders(&self, _: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>> {

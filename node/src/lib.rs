@@ -36,6 +36,7 @@ pub mod executor;
 mod fakes;
 mod hex;
 pub mod identity;
+pub mod images;
 pub mod ingress;
 pub mod manifest;
 mod names;

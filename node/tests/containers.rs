@@ -125,6 +125,66 @@ async fn image_of_a_file_runs_elsewhere_and_outlives_its_daemon(kind: Kind) {
     two.stop().await;
 }
 
+/// The names of all images of an engine.
+fn images(engine: &TestEngine) -> Vec<String> {
+    let images = engine.get("/images/json");
+    let tags = images.as_array().unwrap().iter().filter_map(|image| image["RepoTags"].as_array());
+    tags.flatten().filter_map(|tag| tag.as_str()).map(str::to_owned).collect()
+}
+
+/// An image was built on the device of one node and is in no registry. It runs on both nodes, from
+/// the same bytes; the node that guards it has loaded it ahead of its need; publishing it again
+/// changes no byte.
+async fn image_that_one_engine_has_runs_on_every_node(here: Kind, there: Kind) {
+    let (engine, other) = (shared(here), shared(there));
+    let built = format!("localhost/built-{}:1", std::process::id());
+    let (repo, tag) = built.rsplit_once(':').unwrap();
+    engine.post(&format!("/images/localhost/shoal-test:1/tag?repo={repo}&tag={tag}"), &Value::Null);
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("1"), folder.path().join("2"));
+    let one = start(&first, engine.socket.to_str().unwrap(), None).await;
+    let line = one.join_line().unwrap();
+    let two = start(&second, other.socket.to_str().unwrap(), Some(line)).await;
+    let name: WorkloadName = "web".parse().unwrap();
+    let web = Workload::container(name.clone(), &built)
+        .with_container(|container| container.http = Some(8080));
+    let published = until("published", async || one.publish(web.clone()).await).await;
+    tokio::time::timeout(TIME_LIMIT, one.healthy(&name)).await.expect("it runs").unwrap();
+    until("loaded ahead of its need on both", async || {
+        let loaded = [engine, other]
+            .map(|it| images(it).into_iter().find(|name| name.starts_with("localhost/shoal:")));
+        if loaded.iter().all(Option::is_some) { Ok(()) } else { Err(format!("{loaded:?}")) }
+    })
+    .await;
+    let container = |one: Option<&shoal::protocol::model::spec::Spec>| {
+        let shoal::protocol::model::spec::Program::Containers(all) = &one.unwrap().program else {
+            panic!("it is a container")
+        };
+        all[0].image.clone()
+    };
+    let image = container(published.spec.as_ref());
+    assert_eq!((image.platforms.len(), image.digest), (1, None), "{image:?}");
+    let again = one.publish(web.clone().replicas(2)).await.unwrap();
+    assert_eq!(container(again.spec.as_ref()), image, "the same bytes");
+    tokio::time::timeout(TIME_LIMIT, one.healthy(&name)).await.expect("it runs").unwrap();
+    let wanted = format!("localhost/shoal:{}", image.platforms[0].config.digest);
+    for (engine, node) in [(engine, &one), (other, &two)] {
+        let containers = engine.containers(&node.id().to_string());
+        let runs: Vec<&str> = containers.iter().filter_map(|it| it["Image"].as_str()).collect();
+        assert_eq!(runs, [wanted.as_str()]);
+    }
+    one.remove(&name).await.unwrap();
+    until("they are gone", async || {
+        let left = [(engine, &one), (other, &two)]
+            .map(|(engine, node)| engine.containers(&node.id().to_string()).len());
+        if left == [0, 0] { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    assert!(images(engine).contains(&built), "{:?}", images(engine));
+    one.stop().await;
+    two.stop().await;
+}
+
 /// A node was taken down, and its container needed seconds to end. Meanwhile the node still took
 /// links: to the others it was back, and its older claim won over the replacement that ran already.
 async fn node_that_is_taken_down_does_not_come_back(kind: Kind) {
@@ -305,6 +365,18 @@ fn node_that_is_taken_down_does_not_come_back_on_docker() {
 #[ignore = "needs engines: cargo testnet check --engines"]
 fn node_that_is_taken_down_does_not_come_back_on_podman() {
     engines::run(node_that_is_taken_down_does_not_come_back(Kind::Podman));
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn image_that_docker_has_runs_on_every_node() {
+    engines::run(image_that_one_engine_has_runs_on_every_node(Kind::Docker, Kind::Podman));
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn image_that_podman_has_runs_on_every_node() {
+    engines::run(image_that_one_engine_has_runs_on_every_node(Kind::Podman, Kind::Docker));
 }
 
 #[test]

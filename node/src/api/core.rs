@@ -10,7 +10,7 @@ use shoal_protocol::model::view::{
     EventView, ExplainView, NodeView, ServiceView, StatusView, WorkloadView,
 };
 use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, WorkloadName};
-use shoal_protocol::node::{Command, Reply, Routes};
+use shoal_protocol::node::{Command, ImageUse, Reply, Routes};
 use tokio::sync::{broadcast, watch};
 
 use crate::driver::{DriverHandle, Stopped};
@@ -34,6 +34,10 @@ pub trait Core: Send + Sync + 'static {
     fn services(&self) -> Soon<'_, Vec<ServiceView>>;
     /// Artifacts that the store must keep.
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>>;
+    /// The images of all workloads.
+    fn images(&self) -> Soon<'_, Vec<ImageUse>>;
+    /// Artifacts that some workload names.
+    fn named_artifacts(&self) -> Soon<'_, BTreeSet<Digest>>;
     /// The nodes that claim a replica, this one first.
     fn holders(&self, replica: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>>;
     /// The kept events with a number above `since`, and a receiver of new ones.
@@ -80,6 +84,14 @@ impl Core for DriverHandle {
 
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>> {
         self.query(|node| node.pinned()).boxed()
+    }
+
+    fn images(&self) -> Soon<'_, Vec<ImageUse>> {
+        self.query(|node| node.images()).boxed()
+    }
+
+    fn named_artifacts(&self) -> Soon<'_, BTreeSet<Digest>> {
+        self.query(|node| node.named_artifacts()).boxed()
     }
 
     fn holders(&self, replica: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>> {

@@ -11,6 +11,9 @@
 //! | `GET /v1/running/{uid}/{node}` | what of a workload still runs on a node |
 //! | `GET /v1/events[?follow=true&since=SEQ]` | lines of JSON |
 //! | `HEAD`, `PUT /v1/artifacts/{sha256}` | whether it is here; stores the verified bytes |
+//! | `GET /v1/images` | the images over all nodes |
+//! | `POST /v1/images/resolve` | the bytes that a name means: lines of JSON, the last `done` or `failed` |
+//! | `POST /v1/images`, `/v1/images/remove`, `/v1/images/prune` | a pushed image's name; removal |
 //! | `POST /v1/prepare`, `/v1/submit` | what to sign; accepted once it is on disk |
 //! | `DELETE /v1/volumes/{ns}/{name}/{index}/{volume}` | removes a volume of this node |
 //! | `POST /v1/down` | stops gracefully |
@@ -26,6 +29,7 @@ mod error;
 mod explain;
 mod follow;
 pub mod form;
+pub mod images;
 mod logs;
 mod routes;
 mod running;

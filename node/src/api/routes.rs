@@ -1,5 +1,7 @@
 //! The paths of the API; the work is in [`Service`].
 
+mod images;
+
 use std::convert::Infallible;
 
 use axum::body::{Body, Bytes};
@@ -45,6 +47,10 @@ pub fn all(service: Service) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/join-line", get(join_line))
         .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
+        .route("/v1/images", get(images::list).post(images::pushed))
+        .route("/v1/images/resolve", post(images::resolve))
+        .route("/v1/images/remove", post(images::remove))
+        .route("/v1/images/prune", post(images::prune))
         .route("/v1/prepare", post(prepare))
         .route("/v1/submit", post(submit))
         .route("/v1/down", post(down))
@@ -63,6 +69,9 @@ pub fn for_peers(service: Service) -> Router {
         .route("/v1/session/{namespace}/{name}/{index}", get(session_here))
         .route("/v1/connect/{namespace}/{name}/{index}/{port}", get(connect_here))
         .route("/v1/running/{uid}", get(running_here))
+        .route("/v1/images", get(images::list_here))
+        .route("/v1/images/remove", post(images::remove_here))
+        .route("/v1/images/prune", post(images::prune_here))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
         .with_state(service)

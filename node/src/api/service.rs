@@ -20,6 +20,7 @@ use super::form::{DownBody, JoinLineBody};
 use super::session::SESSIONS;
 use super::{Accepted, ApiError, Core, Prepared, Proposal};
 use crate::executor::Directory;
+use crate::images::Images;
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
 use crate::runtimes::RuntimeSet;
@@ -61,6 +62,7 @@ pub struct Service {
     pub(super) runtimes: RuntimeSet,
     pub(super) artifacts: ArtifactStore,
     pub(super) directory: Directory,
+    pub(super) images: Images,
     pub(super) about: About,
     /// Cancelled when a user asks the node to stop.
     pub(super) down: CancellationToken,
@@ -103,12 +105,15 @@ impl Service {
         stop: CancellationToken,
     ) -> Self {
         let host = session::Host::new(about.node, about.root, &about.join_seed, runtimes.clone());
+        // Replaced by those of a node that has an engine or remembers images.
+        let images = Images::open(&about.state.join("artifacts"), None);
         Service {
             core,
             peers,
             runtimes,
             artifacts,
             directory,
+            images,
             about,
             down,
             host,
@@ -308,7 +313,7 @@ fn unexpected_reply() -> ApiError {
     )
 }
 
-fn of_store(error: artifacts::Error) -> ApiError {
+pub(super) fn of_store(error: artifacts::Error) -> ApiError {
     use artifacts::Error;
     let message = error.to_string();
     match error {

@@ -26,6 +26,8 @@ use crate::ingress::{Ingress, server};
 use crate::network::Acceptor;
 use crate::publish::{Founding, Part, Ready, Workload, publish};
 
+mod images;
+
 struct World {
     _folder: tempfile::TempDir,
     core: Arc<FakeCore>,

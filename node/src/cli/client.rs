@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,8 +21,11 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
+use super::context::Context;
 use super::error::NO_DAEMON;
+use super::progress::Progress;
 use crate::api::form::{AcceptedBody, BadAnswer, ErrorBody, PrepareBody, PreparedBody, SubmitBody};
+use crate::api::images::form::{ImageProgress, ResolveBody, ResolveLine, ResolvedImage};
 use crate::api::{Accepted, ApiError, Prepared, Proposal};
 use crate::publish::{Door, Part};
 use crate::session::PROTOCOL;
@@ -33,14 +37,20 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const UPLOADED_WITHIN: Duration = Duration::from_secs(300);
 /// Time for a change on the device itself, which the engine may take long for.
 const CHANGED_WITHIN: Duration = Duration::from_secs(90);
+/// Bytes of a part from which on its progress is shown: a smaller one is sent in no time.
+const SHOWN: u64 = 1 << 20;
+/// Bytes that are sent at a time.
+const CHUNK: usize = 64 * 1024;
 /// Bytes of one line of a stream; a view of a workload with thousands of replicas takes some
 /// megabytes.
 const LINE: usize = 64 << 20;
 
 /// A client of one daemon. Each request has a connection of its own.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     socket: PathBuf,
+    /// Shows how much of a large part was sent.
+    progress: Option<Arc<Mutex<Progress>>>,
 }
 
 /// Lines of JSON as they come.
@@ -52,7 +62,12 @@ pub struct Lines {
 impl Client {
     /// A client of the daemon behind this socket.
     pub fn new(socket: PathBuf) -> Self {
-        Client { socket }
+        Client { socket, progress: None }
+    }
+
+    /// The same client, which shows the progress of large uploads.
+    pub fn showing(self, context: &Context) -> Self {
+        Client { progress: Some(Arc::new(Mutex::new(Progress::new(context)))), ..self }
     }
 
     /// The value at `path`.
@@ -83,10 +98,31 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ApiError> {
+        let response = self.post_json(path, body, ANSWER_WITHIN).await?;
+        parse(&self.collect(response).await?)
+    }
+
+    /// Sends `body` as JSON and returns the lines of the answer.
+    pub async fn post_lines(&self, path: &str, body: &impl Serialize) -> Result<Lines, ApiError> {
+        let response = self.post_json(path, body, ANSWER_WITHIN).await?;
+        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
+    }
+
+    /// Sends `body` as JSON to a path whose work may take minutes, and returns the answer.
+    pub async fn post_slow(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ApiError> {
+        let response = self.post_json(path, body, UPLOADED_WITHIN).await?;
+        self.collect(response).await
+    }
+
+    async fn post_json(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<Response<Incoming>, ApiError> {
         let body = serde_json::to_vec(body)
             .map_err(|error| internal(format!("the request cannot be written: {error}")))?;
-        let response = self.send(Method::POST, path, body.into(), ANSWER_WITHIN).await?;
-        parse(&self.collect(response).await?)
+        self.send(Method::POST, path, body.into(), within).await
     }
 
     /// Asks for the stream of a session.
@@ -249,9 +285,41 @@ impl Door for Client {
 
     async fn upload(&self, kind: ProgramKind, part: &Part) -> Result<(), ApiError> {
         let path = format!("/v1/artifacts/{}?runtime={kind}", part.artifact.digest);
-        let frames = ReaderStream::new(part.reader()).map_ok(Frame::data);
+        let (progress, size) = (self.progress.clone(), part.artifact.size);
+        let progress = progress.filter(|_| size >= SHOWN);
+        let what = format!("sending part {}", part.artifact.digest.short());
+        let mut sent = 0;
+        let chunks = ReaderStream::with_capacity(part.reader(), CHUNK).inspect_ok(move |chunk| {
+            sent += chunk.len() as u64;
+            if let Some(progress) = &progress {
+                let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+                progress.show(&what, sent, size);
+            }
+        });
+        let frames = chunks.map_ok(Frame::data);
         let body = BodyExt::boxed_unsync(StreamBody::new(frames));
         self.send_body(Method::PUT, &path, body, UPLOADED_WITHIN).await.map(drop)
+    }
+
+    async fn resolve(
+        &self,
+        asked: &ResolveBody,
+        told: &mut (dyn FnMut(ImageProgress) + Send),
+    ) -> Result<ResolvedImage, ApiError> {
+        let mut lines = self.post_lines("/v1/images/resolve", asked).await?;
+        while let Some(line) = lines.next::<ResolveLine>().await? {
+            match line {
+                ResolveLine::Progress(progress) => told(progress),
+                ResolveLine::Done(resolved) => return Ok(*resolved),
+                ResolveLine::Failed { status, body } => {
+                    let status = StatusCode::from_u16(status);
+                    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                    return Err(ApiError::from_body(status, body));
+                }
+            }
+        }
+        let message = "the daemon went away before it had found the image";
+        Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message))
     }
 
     async fn prepare(&self, proposal: Proposal) -> Result<Prepared, ApiError> {

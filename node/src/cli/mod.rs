@@ -8,6 +8,7 @@ pub(crate) mod client;
 mod context;
 mod error;
 mod out;
+mod progress;
 mod render;
 mod session;
 mod target;
@@ -21,6 +22,7 @@ mod events;
 mod exec;
 mod explain;
 mod from_docker;
+mod image;
 mod join_line;
 mod logs;
 mod nodes;
@@ -75,6 +77,7 @@ enum Verb {
     Status(status::Status),
     Run(Box<run::Run>),
     Publish(publish::Publish),
+    Image(image::Image),
     Ps(ps::Ps),
     Nodes(nodes::Nodes),
     Describe(describe::Describe),
@@ -129,6 +132,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Status(status) => status.run(context).await,
             Verb::Run(run) => run.run(context).await,
             Verb::Publish(publish) => publish.run(context).await,
+            Verb::Image(image) => image.run(context).await,
             Verb::Ps(ps) => ps.run(context).await,
             Verb::Nodes(nodes) => nodes.run(context).await,
             Verb::Describe(describe) => describe.run(context).await,

@@ -9,11 +9,13 @@ use shoal_protocol::model::view::WorkloadView;
 use super::client::{Client, path_of};
 use super::context::Context;
 use super::error::CliError;
+use super::progress::Progress;
 use super::wait::{WaitArgs, healthy};
 use super::{out, render};
 use crate::api::StatusBody;
+use crate::api::images::form::ImageProgress;
 use crate::manifest::{self, MAX_MANIFEST};
-use crate::publish::{self as writing, Outcome, Published, Workload, ready};
+use crate::publish::{self as writing, Outcome, Published, Ready, Workload, ready};
 
 /// Publish what a file describes
 ///
@@ -97,10 +99,12 @@ pub(super) async fn publish(
             }
         })?);
     }
-    let client = context.client();
+    let client = context.client().showing(context);
     // Before the operator's key is read: a missing daemon is the more important error.
     let status: StatusBody = client.get("/v1/status").await?;
     let operator = context.operator()?;
+    // Only now: a bad file, a missing daemon or key fails before anything is pulled.
+    pin(context, &client, workloads, &mut all).await?;
     let deadline = wait.deadline();
     for published in writing::publish_all(&client, &operator, &all, force).await? {
         context.note(&outcome_line(&published));
@@ -120,6 +124,26 @@ pub(super) async fn publish(
     }
     for view in views.iter().filter(|view| view.http) {
         out::say(&render::url(&view.namespace, &view.name, &status.http))?;
+    }
+    Ok(())
+}
+
+/// Settles the bytes of images that engines provide.
+async fn pin(
+    context: &Context,
+    client: &Client,
+    workloads: &[Workload],
+    all: &mut [Ready],
+) -> Result<(), CliError> {
+    let mut progress = Progress::new(context);
+    for (workload, ready) in workloads.iter().zip(all) {
+        let mut told = |it: ImageProgress| progress.show(&it.what, it.bytes, it.total);
+        let (pinned, notes) = writing::pinned(client, workload, &mut told).await?;
+        progress.end();
+        notes.iter().for_each(|note| context.note(&format!("{}: {note}", workload.name())));
+        if pinned != *workload {
+            *ready = writing::ready(&pinned).await?;
+        }
     }
     Ok(())
 }

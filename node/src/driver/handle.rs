@@ -54,6 +54,7 @@ pub(super) enum Request {
 pub(super) enum Notice {
     Report(Report),
     Facts(Facts),
+    Received { artifact: Artifact, from: NodeId, took: Duration },
     Fetched { digest: Digest, outcome: FetchOutcome },
 }
 
@@ -151,6 +152,17 @@ impl DriverHandle {
     /// Tells the core that the device's facts have changed.
     pub async fn facts(&self, facts: Facts) -> Result<(), Stopped> {
         self.notices.send(Notice::Facts(facts)).await.map_err(|_| Stopped)
+    }
+
+    /// Tells people, through the core, which node gave an artifact.
+    pub async fn received(
+        &self,
+        artifact: Artifact,
+        from: NodeId,
+        took: Duration,
+    ) -> Result<(), Stopped> {
+        let notice = Notice::Received { artifact, from, took };
+        self.notices.send(notice).await.map_err(|_| Stopped)
     }
 
     /// Tells the core how a fetch ended.

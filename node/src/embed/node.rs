@@ -10,6 +10,7 @@ use shoal_protocol::model::{Digest, NodeId, ProgramKind, RawChange, ReplicaName,
 
 use super::builder::Builder;
 use super::running::Running;
+use crate::api::images::form::{ImageProgress, ResolveBody, ResolvedImage};
 use crate::api::{Accepted, ApiError, Prepared, Proposal, Service, StatusBody};
 use crate::publish::{
     self, Door, Operator, OperatorError, Part, PublishError, Published, Workload,
@@ -72,8 +73,11 @@ impl Node {
     /// Publishes a workload, signed with this node's operator key. Returns once it is on disk here;
     /// [`Node::healthy`] waits for more.
     pub async fn publish(&self, workload: Workload) -> Result<Published, PublishError> {
+        let door = NodeDoor(&self.service);
+        let (workload, notes) = publish::pinned(&door, &workload, &mut |_| {}).await?;
+        notes.iter().for_each(|note| tracing::info!("{}: {note}", workload.name()));
         let ready = publish::ready(&workload).await?;
-        publish::publish(&NodeDoor(&self.service), self.operator()?, &ready, false).await
+        publish::publish(&door, self.operator()?, &ready, false).await
     }
 
     /// Changes how many replicas a workload has.
@@ -167,6 +171,19 @@ impl Door for NodeDoor<'_> {
 
     async fn upload(&self, kind: ProgramKind, part: &Part) -> Result<(), ApiError> {
         self.0.upload(kind, part.artifact.digest, part.reader()).await
+    }
+
+    async fn resolve(
+        &self,
+        asked: &ResolveBody,
+        told: &mut (dyn FnMut(ImageProgress) + Send),
+    ) -> Result<ResolvedImage, ApiError> {
+        let told = std::sync::Mutex::new(told);
+        let tell = |progress| {
+            // The lock is held for one call, which cannot wait for another.
+            (told.lock().unwrap_or_else(std::sync::PoisonError::into_inner))(progress);
+        };
+        self.0.resolve_image(asked, &tell).await
     }
 
     async fn prepare(&self, proposal: Proposal) -> Result<Prepared, ApiError> {

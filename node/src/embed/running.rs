@@ -32,6 +32,7 @@ use crate::api::{About, Core, ForPeers, Service, Socket};
 use crate::config::Config;
 use crate::driver::{self, DriverError, DriverHandle};
 use crate::executor::{Ending, Executor, Host, executor};
+use crate::images::{Images, preload};
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
 use crate::names;
@@ -98,7 +99,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         Some(engine::NONE) => None,
         _ => names::bind(identity.node()).await,
     };
-    let containers = engine::engine(engine::Parts {
+    let engine = engine::engine(engine::Parts {
         setting,
         owner: identity.node().to_string(),
         dns: names.as_ref().map(names::Bound::address),
@@ -107,7 +108,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         allowed: facts.allowed.clone(),
     })
     .await;
-    let containers = containers.map(|it| Arc::new(it) as Arc<dyn Runtime>);
+    let engine = engine.map(Arc::new);
+    let images = Images::open(&state.join("artifacts"), engine.clone());
+    let containers = engine.clone().map(|it| it as Arc<dyn Runtime>);
     let runtimes =
         RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>].into_iter().chain(containers));
     let told = told_volumes(&saved, &identity.cluster(), identity.node());
@@ -181,7 +184,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         about,
         down,
         stop.clone(),
-    );
+    )
+    .with_images(images);
+    let told_core = core.clone();
     let ingress = Arc::new(Ingress::new(&name, core.clone(), runtimes.clone(), peers.clone()));
     // A weak reference: the ingress holds the driver's handle, which must not hold the ingress.
     let counted = Arc::downgrade(&ingress);
@@ -205,6 +210,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     }
     servers.spawn(log_events(service.clone(), stop.clone()));
     servers.spawn(tell_facts(told_facts, told_runtimes, handle.clone(), stop.clone()));
+    if let Some(engine) = engine {
+        servers.spawn(preload(told_core, engine, stop.clone()));
+    }
     servers.close();
     Ok(Running {
         service,

@@ -34,6 +34,7 @@ use shoal_protocol::model::{
 use shoal_protocol::node::{Draft, Refusal};
 use shoal_protocol::trust::Rejection;
 
+use crate::api::images::form::{ImageProgress, ResolveBody, ResolvedImage};
 use crate::api::{Accepted, ApiError, Prepared, Proposal};
 
 pub use batch::{NotAll, publish_all, remove_all};
@@ -42,7 +43,7 @@ pub use files::FileError;
 pub use operator::{
     Founding, INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, ROOT_FILE,
 };
-pub use part::{ImageFileError, Part};
+pub use part::{ImageFile, ImageFileError, Part, image_file};
 pub use workload::{Source, Workload};
 
 /// Tries of one change: each failure means that another operator changed the same workload in
@@ -59,6 +60,12 @@ pub trait Door: Sync {
         kind: ProgramKind,
         part: &Part,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+    /// Asks which bytes the name of an image means. `told` gets how far the node is.
+    fn resolve(
+        &self,
+        asked: &ResolveBody,
+        told: &mut (dyn FnMut(ImageProgress) + Send),
+    ) -> impl Future<Output = Result<ResolvedImage, ApiError>> + Send;
     /// Asks what to sign.
     fn prepare(
         &self,
@@ -176,6 +183,20 @@ pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
     let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
     let parts = vec![Part::bytes(artifact, bytes)];
     Ok(Ready { spec: workload.spec(Some(artifact))?, parts })
+}
+
+/// Settles which bytes the image of a workload means, where its engine provides it: all replicas
+/// then run the same, and need no registry. Returns the workload, and what the person should know.
+pub async fn pinned(
+    door: &impl Door,
+    workload: &Workload,
+    told: &mut (dyn FnMut(ImageProgress) + Send),
+) -> Result<(Workload, Vec<String>), PublishError> {
+    let Some(image) = workload.engine_image() else { return Ok((workload.clone(), Vec::new())) };
+    let (reference, pull) = (image.reference.clone(), image.pull);
+    let asked = ResolveBody { reference, pull, push_as: None };
+    let ResolvedImage { image, notes, .. } = door.resolve(&asked, told).await?;
+    Ok((workload.clone().with_container(|container| container.image = image), notes))
 }
 
 /// Publishes a workload that is [`ready`]. `force`: even if no known node can run it now.

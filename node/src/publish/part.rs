@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use shoal_protocol::model::Artifact;
+use shoal_protocol::model::spec::PlatformImage;
 use shoal_runtimes::images::{self, ImageError, PickError};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
@@ -48,6 +49,11 @@ impl Part {
         Part { artifact, source: PartSource::Bytes(bytes) }
     }
 
+    /// A part of an image that was read.
+    pub fn of_image(part: images::Part) -> Part {
+        Part { artifact: part.artifact, source: PartSource::Image(part) }
+    }
+
     /// The bytes from their beginning.
     pub fn reader(&self) -> Pin<Box<dyn AsyncRead + Send>> {
         match &self.source {
@@ -81,32 +87,51 @@ fn stream(part: images::Part) -> impl futures::Stream<Item = io::Result<Bytes>> 
     futures::stream::poll_fn(move |cx| chunks.poll_recv(cx))
 }
 
+/// An image that was read from a file.
+#[derive(Clone, Debug)]
+pub struct ImageFile {
+    /// Its first name in the file; none if it has none there.
+    pub name: Option<String>,
+    /// Its parts for each platform, as a spec names them.
+    pub platforms: Vec<PlatformImage>,
+    /// The bytes of the parts.
+    pub parts: Vec<Part>,
+}
+
+/// Reads an image in `file`: the one that is called `wanted`, or the only one.
+///
+/// # Errors
+/// The file is no image, or has no or several that fit.
+pub async fn image_file(
+    file: PathBuf,
+    wanted: Option<String>,
+) -> Result<ImageFile, ImageFileError> {
+    let read = move || {
+        let images = images::read(&file, &std::env::temp_dir())?;
+        let found = images::pick(&images, wanted.as_deref());
+        let image = found.map_err(|error| ImageFileError::Pick { file, error })?;
+        let all = image.one_per_arch();
+        let parts = all.iter().flat_map(|platform| platform.parts.clone());
+        Ok(ImageFile {
+            name: image.references.first().cloned(),
+            parts: parts.map(Part::of_image).collect(),
+            platforms: all.into_iter().map(|platform| platform.image.clone()).collect(),
+        })
+    };
+    tokio::task::spawn_blocking(read).await.expect("the reader does not panic")
+}
+
 /// Reads the image in `file`, and returns the workload that runs it, and its parts.
 pub(super) async fn image(
     workload: &Workload,
     file: PathBuf,
 ) -> Result<(Workload, Vec<Part>), ImageFileError> {
     let wanted = workload.image_reference();
-    let read = move || {
-        let images = images::read(&file, &std::env::temp_dir())?;
-        let found = images::pick(&images, wanted.as_deref());
-        let image = found.map_err(|error| ImageFileError::Pick { file: file.clone(), error })?;
-        let names = image.references.first().cloned();
-        let name = wanted
-            .or(names)
-            .unwrap_or_else(|| file.file_name().unwrap_or_default().to_string_lossy().into_owned());
-        let platforms: Vec<_> = image.one_per_arch().into_iter().cloned().collect();
-        Ok::<_, ImageFileError>((name, platforms))
-    };
-    let (name, platforms) =
-        tokio::task::spawn_blocking(read).await.expect("the reader does not panic")?;
-    let parts = platforms.iter().flat_map(|platform| platform.parts.clone());
-    let parts = parts.map(|part| Part { artifact: part.artifact, source: PartSource::Image(part) });
-    let parts = parts.collect();
-    let images = platforms.into_iter().map(|platform| platform.image).collect();
+    let own = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let ImageFile { name, platforms, parts } = image_file(file, wanted.clone()).await?;
     let workload = workload.clone().with_container(|container| {
-        container.image.reference = name;
-        container.image.platforms = images;
+        container.image.reference = wanted.or(name).unwrap_or(own);
+        container.image.platforms = platforms;
     });
     Ok((workload, parts))
 }

@@ -11,6 +11,7 @@ use shoal_protocol::trust::{self, Genesis};
 use super::*;
 use crate::fakes::spec;
 use bytes::Bytes;
+use shoal_protocol::model::spec::{Image, PlatformImage};
 use tokio::io::AsyncReadExt;
 
 fn founded(folder: &Path) -> (Genesis, Operator) {
@@ -164,6 +165,22 @@ impl Door for Node {
         assert_eq!((digest, size), (Digest::of(&bytes), bytes.len() as u64));
         self.calls.lock().unwrap().push("upload");
         Ok(())
+    }
+
+    /// An engine that has every image, as one part.
+    async fn resolve(
+        &self,
+        asked: &ResolveBody,
+        _: &mut (dyn FnMut(ImageProgress) + Send),
+    ) -> Result<ResolvedImage, ApiError> {
+        self.calls.lock().unwrap().push("resolve");
+        let part = |n: u8| Artifact { digest: Digest([n; 32]), size: 1 };
+        let platform =
+            PlatformImage { arch: "x86_64".into(), config: part(1), layers: vec![part(2)] };
+        let mut image = Image::named(&asked.reference);
+        (image.pull, image.platforms) = (asked.pull, vec![platform]);
+        let notes = vec!["a note".into()];
+        Ok(ResolvedImage { image, from: "engine".into(), new_parts: 2, known_parts: 0, notes })
     }
 
     async fn prepare(&self, proposal: Proposal) -> Result<Prepared, ApiError> {
@@ -391,4 +408,24 @@ async fn failure_midway_lists_what_was_published() {
     ] {
         assert!(error.message.contains(told), "{told}: {}", error.message);
     }
+}
+
+/// The image of an engine is settled before it is signed; one whose parts are known already, and a
+/// component, are left as they are.
+#[tokio::test]
+async fn image_of_an_engine_is_pinned_before_it_is_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (genesis, operator) = founded(folder.path());
+    let node = Node::new(genesis, None);
+    let workload = Workload::image("web", "hello").unwrap();
+    let (pinned, notes) = pinned(&node, &workload, &mut |_| {}).await.unwrap();
+    assert_eq!((node.calls(), notes), (vec!["resolve"], vec!["a note".to_owned()]));
+    let ready = ready(&pinned).await.unwrap();
+    assert_eq!(ready.spec.program.artifacts().count(), 2, "all replicas run the same bytes");
+    publish(&node, &operator, &ready, false).await.unwrap();
+    node.calls();
+    super::pinned(&node, &pinned, &mut |_| {}).await.unwrap();
+    let component = Workload::wasm("web", "web.wasm").unwrap();
+    super::pinned(&node, &component, &mut |_| {}).await.unwrap();
+    assert_eq!(node.calls(), [] as [&str; 0]);
 }

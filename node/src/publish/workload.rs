@@ -103,6 +103,13 @@ impl Workload {
         (!reference.is_empty()).then(|| reference.clone())
     }
 
+    /// The image of a container that the engines provide.
+    pub(super) fn engine_image(&self) -> Option<&Image> {
+        let Program::Containers(containers) = &self.form.program else { return None };
+        let image = &containers.first()?.image;
+        (self.source == Source::Engine && image.platforms.is_empty()).then_some(image)
+    }
+
     /// Changes the container, if it is one.
     pub fn with_container(mut self, change: impl FnOnce(&mut Container)) -> Workload {
         if let Program::Containers(containers) = &mut self.form.program

@@ -93,6 +93,13 @@ pub async fn engine(parts: Parts<'_>) -> Option<Engine> {
     Some(Engine { shared, search })
 }
 
+impl Engine {
+    /// The adapter, while its engine answers.
+    pub fn reachable(&self) -> Option<&Containers> {
+        self.shared.containers.get().filter(|containers| containers.engine().reachable)
+    }
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(search) = &self.search {
@@ -193,7 +200,7 @@ impl Runtime for Engine {
     }
 
     fn is_available(&self) -> bool {
-        self.shared.containers.get().is_some_and(|containers| containers.engine().reachable)
+        self.reachable().is_some()
     }
 
     fn prepare(&self, _: Digest) -> BoxFuture<'_, Result<(), PrepareError>> {

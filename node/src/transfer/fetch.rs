@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -12,6 +12,7 @@ use shoal_protocol::node::FetchOutcome;
 use shoal_runtimes::artifacts::{ArtifactStore, Error, Partial};
 use tokio::io::AsyncReadExt;
 use tokio::task::{self, JoinError, JoinSet};
+use tokio::time::Instant;
 
 use crate::network::{Mesh, OpenError, Purpose};
 use crate::runtimes::RuntimeSet;
@@ -29,6 +30,31 @@ pub(super) struct Fetcher {
     pub rate_limit: RateLimit,
     pub stall_timeout: Duration,
     pub counters: Arc<Counters>,
+    pub forgers: Forgers,
+}
+
+/// Candidates that gave other bytes than an artifact's: they are not asked for it again until this
+/// node restarts.
+#[derive(Default)]
+pub(super) struct Forgers(Mutex<BTreeSet<(Digest, NodeId)>>);
+
+/// Forgeries that are remembered. Beyond it all are forgotten: so many mean that a member lies
+/// about everything, and each costs one transfer more.
+const MAX_FORGERIES: usize = 1_024;
+
+impl Forgers {
+    fn note(&self, digest: Digest, node: NodeId) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_FORGERIES {
+            all.clear();
+        }
+        all.insert((digest, node));
+    }
+
+    fn has(&self, digest: Digest, node: NodeId) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.contains(&(digest, node))
+    }
 }
 
 /// Runs fetches: a bounded number at a time, one for each artifact.
@@ -121,10 +147,24 @@ impl Fetcher {
         self.store.pin(self.client.pinned().await);
         let mut whys = Vec::new();
         for candidate in candidates {
+            if self.forgers.has(artifact.digest, *candidate) {
+                let node = candidate.short();
+                whys.push(format!("node {node} gave other bytes before, and is not asked again"));
+                continue;
+            }
+            let begun = Instant::now();
             match self.get_from(*candidate, artifact).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.client.received(artifact, *candidate, begun.elapsed()).await;
+                    return Ok(());
+                }
                 Err(CandidateError::Store(error)) => return Err(error.to_string()),
-                Err(error) => whys.push(error.to_string()),
+                Err(error) => {
+                    if let CandidateError::Forged(node) = error {
+                        self.forgers.note(artifact.digest, node);
+                    }
+                    whys.push(error.to_string());
+                }
             }
         }
         Err(whys.join("; "))

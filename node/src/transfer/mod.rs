@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use shoal_protocol::model::Digest;
+use shoal_protocol::model::{Artifact, Digest, NodeId};
 use shoal_protocol::node::FetchOutcome;
 use shoal_runtimes::artifacts::ArtifactStore;
 use tokio::task::JoinHandle;
@@ -99,6 +99,8 @@ async fn unless_stalled<T>(
 
 /// The user of the transfers, which is the core.
 pub trait Client: Send + Sync + 'static {
+    /// Takes the note that a node gave an artifact.
+    fn received(&self, artifact: Artifact, from: NodeId, took: Duration) -> BoxFuture<'_, ()>;
     /// Takes the outcome of a fetch.
     fn fetched(&self, digest: Digest, outcome: FetchOutcome) -> BoxFuture<'_, ()>;
     /// The artifacts that must not be evicted to make room.
@@ -106,6 +108,13 @@ pub trait Client: Send + Sync + 'static {
 }
 
 impl Client for DriverHandle {
+    fn received(&self, artifact: Artifact, from: NodeId, took: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // A driver that has stopped has no readers.
+            let _ = DriverHandle::received(self, artifact, from, took).await;
+        })
+    }
+
     fn fetched(&self, digest: Digest, outcome: FetchOutcome) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             // A driver that has stopped needs no outcome.
@@ -176,6 +185,7 @@ impl NotStarted {
             rate_limit: RateLimit::new(config.bytes_per_second),
             stall_timeout: config.stall_timeout,
             counters: counters.clone(),
+            forgers: fetch::Forgers::default(),
         };
         let fetching = tokio::spawn(fetch::run(self.inbox, Arc::new(fetcher), config.fetches));
         Transfer { tasks: [fetching, tokio::spawn(serve.run(acceptor))], counters }

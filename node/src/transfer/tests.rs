@@ -176,11 +176,19 @@ impl Runtime for FakeRuntime {
     }
 }
 
-struct FakeCore(mpsc::Sender<(Digest, FetchOutcome)>);
+struct FakeCore {
+    outcomes: mpsc::Sender<(Digest, FetchOutcome)>,
+    received: Arc<Mutex<Vec<(Digest, NodeId)>>>,
+}
 
 impl Client for FakeCore {
+    fn received(&self, artifact: Artifact, from: NodeId, _: Duration) -> BoxFuture<'_, ()> {
+        self.received.lock().unwrap().push((artifact.digest, from));
+        std::future::ready(()).boxed()
+    }
+
     fn fetched(&self, digest: Digest, outcome: FetchOutcome) -> BoxFuture<'_, ()> {
-        async move { self.0.send((digest, outcome)).await.unwrap() }.boxed()
+        async move { self.outcomes.send((digest, outcome)).await.unwrap() }.boxed()
     }
 
     fn pinned(&self) -> BoxFuture<'_, BTreeSet<Digest>> {
@@ -201,6 +209,8 @@ struct World {
     runtime: Arc<FakeRuntime>,
     sink: FetchSink,
     outcomes: mpsc::Receiver<(Digest, FetchOutcome)>,
+    /// The artifacts that came, and from where.
+    received: Arc<Mutex<Vec<(Digest, NodeId)>>>,
     transfer: Transfer,
 }
 
@@ -211,6 +221,7 @@ impl World {
         let mesh = Arc::<FakeMesh>::default();
         let runtime = Arc::new(FakeRuntime { refuses, prepared: Mutex::default() });
         let (core, outcomes) = mpsc::channel(16);
+        let received = Arc::<Mutex<Vec<_>>>::default();
         let (sink, waiting) = transfer();
         let transfer = waiting.start(Parts {
             config: TransferConfig {
@@ -221,9 +232,9 @@ impl World {
             acceptor: Acceptor::new(mpsc::channel(1).1),
             store: store.clone(),
             runtimes: RuntimeSet::new([runtime.clone() as Arc<dyn Runtime>]),
-            client: Arc::new(FakeCore(core)),
+            client: Arc::new(FakeCore { outcomes: core, received: received.clone() }),
         });
-        World { folder, store, mesh, runtime, sink, outcomes, transfer }
+        World { folder, store, mesh, runtime, sink, outcomes, received, transfer }
     }
 
     /// A node that holds and serves these bytes.
@@ -240,7 +251,7 @@ impl World {
             acceptor: Acceptor::new(acceptor),
             store,
             runtimes: RuntimeSet::new([]),
-            client: Arc::new(FakeCore(mpsc::channel(1).0)),
+            client: Arc::new(FakeCore { outcomes: mpsc::channel(1).0, received: Arc::default() }),
         });
         // The folder must outlive this function; the test leaves it behind.
         let _ = folder.keep();
@@ -367,6 +378,28 @@ async fn forged_bytes_are_refused_and_fetched_elsewhere() {
     stream.write_all(&vec![0; 300_000]).await.unwrap();
     assert_eq!(world.outcome().await, FetchOutcome::Ready);
     assert_eq!(world.store.read(&artifact.digest).await.unwrap(), bytes);
+    assert_eq!(*world.received.lock().unwrap(), [(artifact.digest, node(2))]);
+}
+
+/// The only candidate sends wrong bytes. The core asks it again and again, since it says that it
+/// holds the artifact: no further byte is taken from it.
+#[tokio::test]
+async fn forger_is_not_asked_for_the_same_again() {
+    let mut world = World::new(false).await;
+    let (_, artifact) = bytes(300_000);
+    let mut script = world.script(1);
+    world.fetch(artifact, &[1]);
+    let mut stream = script.recv().await.unwrap();
+    request(&mut stream).await;
+    ArtifactAnswer::Here { size: artifact.size }.write(&mut stream).await.unwrap();
+    stream.write_all(&vec![0; 300_000]).await.unwrap();
+    let FetchOutcome::Failed(why) = world.outcome().await else { panic!("the bytes are wrong") };
+    assert!(why.contains("gave other bytes than it should"), "{why}");
+    world.fetch(artifact, &[1]);
+    let FetchOutcome::Failed(why) = world.outcome().await else { panic!("nobody else has it") };
+    assert!(why.contains("is not asked again"), "{why}");
+    assert_eq!(*world.mesh.opened.lock().unwrap(), [node(1)]);
+    assert!(world.received.lock().unwrap().is_empty());
 }
 
 /// The first candidate sent forged bytes and broke off; the second completed them. The mismatch is

@@ -2,6 +2,7 @@
 //! replica needs them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::model::spec::Program;
 use crate::model::{Artifact, Digest, NodeId, Phase, ProgramKind, Spec, Time};
@@ -40,8 +41,10 @@ impl Node {
     }
 
     /// The nodes to ask for an artifact, in this order: known holders, nodes that run it, its
-    /// guardians, other nodes. Nodes behind a hop come after these, because the bytes cross the
-    /// network twice; nodes on whose paths transfers stall come last.
+    /// guardians, other nodes. The first holder differs by artifact and by node, so that the parts
+    /// of an image come from several holders at once, and none serves all. Nodes behind a hop come
+    /// after these, because the bytes cross the network twice; nodes on whose paths transfers stall
+    /// come last.
     ///
     /// Announcements of holders may be lost, and a member may lie. So after a failed try half of
     /// the candidates are not likely holders; both halves rotate with each try, until every node
@@ -64,12 +67,14 @@ impl Node {
             })
         });
         let guardians = workloads().flat_map(|workload| self.guardians(&workload.name));
-        let likely = self
-            .artifacts
-            .holders(digest)
-            .copied()
-            .chain(running.map(|(node, _)| node))
-            .chain(guardians);
+        let mut holders: Vec<NodeId> =
+            self.artifacts.holders(digest).copied().filter(is_up).collect();
+        if !holders.is_empty() {
+            let turn = usize::from(digest.0[0]) + usize::from(self.me.0[0]);
+            let count = holders.len();
+            holders.rotate_left(turn % count);
+        }
+        let likely = holders.into_iter().chain(running.map(|(node, _)| node)).chain(guardians);
         let mut seen = BTreeSet::new();
         let mut likely: Vec<NodeId> =
             likely.filter(|node| is_up(node) && seen.insert(*node)).collect();
@@ -143,6 +148,20 @@ impl Node {
             );
         }
         Ok(Reply::Done)
+    }
+
+    /// Tells people which node gave the bytes.
+    pub(super) fn on_artifact_received(
+        &mut self,
+        now: Time,
+        artifact: Artifact,
+        from: NodeId,
+        took: Duration,
+    ) {
+        let (digest, size, from) = (artifact.digest.short(), artifact.size, self.name_of(&from));
+        let message =
+            format!("{digest} ({size} bytes) came from {from} in {:.1} s", took.as_secs_f64());
+        self.emit_event(now, Level::Info, "artifact-received", None, Some(self.me), message);
     }
 
     pub(super) fn on_fetched(&mut self, now: Time, digest: Digest, outcome: FetchOutcome) {

@@ -22,6 +22,7 @@
 //! | `planning`, `planning_throttle` | owner: auctions for free places, and how often |
 //! | `holding` | holder: running, replacing, restarting, releasing own replicas |
 //! | `fetching`, `replication`, `stalls` | artifacts: fetches, their holders, stalling paths |
+//! | `images` | the images that workloads name, for the daemon |
 //! | `reconcile`, `readiness`, `routes` | consequences of any input |
 //! | `ownership` | the ring, and the index of the workloads near this node |
 //! | `slot_gossip` | the rate at which this node's claims are gossiped |
@@ -40,6 +41,7 @@ mod contract;
 mod explaining;
 mod fetching;
 mod holding;
+mod images;
 mod inbox;
 mod joining;
 mod links;
@@ -95,6 +97,7 @@ use crate::trust::Genesis;
 use outbox::Outbox;
 
 pub use contract::*;
+pub use images::ImageUse;
 pub use message::{MAX_CHANGES, Message};
 pub use relay::Sealed;
 
@@ -267,6 +270,9 @@ impl Node {
             Input::Command { request, command } => self.on_command(now, request, command),
             Input::Report(report) => self.on_report(now, report),
             Input::Facts(facts) => self.on_facts(now, facts),
+            Input::Received { artifact, from, took } => {
+                self.on_artifact_received(now, artifact, from, took)
+            }
             Input::Fetched { digest, outcome } => self.on_fetched(now, digest, outcome),
             Input::Stored { upto } => self.on_stored(now, upto),
             Input::StoreFailed { why } => self.on_store_failed(now, why),

@@ -34,6 +34,12 @@ pub struct Config {
     /// The rights that containers may have beyond those of an ordinary one. Some of them let a
     /// container take over the device.
     pub allowed: Allowed,
+    /// The file with the credentials of registries, in the form of docker's `config.json`. `None`:
+    /// those that `docker login` and `podman login` write, for the user of this process.
+    pub credentials: Option<PathBuf>,
+    /// How long an image that was loaded from its parts stays in the engine though nothing needs
+    /// it: long enough to go back to the last version without loading it again.
+    pub images_kept: Duration,
     /// Instances on this node, failed ones included.
     pub instances: usize,
     /// How long a container without an HTTP port must run before it counts as running: nothing
@@ -42,7 +48,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The engine that is found, nothing allowed, 1024 instances.
+    /// The engine that is found, nothing allowed, unused images for a day, 1024 instances.
     pub fn new(owner: impl Into<String>, logs: impl Into<PathBuf>) -> Self {
         Config {
             socket: None,
@@ -53,6 +59,8 @@ impl Config {
             logs: logs.into(),
             log_limits: crate::logs::Limits::default(),
             allowed: Allowed::default(),
+            credentials: None,
+            images_kept: Duration::from_secs(24 * 3600),
             instances: 1024,
             settle: Duration::from_secs(2),
         }

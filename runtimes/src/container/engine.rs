@@ -10,14 +10,20 @@ use bollard::Docker;
 use bollard::models::{ContainerCreateBody, VolumeCreateRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptions, StartContainerOptions, StopContainerOptionsBuilder,
+    RemoveImageOptionsBuilder, RemoveVolumeOptions, StartContainerOptions,
+    StopContainerOptionsBuilder,
 };
+use bytes::Bytes;
 use futures::Stream;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::forms::{Event, Image, Info, Inspected, Listed, ListedVolume, Stats, Version, Volumes};
+use super::credentials::Login;
+use super::forms::{
+    Event, Image, Info, Inspected, Listed, ListedImage, ListedVolume, Pulling, Stats, Version,
+    Volumes,
+};
 use super::raw::{self, encode};
 use super::refusal::CallError;
 use super::socket::{SetupError, why_not};
@@ -71,6 +77,8 @@ pub(super) struct Engine {
     /// The machine as image configurations have it: `amd64`, `arm64`.
     pub machine: String,
     pub cpus: u32,
+    /// The folder with the engine's images, as it names it.
+    pub data: Option<PathBuf>,
     /// Without root its containers' addresses are not reachable from the device.
     pub rootless: bool,
     error: Mutex<Option<String>>,
@@ -112,6 +120,7 @@ impl Engine {
             is_podman,
             version: release,
             machine: version.arch.unwrap_or_else(machine),
+            data: info.data,
             cpus: info.cpus.filter(|cpus| *cpus > 0).unwrap_or_else(processors),
             rootless,
             error: Mutex::default(),
@@ -175,6 +184,40 @@ impl Engine {
     pub async fn image(&self, reference: &str) -> Result<Image, CallError> {
         let path = format!("/images/{}/json", encode(reference));
         within(SOON, raw::get(&self.socket, &path)).await
+    }
+
+    /// All images.
+    pub async fn images(&self) -> Result<Vec<ListedImage>, CallError> {
+        within(SOON, raw::get(&self.socket, "/images/json")).await
+    }
+
+    /// Orders a pull, whose lines tell how far it is and whether it failed. The caller bounds its
+    /// silences.
+    pub async fn pull(
+        &self,
+        reference: &str,
+        login: Option<&Login>,
+    ) -> Result<impl Stream<Item = Result<Pulling, CallError>> + Send + use<>, CallError> {
+        // Of an image by its digest the engines take the whole as its name.
+        let path = format!("/images/create?fromImage={}", encode(reference));
+        let login = login.map(|login| ("X-Registry-Auth", login.header()));
+        within(CHANGE, raw::post_lines(&self.socket, &path, login)).await
+    }
+
+    /// An image as an archive. The caller bounds its silences.
+    pub async fn export(
+        &self,
+        reference: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, CallError>> + Send + use<>, CallError> {
+        raw::chunks(&self.socket, &format!("/images/{}/get", encode(reference))).await
+    }
+
+    /// Removes a name of an image, and the image with its last name. Never by force: Podman would
+    /// remove the containers that use it.
+    pub async fn remove_image(&self, name: &str) -> Result<(), CallError> {
+        let options = RemoveImageOptionsBuilder::new().force(false).build();
+        let removed = self.docker.remove_image(name, Some(options), None);
+        within(CHANGE, bollards(removed)).await.map(drop)
     }
 
     /// Loads the images of an archive.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -32,6 +33,8 @@ pub(super) struct Component {
 pub(super) struct Info {
     #[serde(rename = "NCPU")]
     pub cpus: Option<u32>,
+    #[serde(rename = "DockerRootDir")]
+    pub data: Option<PathBuf>,
     #[serde(rename = "SecurityOptions")]
     pub security: Option<Vec<String>>,
 }
@@ -117,6 +120,54 @@ pub(super) struct Published {
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Image {
     pub architecture: Option<String>,
+    pub id: Option<String>,
+    pub repo_digests: Option<Vec<String>>,
+}
+
+/// An image in a list.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct ListedImage {
+    #[serde(rename = "RepoTags")]
+    pub tags: Option<Vec<String>>,
+    #[serde(rename = "Size")]
+    pub size: Option<u64>,
+}
+
+/// A line of a pull.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct Pulling {
+    pub id: Option<String>,
+    pub status: Option<String>,
+    #[serde(rename = "progressDetail")]
+    pub progress_detail: Option<PullingDetail>,
+    pub error: Option<String>,
+    #[serde(rename = "errorDetail")]
+    pub error_detail: Option<PullingError>,
+}
+
+/// Bytes of a layer that is pulled.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct PullingDetail {
+    pub current: Option<u64>,
+    pub total: Option<u64>,
+}
+
+/// Why a pull failed, which comes in its lines.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct PullingError {
+    pub message: Option<String>,
+}
+
+impl Pulling {
+    /// Why the pull failed, in the engine's words.
+    pub fn failure(&self) -> Option<String> {
+        let detail = self.error_detail.as_ref().and_then(|detail| detail.message.clone());
+        detail.or_else(|| self.error.clone()).filter(|why| !why.is_empty())
+    }
 }
 
 /// An event of a container.

@@ -116,13 +116,15 @@ impl Life {
 
     /// Makes sure that the engine has the image: from its parts, or from a registry.
     async fn image(&self, container: &Container, log: &Log) -> Result<(), Failure> {
-        let Shared { engine, config, .. } = &*self.shared;
-        match load::platform(&container.image)? {
+        let image = &container.image;
+        match load::platform(image)? {
             Some(platform) => {
-                let store = config.artifacts.as_ref();
-                load::ready(engine, store, &container.image, platform, log).await
+                let begins = || {
+                    log.say(LogStream::System, &format!("loading the image {}", image.reference))
+                };
+                load::ready(&self.shared, image, platform, begins).await
             }
-            None => image::ready(engine, container, log).await,
+            None => image::ready(&self.shared, container, log).await,
         }
     }
 

@@ -10,26 +10,24 @@ use shoal_protocol::model::Digest;
 use shoal_protocol::model::spec::{Image, PlatformImage};
 use tokio::sync::mpsc;
 
-use super::engine::Engine;
 use super::refusal::Failure;
-use crate::artifacts::ArtifactStore;
+use super::shared::Shared;
 use crate::images;
-use crate::logs::{Log, LogStream};
 
 /// Bytes of the archive that are sent at a time.
 const CHUNK: usize = 256 * 1024;
 /// Chunks that wait for the engine.
 const AHEAD: usize = 4;
 
-/// The image of this machine among the platforms of `image`; none if it has no parts at all.
+/// The image of this machine among the platforms of `image`; none if the engine provides it.
 ///
 /// # Errors
-/// It has parts, and none for this machine.
+/// It has parts, none for this machine, and no registry has it.
 pub(super) fn platform(image: &Image) -> Result<Option<&PlatformImage>, Failure> {
     let arch = std::env::consts::ARCH;
-    match image.platforms.iter().find(|platform| platform.arch == arch) {
+    match image.parts_on(arch) {
         Some(platform) => Ok(Some(platform)),
-        None if image.platforms.is_empty() => Ok(None),
+        None if image.comes_from_engine_on(arch) => Ok(None),
         None => {
             Err(Failure::lasting(format!("the image {} has no part for {arch}", image.reference)))
         }
@@ -41,20 +39,25 @@ pub(super) fn name(platform: &PlatformImage) -> String {
     format!("localhost/shoal:{}", platform.config.digest)
 }
 
-/// Gives the engine an image, unless it has it.
+/// Gives the engine an image, unless it has it. `begins` is called before it is loaded.
 pub(super) async fn ready(
-    engine: &Engine,
-    store: Option<&ArtifactStore>,
+    shared: &Shared,
     image: &Image,
     platform: &PlatformImage,
-    log: &Log,
+    begins: impl FnOnce(),
 ) -> Result<(), Failure> {
-    let name = name(platform);
+    let (engine, name) = (&shared.engine, name(platform));
     if super::image::find(engine, &name).await?.is_some() {
         return Ok(());
     }
+    let store = shared.config.artifacts.as_ref();
     let store = store.ok_or_else(|| Failure::lasting("this adapter has no artifact store"))?;
-    log.say(LogStream::System, &format!("loading the image {}", image.reference));
+    let _one_at_a_time = shared.loaded.loads.acquire().await;
+    // Loaded meanwhile, for another instance or ahead of its need.
+    if super::image::find(engine, &name).await?.is_some() {
+        return Ok(());
+    }
+    begins();
     let failed = |reason: String| {
         let reference = &image.reference;
         Failure::passing(format!("the image {reference} cannot be loaded: {reason}"))

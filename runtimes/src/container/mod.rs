@@ -27,14 +27,17 @@
 
 mod config;
 mod create;
+mod credentials;
 mod death;
 mod engine;
 mod events;
+mod export;
 mod forms;
 mod image;
 mod instance;
 mod life;
 mod load;
+mod loaded;
 mod logs;
 mod needs;
 mod probe;
@@ -59,6 +62,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 pub use engine::EngineView;
+pub use export::{EngineImage, ImageRefused};
+pub use loaded::Removable;
 pub use socket::SetupError;
 
 use crate::error::{DeviceError, LogsError, PrepareError, StartError};
@@ -121,8 +126,10 @@ impl Containers {
             instances: Mutex::default(),
             starts: Semaphore::new(STARTS),
             volumes: Mutex::default(),
+            loaded: loaded::Loaded::default(),
         });
         shared.node.spawn(events::run(shared.clone()));
+        shared.node.spawn(loaded::run(shared.clone()));
         Ok(Containers { shared })
     }
 

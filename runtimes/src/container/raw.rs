@@ -32,11 +32,32 @@ pub(super) async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Resul
 
 /// Sends a GET and gives the lines of the answer, as they come. Lines that are no JSON of the
 /// wanted form are left out.
-pub(super) async fn lines<T: DeserializeOwned>(
+pub(super) async fn lines<T: DeserializeOwned + Send>(
     socket: &Path,
     path: &str,
 ) -> Result<impl Stream<Item = Result<T, CallError>> + use<T>, CallError> {
-    let body = send(socket, path).await?.into_body().into_data_stream();
+    Ok(parsed_lines(send(socket, path).await?))
+}
+
+/// Sends a POST without a body, with one more header, and gives the lines of the answer like
+/// [`lines`].
+pub(super) async fn post_lines<T: DeserializeOwned + Send>(
+    socket: &Path,
+    path: &str,
+    more: Option<(&'static str, String)>,
+) -> Result<impl Stream<Item = Result<T, CallError>> + Send + use<T>, CallError> {
+    let mut request = Request::post(path).header(header::HOST, "localhost");
+    if let Some((name, value)) = more {
+        request = request.header(name, value);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(CallError::garbled)?;
+    Ok(parsed_lines(exchange(socket, request).await?))
+}
+
+fn parsed_lines<T: DeserializeOwned + Send>(
+    answer: Response<Incoming>,
+) -> impl Stream<Item = Result<T, CallError>> + Send + use<T> {
+    let body = answer.into_body().into_data_stream();
     let mut buffer = Vec::new();
     let parsed = body.map_err(CallError::broke_off).map(move |chunk| {
         let chunk: Bytes = chunk?;
@@ -51,9 +72,7 @@ pub(super) async fn lines<T: DeserializeOwned>(
         }
         Ok(items)
     });
-    Ok(parsed
-        .map_ok(|items: Vec<T>| futures::stream::iter(items.into_iter().map(Ok)))
-        .try_flatten())
+    parsed.map_ok(|items: Vec<T>| futures::stream::iter(items.into_iter().map(Ok))).try_flatten()
 }
 
 /// A body that is made while it is sent.
@@ -111,6 +130,15 @@ fn json(
 async fn whole(answer: Response<Incoming>) -> Result<Bytes, CallError> {
     let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
     Ok(body.map_err(CallError::broke_off)?.to_bytes())
+}
+
+/// Sends a GET and gives the bytes of the answer, as they come.
+pub(super) async fn chunks(
+    socket: &Path,
+    path: &str,
+) -> Result<impl Stream<Item = Result<Bytes, CallError>> + Send + use<>, CallError> {
+    let body = send(socket, path).await?.into_body().into_data_stream();
+    Ok(body.map_err(CallError::broke_off))
 }
 
 /// Sends a GET, and gives the answer as it comes.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::engine::Engine;
 use super::forms::Listed;
 use super::instance::Instance;
+use super::loaded::Loaded;
 use super::refusal::CallError;
 use super::{Config, removal};
 use crate::error::DeviceError;
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub starts: Semaphore,
     /// The volumes of this owner, as the engine listed them last; `None` before it did.
     pub volumes: Mutex<KnownVolumes>,
+    /// Images that this adapter gave the engine.
+    pub loaded: Loaded,
 }
 
 impl Shared {

@@ -45,7 +45,7 @@ use shoal_protocol::model::Digest;
 use shoal_protocol::model::spec::{Artifact, PlatformImage};
 
 pub use error::{ImageError, ImageFault, PickError, WriteError};
-pub use names::pick;
+pub use names::{full_name, pick};
 pub use packing::needs_unpacking;
 pub use source::PartReader;
 pub use write::write_archive;

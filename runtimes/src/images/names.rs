@@ -84,6 +84,12 @@ impl fmt::Display for Name {
     }
 }
 
+/// A reference in full, by which two that mean the same are equal: `redis` is
+/// `docker.io/library/redis:latest`. None for what is no reference.
+pub fn full_name(reference: &str) -> Option<String> {
+    Name::parse(reference).map(|name| name.to_string())
+}
+
 /// Whether two references mean the same image, or are the same text.
 pub(super) fn is_same(one: &str, other: &str) -> bool {
     let names = Name::parse(one).zip(Name::parse(other));

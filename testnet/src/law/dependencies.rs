@@ -35,6 +35,7 @@ const PACKAGES: &[Package] = &[
         uses: &[
             ("shoal-protocol", "Digest, the states of an instance, and the form of a container"),
             ("bytes", "request and response bodies"),
+            ("base64", "the credentials in docker's file"),
             ("bollard", "container engines"),
             ("flate2", "images that are compressed with gzip"),
             ("futures", "streams of log lines"),

@@ -2,6 +2,7 @@
 
 mod describe;
 mod explain;
+mod images;
 mod nodes;
 mod stats;
 mod status;
@@ -11,6 +12,7 @@ mod workloads;
 
 pub use describe::describe;
 pub use explain::explain;
+pub use images::{freed, images};
 pub use nodes::nodes;
 pub use stats::stats;
 pub use status::status;

@@ -11,7 +11,11 @@ pub fn now() -> u64 {
 /// The time from the RFC 3339 time `at` to `now` (milliseconds since 1970): `5s`, `3m`, `2h`, `4d`.
 /// `-` for text that is no time; a time ahead, by another device's clock, is `0s`.
 pub fn age(at: &str, now: u64) -> String {
-    let Some(at) = parse(at) else { return "-".into() };
+    parse(at).map_or_else(|| "-".into(), |at| age_of(at, now))
+}
+
+/// The time from `at` to `now`, both in milliseconds since 1970.
+pub fn age_of(at: u64, now: u64) -> String {
     let seconds = now.saturating_sub(at) / 1000;
     match seconds {
         0..120 => format!("{seconds}s"),

@@ -69,8 +69,9 @@ pub struct Image {
     pub digest: Option<Digest>,
     /// When the engine asks the registry.
     pub pull: PullPolicy,
-    /// The image's parts in the artifact store, one entry for each platform. Empty: the engine
-    /// pulls the image, or has it.
+    /// The image's parts in the artifact store, one entry for each platform. Without an entry for
+    /// its platform, the engine of a node pulls the image by its digest; with no entries at all, by
+    /// its reference, or it has it.
     pub platforms: Vec<PlatformImage>,
 }
 
@@ -181,6 +182,18 @@ impl Image {
             pull: PullPolicy::default(),
             platforms: Vec::new(),
         }
+    }
+
+    /// The image of this architecture among those whose parts nodes hold.
+    pub fn parts_on(&self, arch: &str) -> Option<&PlatformImage> {
+        self.platforms.iter().find(|platform| platform.arch == arch)
+    }
+
+    /// Whether the engine of a node of this architecture provides the image: it has no parts at
+    /// all, or none for this architecture while a registry has the others under its digest.
+    pub fn comes_from_engine_on(&self, arch: &str) -> bool {
+        let asks_registry = self.digest.is_some() && self.pull != PullPolicy::Never;
+        self.parts_on(arch).is_none() && (self.platforms.is_empty() || asks_registry)
     }
 }
 

@@ -490,7 +490,7 @@ impl Facts {
         }
         if let Program::Containers(containers) = &spec.program {
             let runs_here = |image: &Image| {
-                image.platforms.is_empty() || image.platforms.iter().any(|it| it.arch == self.arch)
+                image.parts_on(&self.arch).is_some() || image.comes_from_engine_on(&self.arch)
             };
             if !containers.iter().all(|container| runs_here(&container.image)) {
                 return Err(Unfit::Platform(self.arch.clone()));

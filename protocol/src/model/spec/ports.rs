@@ -44,8 +44,10 @@ mod tests {
         let of = |http, ports: &[u16]| {
             let container = Container { http, ..Container::of("a", Image::named("a:1")) };
             let mut form = SpecForm::container_service("a".parse().unwrap(), container, 1, size);
-            form.exposure.ports =
-                ports.iter().map(|&replica| Port { device: replica, replica, udp: false, address: None }).collect();
+            form.exposure.ports = ports
+                .iter()
+                .map(|&replica| Port { device: replica, replica, udp: false, address: None })
+                .collect();
             form.ports()
         };
         assert_eq!(of(Some(8080), &[]), BTreeMap::from([(80, 8080), (8080, 8080)]));

@@ -246,3 +246,20 @@ fn node_that_does_not_allow_a_path_does_not_fit() {
     facts.allowed.0.insert("path=/data".parse().unwrap());
     assert_eq!(facts.fits(&spec), Ok(()));
 }
+
+/// The image of a registry was pinned by an x86_64 node, which holds the parts of its own machine.
+/// Other machines pull the rest under the same digest, unless no registry may be asked.
+#[test]
+fn other_machines_pull_a_pinned_image() {
+    let pinned = |pull| {
+        let part = |n: u8| Artifact { digest: Digest([n; 32]), size: u64::from(n) };
+        let x86 = PlatformImage { arch: "x86_64".into(), config: part(1), layers: vec![part(2)] };
+        Image { pull, digest: Some(Digest([9; 32])), platforms: vec![x86], ..Image::named("a") }
+    };
+    let missing = pinned(PullPolicy::Missing);
+    assert!(!missing.comes_from_engine_on("x86_64") && missing.comes_from_engine_on("aarch64"));
+    assert!(!pinned(PullPolicy::Never).comes_from_engine_on("aarch64"));
+    let local = Image { digest: None, ..pinned(PullPolicy::Missing) };
+    assert!(!local.comes_from_engine_on("aarch64"), "no registry has it");
+    assert!(Image::named("a").comes_from_engine_on("aarch64"));
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Digest, Facts, InstanceState, NodeId, ReplicaId, WallClock};
+use crate::model::{Artifact, Digest, Facts, InstanceState, NodeId, ReplicaId, WallClock};
 
 use super::super::Message;
 use super::{Answerer, Command, PersistId};
@@ -119,6 +119,15 @@ pub enum Input {
     Report(Report),
     /// The device's static facts changed.
     Facts(Facts),
+    /// The bytes of an artifact came from another node. For people alone: `Fetched` follows.
+    Received {
+        /// The artifact.
+        artifact: Artifact,
+        /// The node that gave it, or its end after others broke off.
+        from: NodeId,
+        /// The time that it took.
+        took: Duration,
+    },
     /// A fetch that `Action::Fetch` asked for ended.
     Fetched {
         /// The artifact's digest.

@@ -287,3 +287,27 @@ fn ready_member(cluster: &harness::Cluster, number: u8, harness: &mut Harness) -
     });
     id
 }
+
+/// Parts of an image come from several holders: each artifact is asked of another one first, and
+/// each node begins elsewhere.
+#[test]
+fn artifacts_are_asked_of_different_holders_first() {
+    let cluster = cluster();
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    let holders: BTreeSet<NodeId> =
+        (20..24).map(|number| ready_member(&cluster, number, &mut harness)).collect();
+    harness.fetch_hangs = true;
+    let mut first = BTreeSet::new();
+    for number in 1..12 {
+        harness.publish(&cluster, &version(number));
+        let digest = artifact(number).digest;
+        for node in &holders {
+            harness.input(Input::Message {
+                from: *node,
+                message: Message::Have { node: *node, digest },
+            });
+        }
+        first.insert(harness.node.candidates(&digest)[0]);
+    }
+    assert!(first.len() > 1 && first.is_subset(&holders), "{first:?} of {holders:?}");
+}
