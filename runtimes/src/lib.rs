@@ -35,8 +35,8 @@
 //! Modules import only what stands to their left:
 //!
 //! ```text
-//! model, artifacts, images <- error <- endpoint <- status <- logs, session <- runtime <- contract, wasm,
-//! container
+//! model, artifacts, images <- error <- endpoint <- status <- logs, session <- runtime <- contract,
+//! wasm, container
 //! ```
 
 pub mod artifacts;

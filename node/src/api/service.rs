@@ -92,8 +92,7 @@ pub struct StatusBody {
 }
 
 impl Service {
-    /// The API over these parts. `down` is cancelled when a user asks the node to stop, and
-    /// `stop` when it stops.
+    /// The API over these parts. `down` is cancelled when a user asks the node to stop.
     pub fn new(
         core: Arc<dyn Core>,
         peers: Peers,
@@ -102,7 +101,6 @@ impl Service {
         directory: Directory,
         about: About,
         down: CancellationToken,
-        stop: CancellationToken,
     ) -> Self {
         let host = session::Host::new(about.node, about.root, &about.join_seed, runtimes.clone());
         // Replaced by those of a node that has an engine or remembers images.
@@ -118,8 +116,14 @@ impl Service {
             down,
             host,
             sessions: Arc::new(Semaphore::new(SESSIONS)),
-            stop,
+            stop: CancellationToken::new(),
         }
+    }
+
+    /// Its sessions end when `stop` is cancelled.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Service { stop, ..self }
     }
 
     /// The node and the cluster in short.

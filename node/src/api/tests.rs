@@ -80,7 +80,6 @@ impl World {
             directory,
             about,
             down.clone(),
-            CancellationToken::new(),
         );
         World { _folder: folder, core, runtime, mesh, service, down }
     }

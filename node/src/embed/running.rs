@@ -183,9 +183,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         executor.directory(),
         about,
         down,
-        stop.clone(),
     )
-    .with_images(images);
+    .with_images(images)
+    .until(stop.clone());
     let told_core = core.clone();
     let ingress = Arc::new(Ingress::new(&name, core.clone(), runtimes.clone(), peers.clone()));
     // A weak reference: the ingress holds the driver's handle, which must not hold the ingress.

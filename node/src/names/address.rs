@@ -9,18 +9,14 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use shoal_protocol::model::{Digest, NodeId};
+
+use crate::network::local_route;
 
 /// The first address of the range.
 const RANGE: u32 = u32::from_be_bytes([198, 18, 0, 0]);
 /// The number of its addresses.
 const SIZE: u32 = 1 << 17;
-/// The kernel's table of the device's own addresses.
-const LOCAL: u32 = 255;
-/// The index of the loopback interface.
-const LOOPBACK: u32 = 1;
 
 /// The addresses of one node. Cheap to clone.
 #[derive(Clone)]
@@ -38,7 +34,7 @@ impl Addresses {
     /// Makes the address of `owner` one of this device.
     pub async fn claim(&self, owner: &str) -> Result<Ipv4Addr, String> {
         let address = self.take(owner);
-        route(address, true).await.map_err(|why| {
+        local_route(address, true).await.map_err(|why| {
             self.lock().remove(&address);
             format!("{address} cannot be made an address of this device: {why}")
         })?;
@@ -47,7 +43,7 @@ impl Addresses {
 
     pub async fn release(&self, address: Ipv4Addr) {
         if self.lock().remove(&address).is_some()
-            && let Err(why) = route(address, false).await
+            && let Err(why) = local_route(address, false).await
         {
             tracing::debug!("{address} stays an address of this device: {why}");
         }
@@ -87,33 +83,6 @@ impl Addresses {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Ipv4Addr, String>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Adds or removes the local route of an address.
-async fn route(address: Ipv4Addr, is_wanted: bool) -> Result<(), String> {
-    let (connection, handle, _unasked) =
-        rtnetlink::new_connection().map_err(|error| error.to_string())?;
-    let change = async {
-        let message = local(address);
-        match is_wanted {
-            true => handle.route().add(message).replace().execute().await,
-            false => handle.route().del(message).execute().await,
-        }
-    };
-    tokio::select! {
-        changed = change => changed.map_err(|error| error.to_string()),
-        () = connection => Err("the kernel closed the connection".into()),
-    }
-}
-
-fn local(address: Ipv4Addr) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(address, 32)
-        .table_id(LOCAL)
-        .kind(RouteType::Local)
-        .scope(RouteScope::Host)
-        .output_interface(LOOPBACK)
-        .build()
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ mod last_addresses;
 mod link;
 mod listening;
 mod local_addresses;
+mod local_route;
 mod mdns;
 mod names;
 mod netlink;
@@ -81,6 +82,7 @@ pub use carriers::Limits as CarrierLimits;
 pub use config::NetworkConfig;
 pub use counters::NetCounters;
 pub use handle::{Directory, Network};
+pub(crate) use local_route::local_route;
 pub use start::start;
 pub use stream::{
     Acceptor, Incoming, Mesh, MeshStream, Moved, OpenError, Purpose, describe_unreachable,

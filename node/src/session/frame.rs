@@ -47,9 +47,9 @@ pub enum Frame {
     End,
     /// The operator's terminal has another size.
     Resize {
-        /// Columns.
+        /// Characters in a line.
         columns: u16,
-        /// Rows.
+        /// Lines that it shows.
         rows: u16,
     },
     /// The session ends well; the exit code of a command, if it is known.

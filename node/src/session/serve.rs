@@ -323,11 +323,7 @@ async fn copy(
     let inward = async {
         loop {
             match receiver.next().await? {
-                Frame::Data(bytes) => {
-                    if write.write_all(&bytes.0).await.is_err() {
-                        return Ok(());
-                    }
-                }
+                Frame::Data(bytes) if write.write_all(&bytes.0).await.is_err() => return Ok(()),
                 Frame::End => {
                     let _ = write.shutdown().await;
                     return Ok::<_, io::Error>(());

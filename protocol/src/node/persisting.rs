@@ -17,8 +17,8 @@ use super::{Level, Node};
 /// The longest time that a statement of another node waits for the disk. After a restart within it,
 /// a comparison brings it again.
 const CACHE_AFTER: Duration = Duration::from_secs(60);
-/// The same for the first record of a node, and for one that tells of volumes. Not zero: a node that joins a large cluster gets many
-/// records within seconds.
+/// The same for the first record of a node, and for one that tells of volumes. Not zero: a node
+/// that joins a large cluster gets many records within seconds.
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 /// Cached statements in one batch; the rest goes with the next.
 const CACHE_BATCH: usize = 512;
@@ -43,8 +43,8 @@ impl Cache {
         self.due.get_or_insert(now + CACHE_AFTER);
     }
 
-    /// A node's first record has the addresses to find it again, and one with volumes binds replicas
-    /// to its node: they wait less long.
+    /// A node's first record has the addresses to find it again, and one with volumes binds
+    /// replicas to its node: they wait less long.
     pub fn record(&mut self, now: Time, node: NodeId, is_urgent: bool) {
         self.records.insert(node);
         let due = now + if is_urgent { FIRST_AFTER } else { CACHE_AFTER };

@@ -1,6 +1,6 @@
 //! The paths and devices that a container needs of its device. They are looked for before the
-//! engine is asked, because engines make a folder where a path is missing, and name a missing device
-//! in words of the kernel.
+//! engine is asked, because engines make a folder where a path is missing, and name a missing
+//! device in words of the kernel.
 
 use std::io::ErrorKind;
 use std::path::Path;

@@ -130,7 +130,8 @@ async fn host_network_leads_to_the_programs_port(kind: Kind) {
 
 async fn rights_are_refused_unless_allowed(kind: Kind) {
     let harness = Harness::on(shared(kind)).await;
-    let changes: [(&str, fn(&mut Container)); 4] = [
+    type Change = fn(&mut Container);
+    let changes: [(&str, Change); 4] = [
         ("capability NET_ADMIN", |it| it.privileges.cap_add = vec!["NET_ADMIN".into()]),
         ("device /dev/null", |it| it.privileges.devices = vec![device("/dev/null", "/dev/zilch")]),
         ("privileged containers", |it| it.privileges.privileged = true),

@@ -38,6 +38,11 @@ const CONFINED: &[Confined] = &[
         why: "the rest of the node uses addresses, however the kernel reports them",
     },
     Confined {
+        library: "hickory_server",
+        home: "node/src/names",
+        why: "everything else knows workloads by their names, whatever answers for them",
+    },
+    Confined {
         library: "wasmtime",
         home: "runtimes/src/wasm",
         why: "everything else uses `Runtime`, whatever runs a workload",

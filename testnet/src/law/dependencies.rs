@@ -65,10 +65,12 @@ const PACKAGES: &[Package] = &[
         uses: &[
             ("shoal-protocol", "the core"),
             ("shoal-runtimes", "runs workloads"),
+            ("async-trait", "hickory's trait for a name server"),
             ("axum", "the API on the unix socket"),
             ("bytes", "frames and bodies"),
             ("clap", "the command line"),
             ("futures", "streams"),
+            ("hickory-server", "names of workloads, for containers"),
             ("http", "requests to replicas"),
             ("http-body-util", "bodies"),
             ("hyper", "the HTTP port, and the client of the unix socket"),
@@ -87,13 +89,14 @@ const PACKAGES: &[Package] = &[
                 "the segment size of connections, an end by reset, multicast, what the kernel \
                     holds back for a client",
             ),
+            ("tar", "files that `cp` brings to a replica and back"),
             ("thiserror", "typed errors"),
             ("tokio", "the event loop"),
             ("tokio-util", "codecs and streams on tokio"),
             ("tracing", "diagnostics"),
             ("tracing-subscriber", "diagnostics to a terminal"),
         ],
-        tests_use: &[("tar", "archives of test images"), ("tempfile", "folders that vanish")],
+        tests_use: &[("tempfile", "folders that vanish")],
     },
     Package {
         name: "shoal-testnet",

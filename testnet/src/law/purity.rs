@@ -20,6 +20,9 @@ const PATHS: &[(&str, &str)] = &[
     ("std::env", "configuration comes in as a value"),
 ];
 
+/// Paths below those that are plain values.
+const VALUES: &[&str] = &["std::net::IpAddr"];
+
 /// Names that may not occur, from whatever crate.
 const NAMES: &[(&str, &str)] = &[
     ("HashMap", "its order differs in every process: use BTreeMap"),
@@ -48,7 +51,10 @@ pub(super) fn check(source: &Source) -> Vec<Violation> {
     for named in &source.named {
         let shown = named.path.join("::");
         for (path, why) in PATHS {
-            if named.path.len() > 1 && (is_below(&shown, path) || imports_all_around(&shown, path))
+            let is_value = VALUES.contains(&shown.as_str());
+            if named.path.len() > 1
+                && !is_value
+                && (is_below(&shown, path) || imports_all_around(&shown, path))
             {
                 found(named.line, &shown, why);
             }

@@ -82,16 +82,16 @@ impl Cp {
         };
         match (from, to) {
             (Place::There(target, path), Place::Here(to)) => {
-                copier()?.out_of(&target, &path, Some(to)).await
+                copier()?.copy_out(&target, &path, Some(to)).await
             }
             (Place::There(target, path), Place::Archive) => {
-                copier()?.out_of(&target, &path, None).await
+                copier()?.copy_out(&target, &path, None).await
             }
             (Place::Here(from), Place::There(target, path)) => {
-                copier()?.into_it(&target, &path, Some(from)).await
+                copier()?.copy_in(&target, &path, Some(from)).await
             }
             (Place::Archive, Place::There(target, path)) => {
-                copier()?.into_it(&target, &path, None).await
+                copier()?.copy_in(&target, &path, None).await
             }
             (Place::There(..), Place::There(..)) => {
                 Err(CliError::usage("one of the two paths must be on this machine")
@@ -106,7 +106,7 @@ impl Cp {
 }
 
 impl Copier {
-    async fn out_of(
+    async fn copy_out(
         &self,
         target: &Target,
         path: &str,
@@ -129,7 +129,7 @@ impl Copier {
         written.and(received)
     }
 
-    async fn into_it(
+    async fn copy_in(
         &self,
         target: &Target,
         path: &str,
@@ -209,15 +209,15 @@ async fn receive(
 ) -> Result<(), CliError> {
     loop {
         let frame = frames.receiver.next_of_node().await;
-        match frame.map_err(|error| session::lost(replica, &error))? {
-            Frame::Data(piece) => {
-                if pieces.send(piece.0).await.is_err() {
-                    return Ok(());
-                }
-            }
+        let piece = match frame.map_err(|error| session::lost(replica, &error))? {
+            Frame::Data(piece) => piece.0,
             Frame::Failed(failed) => return Err(session::failed(replica, failed)),
             Frame::Exit(_) => return Ok(()),
-            _ => {}
+            _ => continue,
+        };
+        if pieces.send(piece).await.is_err() {
+            // The files' thread takes no more: it says why.
+            return Ok(());
         }
     }
 }

@@ -200,7 +200,7 @@ fn matches(pattern: &str, path: &str) -> bool {
     let Some((head, tail)) = pattern.split_once('*') else { return pattern == path };
     let Some(rest) = path.strip_prefix(head) else { return false };
     let end = rest.find('/').unwrap_or(rest.len());
-    (0..=end).any(|at| rest.is_char_boundary(at) && matches(tail, &rest[at..]))
+    (0..=end).any(|at| rest.get(at..).is_some_and(|rest| matches(tail, rest)))
 }
 
 #[cfg(test)]
