@@ -214,7 +214,7 @@ async fn prepare_refuses_later_fields_as_not_supported() {
     });
     for (field, expected) in [
         ("health", "health: not supported yet by this version of shoal"),
-        ("volumes", "volumes: not supported yet by this version of shoal"),
+        ("hosts", "hosts: not supported yet by this version of shoal"),
         ("replica", "unknown field `replica`, expected one of `name`"),
     ] {
         let mut json = serde_json::to_value(&body).unwrap();

@@ -8,11 +8,6 @@ use super::error::CliError;
 /// Options of docker, in their long and their short form, and what to do with shoal.
 const OPTIONS: &[(&[&str], &str)] = &[
     (
-        &["-p", "--publish"],
-        "shoal needs no published host port: give the container's port, as in --port 80; every \
-            node then serves NAME.localhost",
-    ),
-    (
         &["-P", "--publish-all", "--expose"],
         "give the one port that answers HTTP, as in --port 80; every node then serves \
             NAME.localhost",
@@ -29,8 +24,8 @@ const OPTIONS: &[(&[&str], &str)] = &[
     ),
     (
         &["-i", "-t", "-a", "--interactive", "--tty", "--attach"],
-        "a workload runs on any node, so no terminal leads to it; `shoal logs -f NAME` follows \
-            what it writes",
+        "a workload runs on any node; `shoal exec -it NAME sh` opens a shell in it, and \
+            `shoal attach NAME` or `shoal logs -f NAME` shows what it writes",
     ),
     (
         &["--gpus"],
@@ -38,8 +33,8 @@ const OPTIONS: &[(&[&str], &str)] = &[
     ),
     (
         &["--link", "--network-alias", "--add-host", "--dns"],
-        "workloads have no names for one another yet: call another one through any node's HTTP \
-            port, with the header `Host: NAME.shoal`",
+        "containers reach every workload as NAME, or NAME.NAMESPACE, at the port that its --port \
+            names; other names are those of the node's own name server",
     ),
     (
         &["--mount"],
@@ -118,12 +113,12 @@ mod tests {
     #[test]
     fn options_of_docker_are_answered_with_what_shoal_does() {
         assert_eq!(
-            refusal(&["-p", "8080:80"]),
-            "-p: shoal needs no published host port: give the container's port, as in --port 80; \
-             every node then serves NAME.localhost"
+            refusal(&["--rm"]),
+            "--rm: shoal removes each container that has ended, and keeps its logs; `shoal rm \
+             NAME` removes the workload"
         );
         for options in [
-            ["--publish=80:80", ""],
+            ["--expose=80", ""],
             ["--restart", "always"],
             ["--rm", ""],
             ["-it", ""],

@@ -8,12 +8,7 @@ use super::ManifestError;
 const FIELDS: &[(&str, &str)] = &[
     ("environment", "Here it is:  env: { NAME: value }"),
     ("env_file", "The variables stand in the manifest itself:  env: { NAME: value }"),
-    (
-        "ports",
-        "`port: 80` names the container's HTTP port; every node then serves NAME.localhost. Ports \
-            of the host come later.",
-    ),
-    ("expose", "`port: 80` names the container's HTTP port; no other needs to be named."),
+    ("expose", "`port: 80` names the port at which it listens, and others reach it by its name."),
     ("container_name", "`name` is its name; leave this away."),
     ("restart", "shoal always starts it again; leave this away."),
     ("mem_limit", "Here it is:  limit: { memory: 128MiB }"),
@@ -154,7 +149,7 @@ mod tests {
                 "nofile: \"1024:4096\"",
             ),
             ("ulimits:\n  nofile:\n    soft: 1", "line 5: ulimits: ", "nofile: \"1024:4096\""),
-            ("ports: ['80:80']", "line 3: ports: not supported yet", "`port: 80` names"),
+            ("expose: [80]", "line 3: unknown field `expose`", "`port: 80` names"),
             ("port: '8080:80'", "line 3: port: `8080:80` is more than a port", "port: 80"),
             ("working_dir: /a", "line 3: unknown field `working_dir`", "workdir: /path"),
             ("cap_drop: ALL", "line 3: cap_drop: ", "cap_drop: [ALL]"),

@@ -17,7 +17,8 @@ use crate::manifest::quantity;
 #[derive(Args, Clone, PartialEq, Eq, Debug, Default)]
 #[command(next_help_heading = "Options of a container")]
 pub struct ContainerOptions {
-    /// Its TCP port that answers HTTP requests for the workload
+    /// The TCP port at which it listens: every node serves HTTP from it, and containers reach it as
+    /// NAME:PORT
     #[arg(long, value_name = "PORT", value_parser = port)]
     pub port: Option<u16>,
     /// Replaces the image's entry point, in words; an empty text clears it
