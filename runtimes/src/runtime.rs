@@ -33,6 +33,12 @@ pub trait Runtime: Sessions + Send + Sync + 'static {
         true
     }
 
+    /// Why it cannot start instances now, for people; none where all is well, or where nobody
+    /// expects it to run any.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Validates, compiles and caches an artifact, so that a later [`Runtime::start`] of it is
     /// quick. Idempotent. Dropping the future cancels the work.
     ///

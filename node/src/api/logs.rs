@@ -10,12 +10,21 @@ use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::{LogsError, body};
 
 use super::form::{LogBody, full_name};
-use super::{ApiError, Service};
+use super::{ApiError, Service, Since};
 use crate::ingress::host::NODE_API;
 use crate::ingress::peers::SendError;
 
 /// JSON, one value a line.
 pub(super) const JSON_LINES: &str = "application/jsonl";
+
+/// The lines that a reader asks for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// How many of the last ones, and whether new ones follow.
+    pub tail: Tail,
+    /// No older ones than this.
+    pub since: Option<Since>,
+}
 
 impl Service {
     /// The lines of a replica as JSON: from this node if it runs here, else from the node that
@@ -23,16 +32,16 @@ impl Service {
     pub async fn logs(
         &self,
         replica: &ReplicaName,
-        tail: Tail,
+        wanted: Wanted,
     ) -> Result<Response<Body>, ApiError> {
         let holders = self.core.holders(replica.clone()).await?;
         let here = |(node, _): &&(NodeId, ReplicaId)| *node == self.about.node;
         if let Some((_, id)) = holders.iter().find(here) {
-            return self.logs_of(replica, id, tail).await;
+            return self.logs_of(replica, id, wanted).await;
         }
         let mut last = None;
         for (node, _) in &holders {
-            match self.logs_there(*node, replica, tail).await {
+            match self.logs_there(*node, replica, &wanted).await {
                 Ok(response) => return Ok(response),
                 Err(error) => last = Some(error),
             }
@@ -44,7 +53,10 @@ impl Service {
         let id = view.uid.parse().ok().map(|uid| ReplicaId { uid, place: replica.place });
         // It ran here before: its last lines may say why it does not any more.
         match id.filter(|id| self.directory.instance(id).is_some()) {
-            Some(id) => self.logs_of(replica, &id, Tail { follow: false, ..tail }).await,
+            Some(id) => {
+                let tail = Tail { follow: false, ..wanted.tail };
+                self.logs_of(replica, &id, Wanted { tail, ..wanted }).await
+            }
             None => Err(self.not_running(replica).await),
         }
     }
@@ -53,11 +65,11 @@ impl Service {
     pub async fn logs_here(
         &self,
         replica: &ReplicaName,
-        tail: Tail,
+        wanted: Wanted,
     ) -> Result<Response<Body>, ApiError> {
         let holders = self.core.holders(replica.clone()).await?;
         match holders.iter().find(|(node, _)| *node == self.about.node) {
-            Some((_, id)) => self.logs_of(replica, id, tail).await,
+            Some((_, id)) => self.logs_of(replica, id, wanted).await,
             None => Err(self.not_running(replica).await),
         }
     }
@@ -66,13 +78,17 @@ impl Service {
         &self,
         replica: &ReplicaName,
         id: &ReplicaId,
-        tail: Tail,
+        wanted: Wanted,
     ) -> Result<Response<Body>, ApiError> {
         let Some(instance) = self.directory.instance(id) else { return Ok(lines(Body::empty())) };
+        let Wanted { tail, since } = wanted;
         match self.runtimes.logs(&instance, tail).await {
-            Ok(stream) => Ok(lines(Body::from_stream(
-                stream.map(|line| Ok::<_, std::convert::Infallible>(json(&line))),
-            ))),
+            Ok(stream) => Ok(lines(Body::from_stream(stream.filter_map(move |line| {
+                let is_wanted =
+                    since.as_ref().is_none_or(|since| since.wants(line.at, SystemTime::now()));
+                let line = is_wanted.then(|| Ok::<_, std::convert::Infallible>(json(&line)));
+                std::future::ready(line)
+            })))),
             // It has written nothing yet.
             Err(LogsError::Unknown(_)) => Ok(lines(Body::empty())),
             Err(error @ LogsError::Device(_)) => Err(ApiError::new(
@@ -87,9 +103,10 @@ impl Service {
         &self,
         node: NodeId,
         replica: &ReplicaName,
-        tail: Tail,
+        Wanted { tail, since }: &Wanted,
     ) -> Result<Response<Body>, ApiError> {
-        let query = format!("?lines={}&follow={}", tail.lines, tail.follow);
+        let since = since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
+        let query = format!("?lines={}&follow={}{since}", tail.lines, tail.follow);
         Ok(lines(self.ask_holder(node, replica, "logs", &query).await?))
     }
 
@@ -165,7 +182,7 @@ pub(super) fn json_line(value: &impl serde::Serialize) -> Bytes {
     bytes.into()
 }
 
-fn rfc3339(at: SystemTime) -> String {
+pub(super) fn rfc3339(at: SystemTime) -> String {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     WallClock(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).to_string()
 }

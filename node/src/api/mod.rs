@@ -35,6 +35,7 @@ mod routes;
 mod running;
 mod service;
 mod session;
+mod since;
 mod socket;
 mod usage;
 mod volumes;
@@ -43,6 +44,7 @@ pub use change::{Accepted, Prepared, Proposal};
 pub use core::{Core, Soon};
 pub use error::ApiError;
 pub use service::{About, Service, StatusBody, short_name};
+pub use since::Since;
 pub use socket::{ForPeers, Socket, SocketError};
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use tokio_util::io::StreamReader;
 
 use super::follow::follow;
 use super::form::{AcceptedBody, PrepareBody, PreparedBody, SubmitBody};
-use super::logs::{json_line, lines};
+use super::logs::{Wanted, json_line, lines};
 use super::{ApiError, Service};
 use crate::telemetry;
 
@@ -99,11 +99,18 @@ struct LogsQuery {
     lines: Option<usize>,
     #[serde(default)]
     follow: bool,
+    since: Option<String>,
 }
 
 impl LogsQuery {
-    fn tail(&self) -> Tail {
-        Tail { lines: self.lines.unwrap_or(LINES), follow: self.follow }
+    fn wanted(self) -> Result<Wanted, ApiError> {
+        let since = self
+            .since
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(|why: String| ApiError::invalid(format!("since: {why}")))?;
+        let tail = Tail { lines: self.lines.unwrap_or(LINES), follow: self.follow };
+        Ok(Wanted { tail, since })
     }
 }
 
@@ -193,8 +200,8 @@ async fn logs(
     Path(path): Path<(String, String, String)>,
     request: Request,
 ) -> Answer {
-    let tail = query::<LogsQuery>(&request)?.tail();
-    service.logs(&replica_name(&path)?, tail).await
+    let wanted = query::<LogsQuery>(&request)?.wanted()?;
+    service.logs(&replica_name(&path)?, wanted).await
 }
 
 async fn logs_here(
@@ -202,8 +209,8 @@ async fn logs_here(
     Path(path): Path<(String, String, String)>,
     request: Request,
 ) -> Answer {
-    let tail = query::<LogsQuery>(&request)?.tail();
-    service.logs_here(&replica_name(&path)?, tail).await
+    let wanted = query::<LogsQuery>(&request)?.wanted()?;
+    service.logs_here(&replica_name(&path)?, wanted).await
 }
 
 async fn session(

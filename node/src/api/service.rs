@@ -132,6 +132,7 @@ impl Service {
         view.counters.extend(self.core.counters());
         let About { mesh, http, .. } = self.about.clone();
         view.warnings.extend(missing_http(&http));
+        view.warnings.extend(self.runtimes.troubles());
         let instances = self.runtimes.instances().await.ok().map(|all| all.len());
         Ok(StatusBody { view, mesh, http, pid: std::process::id(), instances })
     }

@@ -11,9 +11,11 @@ use super::context::Context;
 use super::error::{CliError, Exit};
 use super::out;
 use super::target::Target;
-use crate::api::ApiError;
 use crate::api::form::LogBody;
+use crate::api::{ApiError, Since};
 
+/// Lines of each replica, unless the user says otherwise.
+const TAIL: usize = 100;
 /// Lines that may wait to be printed: a slow terminal slows the readers down instead of filling
 /// memory.
 const WAITING: usize = 256;
@@ -25,7 +27,7 @@ const FOLLOWED: u32 = 64;
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  shoal logs hello          # all replicas\n  shoal logs hello/0 \
-        -f     # one, and what it writes from now on\n  shoal logs hello --tail 20"
+        -f     # one, and what it writes from now on\n  shoal logs hello --tail 20\n  shoal logs hello --since 10m"
 )]
 pub struct Logs {
     /// NAME for all its replicas, or NAME/NUMBER for one
@@ -34,9 +36,12 @@ pub struct Logs {
     /// Go on with what is written from now on
     #[arg(short, long)]
     follow: bool,
-    /// How many of the last lines of each replica
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    tail: usize,
+    /// How many of the last lines of each replica [default: 100, or all with --since]
+    #[arg(short = 'n', long, value_name = "N")]
+    tail: Option<usize>,
+    /// No older lines: a duration, as in 10m, or an instant in UTC, as in 2026-11-29T18:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    since: Option<Since>,
 }
 
 impl Logs {
@@ -102,7 +107,9 @@ impl Logs {
     }
 
     fn query(&self) -> String {
-        format!("?lines={}&follow={}", self.tail, self.follow)
+        let all = if self.since.is_some() { usize::MAX } else { TAIL };
+        let since = self.since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
+        format!("?lines={}&follow={}{since}", self.tail.unwrap_or(all), self.follow)
     }
 }
 
@@ -137,7 +144,8 @@ async fn print(
             }
             out::say(&value.to_string())?;
         } else if let Some(width) = prefixed {
-            out::say(&format!("{replica:<width$} | {}", line.text))?;
+            let prefix = format!("{replica:<width$} |");
+            out::say(&format!("{} {}", out::coloured(&replica, &prefix), line.text))?;
         } else {
             out::say(&line.text)?;
         }

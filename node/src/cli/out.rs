@@ -71,6 +71,20 @@ pub async fn reader_gone() {
     }
 }
 
+/// `text` in a colour of its own for each `key`, where standard output is a terminal that takes
+/// colours.
+pub fn coloured(key: &str, text: &str) -> String {
+    // https://no-color.org
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if plain || !io::stdout().is_terminal() {
+        return text.to_owned();
+    }
+    let sum: usize = key.bytes().map(usize::from).sum();
+    // Cyan, yellow, green, magenta, blue, and their bright forms: red is for errors.
+    let colour = [36, 33, 32, 35, 34, 96, 93, 92, 95, 94][sum % 10];
+    format!("\x1b[{colour}m{text}\x1b[0m")
+}
+
 /// Whether standard error is a terminal.
 pub fn is_watched() -> bool {
     io::stderr().is_terminal()

@@ -203,6 +203,18 @@ impl Runtime for Engine {
         self.reachable().is_some()
     }
 
+    fn trouble(&self) -> Option<String> {
+        let Some(containers) = self.shared.containers.get() else {
+            // A device without an engine is nothing to worry about.
+            let last = self.shared.last_error();
+            let trouble = last.as_ref().filter(|error| !matches!(error, SetupError::NoEngine(_)));
+            return trouble.map(|error| format!("this node runs no containers: {error}"));
+        };
+        let view = containers.engine();
+        let why = view.error?;
+        Some(format!("{} at {} does not answer: {why}", view.name, view.socket.display()))
+    }
+
     fn prepare(&self, _: Digest) -> BoxFuture<'_, Result<(), PrepareError>> {
         // Parts of images need no preparation.
         async { Ok(()) }.boxed()

@@ -71,6 +71,11 @@ impl RuntimeSet {
         known.into_iter().filter(runs).collect()
     }
 
+    /// Why some adapters cannot start instances now, for people.
+    pub fn troubles(&self) -> impl Iterator<Item = String> + '_ {
+        self.adapters.iter().filter_map(|adapter| adapter.trouble())
+    }
+
     /// The adapter for programs of this kind.
     ///
     /// # Errors

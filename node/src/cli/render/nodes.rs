@@ -6,10 +6,11 @@ use super::short;
 use super::table::table;
 use crate::manifest::quantity::{show_cpu, show_size};
 
-/// A line per node; `wide` adds architecture, version, incarnation, allowances and
+/// A line per node, with the programs that it can run now; `wide` adds architecture, version, incarnation, allowances and
 /// addresses.
 pub fn nodes(views: &[NodeView], wide: bool) -> String {
-    let mut heads = vec!["NAME", "ID", "STATE", ">REPLICAS", ">MEMORY", ">CPU", ">RTT", "LABELS"];
+    let mut heads =
+        vec!["NAME", "ID", "STATE", ">REPLICAS", ">MEMORY", ">CPU", ">RTT", "RUNS", "LABELS"];
     if wide {
         heads.extend(["ARCH", "VERSION", ">INCARNATION", "ALLOWS", "ADDRESSES"]);
     }
@@ -27,6 +28,7 @@ fn row(view: &NodeView, wide: bool) -> Vec<String> {
         format!("{} / {}", show_size(view.memory_used), show_size(view.memory)),
         format!("{} / {}", show_cpu(view.cpu_used), show_cpu(view.cpu)),
         view.rtt_us.map_or("-".into(), rtt),
+        list(&view.runtimes),
         labels(view),
     ];
     if wide {
