@@ -189,6 +189,8 @@ mod tests {
     async fn frame_that_is_too_long_is_refused() {
         let (mut near, far) = tokio::io::duplex(1000);
         tokio::io::AsyncWriteExt::write_all(&mut near, &u32::MAX.to_be_bytes()).await.unwrap();
-        assert!(Frames::over(far).receiver.next().await.is_err());
+        drop(near);
+        let error = Frames::over(far).receiver.next().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
     }
 }
