@@ -14,6 +14,7 @@ pub mod raw;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -127,7 +128,9 @@ impl Engine {
         command.args(["--mount-proc", "--", "sh", "-c", INSIDE, "inside"]).arg(&self.folder);
         match self.kind {
             Kind::Docker => {
-                let cgroup = format!("{}{}-engines", cleanup::PREFIX, std::process::id());
+                static NEXT: AtomicU32 = AtomicU32::new(0);
+                let next = NEXT.fetch_add(1, Ordering::Relaxed);
+                let cgroup = format!("{}{}-engine-{next}", cleanup::PREFIX, std::process::id());
                 self.cgroup = Some(cleanup::register(Resource::Cgroup(cgroup.clone()))?);
                 command.args(self.dockerd(&cgroup));
             }
