@@ -123,7 +123,8 @@ pub(super) fn body(
     payload: &ContainerPayload,
 ) -> ContainerCreateBody {
     let container = &payload.container;
-    let port = container.http.filter(|_| container.network == NetworkMode::Bridge);
+    let is_published = engine.publishes && container.network == NetworkMode::Bridge;
+    let port = container.http.filter(|_| is_published);
     let port = port.map(|port| format!("{port}/tcp"));
     let hostname = container.hostname.as_ref().unwrap_or(&payload.hostname);
     let grace = container.stop_grace.map(|grace| grace.as_millis().div_ceil(1000));

@@ -100,7 +100,7 @@ fn work(queue: &Mutex<VecDeque<u32>>, socket: &str) -> Result<()> {
 fn by_shoal(stage: &Stage) -> Result<f64> {
     let (many, port, memory) = (MANY.to_string(), PORT.to_string(), MEMORY.to_string());
     let started = Instant::now();
-    let run = [
+    let mut run = vec![
         "run",
         SERVER,
         "--name",
@@ -113,12 +113,11 @@ fn by_shoal(stage: &Stage) -> Result<f64> {
         &memory,
         "--cpu",
         "0.01",
-        "--stop-signal",
-        "SIGKILL",
         "--replicas",
         &many,
         "--no-wait",
     ];
+    run.extend(raw::SAME_LIMITS);
     stage.cluster.shoal(0, &run)?;
     let api = stage.cluster.nodes[0].api();
     let what = "all replicas are healthy";

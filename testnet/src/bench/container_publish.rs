@@ -131,10 +131,11 @@ fn by_shoal(stage: &Stage, name: &str) -> Result<f64> {
             "never",
             "--memory",
             &memory,
-            "--stop-signal",
-            "SIGKILL",
             "--no-wait",
-        ],
+        ]
+        .into_iter()
+        .chain(raw::SAME_LIMITS)
+        .collect::<Vec<_>>(),
     )?;
     stage.cluster.shoal(0, &["rm", name])?;
     stage.emptied()?;

@@ -96,23 +96,20 @@ fn figures(kind: Kind, ours: Vec<f64>, theirs: Vec<f64>) -> [Figures; 2] {
 /// Runs a replica on every node, so that all engines have the image, and then only one.
 fn publish(cluster: &Cluster, archive: &str) -> Result<()> {
     let (port, memory, all) = (PORT.to_string(), MEMORY.to_string(), NODES.to_string());
-    cluster.shoal(
-        0,
-        &[
-            "run",
-            archive,
-            "--name",
-            HELLO,
-            "--port",
-            &port,
-            "--memory",
-            &memory,
-            "--stop-signal",
-            "SIGKILL",
-            "--replicas",
-            &all,
-        ],
-    )?;
+    let mut run = vec![
+        "run",
+        archive,
+        "--name",
+        HELLO,
+        "--port",
+        &port,
+        "--memory",
+        &memory,
+        "--replicas",
+        &all,
+    ];
+    run.extend(raw::SAME_LIMITS);
+    cluster.shoal(0, &run)?;
     cluster.held_everywhere(0, HELLO)?;
     cluster.shoal(0, &["scale", &format!("{HELLO}=1")])?;
     cluster.healthy(0, HELLO).map(drop)
