@@ -17,6 +17,7 @@ on_both! {
     engine_has_the_limits_of_the_launch
     host_network_leads_to_the_programs_port
     privileges_are_refused_unless_granted
+    port_is_published_where_it_may_be_needed
 }
 
 /// The answer of the program of `a/0` about its container.
@@ -125,4 +126,15 @@ async fn privileges_are_refused_unless_granted(kind: Kind) {
     let error = harness.containers.start(launch).await.unwrap_err();
     assert!(matches!(&error, StartError::Invalid { .. }), "{error}");
     assert!(error.to_string().contains("privileges"), "{error}");
+}
+
+/// Podman of this device leads to the container's own address. Docker may be that of a virtual
+/// machine, where only a published port leads anywhere.
+async fn port_is_published_where_it_may_be_needed(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    harness.run(server("a/0", |_| {})).await;
+    let bindings = &harness.the_container()["HostConfig"]["PortBindings"];
+    let count = bindings.as_object().map_or(0, serde_json::Map::len);
+    assert_eq!(count, usize::from(kind == Kind::Docker), "{bindings}");
+    assert!(harness.get(&id_of("a/0"), "/").await.starts_with("hello"));
 }
