@@ -18,7 +18,7 @@ use crate::engines::{Kind, possible, raw};
 use crate::real::{Options, eventually};
 use crate::workspace::Workspace;
 
-/// Replicas.
+/// Replicas of the one workload.
 const MANY: u32 = 50;
 /// Containers that are made at a time: as many as the daemon makes.
 const AT_A_TIME: usize = 16;

@@ -59,7 +59,7 @@ pub enum Bench {
     /// Lose the node of a one-replica workload, until a survivor answers. Cases kill (kill -9),
     /// bridges (the same, where each node has two addresses that nobody reaches; needs root),
     /// cut (its link is cut, which needs root), docker and podman (kill -9, and the workload is a
-    /// container; beside it the engine's own start). Three nodes; beside them, in turn, a Docker Swarm
+    /// container; beside it the engine's own start). Three nodes; beside them, in turn, a Swarm
     /// of three managers where there can be one (root and dockerd).
     Failover {
         /// Only this case; may be given several times.

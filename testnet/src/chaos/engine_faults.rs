@@ -1,5 +1,5 @@
-//! engine-faults: the container engine of a node is killed and started again, and hangs. What runs in
-//! its containers runs on and is reached; afterwards each container is there once, and answers.
+//! engine-faults: the container engine of a node is killed and started again, and hangs. What runs
+//! in its containers runs on and is reached; afterwards each container is there once, and answers.
 //!
 //! Docker stops its containers when it comes back after a kill: they are started again.
 
@@ -63,8 +63,7 @@ fn with(setup: &Setup, kind: Kind) -> Result<Findings> {
     World::run_in(setup, &name, Some(net), prepare, |world| {
         publish(world, &archive)?;
         let mut worst = Duration::ZERO;
-        for turn in 0..WITH_ENGINE {
-            let engine = &mut engines[turn];
+        for (turn, engine) in engines.iter_mut().enumerate() {
             world.say(&format!("the engine of {} is killed", world.name(turn)));
             engine.kill()?;
             answers_for(world, LASTS)?;

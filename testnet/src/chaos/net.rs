@@ -369,8 +369,8 @@ impl Net {
             {
                 // The burst holds the longest packet that the kernel hands over at once.
                 let line = format!(
-                    "-n {namespace} qdisc add dev {device} root tbf rate {megabits}mbit burst 128kb \
-                     latency 50ms"
+                    "-n {namespace} qdisc add dev {device} root tbf rate {megabits}mbit \
+                     burst 128kb latency 50ms"
                 );
                 quietly(Command::new("tc").args(line.split(' ')))?;
             }

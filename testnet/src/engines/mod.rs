@@ -10,6 +10,7 @@
 
 pub mod image;
 pub mod raw;
+mod settings;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -105,7 +106,7 @@ impl Engine {
             let path = folder.join(inner);
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
-        configure(folder)?;
+        settings::write(folder)?;
         let through = place.through.clone();
         let folder = folder.to_owned();
         let mut engine = Engine { kind, through, folder, cgroup: None, process: None };
@@ -132,10 +133,10 @@ impl Engine {
                 let next = NEXT.fetch_add(1, Ordering::Relaxed);
                 let cgroup = format!("{}{}-engine-{next}", cleanup::PREFIX, std::process::id());
                 self.cgroup = Some(cleanup::register(Resource::Cgroup(cgroup.clone()))?);
-                command.args(self.dockerd(&cgroup));
+                command.args(settings::dockerd(&self.folder, &cgroup));
             }
             Kind::Podman => {
-                command.args(self.podman());
+                command.args(settings::podman(&self.folder));
             }
         }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -143,38 +144,6 @@ impl Engine {
         self.process = Some(child);
         let answers = self.ready();
         answers.map_err(|error| anyhow!("{error:#}\n{}", self.last_lines(10)))
-    }
-
-    fn dockerd(&self, cgroup: &str) -> Vec<String> {
-        let folder = self.folder.display();
-        vec![
-            "dockerd".to_owned(),
-            format!("--host=unix://{folder}/api.sock"),
-            format!("--data-root={folder}/data"),
-            // In /run, which is its own.
-            "--exec-root=/run/docker".to_owned(),
-            "--pidfile=/run/docker.pid".to_owned(),
-            "--bridge=shoal0".to_owned(),
-            "--iptables=false".to_owned(),
-            "--ip6tables=false".to_owned(),
-            "--ip-forward=false".to_owned(),
-            "--ip-masq=false".to_owned(),
-            format!("--cgroup-parent=/{cgroup}"),
-            "--exec-opt=native.cgroupdriver=cgroupfs".to_owned(),
-        ]
-    }
-
-    fn podman(&self) -> Vec<String> {
-        let folder = self.folder.display();
-        vec![
-            "podman".to_owned(),
-            format!("--root={folder}/root"),
-            format!("--runroot={folder}/run"),
-            "system".to_owned(),
-            "service".to_owned(),
-            "--time=0".to_owned(),
-            format!("unix://{folder}/api.sock"),
-        ]
     }
 
     /// Waits until it answers.
@@ -308,32 +277,4 @@ impl Drop for Engine {
 fn first_child(unshare: u32) -> Option<i32> {
     let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).ok()?;
     children.split_whitespace().next()?.parse().ok()
-}
-
-/// Settings of Podman; Docker reads none of them.
-fn configure(folder: &Path) -> Result<()> {
-    let path = folder.display();
-    let configuration = format!(
-        r#"[containers]
-log_driver = "k8s-file"
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-tmp_dir = "{path}/tmp"
-volume_path = "{path}/volumes"
-[network]
-network_backend = "netavark"
-network_config_dir = "{path}/networks"
-default_subnet = "10.213.7.0/24"
-"#
-    );
-    let storage = format!(
-        "[storage]\ndriver = \"overlay\"\ngraphroot = \"{path}/root\"\nrunroot = \"{path}/run\"\n"
-    );
-    for (name, text) in [("containers.conf", configuration), ("storage.conf", storage)] {
-        let file = folder.join(name);
-        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    Ok(())
 }

@@ -37,8 +37,8 @@ fn post(socket: &str, target: &str, body: &Value) -> Result<Value> {
     Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
 }
 
-/// Options of `shoal run` for a container as [`start`] makes it: the most of a core that it may take
-/// also bounds the engine's own work inside of it, so both must have the same.
+/// Options of `shoal run` for a container as [`start`] makes it: the most of a core that it may
+/// take also bounds the engine's own work inside of it, so both must have the same.
 pub const SAME_LIMITS: [&str; 4] = ["--cpu-limit", "1", "--stop-signal", "SIGKILL"];
 
 /// Creates and starts a container with a core at most, and returns its id and its address.
