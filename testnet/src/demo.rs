@@ -1,4 +1,7 @@
-//! `cargo testnet demo`: three nodes, one workload, two kills, explained to a person.
+//! `cargo testnet demo`: three nodes, one workload, two kills, explained to a person; and a
+//! container that fails over, where an engine can be started.
+
+mod containers;
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -26,6 +29,7 @@ pub fn run(workspace: &Workspace, keep: bool) -> Result<()> {
     say("stopping what is left");
     cluster.stop()?;
     drop(cluster);
+    containers::tell(workspace, &options)?;
     println!("{}", WHAT_NEXT.trim_end());
     Ok(())
 }

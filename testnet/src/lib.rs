@@ -15,6 +15,7 @@ pub mod bench;
 pub mod chaos;
 pub mod check;
 pub mod demo;
+pub mod engines;
 pub mod kill;
 pub mod law;
 pub mod real;

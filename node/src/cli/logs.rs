@@ -27,7 +27,8 @@ const FOLLOWED: u32 = 64;
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  shoal logs hello          # all replicas\n  shoal logs hello/0 \
-        -f     # one, and what it writes from now on\n  shoal logs hello --tail 20\n  shoal logs hello --since 10m"
+        -f     # one, and what it writes from now on\n  shoal logs hello --tail 20\n  \
+        shoal logs hello --since 10m"
 )]
 pub struct Logs {
     /// NAME for all its replicas, or NAME/NUMBER for one

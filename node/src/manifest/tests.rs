@@ -128,6 +128,15 @@ fn examples_parse_and_show_the_defaults() {
     let shop = read(include_str!("../../../examples/manifests/shop.yaml")).unwrap();
     let names: Vec<String> = shop.iter().map(|workload| workload.name().to_string()).collect();
     assert_eq!(names, ["shop/till", "shop/stock"]);
+    for (text, expected) in [
+        (include_str!("../../../examples/manifests/client.yaml"), &["server", "client"][..]),
+        (include_str!("../../../examples/manifests/sensor.yaml"), &["sensor"]),
+        (include_str!("../../../examples/manifests/mixed.yaml"), &["hello", "server"]),
+    ] {
+        let all = read(text).unwrap();
+        let names: Vec<String> = all.iter().map(|it| it.name().name.to_string()).collect();
+        assert_eq!(names, expected);
+    }
 }
 
 /// Options that people know from Compose, in shoal's own form.

@@ -122,7 +122,7 @@ pub(super) fn body(
     payload: &ContainerPayload,
 ) -> ContainerCreateBody {
     let container = &payload.container;
-    let ports = bindings(payload);
+    let ports = bindings(payload, engine.publishes);
     let hostname = container.hostname.as_ref().unwrap_or(&payload.hostname);
     let grace = container.stop_grace.map(|grace| grace.as_millis().div_ceil(1000));
     let grace = grace.map_or(GRACE_SECONDS, |grace| i64::try_from(grace).unwrap_or(i64::MAX));
@@ -216,9 +216,13 @@ fn search(workload: &str) -> Vec<String> {
     vec![format!("{namespace}.shoal"), "shoal".into()]
 }
 
-/// The ports of the device that lead to the container's: those that are published, and one of the
-/// engine's choice for the HTTP port, at which only this device reaches it.
-fn bindings(payload: &ContainerPayload) -> HashMap<String, Option<Vec<PortBinding>>> {
+/// The ports of the device that lead to the container's: those that are published, and, where the
+/// device does not reach the container's own address, one of the engine's choice for the HTTP port,
+/// at which only this device reaches it.
+fn bindings(
+    payload: &ContainerPayload,
+    publishes_http: bool,
+) -> HashMap<String, Option<Vec<PortBinding>>> {
     let container = &payload.container;
     let mut all: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
     let mut bind = |port: u16, udp: bool, ip: String, device: String| {
@@ -230,7 +234,8 @@ fn bindings(payload: &ContainerPayload) -> HashMap<String, Option<Vec<PortBindin
         let ip = port.address.map(|ip| ip.to_string()).unwrap_or_default();
         bind(port.replica, port.udp, ip, port.device.to_string());
     }
-    if let Some(port) = container.http.filter(|_| container.network == NetworkMode::Bridge) {
+    let publishes_http = publishes_http && container.network == NetworkMode::Bridge;
+    if let Some(port) = container.http.filter(|_| publishes_http) {
         bind(port, false, "127.0.0.1".into(), String::new());
     }
     all

@@ -31,6 +31,9 @@ pub(super) struct Component {
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub(super) struct Info {
+    /// The name of the device that it runs on.
+    #[serde(rename = "Name")]
+    pub name: Option<String>,
     #[serde(rename = "NCPU")]
     pub cpus: Option<u32>,
     #[serde(rename = "DockerRootDir")]

@@ -18,6 +18,7 @@ on_both! {
     limits_are_as_ordered
     engine_has_the_limits_of_the_launch
     host_network_leads_to_the_programs_port
+    port_is_published_where_it_may_be_needed
     rights_are_refused_unless_allowed
     allowed_device_path_and_rights_are_given
     path_that_leads_out_of_what_is_allowed_is_refused
@@ -290,4 +291,15 @@ fn mounting(path: &str) -> Launch {
     let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
     payload.volumes.insert("it".into(), VolumeOf::Device(path.into()));
     launch
+}
+
+/// Podman of this device leads to the container's own address. Docker may be that of a virtual
+/// machine, where only a published port leads anywhere.
+async fn port_is_published_where_it_may_be_needed(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    harness.run(server("a/0", |_| {})).await;
+    let bindings = &harness.the_container()["HostConfig"]["PortBindings"];
+    let count = bindings.as_object().map_or(0, serde_json::Map::len);
+    assert_eq!(count, usize::from(kind == Kind::Docker), "{bindings}");
+    assert!(harness.get(&id_of("a/0"), "/").await.starts_with("hello"));
 }

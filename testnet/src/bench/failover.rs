@@ -10,8 +10,12 @@
 //! - cut: its link is cut, in network namespaces, which need root; between two cuts the link is
 //!   mended.
 //!
+//! - docker, podman: kill -9 of a node that runs a container, see [`containers`].
+//!
 //! Before the next loss the cluster must have recovered. Between our losses Docker Swarm loses its
 //! node in the same ways, see [`super::swarm`].
+
+mod containers;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -21,8 +25,10 @@ use clap::ValueEnum;
 
 use super::{Against, Figures, SwarmTurns};
 use crate::chaos::net::{Clutter, Net};
+use crate::engines::Kind;
 use crate::kill::{HELLO, holder, under_traffic};
 use crate::real::{Cluster, Options, eventually, shown};
+use crate::workspace::Workspace;
 
 pub(super) const PACE: Duration = Duration::from_millis(4);
 pub(super) const NODES: usize = 3;
@@ -36,9 +42,14 @@ pub enum Case {
     Bridges,
     /// Its link is cut.
     Cut,
+    /// kill -9 of a node that runs a container, each node with a Docker of its own.
+    Docker,
+    /// The same with Podman.
+    Podman,
 }
 
 pub(super) fn measure(
+    workspace: &Workspace,
     options: &Options,
     cases: &[Case],
     runs: u32,
@@ -51,6 +62,14 @@ pub(super) fn measure(
             Case::Kill => Some(kill(options, runs, &mut beside)?),
             Case::Bridges => bridges(options, runs)?,
             Case::Cut => cut(options, runs, &mut beside)?,
+            Case::Docker => {
+                figures.extend(containers::measure(workspace, options, Kind::Docker, runs)?);
+                None
+            }
+            Case::Podman => {
+                figures.extend(containers::measure(workspace, options, Kind::Podman, runs)?);
+                None
+            }
         };
         figures.extend(ours.into_iter().flat_map(|ours| compared(*case, ours, beside.taken())));
     }
@@ -63,6 +82,8 @@ fn compared(case: Case, ours: Vec<f64>, theirs: Vec<f64>) -> Vec<Figures> {
         Case::Kill => ("kill", "swarm-kill", "p50 200 ms, p99 600 ms"),
         Case::Bridges => ("bridges", "", "p50 1.2x kill's"),
         Case::Cut => ("cut", "swarm-cut", "p50 1200 ms, p99 2000 ms"),
+        // They are compared with the engine's own start instead.
+        Case::Docker | Case::Podman => ("container", "", ""),
     };
     let figures = |case, goal, values| Figures {
         bench: "failover",
@@ -85,6 +106,7 @@ fn kill(options: &Options, runs: u32, beside: &mut SwarmTurns) -> Result<Vec<f64
     let mut cluster = Cluster::start(options, NODES)?;
     let lose =
         |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
+    publish(&cluster)?;
     let values = losses(&mut cluster, runs, lose, Cluster::restart, |run| {
         beside.after(Case::Kill, run, runs)
     });
@@ -110,6 +132,7 @@ fn bridges(options: &Options, runs: u32) -> Result<Option<Vec<f64>>> {
     }
     let lose =
         |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
+    publish(&cluster)?;
     let values = losses(&mut cluster, runs, lose, Cluster::restart, |_| {});
     cluster.report_failure(values).map(Some)
 }
@@ -129,9 +152,17 @@ fn cut(options: &Options, runs: u32, beside: &mut SwarmTurns) -> Result<Option<V
         // The command that cuts takes some milliseconds, in which the victim still answers.
         Ok((at, Instant::now()))
     };
+    publish(&cluster)?;
     let mend = |_: &mut Cluster, victim: usize| net.mend(victim);
     let values = losses(&mut cluster, runs, lose, mend, |run| beside.after(Case::Cut, run, runs));
     cluster.report_failure(values).map(Some)
+}
+
+fn publish(cluster: &Cluster) -> Result<()> {
+    let published = cluster
+        .publish(0, &cluster.guest(HELLO)?, HELLO, 1)
+        .and_then(|_| cluster.held_everywhere(0, HELLO));
+    cluster.report_failure(published).map(drop)
 }
 
 /// The node that is the only holder in every node's view: a node that was just cut off may not know
@@ -154,8 +185,6 @@ fn losses(
     bring_back: impl Fn(&mut Cluster, usize) -> Result<()>,
     mut after: impl FnMut(u32),
 ) -> Result<Vec<f64>> {
-    cluster.publish(0, &cluster.guest(HELLO)?, HELLO, 1)?;
-    cluster.held_everywhere(0, HELLO)?;
     let mut values = Vec::new();
     for run in 1..=runs {
         let victim = eventually("one holder whom all agree on", || sole_holder(cluster))?;

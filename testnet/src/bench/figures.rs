@@ -111,7 +111,7 @@ fn significant(value: f64) -> f64 {
 /// A table for people.
 pub(super) fn table<'a>(all: impl IntoIterator<Item = Shown<'a>>) -> String {
     let mut table = format!(
-        "{:<10} {:<12} {:>5} {:>10} {:>10} {:>10} {:>10}  {:<8} goal\n",
+        "{:<17} {:<14} {:>5} {:>10} {:>10} {:>10} {:>10}  {:<8} goal\n",
         "bench", "case", "n", "p50", "p99", "min", "max", "unit"
     );
     for shown in all {
@@ -127,7 +127,7 @@ pub(super) fn table<'a>(all: impl IntoIterator<Item = Shown<'a>>) -> String {
         // Writing to a `String` cannot fail.
         let _ = writeln!(
             table,
-            "{bench:<10} {case:<12} {:>5} {p50:>10} {p99:>10} {min:>10} {max:>10}  {unit:<8} \
+            "{bench:<17} {case:<14} {:>5} {p50:>10} {p99:>10} {min:>10} {max:>10}  {unit:<8} \
                 {goal}{beside}",
             values.len()
         );

@@ -3,9 +3,12 @@
 //! benchmark of the same name runs in turn with today's, and the ratio is added to each figure.
 
 mod cli_options;
+mod container_many;
+mod container_publish;
 pub mod failover;
 mod figures;
 mod footprint;
+mod image_spread;
 mod older;
 mod publish;
 mod rounds;
@@ -54,8 +57,9 @@ pub struct Benches {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Bench {
     /// Lose the node of a one-replica workload, until a survivor answers. Cases kill (kill -9),
-    /// bridges (the same, where each node has two addresses that nobody reaches; needs root) and
-    /// cut (its link is cut, which needs root). Three nodes; beside them, in turn, a Docker Swarm
+    /// bridges (the same, where each node has two addresses that nobody reaches; needs root),
+    /// cut (its link is cut, which needs root), docker and podman (kill -9, and the workload is a
+    /// container; beside it the engine's own start). Three nodes; beside them, in turn, a Swarm
     /// of three managers where there can be one (root and dockerd).
     Failover {
         /// Only this case; may be given several times.
@@ -75,6 +79,32 @@ pub enum Bench {
         /// How many publishes a case.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
+    },
+    /// From `shoal run` of a container to the first HTTP 200, in turn with the same by hand at the
+    /// engine: create, start, ask until it answers. On Docker and on Podman, started for it; cases
+    /// NAME, NAME-raw, and NAME-more: the differences. Three nodes; needs root.
+    ContainerPublish {
+        /// How many publishes, of each of the two on each engine.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: u32,
+    },
+    /// Fifty replicas of a container on one engine, until all are healthy, in turn with a plain
+    /// loop at the engine of the same concurrency. On Docker and on Podman; needs root.
+    ContainerMany {
+        /// How many times, of each of the two on each engine.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: u32,
+    },
+    /// An image of 100 MB to five nodes at once, over links of 100 Mbit/s: cases bytes (sent by the
+    /// source, by the image's size), held (until all five hold it), healthy (until all five run
+    /// it), and tcp-copy (one plain copy to one node, in turn). Six nodes; needs root and Podman.
+    ImageSpread {
+        /// How many images.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: u32,
+        /// Bytes of an image, in millions.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+        megabytes: u64,
     },
     /// The cost of an idle node: cases pss, cpu, disk_writes, traffic, ready. Nine nodes, eight
     /// links each.
@@ -146,9 +176,17 @@ impl Bench {
     fn measure(&self, workspace: &Workspace, options: &Options) -> Result<Vec<Figures>> {
         match self {
             Bench::Failover { cases, runs, swarm_times } => {
-                failover::measure(options, cases, *runs, SwarmTurns::start(workspace, *swarm_times))
+                let swarm = SwarmTurns::start(workspace, *swarm_times);
+                failover::measure(workspace, options, cases, *runs, swarm)
             }
             Bench::Publish { runs } => publish::measure(options, *runs),
+            Bench::ContainerPublish { runs } => {
+                container_publish::measure(workspace, options, *runs)
+            }
+            Bench::ImageSpread { runs, megabytes } => {
+                image_spread::measure(workspace, options, *runs, *megabytes)
+            }
+            Bench::ContainerMany { runs } => container_many::measure(workspace, options, *runs),
             Bench::ScaleStep { runs } => scale_step::measure(options, *runs),
             Bench::Footprint { seconds } => {
                 footprint::measure(options, Duration::from_secs(*seconds))

@@ -78,9 +78,16 @@ fn another(component: &[u8], number: u32) -> Vec<u8> {
 
 /// Milliseconds to the first 200; removes the workload again.
 fn publish(cluster: &Cluster, file: &Path, name: &str) -> Result<f64> {
-    let node = &cluster.nodes[0];
     let file = file.to_str().context("the component's path is not text")?;
-    let mut command = node.shoal(&["run", file, "--name", name, "--no-wait"]);
+    let taken = timed(cluster, name, &["run", file, "--name", name, "--no-wait"])?;
+    cluster.shoal(0, &["rm", name])?;
+    Ok(taken)
+}
+
+/// Milliseconds from the start of a command at the first node to the first 200 of a workload there.
+pub(super) fn timed(cluster: &Cluster, name: &str, arguments: &[&str]) -> Result<f64> {
+    let node = &cluster.nodes[0];
+    let mut command = node.shoal(arguments);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let started = Instant::now();
     let run = command.spawn().context("cannot run shoal")?;
@@ -91,9 +98,7 @@ fn publish(cluster: &Cluster, file: &Path, name: &str) -> Result<f64> {
         "`shoal run` failed: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let taken = answered? - started;
-    cluster.shoal(0, &["rm", name])?;
-    Ok(taken.as_secs_f64() * 1000.0)
+    Ok((answered? - started).as_secs_f64() * 1000.0)
 }
 
 fn first_answer(port: SocketAddr, host: &str) -> Result<Instant> {

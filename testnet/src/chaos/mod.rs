@@ -12,6 +12,7 @@ mod boot;
 mod clock;
 mod cuts;
 mod disk;
+mod engine_faults;
 mod full_disk;
 mod interfaces;
 mod kills;
@@ -95,6 +96,8 @@ pub enum Scenario {
     Addresses,
     /// Nodes start before their network is there.
     BootBeforeNetwork,
+    /// A container engine is killed, started again, and hangs: Docker's and Podman's in turn.
+    EngineFaults,
 }
 
 /// Nodes that get new addresses.
@@ -126,6 +129,7 @@ impl Scenario {
             Scenario::Weather => "weather",
             Scenario::Addresses => "addresses",
             Scenario::BootBeforeNetwork => "boot-before-network",
+            Scenario::EngineFaults => "engine-faults",
         }
     }
 
@@ -139,6 +143,7 @@ impl Scenario {
             }
             Scenario::ManyInterfaces | Scenario::MovedWhileOff => setup.no_net.clone(),
             Scenario::Addresses | Scenario::BootBeforeNetwork => setup.no_net.clone(),
+            Scenario::EngineFaults => engine_faults::impossible(),
             Scenario::Weather => setup.no_net.clone().or_else(Disk::stalls_impossible),
             Scenario::FullDisk => Disk::impossible(),
             Scenario::Clock => clock::impossible(),
@@ -161,12 +166,14 @@ impl Scenario {
             Scenario::Weather => weather::play(setup),
             Scenario::Addresses => addresses::play(setup),
             Scenario::BootBeforeNetwork => boot::play(setup),
+            Scenario::EngineFaults => engine_faults::play(setup),
         }
     }
 }
 
 /// Settings of every scenario.
 struct Setup {
+    workspace: Workspace,
     options: Options,
     nodes: usize,
     kills: u32,
@@ -197,6 +204,7 @@ pub fn run(workspace: &Workspace, chaos: &Chaos) -> Result<bool> {
         if chaos.scenarios.is_empty() { Scenario::value_variants() } else { &chaos.scenarios };
     let built = Options::build_around(workspace, Profile::Dev, chaos.daemon.clone())?;
     let setup = Setup {
+        workspace: workspace.clone(),
         options: Options { keep: chaos.keep, ..built },
         nodes: usize::from(chaos.nodes),
         kills: chaos.kills,

@@ -198,6 +198,7 @@ impl Net {
             },
             http: format!("{address}:{}", PORTS.1),
             state: None,
+            engine: None,
         }
     }
 
@@ -358,6 +359,32 @@ impl Net {
     pub fn ask_within(&self, node: usize, asked: SocketAddr, host: &str) -> Result<Sample> {
         let host = host.to_owned();
         within(&self.namespace(node), move || ask_once(asked, &host))
+    }
+
+    /// Lets no more than so many megabits a second pass each node's link, either way.
+    pub(crate) fn shape(&self, megabits: u32) -> Result<()> {
+        for node in 0..self.nodes {
+            for (namespace, device) in
+                [(self.namespace(node), "eth0".to_owned()), (self.switch(), port(node))]
+            {
+                // The burst holds the longest packet that the kernel hands over at once.
+                let line = format!(
+                    "-n {namespace} qdisc add dev {device} root tbf rate {megabits}mbit \
+                     burst 128kb latency 50ms"
+                );
+                quietly(Command::new("tc").args(line.split(' ')))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `what` on a thread of its own in a node's namespace. It must not start a process.
+    pub(crate) fn within<T: Send + 'static>(
+        &self,
+        node: usize,
+        what: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        within(&self.namespace(node), what)
     }
 
     fn switch(&self) -> String {

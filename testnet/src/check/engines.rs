@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::engines::image::static_target;
 use crate::workspace::{Workspace, passes};
 
 /// Debian's packages: the engines, and what they need for networks of their own.
@@ -23,11 +24,6 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
     test.args(["--test", "containers", "--", "--ignored"]);
     test.env("SHOAL_GUESTS_DIR", workspace.guests());
     passes(test)
-}
-
-/// The target of the test images' program, which must run without any library.
-fn static_target() -> String {
-    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
 }
 
 fn install() -> Result<()> {

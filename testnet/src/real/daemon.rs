@@ -30,13 +30,22 @@ pub struct Place {
     pub http: String,
     /// The state folder, when it is not in the node's own folder.
     pub state: Option<PathBuf>,
+    /// The socket of its container engine, or `none`; without it the daemon looks for one.
+    pub engine: Option<String>,
 }
 
 impl Place {
     /// Loopback, with any free ports.
     pub fn loopback() -> Self {
         let any = || "127.0.0.1:0".to_owned();
-        Place { through: Vec::new(), reach: None, listen: any(), http: any(), state: None }
+        Place {
+            through: Vec::new(),
+            reach: None,
+            listen: any(),
+            http: any(),
+            state: None,
+            engine: None,
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use super::short;
 use super::table::table;
 use crate::manifest::quantity::{show_cpu, show_size};
 
-/// A line per node, with the programs that it can run now; `wide` adds architecture, version, incarnation, allowances and
-/// addresses.
+/// A line per node, with the programs that it can run now; `wide` adds architecture, version,
+/// incarnation, allowances and addresses.
 pub fn nodes(views: &[NodeView], wide: bool) -> String {
     let mut heads =
         vec!["NAME", "ID", "STATE", ">REPLICAS", ">MEMORY", ">CPU", ">RTT", "RUNS", "LABELS"];

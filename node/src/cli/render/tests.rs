@@ -99,12 +99,14 @@ fn nodes_shows_state_and_reason() {
     let views = [node("n1", "up", true), node("n2", "down", false), node("n3", "up", false)];
     assert_eq!(
         nodes(&views, false),
-        "NAME  ID        STATE  REPLICAS          MEMORY      CPU     RTT  RUNS  LABELS     NOTE\n\
-         n1    01010101  up            1  64 MiB / 1 GiB  0.1 / 4       -  wasm  zone=shop  this node\n\
-         n2    01010101  down          1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  wasm  zone=shop  2 of 2 \
-         observers agree\n\
-         n3    01010101  up            1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  wasm  zone=shop  no way to \
-         n1\n"
+        "NAME  ID        STATE  REPLICAS          MEMORY      CPU     RTT  RUNS  LABELS     \
+         NOTE\n\
+         n1    01010101  up            1  64 MiB / 1 GiB  0.1 / 4       -  wasm  zone=shop  \
+         this node\n\
+         n2    01010101  down          1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  wasm  zone=shop  \
+         2 of 2 observers agree\n\
+         n3    01010101  up            1  64 MiB / 1 GiB  0.1 / 4  0.4 ms  wasm  zone=shop  \
+         no way to n1\n"
     );
     assert!(
         nodes(&views, true).contains("x86_64  0.1.0              1  path=/data  /ip4/10.0.0.5"),

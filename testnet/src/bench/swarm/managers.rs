@@ -128,7 +128,9 @@ impl Swarm {
         let traffic =
             Traffic::start(others.map(|(_, (_, address))| *address).collect(), HOST, PACE);
         let (at, lost) = match case {
-            Case::Kill | Case::Bridges => self.engines[victim].kill().map(|at| (at, at))?,
+            Case::Kill | Case::Bridges | Case::Docker | Case::Podman => {
+                self.engines[victim].kill().map(|at| (at, at))?
+            }
             Case::Cut => {
                 let at = Instant::now();
                 self.net.cut(victim)?;
@@ -145,7 +147,9 @@ impl Swarm {
     /// Brings a lost node back, and waits until Swarm has recovered.
     pub(super) fn bring_back(&mut self, loss: &Loss) -> Result<()> {
         let back = match loss.case {
-            Case::Kill | Case::Bridges => self.engines[loss.victim].start(),
+            Case::Kill | Case::Bridges | Case::Docker | Case::Podman => {
+                self.engines[loss.victim].start()
+            }
             Case::Cut => self.net.mend(loss.victim),
         };
         let whole = back.and_then(|()| self.whole());
