@@ -16,7 +16,7 @@ pub const MAX_NO_WAY: usize = 16;
 
 /// The statement of a node about itself; the signer is the node. The greater `(counter, hash)`
 /// counts. On the wire its form stands in front, and behind it all that older programs do not read
-/// (see [`Later`]); a newer program may append fields. Layout 1, as it lies in state folders and
+/// (see `Later`); a newer program may append fields. Layout 1, as it lies in state folders and
 /// travels from older programs, is the same without the two.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeRecord {

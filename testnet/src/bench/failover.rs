@@ -10,7 +10,7 @@
 //! - cut: its link is cut, in network namespaces, which need root; between two cuts the link is
 //!   mended.
 //!
-//! - docker, podman: kill -9 of a node that runs a container, see [`containers`].
+//! - docker, podman: kill -9 of a node that runs a container, see `failover/containers.rs`.
 //!
 //! Before the next loss the cluster must have recovered. Between our losses Docker Swarm loses its
 //! node in the same ways, see [`super::swarm`].
