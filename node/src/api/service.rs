@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use shoal_protocol::trust::JoinLine;
 use shoal_runtimes::artifacts::{self, ArtifactStore};
 use tokio::io::AsyncRead;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::form::{DownBody, JoinLineBody};
@@ -29,6 +31,8 @@ use crate::session;
 /// The largest artifact that is inspected at upload, since that takes its size in memory. Errors in
 /// a larger one are found when it is compiled, in a process of its own.
 const INSPECTED: u64 = 64 << 20;
+/// Time for an engine to list what runs.
+const INSTANCES_WITHIN: Duration = Duration::from_secs(2);
 /// The reason for a missing join line when the network gives none.
 const NO_ADDRESS: &str = "this node knows no address at which others could reach it";
 
@@ -132,8 +136,16 @@ impl Service {
         view.counters.extend(self.core.counters());
         let About { mesh, http, .. } = self.about.clone();
         view.warnings.extend(missing_http(&http));
+        // An engine that hangs must not hold the answer up.
+        let instances = timeout(INSTANCES_WITHIN, self.runtimes.instances()).await;
+        let has_answered = instances.is_ok();
+        let instances = instances.ok().and_then(Result::ok).map(|all| all.len());
+        let before = view.warnings.len();
         view.warnings.extend(self.runtimes.troubles());
-        let instances = self.runtimes.instances().await.ok().map(|all| all.len());
+        if !has_answered && view.warnings.len() == before {
+            let why = format!("the container engine has not answered for {INSTANCES_WITHIN:?}");
+            view.warnings.push(why);
+        }
         Ok(StatusBody { view, mesh, http, pid: std::process::id(), instances })
     }
 

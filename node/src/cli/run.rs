@@ -179,7 +179,7 @@ impl What {
         };
         let is_manifest = || [".yaml", ".yml"].iter().any(|end| program.ends_with(end));
         match path.exists() {
-            true if is_manifest() => What::Manifest,
+            _ if is_manifest() => What::Manifest,
             _ if program.ends_with(".wasm") => What::Component,
             true if path.is_file() && begins_as_component() => What::Component,
             true => What::ImageFile,

@@ -265,6 +265,7 @@ async fn bind_http(wanted: SocketAddr, last: u16) -> Result<TcpListener, StartEr
         && last != 0
         && let Ok(listener) = TcpListener::bind(SocketAddr::new(wanted.ip(), last)).await
     {
+        share_port(&listener);
         return Ok(listener);
     }
     let bound = match TcpListener::bind(wanted).await {
@@ -278,10 +279,21 @@ async fn bind_http(wanted: SocketAddr, last: u16) -> Result<TcpListener, StartEr
         }
         bound => bound,
     };
+    if let Ok(listener) = &bound {
+        share_port(listener);
+    }
     bound.map_err(|source| match source.kind() {
         std::io::ErrorKind::AddrInUse => StartError::HttpTaken(wanted),
         _ => StartError::Http { address: wanted, source },
     })
+}
+
+/// Lets this process listen on the same port of the addresses of workloads, which are the device's
+/// own (`crate::names`). Set after the port was bound, so that a second daemon is still refused.
+fn share_port(listener: &TcpListener) {
+    if let Err(error) = socket2::SockRef::from(listener).set_reuse_port(true) {
+        warn!("workloads cannot be reached by name on the port of HTTP: {error}");
+    }
 }
 
 /// Linux lets a socket listen at an address that the device does not have yet.

@@ -349,8 +349,8 @@ async fn tell_facts(
         });
         let volumes = volumes.unwrap_or_else(|| facts.volumes.clone());
         // An error means that the driver has stopped.
-        let Ok(watched) = handle.query(Node::ports_to_watch).await else { return };
-        let busy_ports = ports::of_others(&watched);
+        let Ok(held) = handle.query(Node::ports_held).await else { return };
+        let busy_ports = ports::of_others(&held);
         let is_same = |(one, other): (&KeptVolume, &KeptVolume)| {
             one.is(&other.workload, &other.place, other.name.as_str())
         };

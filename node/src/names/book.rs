@@ -1,13 +1,14 @@
 //! The book of workloads that this node's containers reach: one task owns it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_protocol::model::view::ServiceView;
 use shoal_protocol::model::{ProgramKind, WorkloadName};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -137,7 +138,7 @@ impl Book {
         };
         let closing = CancellationToken::new();
         for (&here, &there) in &ports {
-            match TcpListener::bind((address, here)).await {
+            match listen((address, here).into()) {
                 Ok(listener) => {
                     self.proxy.listen(listener, name.clone(), there, closing.clone());
                 }
@@ -155,4 +156,16 @@ impl Book {
             warn!("containers here do not reach {name} by its name: {why}");
         }
     }
+}
+
+/// Listens at an address of a workload, also on the port on which this process listens at all
+/// addresses.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    /// Connections that may wait to be accepted.
+    const BACKLOG: u32 = 256;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

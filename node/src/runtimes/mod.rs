@@ -151,7 +151,11 @@ impl RuntimeSet {
         id: &InstanceId,
         tail: Tail,
     ) -> Result<BoxStream<'static, LogLine>, LogsError> {
-        for adapter in self.adapters.iter() {
+        // The adapter that runs it first: only that one has its latest lines, and follows them. The
+        // files of all lie in one folder, so that another one finds those of an ended instance.
+        let mut adapters: Vec<_> = self.adapters.iter().collect();
+        adapters.sort_by_key(|adapter| adapter.status(id).is_none());
+        for adapter in adapters {
             match adapter.logs(id, tail).await {
                 Err(LogsError::Unknown(_)) => {}
                 found => return found,

@@ -28,6 +28,8 @@ use crate::runtimes::RuntimeSet;
 
 /// Time for the operator to sign.
 const SIGNED_WITHIN: Duration = Duration::from_secs(60);
+/// Time for an operator that is still sending to see why the session has ended.
+const LAST_INPUT: Duration = Duration::from_secs(5);
 /// Bytes that are read from a connection at a time.
 const READ: usize = 32 * 1024;
 /// Pieces of an archive that wait for the engine.
@@ -68,7 +70,11 @@ pub async fn serve(host: Host, replica: ReplicaName, instance: InstanceId, mut f
     };
     if let Err(Ended::Refused(failed)) = served {
         // The operator may have gone meanwhile.
-        let _ = frames.sender.send([Frame::Failed(failed)]).await;
+        if frames.sender.send([Frame::Failed(failed)]).await.is_ok() {
+            // A close with unread input would take the error away from the operator.
+            let rest = async { while frames.receiver.next().await.is_ok() {} };
+            let _ = timeout(LAST_INPUT, rest).await;
+        }
     }
 }
 

@@ -428,7 +428,27 @@ impl Node {
                 let place = volume.place()?;
                 self.claims.highest_token(&ReplicaId { uid, place }).map(|token| token.counter)
             };
-            volume.counter = before.or_else(made).unwrap_or(volume.counter);
+            // A volume that is used again is newer than one that was made meanwhile elsewhere.
+            let used = || {
+                let uid = self.desired.workload(&volume.workload)?.uid;
+                let claim = self.claims.my_claim(&ReplicaId { uid, place: volume.place()? })?;
+                Some(claim.token.counter)
+            };
+            let first = before.or_else(made).unwrap_or(volume.counter);
+            volume.counter = used().map_or(first, |used| used.max(first));
+        }
+    }
+
+    /// Notes under which tokens this node's volumes are used now.
+    fn redate_volumes(&mut self, now: Time) {
+        if self.device.facts.volumes.is_empty() {
+            return;
+        }
+        let mut facts = self.device.facts.clone();
+        self.date_volumes(&mut facts);
+        if facts.volumes != self.device.facts.volumes {
+            self.device.facts = facts;
+            self.publish_profile(now);
         }
     }
 

@@ -76,6 +76,7 @@ impl Node {
             for name in std::mem::take(&mut self.due.routes) {
                 self.update_routes(now, &name);
             }
+            self.redate_volumes(now);
             self.gossip_slots(now);
             self.drain(now);
             // Workloads stay dirty while this node may not plan.

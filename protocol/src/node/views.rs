@@ -282,12 +282,10 @@ impl Node {
         holders
     }
 
-    /// The ports of devices that workloads ask for and no replica of this node has: another program
-    /// of the device may have them.
-    pub fn ports_to_watch(&self) -> BTreeSet<HostPort> {
-        let all = self.desired.workloads().flat_map(|workload| workload.spec.host_ports());
-        let held = self.holding.ports();
-        all.filter(|port| !held.contains(port)).collect()
+    /// The ports of the device that replicas of this node have: all others on which a program
+    /// listens are another program's.
+    pub fn ports_held(&self) -> BTreeSet<HostPort> {
+        self.holding.ports().into_iter().collect()
     }
 
     /// This node's own claims, by replica.

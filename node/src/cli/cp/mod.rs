@@ -140,8 +140,14 @@ impl Copier {
             // An archive has its own names.
             None => (path.to_owned(), None),
             Some(from) => {
-                let into = pack::Destination::of(path, self.is_folder(&replica, path).await?);
-                into.resolve(from)?
+                let there = self.what_is_at(&replica, path).await?;
+                if there == Some(false) && from.is_dir() {
+                    return Err(CliError::usage(format!(
+                        "{replica}:{path} is a file, and {} a folder: it is left as it is",
+                        from.display()
+                    )));
+                }
+                pack::Destination::of(path, there == Some(true)).resolve(from)?
             }
         };
         let action = Action::Write { path: folder };
@@ -177,15 +183,20 @@ impl Copier {
         }
     }
 
-    /// Whether there is a folder at a path of the replica: the archive of a folder begins with it.
-    async fn is_folder(&self, replica: &ReplicaName, path: &str) -> Result<bool, CliError> {
+    /// Whether a folder is at a path of the replica, or something else; none for nothing. The
+    /// archive of a folder begins with it.
+    async fn what_is_at(
+        &self,
+        replica: &ReplicaName,
+        path: &str,
+    ) -> Result<Option<bool>, CliError> {
         let action = Action::Read { path: path.to_owned() };
         let opened = session::open(&self.client, &self.operator, replica, action).await;
         let mut frames = match opened {
             Ok(frames) => frames,
             // Nothing is there, or it cannot be read; then writing says more.
             Err(CliError { exit: Exit::Usage, message, .. }) if !message.contains("component") => {
-                return Ok(false);
+                return Ok(None);
             }
             Err(error) => return Err(error),
         };
@@ -198,7 +209,7 @@ impl Copier {
                 Err(error) => return Err(session::lost(replica, &error)),
             }
         }
-        Ok(pack::begins_with_folder(&head))
+        Ok(Some(pack::begins_with_folder(&head)))
     }
 }
 

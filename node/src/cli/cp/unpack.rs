@@ -51,8 +51,10 @@ fn unpack_in(
 ) -> io::Result<()> {
     let folder = fs::canonicalize(folder)?;
     let mut archive = tar::Archive::new(archive);
+    let mut is_empty = true;
     for entry in archive.entries()? {
         let mut entry = entry?;
+        is_empty = false;
         let path = rename(&entry.path()?);
         if path.as_os_str().is_empty() {
             continue;
@@ -75,7 +77,8 @@ fn unpack_in(
         entry.set_preserve_permissions(false);
         entry.unpack(&whole)?;
     }
-    Ok(())
+    // Engines give nothing for what is neither a file, a folder nor a link.
+    if is_empty { Err(io::Error::other("the engine gave no file")) } else { Ok(()) }
 }
 
 /// The whole of a path in an archive, with its folders made. A name that leads elsewhere is an
@@ -153,6 +156,7 @@ mod tests {
         unpack(&tree[..], folder.path(), true).unwrap();
         assert_eq!(read(at("x")), "x");
         assert!(unpack(&one[..], &at("absent/b.log"), false).is_err());
+        assert!(unpack(&archive(&[])[..], &at("nothing"), false).is_err());
     }
 
     /// The names come from the program in the replica, which may be hostile.

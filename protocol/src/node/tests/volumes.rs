@@ -145,6 +145,21 @@ fn replica_that_may_lose_its_volume_starts_elsewhere() {
     assert!(own > 3, "{own}");
 }
 
+/// A volume that was made first and used last lost against one that was used between: what had been
+/// written last was out of sight.
+#[test]
+fn volume_that_was_used_last_counts() {
+    let cluster = cluster();
+    let mut founder = two(&cluster, vec![volume(3)]);
+    founder.input(Input::Facts(runs_containers(vec![volume(1)])));
+    founder.publish(&cluster, &stateful(OnLoss::Empty));
+    lose_the_other(&mut founder);
+    let claim = founder.node.own_claims().next().expect("it runs here now").token.counter;
+    assert!(claim > 3, "{claim}");
+    let told = founder.node.membership.record(&founder.node.me).unwrap().facts.volumes[0].counter;
+    assert_eq!(told, claim, "other nodes know it, too");
+}
+
 /// A replica that is scaled away and back finds its data again: the volume stays where it was.
 #[test]
 fn volume_outlives_its_place_and_its_workload() {
