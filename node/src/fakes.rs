@@ -403,6 +403,12 @@ impl Core for FakeCore {
         async { Ok(services) }.boxed()
     }
 
+    fn service(&self, name: WorkloadName) -> Soon<'_, Option<ServiceView>> {
+        let services = self.services.lock().unwrap();
+        let found = services.iter().find(|service| service.name == name).cloned();
+        async { Ok(found) }.boxed()
+    }
+
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>> {
         soon(self.pinned.lock().unwrap().clone())
     }

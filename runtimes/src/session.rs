@@ -1,4 +1,4 @@
-//! What a person does with a running instance: commands in it, its output, its files, its ports.
+//! Sessions of a person with a running instance: commands in it, its output, its files, its ports.
 
 use std::io;
 use std::pin::Pin;

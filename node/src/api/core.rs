@@ -32,6 +32,8 @@ pub trait Core: Send + Sync + 'static {
     fn explain(&self, replica: ReplicaName) -> Soon<'_, Option<ExplainView>>;
     /// All workloads as others reach them by name.
     fn services(&self) -> Soon<'_, Vec<ServiceView>>;
+    /// A workload as others reach it by name.
+    fn service(&self, name: WorkloadName) -> Soon<'_, Option<ServiceView>>;
     /// Artifacts that the store must keep.
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>>;
     /// The images of all workloads.
@@ -80,6 +82,10 @@ impl Core for DriverHandle {
 
     fn services(&self) -> Soon<'_, Vec<ServiceView>> {
         self.query(|node| node.services()).boxed()
+    }
+
+    fn service(&self, name: WorkloadName) -> Soon<'_, Option<ServiceView>> {
+        self.query(move |node| node.service(&name)).boxed()
     }
 
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>> {

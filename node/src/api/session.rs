@@ -7,6 +7,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use shoal_protocol::model::{NodeId, ReplicaName};
 use shoal_runtimes::body;
+use shoal_runtimes::session::Duplex;
 use tokio::io::copy_bidirectional;
 use tracing::debug;
 
@@ -89,8 +90,7 @@ impl Service {
         port: u16,
         request: Request,
     ) -> Result<Response<Body>, ApiError> {
-        let services = self.core.services().await?;
-        let named = services.iter().find(|service| service.name == replica.workload);
+        let named = self.core.service(replica.workload.clone()).await?;
         if !named.is_some_and(|service| service.ports.values().any(|named| *named == port)) {
             let why = format!("`{}` names no port {port}", replica.workload);
             return Err(ApiError::new(StatusCode::NOT_FOUND, "no-such-port", why));
@@ -117,7 +117,7 @@ impl Service {
         &self,
         node: NodeId,
         replica: &ReplicaName,
-    ) -> Result<impl session::Bidirectional + use<>, ApiError> {
+    ) -> Result<impl Duplex + use<>, ApiError> {
         let unreachable = |why: &str| cannot_be_asked(node, replica, why);
         let (name, place) = (full_name(&replica.workload), replica.place);
         let request = http::Request::get(format!("http://{NODE_API}/v1/session/{name}/{place}"))

@@ -10,7 +10,7 @@ use shoal_protocol::model::view::ServiceView;
 use shoal_protocol::model::{ProgramKind, WorkloadName};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
@@ -64,6 +64,7 @@ impl Book {
     /// Answers questions and follows the desired state, until the node stops.
     pub async fn run(mut self) {
         let mut changes = self.core.changes();
+        let mut next = Instant::now();
         loop {
             tokio::select! {
                 ask = self.asks.recv() => {
@@ -71,12 +72,13 @@ impl Book {
                     // The asking container may have given up.
                     let _ = answer.send(self.address(&name).await);
                 }
-                changed = changes.changed() => {
+                // Questions are answered meanwhile.
+                changed = async { sleep_until(next).await; changes.changed().await } => {
                     if changed.is_err() {
                         return;
                     }
                     self.compare().await;
-                    sleep(COMPARE_EVERY).await;
+                    next = Instant::now() + COMPARE_EVERY;
                 }
             }
         }
@@ -86,8 +88,7 @@ impl Book {
         if let Some(served) = self.served.get(name) {
             return Some(served.address);
         }
-        let services = self.core.services().await.ok()?;
-        let service = services.into_iter().find(|service| service.name == *name)?;
+        let service = self.core.service(name.clone()).await.ok()??;
         self.serve(service).await
     }
 

@@ -8,6 +8,7 @@ use futures::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::access::RawAccess;
 use shoal_protocol::model::{NodeId, codec};
+use shoal_runtimes::session::Duplex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
@@ -103,11 +104,7 @@ pub struct Frames {
     pub sender: Sender,
 }
 
-/// Two-way bytes.
-pub trait Bidirectional: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bidirectional for T {}
-
-type Io = Box<dyn Bidirectional>;
+type Io = Box<dyn Duplex>;
 
 /// The frames that come.
 pub struct Receiver(FramedRead<ReadHalf<Io>, LengthDelimitedCodec>);

@@ -16,7 +16,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-pub use frame::{Bidirectional, Failed, Frame, Frames, Receiver, Sender};
+pub use frame::{Failed, Frame, Frames, Receiver, Sender};
 pub use open::{OpenError, open};
 pub(crate) use serve::connect;
 pub use serve::{Host, serve};

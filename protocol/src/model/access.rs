@@ -1,4 +1,4 @@
-//! What an operator asks of one running replica, beside the desired state: a command in it, its
+//! An operator's request to one running replica, beside the desired state: a command in it, its
 //! files, a port of it.
 //!
 //! A statement is signed for one conversation: it carries the number that the replica's node drew

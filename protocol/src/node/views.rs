@@ -258,13 +258,15 @@ impl Node {
     /// All workloads as others reach them by name.
     pub fn services(&self) -> Vec<ServiceView> {
         let mine: BTreeSet<_> = self.claims.mine().map(|claim| claim.replica.uid).collect();
-        let service = |workload: &Workload| ServiceView {
-            name: workload.name.clone(),
-            ports: workload.spec.ports(),
-            kind: workload.spec.program.kind(),
-            runs_here: mine.contains(&workload.uid),
-        };
-        self.desired.workloads().map(service).collect()
+        let runs_here = |workload: &Workload| mine.contains(&workload.uid);
+        self.desired.workloads().map(|it| service_view(it, runs_here(it))).collect()
+    }
+
+    /// A workload as others reach it by name.
+    pub fn service(&self, name: &WorkloadName) -> Option<ServiceView> {
+        let workload = self.desired.workload(name)?;
+        let runs_here = self.claims.mine().any(|claim| claim.replica.uid == workload.uid);
+        Some(service_view(workload, runs_here))
     }
 
     /// The nodes that are up and claim a replica, this node first.
@@ -361,4 +363,13 @@ impl Node {
 
 fn options_of(container: &Container) -> BTreeMap<String, String> {
     container.options().into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
+}
+
+fn service_view(workload: &Workload, runs_here: bool) -> ServiceView {
+    ServiceView {
+        name: workload.name.clone(),
+        ports: workload.spec.ports(),
+        kind: workload.spec.program.kind(),
+        runs_here,
+    }
 }

@@ -98,7 +98,7 @@ fn read(path: &Path) -> Result<Option<File>, String> {
     match std::fs::metadata(path) {
         Ok(found) if found.len() > MAX_FILE => return Err(wrong("it is far too large".into())),
         Ok(_) => {}
-        // What this user may not even look at belongs to another one.
+        // A file that this user may not even look at belongs to another one.
         Err(_) => return Ok(None),
     }
     let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;

@@ -141,8 +141,7 @@ pub(super) async fn chunks(
     Ok(body.map_err(CallError::broke_off))
 }
 
-/// Sends a GET, and gives the answer as it comes.
-pub(super) async fn send(socket: &Path, path: &str) -> Result<Response<Incoming>, CallError> {
+async fn send(socket: &Path, path: &str) -> Result<Response<Incoming>, CallError> {
     let request = Request::get(path)
         .header(header::HOST, "localhost")
         .body(Empty::<Bytes>::new())

@@ -163,10 +163,9 @@ impl Sessions for Containers {
         let container = self.running(id);
         async move {
             let path = format!("/containers/{}/archive?path={}", container?, encode(&path));
-            let answer = raw::send(&self.shared.engine.socket, &path);
+            let chunks = raw::chunks(&self.shared.engine.socket, &path);
             let failed = |error| self.error("give the files", error);
-            let body = within(BEGIN, answer).await.map_err(failed)?.into_body();
-            let chunks = http_body_util::BodyExt::into_data_stream(body);
+            let chunks = within(BEGIN, chunks).await.map_err(failed)?;
             Ok(chunks.map_err(io::Error::other).boxed())
         }
         .boxed()

@@ -1,4 +1,4 @@
-//! What a person does with a running container: commands, output, files, ports.
+//! Sessions of a person with a running container: commands, output, files, ports.
 
 use futures::{StreamExt, TryStreamExt};
 use shoal_protocol::model::access::Exec;

@@ -133,7 +133,7 @@ pub struct PruneBody {
     pub all: bool,
 }
 
-/// What one node removed, or would remove.
+/// The images and bytes that one node removed, or would remove.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct FreedBody {
     /// The node's name.
