@@ -59,6 +59,8 @@ pub struct FakeRuntime {
     board: StatusTable,
     seats: Mutex<BTreeMap<InstanceId, StatusHandle>>,
     pub on_start: Mutex<OnStart>,
+    /// Instances that it does not run, and whose lines it finds in files.
+    pub files: Mutex<BTreeSet<InstanceId>>,
     /// Instances whose stop hangs.
     pub stuck: Mutex<BTreeSet<String>>,
     pub found: Mutex<Vec<Instance>>,
@@ -109,6 +111,7 @@ impl FakeRuntime {
             board: StatusTable::new(),
             seats: Mutex::default(),
             on_start: Mutex::new(OnStart::Run),
+            files: Mutex::default(),
             stuck: Mutex::default(),
             found: Mutex::default(),
             calls: Mutex::default(),
@@ -297,6 +300,9 @@ impl Runtime for FakeRuntime {
         };
         let known = self.seats.lock().unwrap().contains_key(id);
         let found = if known {
+            Ok(futures::stream::iter([line]).boxed())
+        } else if self.files.lock().unwrap().contains(id) {
+            let line = LogLine { text: format!("{id} said"), ..line };
             Ok(futures::stream::iter([line]).boxed())
         } else {
             Err(LogsError::Unknown(id.clone()))

@@ -64,6 +64,20 @@ async fn logs_come_from_the_runtime_that_has_them() {
     assert!(matches!(unknown, Some(LogsError::Unknown(_))), "{unknown:?}");
 }
 
+/// All runtimes keep their lines in one folder. The first one found the files of the other one's
+/// instance, and took it for one that has ended: nobody could follow a container's lines.
+#[tokio::test]
+async fn logs_come_from_the_runtime_that_runs_the_instance() {
+    let (set, wasm, _) = two().await;
+    wasm.files.lock().unwrap().insert(id("db/0"));
+    wasm.files.lock().unwrap().insert(id("old/0"));
+    for (name, text) in [("db/0", "db/0 says 3"), ("old/0", "old/0 said")] {
+        let tail = Tail { lines: 3, follow: true };
+        let lines: Vec<_> = set.logs(&id(name), tail).await.unwrap().collect().await;
+        assert_eq!(lines[0].text, text);
+    }
+}
+
 /// A single watch shows the changes at both runtimes, also when the first one changes all the time.
 #[tokio::test]
 async fn watch_shows_all_runtimes_and_starves_none() {
