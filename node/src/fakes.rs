@@ -426,7 +426,7 @@ impl Core for FakeCore {
     fn named_artifacts(&self) -> Soon<'_, BTreeSet<Digest>> {
         let images = self.images.lock().unwrap();
         let platforms = images.iter().flat_map(|it| &it.image.platforms);
-        let parts = platforms.flat_map(|it| it.layers.iter().chain([&it.config]));
+        let parts = platforms.flat_map(|it| it.parts());
         soon(parts.map(|part| part.digest).collect())
     }
 

@@ -184,8 +184,8 @@ impl Effects {
                 }
             }
             Action::Order(order) => self.orders.order(order),
-            Action::Fetch { artifact, runtime, candidates } => {
-                self.fetches.fetch(artifact, runtime, candidates)
+            Action::Fetch { artifact, pieces, runtime, candidates } => {
+                self.fetches.fetch(artifact, pieces, runtime, candidates)
             }
             Action::Reply { request, reply } => {
                 if let Some(caller) = self.replies.remove(&request) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use shoal_protocol::model::spec::Pieces;
 use shoal_protocol::model::view::EventView;
 use shoal_protocol::model::{Artifact, Digest, Facts, NodeId, ProgramKind};
 use shoal_protocol::node::{
@@ -40,7 +41,13 @@ pub trait Orders: Send + 'static {
 /// [`DriverHandle::fetched`].
 pub trait Fetches: Send + 'static {
     /// Stores a fetch; a fetch under way for the same artifact gets the new candidates.
-    fn fetch(&mut self, artifact: Artifact, runtime: ProgramKind, candidates: Vec<NodeId>);
+    fn fetch(
+        &mut self,
+        artifact: Artifact,
+        pieces: Option<Pieces>,
+        runtime: ProgramKind,
+        candidates: Vec<NodeId>,
+    );
 }
 
 type Look = Box<dyn FnOnce(&Node) + Send>;
@@ -54,7 +61,7 @@ pub(super) enum Request {
 pub(super) enum Notice {
     Report(Report),
     Facts(Facts),
-    Received { artifact: Artifact, from: NodeId, took: Duration },
+    Received { artifact: Artifact, from: Vec<NodeId>, took: Duration },
     Fetched { digest: Digest, outcome: FetchOutcome },
 }
 
@@ -154,11 +161,11 @@ impl DriverHandle {
         self.notices.send(Notice::Facts(facts)).await.map_err(|_| Stopped)
     }
 
-    /// Tells people, through the core, which node gave an artifact.
+    /// Tells people, through the core, which nodes gave an artifact.
     pub async fn received(
         &self,
         artifact: Artifact,
-        from: NodeId,
+        from: Vec<NodeId>,
         took: Duration,
     ) -> Result<(), Stopped> {
         let notice = Notice::Received { artifact, from, took };

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use shoal_protocol::model::spec::Pieces;
 use shoal_protocol::model::{
     Artifact, ChangeBody, Digest, Facts, InstanceState, Key, KeyPair, NodeId, ProgramKind,
     Resources, Spec, SpecForm, Value, WorkloadName,
@@ -70,7 +71,7 @@ impl Orders for Immediate {
 }
 
 impl Fetches for Immediate {
-    fn fetch(&mut self, artifact: Artifact, _: ProgramKind, _: Vec<NodeId>) {
+    fn fetch(&mut self, artifact: Artifact, _: Option<Pieces>, _: ProgramKind, _: Vec<NodeId>) {
         let driver = self.0.clone();
         tokio::spawn(async move { driver.fetched(artifact.digest, FetchOutcome::Ready).await });
     }

@@ -145,6 +145,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         config: transfer::TransferConfig::default(),
         mesh: mesh.clone(),
         acceptor: network.accept(Purpose::Artifact).await,
+        pieces: network.accept(Purpose::Pieces).await,
         store: artifacts.clone(),
         runtimes: runtimes.clone(),
         client: Arc::new(handle.clone()),

@@ -80,7 +80,7 @@ impl ImageRecord {
 
 /// The parts of some platforms of an image. One that several share comes several times.
 pub fn parts(platforms: &[PlatformImage]) -> impl Iterator<Item = Artifact> + '_ {
-    platforms.iter().flat_map(|platform| platform.layers.iter().chain([&platform.config]).copied())
+    platforms.iter().flat_map(PlatformImage::parts)
 }
 
 impl Records {
@@ -175,7 +175,8 @@ mod tests {
     fn record(name: &str, layers: u8, pushed: bool) -> ImageRecord {
         let part = |n: u8| Artifact { digest: Digest([n; 32]), size: 1 };
         let layers = (0..layers).map(part).collect();
-        let platform = PlatformImage { arch: "x86_64".into(), config: part(200), layers };
+        let platform =
+            PlatformImage { arch: "x86_64".into(), config: part(200), layers, pieces: None };
         ImageRecord::new(name, vec![platform], pushed)
     }
 

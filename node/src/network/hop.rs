@@ -78,6 +78,7 @@ fn code(purpose: Purpose) -> Option<u8> {
         Purpose::Http => Some(1),
         // There is one hop only.
         Purpose::Hop => None,
+        Purpose::Pieces => Some(2),
     }
 }
 
@@ -236,7 +237,7 @@ async fn accept_relayed(network: &Network, stream: MeshStream) -> io::Result<()>
             names::node_id(&peer).ok_or_else(|| io::Error::other("its key is of another kind"))?;
         let mut sealed = sealed.compat();
         let purpose = sealed.read_u8().await?;
-        let purpose = [Purpose::Artifact, Purpose::Http]
+        let purpose = [Purpose::Artifact, Purpose::Http, Purpose::Pieces]
             .into_iter()
             .find(|known| code(*known) == Some(purpose));
         let purpose =

@@ -39,7 +39,10 @@ impl Network {
         for _ in 0..2 {
             // A request does not wait long for a carrier; the dial goes on, and the next request
             // finds it.
-            let limit = if purpose == Purpose::Artifact { OPEN_TIMEOUT } else { CARRIER_TIMEOUT };
+            let limit = match purpose {
+                Purpose::Artifact | Purpose::Pieces => OPEN_TIMEOUT,
+                Purpose::Http | Purpose::Hop => CARRIER_TIMEOUT,
+            };
             let carrier = tokio::time::timeout(limit, self.carrier(node, &link)).await;
             let Ok(Some(carrier)) = carrier else { break };
             if let Some(stream) = carrier.open(purpose).await {

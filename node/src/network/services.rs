@@ -21,6 +21,8 @@ const fn max_streams(purpose: Purpose) -> usize {
         // Streams to relay and streams that arrive over a relay; `hop.rs` limits the former
         // further.
         Purpose::Hop => 256,
+        // Most of them wait for what the node does not have yet either.
+        Purpose::Pieces => 32,
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Purpose {
     /// A stream over one relay hop: to be relayed by the node that accepts it, or arriving over a
     /// relay.
     Hop,
+    /// Pieces of an artifact.
+    Pieces,
 }
 
 /// Opens streams to nodes. A trait, so that its users can be tested without a network.

@@ -42,7 +42,7 @@ pub(super) enum StreamKind {
     Signal(Signal),
 }
 
-const KINDS: [StreamKind; 7] = [
+const KINDS: [StreamKind; 8] = [
     StreamKind::Lane(Lane::Urgent),
     StreamKind::Lane(Lane::Bulk),
     StreamKind::Service(Purpose::Artifact),
@@ -50,6 +50,7 @@ const KINDS: [StreamKind; 7] = [
     StreamKind::Signal(Signal::Ping),
     StreamKind::Signal(Signal::Stalled),
     StreamKind::Service(Purpose::Hop),
+    StreamKind::Service(Purpose::Pieces),
 ];
 
 /// The protocol's name. A change of the format changes the name.
@@ -64,6 +65,7 @@ fn name(cluster: &ClusterId, kind: StreamKind) -> StreamProtocol {
             StreamKind::Signal(Signal::Ping) => "ping/1",
             StreamKind::Signal(Signal::Stalled) => "stalled/1",
             StreamKind::Service(Purpose::Hop) => "hop/1",
+            StreamKind::Service(Purpose::Pieces) => "pieces/1",
         },
     )
 }

@@ -175,8 +175,12 @@ impl Door for Node {
     ) -> Result<ResolvedImage, ApiError> {
         self.calls.lock().unwrap().push("resolve");
         let part = |n: u8| Artifact { digest: Digest([n; 32]), size: 1 };
-        let platform =
-            PlatformImage { arch: "x86_64".into(), config: part(1), layers: vec![part(2)] };
+        let platform = PlatformImage {
+            arch: "x86_64".into(),
+            config: part(1),
+            layers: vec![part(2)],
+            pieces: None,
+        };
         let mut image = Image::named(&asked.reference);
         (image.pull, image.platforms) = (asked.pull, vec![platform]);
         let notes = vec!["a note".into()];

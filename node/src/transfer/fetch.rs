@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use shoal_protocol::model::{Artifact, Digest, NodeId};
 use shoal_protocol::node::FetchOutcome;
 use shoal_runtimes::artifacts::{ArtifactStore, Error, Partial};
@@ -14,11 +14,12 @@ use tokio::io::AsyncReadExt;
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use crate::network::{Mesh, OpenError, Purpose};
+use crate::network::{Mesh, MeshStream, OpenError, Purpose};
 use crate::runtimes::RuntimeSet;
 
 use super::exchange::{ArtifactAnswer, ArtifactRequest, CHUNK};
 use super::inbox::{FetchRequest, Inbox};
+use super::pieces::Outcome;
 use super::rate_limit::RateLimit;
 use super::{Client, Counters, unless_stalled};
 
@@ -43,7 +44,7 @@ pub(super) struct Forgers(Mutex<BTreeSet<(Digest, NodeId)>>);
 const MAX_FORGERIES: usize = 1_024;
 
 impl Forgers {
-    fn note(&self, digest: Digest, node: NodeId) {
+    pub fn note(&self, digest: Digest, node: NodeId) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_FORGERIES {
             all.clear();
@@ -51,11 +52,14 @@ impl Forgers {
         all.insert((digest, node));
     }
 
-    fn has(&self, digest: Digest, node: NodeId) -> bool {
+    pub fn has(&self, digest: Digest, node: NodeId) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.contains(&(digest, node))
     }
 }
+
+/// Bytes of an artifact that is fetched into memory: the list of pieces of 32 GiB.
+const MAX_SMALL: u64 = 2 << 20;
 
 /// Runs fetches: a bounded number at a time, one for each artifact.
 pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, max_fetches: usize) {
@@ -125,7 +129,7 @@ impl Fetcher {
 
     async fn fetch(&self, request: FetchRequest) -> FetchOutcome {
         if self.store.has(&request.artifact.digest).is_none()
-            && let Err(why) = self.get(request.artifact, &request.candidates).await
+            && let Err(why) = self.get(&request).await
         {
             return FetchOutcome::Failed(why);
         }
@@ -138,13 +142,92 @@ impl Fetcher {
         }
     }
 
-    /// Asks the candidates in turn.
-    async fn get(&self, artifact: Artifact, candidates: &[NodeId]) -> Result<(), String> {
+    async fn get(&self, request: &FetchRequest) -> Result<(), String> {
+        let FetchRequest { artifact, pieces, runtime: _, candidates } = request;
         if candidates.is_empty() {
             return Err("no other node is known to have it".into());
         }
         // The pinned artifacts may have changed since the last fetch.
         self.store.pin(self.client.pinned().await);
+        let Some(pieces) = pieces else { return self.get_whole(*artifact, candidates).await };
+        let begun = Instant::now();
+        match super::pieces::fetch(self, *artifact, *pieces, candidates).await {
+            Outcome::Here(from) => {
+                if !from.is_empty() {
+                    self.client.received(*artifact, from, begun.elapsed()).await;
+                }
+                Ok(())
+            }
+            Outcome::AsWhole(why) => {
+                let digest = artifact.digest.short();
+                tracing::info!(artifact = %digest, %why, "it is fetched as a whole");
+                self.get_whole(*artifact, candidates).await
+            }
+            Outcome::Failed(why) => Err(why),
+        }
+    }
+
+    /// The bytes of a small artifact, which is not kept.
+    pub async fn small(&self, artifact: Artifact, candidates: &[NodeId]) -> Result<Bytes, String> {
+        if artifact.size > MAX_SMALL {
+            return Err(format!("{} bytes are too many", artifact.size));
+        }
+        let mut whys = Vec::new();
+        for node in candidates {
+            if self.forgers.has(artifact.digest, *node) {
+                continue;
+            }
+            match self.small_from(*node, artifact).await {
+                Ok(bytes) if Digest::of(&bytes) == artifact.digest => return Ok(bytes),
+                Ok(_) => self.forgers.note(artifact.digest, *node),
+                Err(error) => whys.push(error.to_string()),
+            }
+        }
+        Err(whys.join("; "))
+    }
+
+    async fn small_from(&self, node: NodeId, artifact: Artifact) -> Result<Bytes, CandidateError> {
+        let broke = |source| CandidateError::Broke { node, source };
+        let mut stream = self.request(node, artifact, 0).await?;
+        let moved = stream.moved();
+        let mut bytes = vec![0; usize::try_from(artifact.size).unwrap_or_default()];
+        unless_stalled(self.stall_timeout, &moved, stream.read_exact(&mut bytes))
+            .await
+            .map_err(broke)?;
+        self.counters.bytes_fetched.fetch_add(artifact.size, Relaxed);
+        Ok(bytes.into())
+    }
+
+    /// Opens a stream from which the bytes of an artifact come, from an offset on.
+    async fn request(
+        &self,
+        node: NodeId,
+        artifact: Artifact,
+        offset: u64,
+    ) -> Result<MeshStream, CandidateError> {
+        let broke = |source| CandidateError::Broke { node, source };
+        let mut stream = self.mesh.open(node, Purpose::Artifact).await?;
+        let moved = stream.moved();
+        let request = ArtifactRequest { digest: artifact.digest, offset };
+        unless_stalled(self.stall_timeout, &moved, request.write(&mut stream))
+            .await
+            .map_err(broke)?;
+        match unless_stalled(self.stall_timeout, &moved, ArtifactAnswer::read(&mut stream))
+            .await
+            .map_err(broke)?
+        {
+            ArtifactAnswer::Here { size } if size == artifact.size => {}
+            ArtifactAnswer::Here { size } => {
+                return Err(CandidateError::Size { node, found: size, expected: artifact.size });
+            }
+            ArtifactAnswer::Missing => return Err(CandidateError::Missing(node)),
+            ArtifactAnswer::Busy => return Err(CandidateError::Busy(node)),
+        }
+        Ok(stream)
+    }
+
+    /// Asks the candidates in turn.
+    async fn get_whole(&self, artifact: Artifact, candidates: &[NodeId]) -> Result<(), String> {
         let mut whys = Vec::new();
         for candidate in candidates {
             if self.forgers.has(artifact.digest, *candidate) {
@@ -155,7 +238,7 @@ impl Fetcher {
             let begun = Instant::now();
             match self.get_from(*candidate, artifact).await {
                 Ok(()) => {
-                    self.client.received(artifact, *candidate, begun.elapsed()).await;
+                    self.client.received(artifact, vec![*candidate], begun.elapsed()).await;
                     return Ok(());
                 }
                 Err(CandidateError::Store(error)) => return Err(error.to_string()),
@@ -204,23 +287,8 @@ impl Fetcher {
             return Ok(());
         }
         let broke = |source| CandidateError::Broke { node, source };
-        let mut stream = self.mesh.open(node, Purpose::Artifact).await?;
+        let mut stream = self.request(node, artifact, partial.offset()).await?;
         let moved = stream.moved();
-        let request = ArtifactRequest { digest: artifact.digest, offset: partial.offset() };
-        unless_stalled(self.stall_timeout, &moved, request.write(&mut stream))
-            .await
-            .map_err(broke)?;
-        match unless_stalled(self.stall_timeout, &moved, ArtifactAnswer::read(&mut stream))
-            .await
-            .map_err(broke)?
-        {
-            ArtifactAnswer::Here { size } if size == artifact.size => {}
-            ArtifactAnswer::Here { size } => {
-                return Err(CandidateError::Size { node, found: size, expected: artifact.size });
-            }
-            ArtifactAnswer::Missing => return Err(CandidateError::Missing(node)),
-            ArtifactAnswer::Busy => return Err(CandidateError::Busy(node)),
-        }
         let mut chunk = BytesMut::new();
         while partial.offset() < artifact.size {
             chunk.reserve(CHUNK);

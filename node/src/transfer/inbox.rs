@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use shoal_protocol::model::spec::Pieces;
 use shoal_protocol::model::{Artifact, Digest, NodeId, ProgramKind};
 use tokio::sync::Notify;
 
@@ -12,6 +13,7 @@ use crate::driver::Fetches;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct FetchRequest {
     pub artifact: Artifact,
+    pub pieces: Option<Pieces>,
     pub runtime: ProgramKind,
     pub candidates: Vec<NodeId>,
 }
@@ -25,8 +27,14 @@ pub(super) struct Inbox(Arc<(Mutex<BTreeMap<Digest, FetchRequest>>, Notify)>);
 pub struct FetchSink(pub(super) Inbox);
 
 impl Fetches for FetchSink {
-    fn fetch(&mut self, artifact: Artifact, runtime: ProgramKind, candidates: Vec<NodeId>) {
-        self.0.put(FetchRequest { artifact, runtime, candidates });
+    fn fetch(
+        &mut self,
+        artifact: Artifact,
+        pieces: Option<Pieces>,
+        runtime: ProgramKind,
+        candidates: Vec<NodeId>,
+    ) {
+        self.0.put(FetchRequest { artifact, pieces, runtime, candidates });
     }
 }
 

@@ -15,6 +15,7 @@
 mod exchange;
 mod fetch;
 mod inbox;
+mod pieces;
 mod rate_limit;
 mod serve;
 #[cfg(test)]
@@ -48,6 +49,8 @@ pub struct TransferConfig {
     /// Transfers to others at once; further requests are answered with "busy", so that the node
     /// asks another holder.
     pub serves: usize,
+    /// Nodes at once that ask for pieces. Most wait for what is not here yet, so they may be more.
+    pub askers: usize,
     /// Bytes a second in each direction, over all transfers, so that a large artifact leaves room
     /// for requests and probes.
     pub bytes_per_second: u64,
@@ -57,11 +60,12 @@ pub struct TransferConfig {
 }
 
 impl Default for TransferConfig {
-    /// 4 fetches, 8 serves, 48 MiB a second, 10 s.
+    /// 4 fetches, 8 serves, 16 askers, 48 MiB a second, 10 s.
     fn default() -> Self {
         TransferConfig {
             fetches: 4,
             serves: 8,
+            askers: 16,
             bytes_per_second: 48 << 20,
             stall_timeout: Duration::from_secs(10),
         }
@@ -99,8 +103,8 @@ async fn unless_stalled<T>(
 
 /// The user of the transfers, which is the core.
 pub trait Client: Send + Sync + 'static {
-    /// Takes the note that a node gave an artifact.
-    fn received(&self, artifact: Artifact, from: NodeId, took: Duration) -> BoxFuture<'_, ()>;
+    /// Takes the note that nodes gave an artifact, those that gave most of it first.
+    fn received(&self, artifact: Artifact, from: Vec<NodeId>, took: Duration) -> BoxFuture<'_, ()>;
     /// Takes the outcome of a fetch.
     fn fetched(&self, digest: Digest, outcome: FetchOutcome) -> BoxFuture<'_, ()>;
     /// The artifacts that must not be evicted to make room.
@@ -108,7 +112,7 @@ pub trait Client: Send + Sync + 'static {
 }
 
 impl Client for DriverHandle {
-    fn received(&self, artifact: Artifact, from: NodeId, took: Duration) -> BoxFuture<'_, ()> {
+    fn received(&self, artifact: Artifact, from: Vec<NodeId>, took: Duration) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             // A driver that has stopped has no readers.
             let _ = DriverHandle::received(self, artifact, from, took).await;
@@ -145,6 +149,8 @@ pub struct Parts {
     pub mesh: Arc<dyn Mesh>,
     /// Accepts artifact streams of other nodes.
     pub acceptor: Acceptor,
+    /// Accepts streams of other nodes that ask for pieces.
+    pub pieces: Acceptor,
     /// Stores artifacts.
     pub store: ArtifactStore,
     /// Prepares artifacts, by kind.
@@ -167,16 +173,18 @@ pub fn transfer() -> (FetchSink, NotStarted) {
 
 /// The running transfers. Dropping this ends them; received bytes are kept for the next try.
 pub struct Transfer {
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
     counters: Arc<Counters>,
 }
 
 impl NotStarted {
     /// Starts fetching and serving, on the current tokio runtime.
     pub fn start(self, parts: Parts) -> Transfer {
-        let Parts { config, mesh, acceptor, store, runtimes, client } = parts;
+        let Parts { config, mesh, acceptor, pieces, store, runtimes, client } = parts;
         let counters = Arc::<Counters>::default();
         let serve = serve::Server::new(&config, store.clone(), counters.clone());
+        let giving =
+            pieces::Server::new(&config, store.clone(), serve.rate_limit.clone(), counters.clone());
         let fetcher = fetch::Fetcher {
             mesh,
             store,
@@ -188,7 +196,8 @@ impl NotStarted {
             forgers: fetch::Forgers::default(),
         };
         let fetching = tokio::spawn(fetch::run(self.inbox, Arc::new(fetcher), config.fetches));
-        Transfer { tasks: [fetching, tokio::spawn(serve.run(acceptor))], counters }
+        let serving = tokio::spawn(serve.run(acceptor));
+        Transfer { tasks: [fetching, serving, tokio::spawn(giving.run(pieces))], counters }
     }
 }
 

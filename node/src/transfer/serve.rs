@@ -18,7 +18,7 @@ use super::{Counters, TransferConfig, unless_stalled};
 pub(super) struct Server {
     store: ArtifactStore,
     permits: Arc<Semaphore>,
-    rate_limit: RateLimit,
+    pub rate_limit: Arc<RateLimit>,
     stall_timeout: Duration,
     counters: Arc<Counters>,
 }
@@ -30,7 +30,7 @@ impl Server {
         counters: Arc<Counters>,
     ) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(config.serves));
-        let rate_limit = RateLimit::new(config.bytes_per_second);
+        let rate_limit = Arc::new(RateLimit::new(config.bytes_per_second));
         Arc::new(Server {
             store,
             permits,

@@ -182,8 +182,9 @@ struct FakeCore {
 }
 
 impl Client for FakeCore {
-    fn received(&self, artifact: Artifact, from: NodeId, _: Duration) -> BoxFuture<'_, ()> {
-        self.received.lock().unwrap().push((artifact.digest, from));
+    fn received(&self, artifact: Artifact, from: Vec<NodeId>, _: Duration) -> BoxFuture<'_, ()> {
+        let all = from.into_iter().map(|node| (artifact.digest, node));
+        self.received.lock().unwrap().extend(all);
         std::future::ready(()).boxed()
     }
 
@@ -230,6 +231,7 @@ impl World {
             },
             mesh: mesh.clone(),
             acceptor: Acceptor::new(mpsc::channel(1).1),
+            pieces: Acceptor::new(mpsc::channel(1).1),
             store: store.clone(),
             runtimes: RuntimeSet::new([runtime.clone() as Arc<dyn Runtime>]),
             client: Arc::new(FakeCore { outcomes: core, received: received.clone() }),
@@ -249,6 +251,7 @@ impl World {
             config,
             mesh: self.mesh.clone(),
             acceptor: Acceptor::new(acceptor),
+            pieces: Acceptor::new(mpsc::channel(1).1),
             store,
             runtimes: RuntimeSet::new([]),
             client: Arc::new(FakeCore { outcomes: mpsc::channel(1).0, received: Arc::default() }),
@@ -275,6 +278,7 @@ impl World {
     fn fetch(&mut self, artifact: Artifact, candidates: &[u8]) {
         self.sink.fetch(
             artifact,
+            None,
             ProgramKind::Wasm,
             candidates.iter().copied().map(node).collect(),
         );

@@ -278,9 +278,11 @@ impl Value {
         })
     }
 
-    /// The value of this spec.
+    /// The value of this spec, in the oldest form that has all of it: nodes of an older program
+    /// run what they can.
     pub fn workload(spec: &Spec) -> Value {
-        Value::Workload { version: SPEC_VERSION, bytes: codec::encode(spec) }
+        let (version, bytes) = spec::encode(spec);
+        Value::Workload { version, bytes }
     }
 
     /// The artifacts of the workload, in a form that this program knows; none for all else.

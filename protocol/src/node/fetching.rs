@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::spec::Program;
+use crate::model::spec::{Pieces, Program};
 use crate::model::{Artifact, Digest, NodeId, Phase, ProgramKind, Spec, Time};
 
 use super::contract::{Action, FetchOutcome, Refusal, Reply, Verdict};
@@ -17,17 +17,24 @@ const MAX_CANDIDATES: usize = 16;
 
 impl Node {
     /// Fetches an artifact, unless it is here or on its way.
-    pub(super) fn fetch(&mut self, now: Time, artifact: Artifact, runtime: ProgramKind) {
+    pub(super) fn fetch(
+        &mut self,
+        now: Time,
+        artifact: Artifact,
+        pieces: Option<Pieces>,
+        runtime: ProgramKind,
+    ) {
         if self.artifacts.begin(now, artifact.digest) {
             let candidates = self.candidates(&artifact.digest);
-            self.outbox.push(Action::Fetch { artifact, runtime, candidates });
+            self.outbox.push(Action::Fetch { artifact, pieces, runtime, candidates });
         }
     }
 
     /// Fetches all artifacts of a program.
     pub(super) fn fetch_all(&mut self, now: Time, program: &Program) {
-        for artifact in program.artifacts_on(Some(&self.device.facts.arch)).collect::<Vec<_>>() {
-            self.fetch(now, artifact, program.kind());
+        let all: Vec<_> = program.in_pieces_on(&self.device.facts.arch).collect();
+        for (artifact, pieces) in all {
+            self.fetch(now, artifact, pieces, program.kind());
         }
     }
 
@@ -74,7 +81,13 @@ impl Node {
             let count = holders.len();
             holders.rotate_left(turn % count);
         }
-        let likely = holders.into_iter().chain(running.map(|(node, _)| node)).chain(guardians);
+        // Those that start it now may hold pieces already.
+        let starting = workloads().flat_map(|workload| self.claims.of_workload(&workload.uid));
+        let likely = holders
+            .into_iter()
+            .chain(running.map(|(node, _)| node))
+            .chain(guardians)
+            .chain(starting.map(|(node, _)| node));
         let mut seen = BTreeSet::new();
         let mut likely: Vec<NodeId> =
             likely.filter(|node| is_up(node) && seen.insert(*node)).collect();
@@ -136,7 +149,7 @@ impl Node {
             return Err(Refusal::Busy(why.into()));
         }
         self.artifacts.uploads.note(now, digest);
-        self.fetch(now, artifact, kind);
+        self.fetch(now, artifact, None, kind);
         if !is_known {
             self.emit_event(
                 now,
@@ -150,15 +163,19 @@ impl Node {
         Ok(Reply::Done)
     }
 
-    /// Tells people which node gave the bytes.
+    /// Tells people which nodes gave the bytes.
     pub(super) fn on_artifact_received(
         &mut self,
         now: Time,
         artifact: Artifact,
-        from: NodeId,
+        from: Vec<NodeId>,
         took: Duration,
     ) {
-        let (digest, size, from) = (artifact.digest.short(), artifact.size, self.name_of(&from));
+        let mut names: Vec<String> = from.iter().take(3).map(|node| self.name_of(node)).collect();
+        if let more @ 1.. = from.len().saturating_sub(names.len()) {
+            names.push(format!("{more} more"));
+        }
+        let (digest, size, from) = (artifact.digest.short(), artifact.size, names.join(", "));
         let message =
             format!("{digest} ({size} bytes) came from {from} in {:.1} s", took.as_secs_f64());
         self.emit_event(now, Level::Info, "artifact-received", None, Some(self.me), message);

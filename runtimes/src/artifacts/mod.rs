@@ -15,13 +15,14 @@ mod error;
 mod files;
 mod index;
 mod partial;
+mod pieces;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
 use shoal_protocol::model::Digest;
@@ -32,6 +33,7 @@ use files::{Stamp, blocking, io};
 pub use index::Hold;
 use index::{Index, Reservation};
 pub use partial::Partial;
+pub use pieces::{Arrived, PieceSource, PieceTransfer};
 
 /// Bytes that are read or hashed at a time.
 const CHUNK: usize = 256 * 1024;
@@ -66,6 +68,8 @@ struct Shared {
     folder: PathBuf,
     limits: Limits,
     index: Arc<Mutex<Index>>,
+    /// The transfers in pieces that are under way, or were a moment ago.
+    arriving: Mutex<BTreeMap<Digest, Weak<Arrived>>>,
 }
 
 /// A verified artifact, open for reading. While this lives the artifact is neither evicted nor
@@ -96,7 +100,9 @@ impl ArtifactStore {
             files::empty(&folder.join("tmp"))?;
             let index = Index::read(&folder)?;
             let index = Arc::new(Mutex::new(index));
-            Ok(ArtifactStore { shared: Arc::new(Shared { folder, limits, index }) })
+            Ok(ArtifactStore {
+                shared: Arc::new(Shared { folder, limits, index, arriving: Mutex::default() }),
+            })
         })
         .await
     }
@@ -301,6 +307,11 @@ impl ArtifactStore {
         tracing::warn!(artifact = %digest.short(), file = %moved.display(), "an artifact was \
             altered on disk and is refused");
         Error::Altered { digest, found, moved }
+    }
+
+    fn arriving(&self) -> MutexGuard<'_, BTreeMap<Digest, Weak<Arrived>>> {
+        // An entry is added or removed as a whole.
+        self.shared.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {

@@ -13,7 +13,7 @@ use super::index::Reservation;
 use super::{ArtifactStore, lock};
 
 /// Bytes between two syncs, which a power cut may lose; more frequent syncs would wear the flash.
-const SYNC_EVERY: u64 = 4 << 20;
+pub(super) const SYNC_EVERY: u64 = 4 << 20;
 
 /// A transfer under way. Dropping it keeps its bytes for the next [`ArtifactStore::partial`].
 pub struct Partial {
@@ -21,14 +21,16 @@ pub struct Partial {
     open: Option<Open>,
 }
 
-struct Open {
+/// The file of a transfer, which its index knows to be under way.
+pub(super) struct Open {
     store: ArtifactStore,
     digest: Digest,
-    size: u64,
-    at: u64,
+    pub size: u64,
+    /// Bytes that are here. Of a transfer in pieces, the length of its file at the start.
+    pub at: u64,
     synced: u64,
-    file: File,
-    path: PathBuf,
+    pub file: File,
+    pub path: PathBuf,
     reservation: Reservation,
 }
 
@@ -49,44 +51,7 @@ impl Partial {
         digest: Digest,
         size: u64,
     ) -> Result<Option<Self>, Error> {
-        if size == 0 {
-            return Err(Error::Empty);
-        }
-        if store.has(&digest).is_some() {
-            return Ok(None);
-        }
-        let waiting = store.lock().begin_partial(&digest)?;
-        let opened = Self::open(&store, digest, size, waiting);
-        if opened.is_err() {
-            // The bytes are not lost: the next opening of the store finds the file.
-            store.lock().end_partial(&digest, None);
-        }
-        opened.map(|open| Some(Partial { open: Some(open) }))
-    }
-
-    fn open(
-        store: &ArtifactStore,
-        digest: Digest,
-        size: u64,
-        waiting: Option<(u64, u64)>,
-    ) -> Result<Open, Error> {
-        let folder = &store.shared.folder;
-        if let Some((other, _)) = waiting.filter(|(other, _)| *other != size) {
-            files::delete(&path_of(folder, &digest, other))?;
-        }
-        let path = path_of(folder, &digest, size);
-        let mut reservation = Reservation::new(&store.shared.index);
-        store.make_room(&mut reservation, size)?;
-        let mut options = OpenOptions::new();
-        let file =
-            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = file.map_err(io("open", &path))?;
-        let mut at = Stamp::of(&file, &path)?.size;
-        if at > size {
-            file.set_len(0).map_err(io("cut", &path))?;
-            at = 0;
-        }
-        Ok(Open { store: store.clone(), digest, size, at, synced: at, file, path, reservation })
+        Ok(Open::begin(store, digest, size)?.map(|open| Partial { open: Some(open) }))
     }
 
     /// Bytes that came so far, which is where the next chunk begins.
@@ -138,6 +103,48 @@ impl Partial {
 }
 
 impl Open {
+    /// Marks the transfer as under way and opens its file; `None` when the store has the artifact.
+    pub fn begin(store: ArtifactStore, digest: Digest, size: u64) -> Result<Option<Self>, Error> {
+        if size == 0 {
+            return Err(Error::Empty);
+        }
+        if store.has(&digest).is_some() {
+            return Ok(None);
+        }
+        let waiting = store.lock().begin_partial(&digest)?;
+        let opened = Open::open(&store, digest, size, waiting);
+        if opened.is_err() {
+            // The bytes are not lost: the next opening of the store finds the file.
+            store.lock().end_partial(&digest, None);
+        }
+        opened.map(Some)
+    }
+
+    fn open(
+        store: &ArtifactStore,
+        digest: Digest,
+        size: u64,
+        waiting: Option<(u64, u64)>,
+    ) -> Result<Open, Error> {
+        let folder = &store.shared.folder;
+        if let Some((other, _)) = waiting.filter(|(other, _)| *other != size) {
+            files::delete(&path_of(folder, &digest, other))?;
+        }
+        let path = path_of(folder, &digest, size);
+        let mut reservation = Reservation::new(&store.shared.index);
+        store.make_room(&mut reservation, size)?;
+        let mut options = OpenOptions::new();
+        let file =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(io("open", &path))?;
+        let mut at = Stamp::of(&file, &path)?.size;
+        if at > size {
+            file.set_len(0).map_err(io("cut", &path))?;
+            at = 0;
+        }
+        Ok(Open { store: store.clone(), digest, size, at, synced: at, file, path, reservation })
+    }
+
     fn append(&mut self, offset: u64, chunk: &[u8]) -> Result<(), Error> {
         if offset != self.at {
             return Err(Error::Offset { offset, at: self.at });
@@ -155,7 +162,7 @@ impl Open {
         Ok(())
     }
 
-    fn finish(self) -> Result<(), Error> {
+    pub fn finish(self) -> Result<(), Error> {
         if self.at < self.size {
             let (got, size) = (self.at, self.size);
             self.wait();
@@ -184,7 +191,7 @@ impl Open {
     }
 
     /// Leaves the bytes to a later transfer.
-    fn wait(self) {
+    pub fn wait(self) {
         drop(self.reservation);
         let victim = self.store.lock().end_partial(&self.digest, Some((self.size, self.at)));
         if let Some(victim) = victim {

@@ -62,12 +62,23 @@ impl FoundConfig {
             check_layer(name, hashed, diff_id)?;
         }
         let artifact = |digest, place: &Place| Artifact { digest, size: place.size() };
-        let image = PlatformImage {
+        let mut image = PlatformImage {
             arch: arch(&config.architecture).to_owned(),
             config: artifact(self.digest, &self.place),
             layers: layers.iter().map(|(_, place, it)| artifact(it.digest, place)).collect(),
+            pieces: None,
         };
+        let list: Vec<u8> =
+            layers.iter().flat_map(|(_, _, it)| &it.pieces).flat_map(|it| it.0).collect();
+        let list = Place::Memory(list.into());
         let mut parts = vec![Part { artifact: image.config, place: self.place }];
+        if let Place::Memory(bytes) = &list
+            && !bytes.is_empty()
+        {
+            let pieces = artifact(Digest::of(bytes), &list);
+            image.pieces = Some(pieces);
+            parts.push(Part { artifact: pieces, place: list });
+        }
         for ((_, place, _), artifact) in layers.into_iter().zip(&image.layers) {
             if parts.iter().all(|part| part.artifact.digest != artifact.digest) {
                 parts.push(Part { artifact: *artifact, place });

@@ -20,7 +20,7 @@
 //! Modules import only what stands to their left (types of this module aside):
 //!
 //! ```text
-//! error <- tarfile <- packing <- source, open <- config <- oci <- docker; names; write
+//! error <- tarfile <- packing <- pieces, source, open <- config <- oci <- docker; names; write
 //! ```
 
 mod config;
@@ -30,6 +30,7 @@ mod names;
 mod oci;
 mod open;
 mod packing;
+mod pieces;
 mod source;
 mod tarfile;
 #[cfg(test)]
@@ -74,7 +75,7 @@ pub struct FoundPlatform {
     pub os: String,
     /// The version of the architecture, as in `v7`.
     pub variant: Option<String>,
-    /// The configuration and the layers, each once.
+    /// The list of pieces, the configuration and the layers, each once.
     pub parts: Vec<Part>,
 }
 

@@ -14,6 +14,7 @@ use shoal_protocol::model::Digest;
 use super::error::ImageFault;
 use super::open::unpacking;
 use super::packing::{Packing, head};
+use super::pieces::PieceHasher;
 use super::tarfile::{self, Entries, Entry};
 
 /// Bytes of a manifest, an index or a configuration.
@@ -29,22 +30,39 @@ pub(super) enum Source {
 /// Bytes at a place. The place keeps an archive open, and opens a file of a folder when it is read.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
-    Range { file: Arc<File>, offset: u64, size: u64 },
-    File { path: PathBuf, size: u64 },
+    Range {
+        file: Arc<File>,
+        offset: u64,
+        size: u64,
+    },
+    File {
+        path: PathBuf,
+        size: u64,
+    },
+    /// Bytes that are in no file of the image.
+    Memory(Arc<[u8]>),
 }
 
 /// The bytes of a part, from its beginning. A part that became shorter meanwhile is an error.
 #[derive(Debug)]
 pub struct PartReader {
-    file: Arc<File>,
+    origin: Origin,
     at: u64,
     left: u64,
 }
 
+#[derive(Debug)]
+enum Origin {
+    File(Arc<File>),
+    Memory(Arc<[u8]>),
+}
+
 /// A file of the image that was read once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Hashed {
     pub digest: Digest,
+    /// The digests of its pieces, if it has more than one.
+    pub pieces: Vec<Digest>,
     /// How it is packed; none for what is no tar.
     pub packing: Option<Packing>,
     /// The digest of the unpacked bytes, if it was asked for or is the same.
@@ -99,7 +117,7 @@ impl Source {
         }
         let place = self.get(name, by)?;
         let hashed = hash(&place, name, unpack)?;
-        seen.insert(name.to_owned(), (place.clone(), hashed));
+        seen.insert(name.to_owned(), (place.clone(), hashed.clone()));
         Ok((place, hashed))
     }
 }
@@ -118,6 +136,7 @@ impl Place {
     pub fn size(&self) -> u64 {
         match self {
             Place::Range { size, .. } | Place::File { size, .. } => *size,
+            Place::Memory(bytes) => bytes.len() as u64,
         }
     }
 
@@ -128,6 +147,10 @@ impl Place {
             }
             Place::File { path, size } => {
                 Ok(PartReader::new(Arc::new(File::open(path)?), 0, *size))
+            }
+            Place::Memory(bytes) => {
+                let (origin, left) = (Origin::Memory(Arc::clone(bytes)), bytes.len() as u64);
+                Ok(PartReader { origin, at: 0, left })
             }
         }
     }
@@ -152,7 +175,7 @@ pub(super) fn json<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, I
 
 impl PartReader {
     pub(super) fn new(file: Arc<File>, at: u64, size: u64) -> Self {
-        PartReader { file, at, left: size }
+        PartReader { origin: Origin::File(file), at, left: size }
     }
 }
 
@@ -162,7 +185,15 @@ impl Read for PartReader {
         if most == 0 {
             return Ok(0);
         }
-        let read = self.file.read_at(&mut buffer[..most], self.at)?;
+        let read = match &self.origin {
+            Origin::File(file) => file.read_at(&mut buffer[..most], self.at)?,
+            Origin::Memory(bytes) => {
+                let rest = usize::try_from(self.at).ok().and_then(|at| bytes.get(at..));
+                let rest = &rest.unwrap_or_default()[..most];
+                buffer[..most].copy_from_slice(rest);
+                most
+            }
+        };
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -175,10 +206,15 @@ impl Read for PartReader {
 fn hash(place: &Place, name: &str, unpack: bool) -> Result<Hashed, ImageFault> {
     let begin = place.open().and_then(|mut it| head(&mut it)).map_err(ImageFault::Read)?;
     let packing = Packing::of(&begin);
-    let mut packed = Hashing { reader: place.open().map_err(ImageFault::Read)?, context: new() };
+    let mut packed = Hashing {
+        reader: place.open().map_err(ImageFault::Read)?,
+        context: new(),
+        pieces: Some(PieceHasher::default()),
+    };
     let mut unpacked = None;
     if let Some(packing) = packing.filter(|it| unpack && *it != Packing::Plain) {
-        let mut hashing = Hashing { reader: packing.unpack(&mut packed), context: new() };
+        let mut hashing =
+            Hashing { reader: packing.unpack(&mut packed), context: new(), pieces: None };
         drain(&mut hashing).map_err(|error| unpacking(name, error))?;
         unpacked = Some(finish(hashing.context));
     }
@@ -186,6 +222,7 @@ fn hash(place: &Place, name: &str, unpack: bool) -> Result<Hashed, ImageFault> {
     let digest = finish(packed.context);
     Ok(Hashed {
         digest,
+        pieces: packed.pieces.map(PieceHasher::finish).unwrap_or_default(),
         packing,
         unpacked: unpacked.or((packing == Some(Packing::Plain)).then_some(digest)),
     })
@@ -195,12 +232,16 @@ fn hash(place: &Place, name: &str, unpack: bool) -> Result<Hashed, ImageFault> {
 struct Hashing<R> {
     reader: R,
     context: Context,
+    pieces: Option<PieceHasher>,
 }
 
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buffer)?;
         self.context.update(&buffer[..read]);
+        if let Some(pieces) = &mut self.pieces {
+            pieces.update(&buffer[..read]);
+        }
         Ok(read)
     }
 }
@@ -219,11 +260,11 @@ pub(super) fn drain(reader: &mut impl Read) -> io::Result<u64> {
     }
 }
 
-fn new() -> Context {
+pub(super) fn new() -> Context {
     Context::new(&SHA256)
 }
 
-fn finish(context: Context) -> Digest {
+pub(super) fn finish(context: Context) -> Digest {
     let mut out = [0; 32];
     out.copy_from_slice(context.finish().as_ref());
     Digest(out)

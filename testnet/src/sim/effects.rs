@@ -108,7 +108,7 @@ impl World {
             }
             Action::Persist { id, records } => self.persist(device, id, records),
             Action::Order(order) => self.order(device, order),
-            Action::Fetch { artifact, runtime: _, candidates } => {
+            Action::Fetch { artifact, pieces: _, runtime: _, candidates } => {
                 let holds =
                     |index: &usize| self.devices[*index].artifacts.contains(&artifact.digest);
                 // Directly, or relayed by one device that reaches both.

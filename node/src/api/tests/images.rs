@@ -17,7 +17,7 @@ async fn holding(world: &World, text: &str) -> PlatformImage {
         world.service.artifacts.put(bytes.clone()).await.unwrap();
         parts.push(Artifact { digest, size: bytes.len() as u64 });
     }
-    PlatformImage { arch: "x86_64".into(), config: parts[0], layers: vec![parts[1]] }
+    PlatformImage { arch: "x86_64".into(), config: parts[0], layers: vec![parts[1]], pieces: None }
 }
 
 impl World {

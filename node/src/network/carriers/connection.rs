@@ -305,6 +305,7 @@ fn code(purpose: Purpose) -> u8 {
         Purpose::Artifact => 1,
         Purpose::Http => 2,
         Purpose::Hop => 3,
+        Purpose::Pieces => 4,
     }
 }
 
@@ -313,6 +314,7 @@ fn purpose(code: u8) -> Option<Purpose> {
         1 => Some(Purpose::Artifact),
         2 => Some(Purpose::Http),
         3 => Some(Purpose::Hop),
+        4 => Some(Purpose::Pieces),
         _ => None,
     }
 }

@@ -84,6 +84,8 @@ fn check_one(container: &Container) -> Result<(), InvalidSpec> {
         sysctls,
         privileges,
         limit: _,
+        stdin: _,
+        tty: _,
     } = container;
     check_env(env)?;
     check_image(image)?;
@@ -279,6 +281,14 @@ fn check_image(image: &Image) -> Result<(), InvalidSpec> {
     if let Some(it) = image.platforms.iter().find(|it| it.layers.len() > MAX_LAYERS) {
         let count = it.layers.len();
         return wrong("image", format!("{count} layers, at most {MAX_LAYERS} are allowed"));
+    }
+    for platform in &image.platforms {
+        let digests = platform.layers.iter().map(|layer| u128::from(layer.pieces())).sum::<u128>();
+        let listed = platform.pieces.map(|list| u128::from(list.size));
+        if listed.is_some_and(|bytes| digests == 0 || bytes != digests * 32) {
+            let why = "its list of pieces is not as long as its layers have pieces";
+            return wrong("image", why.into());
+        }
     }
     Ok(())
 }

@@ -36,8 +36,8 @@ pub use allow::{
     is_below, is_plain_path,
 };
 pub use container::{
-    Container, Device, Image, Mount, NetworkMode, PlatformImage, Privileges, PullPolicy, Tmpfs,
-    Ulimit,
+    Container, Device, Image, Mount, NetworkMode, PIECE, Pieces, PlatformImage, Privileges,
+    PullPolicy, Tmpfs, Ulimit,
 };
 pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
 pub use health::{Check, Health, Probe};
@@ -46,11 +46,11 @@ pub use lifecycle::{RestartPolicy, UpdatePolicy};
 pub use placement::{Affinity, Placement, Preference};
 pub use program::{Artifact, Component, Permission, Program, ProgramKind, World};
 
-pub(in crate::model) use older::decode;
+pub(in crate::model) use older::{decode, encode};
 
 /// The newest spec form this program understands. Newer ones are kept and relayed byte for byte,
 /// neither owned nor bid on.
-pub const SPEC_VERSION: u16 = 2;
+pub const SPEC_VERSION: u16 = 3;
 /// Replicas of one workload: a sheet must stay small enough to gossip.
 pub const MAX_REPLICAS: u32 = 10_000;
 /// Environment variables of one workload.
@@ -423,14 +423,15 @@ impl Spec {
 }
 
 fn revision(form: &SpecForm) -> Revision {
-    Revision::of(&codec::encode(&(
-        &form.program,
+    let mut bytes = older::revision_bytes(&form.program);
+    bytes.extend(codec::encode(&(
         &form.resources,
         &form.health,
         &form.restart,
         &form.exposure,
         &form.storage,
-    )))
+    )));
+    Revision::of(&bytes)
 }
 
 /// The static facts of a node, by which it is asked to bid or not.

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::id::Digest;
-use super::container::Container;
+use super::container::{Container, PIECE, Pieces, PlatformImage};
 
 /// The program that each replica of a workload runs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -58,6 +58,13 @@ pub struct Artifact {
     pub size: u64,
 }
 
+impl Artifact {
+    /// The digests that it has in a list of pieces: none if it is a single piece.
+    pub fn pieces(&self) -> u64 {
+        if self.size > PIECE { self.size.div_ceil(PIECE) } else { 0 }
+    }
+}
+
 /// The kind of a program, by which a node finds the runtime for it. On the wire it is a number: a
 /// node may have runtimes that an older program does not know.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -90,15 +97,37 @@ impl Program {
         &'a self,
         arch: Option<&'a str>,
     ) -> impl Iterator<Item = Artifact> + Clone + 'a {
-        let (component, containers) = match self {
-            Program::Wasm(component) => (Some(component.artifact), [].as_slice()),
-            Program::Containers(containers) => (None, containers.as_slice()),
+        let component = self.component().map(|component| component.artifact);
+        component.into_iter().chain(self.platforms(arch).flat_map(PlatformImage::parts))
+    }
+
+    /// The same with the pieces that they are made of, as far as it names any.
+    pub fn in_pieces_on<'a>(
+        &'a self,
+        arch: &'a str,
+    ) -> impl Iterator<Item = (Artifact, Option<Pieces>)> + 'a {
+        let component = self.component().map(|component| (component.artifact, None));
+        let platforms = self.platforms(Some(arch));
+        component.into_iter().chain(platforms.flat_map(PlatformImage::parts_in_pieces))
+    }
+
+    fn component(&self) -> Option<&Component> {
+        match self {
+            Program::Wasm(component) => Some(component),
+            Program::Containers(_) => None,
+        }
+    }
+
+    fn platforms<'a>(
+        &'a self,
+        arch: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a PlatformImage> + Clone + 'a {
+        let containers = match self {
+            Program::Wasm(_) => [].as_slice(),
+            Program::Containers(containers) => containers.as_slice(),
         };
         let platforms = containers.iter().flat_map(|container| &container.image.platforms);
-        let parts = platforms
-            .filter(move |platform| arch.is_none_or(|arch| platform.arch == arch))
-            .flat_map(|platform| platform.layers.iter().chain([&platform.config]).copied());
-        component.into_iter().chain(parts)
+        platforms.filter(move |platform| arch.is_none_or(|arch| platform.arch == arch))
     }
 }
 

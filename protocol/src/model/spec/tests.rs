@@ -173,6 +173,7 @@ fn image_of_another_architecture_does_not_fit() {
         arch: arch.into(),
         config: part(n),
         layers: vec![part(n + 1), part(n + 2)],
+        pieces: None,
     };
     let spec = Spec::try_from(container(|it| {
         it.image.platforms = vec![platform("x86_64", 1), platform("aarch64", 10)];
@@ -253,7 +254,12 @@ fn node_that_does_not_allow_a_path_does_not_fit() {
 fn other_machines_pull_a_pinned_image() {
     let pinned = |pull| {
         let part = |n: u8| Artifact { digest: Digest([n; 32]), size: u64::from(n) };
-        let x86 = PlatformImage { arch: "x86_64".into(), config: part(1), layers: vec![part(2)] };
+        let x86 = PlatformImage {
+            arch: "x86_64".into(),
+            config: part(1),
+            layers: vec![part(2)],
+            pieces: None,
+        };
         Image { pull, digest: Some(Digest([9; 32])), platforms: vec![x86], ..Image::named("a") }
     };
     let missing = pinned(PullPolicy::Missing);

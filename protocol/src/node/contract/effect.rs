@@ -1,5 +1,6 @@
 //! The effects: everything that the core asks of the world.
 
+use crate::model::spec::Pieces;
 use crate::model::view::EventView;
 use crate::model::{Artifact, Digest, Lane, NodeId, ProgramKind, ReplicaId, Spec, WorkloadName};
 
@@ -64,6 +65,8 @@ pub enum Action {
     Fetch {
         /// Digest and size of the artifact.
         artifact: Artifact,
+        /// The pieces that it is made of, if the spec names them.
+        pieces: Option<Pieces>,
         /// The runtime that prepares it.
         runtime: ProgramKind,
         /// Nodes to ask, the best first, at most 16. Empty if no other node is up; the bytes may

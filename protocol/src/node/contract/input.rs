@@ -119,12 +119,12 @@ pub enum Input {
     Report(Report),
     /// The device's static facts changed.
     Facts(Facts),
-    /// The bytes of an artifact came from another node. For people alone: `Fetched` follows.
+    /// The bytes of an artifact came from other nodes. For people alone: `Fetched` follows.
     Received {
         /// The artifact.
         artifact: Artifact,
-        /// The node that gave it, or its end after others broke off.
-        from: NodeId,
+        /// The nodes that gave it, those that gave most of it first.
+        from: Vec<NodeId>,
         /// The time that it took.
         took: Duration,
     },

@@ -21,6 +21,7 @@ fn stored(layers: &[Vec<u8>], pack: &[Pack]) -> (BTreeMap<Digest, Vec<u8>>, Plat
         arch: "x86_64".into(),
         config: artifact(&config),
         layers: packed.iter().map(artifact).collect(),
+        pieces: None,
     };
     let parts = packed.into_iter().chain([config]).map(|it| (Digest::of(&it), it)).collect();
     (parts, image)
