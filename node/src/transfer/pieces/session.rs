@@ -127,7 +127,7 @@ impl Session<'_> {
             Answer::Here(pieces) => self.shared.lock().wanted.has(self.peer, &pieces),
             Answer::Taken(index) => {
                 self.asked.retain(|asked| asked.pick.index != index);
-                self.shared.lock().wanted.taken(&self.peer, index, Instant::now());
+                self.shared.lock().wanted.taken(&self.peer, index);
             }
             Answer::Block { index, bytes } => self.block(index, &bytes.0).await?,
             Answer::Missing => return Err(Ended::Missing(self.peer)),

@@ -9,7 +9,7 @@ use shoal_protocol::model::NodeId;
 use shoal_runtimes::artifacts::Arrived;
 use tokio::time::Instant;
 
-/// How long a piece that a whole holder gave to another node is waited for, at the least.
+/// How long the pieces that a whole holder gave to others are left to those, at the least.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pieces that are still wanted, and the peers of a fetch.
@@ -27,8 +27,8 @@ pub(super) struct Wanted {
 
 /// A peer that is asked now.
 enum Peer {
-    /// It has all pieces. Those that it gave to others, and since when that is known.
-    Whole { taken: BTreeMap<u32, Instant> },
+    /// It has all pieces. Those that it gave to others; since when it has none that only it has.
+    Whole { taken: BTreeSet<u32>, idle: Option<Instant> },
     /// It has some.
     Partly { has: BTreeSet<u32> },
 }
@@ -55,7 +55,7 @@ impl Wanted {
     /// The peer has all pieces.
     pub fn has_all(&mut self, peer: NodeId) {
         self.gone(&peer);
-        self.peers.insert(peer, Peer::Whole { taken: BTreeMap::new() });
+        self.peers.insert(peer, Peer::Whole { taken: BTreeSet::new(), idle: None });
     }
 
     /// The peer has these pieces, too. Numbers beyond the last are ignored.
@@ -72,10 +72,10 @@ impl Wanted {
     }
 
     /// A whole holder gave the piece to another node.
-    pub fn taken(&mut self, peer: &NodeId, index: u32, now: Instant) {
+    pub fn taken(&mut self, peer: &NodeId, index: u32) {
         self.in_flight.remove(&index);
-        if let Some(Peer::Whole { taken }) = self.peers.get_mut(peer) {
-            taken.insert(index, now);
+        if let Some(Peer::Whole { taken, .. }) = self.peers.get_mut(peer) {
+            taken.insert(index);
         }
     }
 
@@ -97,41 +97,102 @@ impl Wanted {
         }
     }
 
-    /// The time for which a piece is waited for that a whole holder gave to another node.
-    pub fn patience(&self) -> Duration {
-        PATIENCE.max(self.took * 2)
-    }
-
     /// The piece to ask this peer for, which counts as under way then. A peer with some of them is
     /// asked for what fewest peers have. A peer with all is asked for what no other peer has, so
-    /// that its link is spared; what it gave to others is asked for again only when none of them
-    /// passed it on in time.
+    /// that its link is spared; for the rest only when it had nothing else to give for a while:
+    /// those that have it are slow, or gone.
     pub fn pick(&mut self, peer: &NodeId, now: Instant) -> Option<Pick> {
-        let patience = self.patience();
-        let is_free = |index: &u32| !self.in_flight.contains(index) && !self.arrived.has(*index);
-        let rank = |index: &u32| (self.offers[*index as usize], self.order.hash_one(index));
-        let all = 0..u32::try_from(self.arrived.pieces()).unwrap_or(u32::MAX);
-        let pick = match self.peers.get(peer)? {
+        let patience = PATIENCE.max(self.took * 2);
+        let Wanted { arrived, in_flight, peers, offers, order, took: _ } = self;
+        let is_free = |index: &u32| !in_flight.contains(index) && !arrived.has(*index);
+        let rank = |index: &u32| (offers[*index as usize], order.hash_one(index));
+        let pick = match peers.get_mut(peer)? {
             Peer::Partly { has } => {
                 let index = has.iter().copied().filter(is_free).min_by_key(rank)?;
                 Pick { index, insist: false }
             }
-            Peer::Whole { taken } => {
-                let unoffered = |index: &u32| is_free(index) && self.offers[*index as usize] == 0;
-                let fresh = all.clone().filter(|it| unoffered(it) && !taken.contains_key(it));
-                let late = |index: &u32| {
-                    taken.get(index).is_some_and(|since| now.duration_since(*since) >= patience)
-                };
-                match fresh.min_by_key(rank) {
-                    Some(index) => Pick { index, insist: false },
-                    None => {
-                        let index = all.filter(is_free).filter(late).min_by_key(rank)?;
-                        Pick { index, insist: true }
+            Peer::Whole { taken, idle } => {
+                let all = 0..u32::try_from(arrived.pieces()).unwrap_or(u32::MAX);
+                let free = all.filter(is_free);
+                let is_fresh = |index: &u32| offers[*index as usize] == 0 && !taken.contains(index);
+                if let Some(index) = free.clone().filter(is_fresh).min_by_key(rank) {
+                    *idle = None;
+                    Pick { index, insist: false }
+                } else {
+                    let since = *idle.get_or_insert(now);
+                    let index = free.min_by_key(rank)?;
+                    if now.duration_since(since) < patience {
+                        return None;
                     }
+                    Pick { index, insist: true }
                 }
             }
         };
         self.in_flight.insert(pick.index);
         Some(pick)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: NodeId = NodeId([1; 32]);
+    const PEER: NodeId = NodeId([2; 32]);
+
+    async fn wanted(pieces: usize) -> (Wanted, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = shoal_runtimes::artifacts::Limits { keep_free: 0, ..Default::default() };
+        let store = shoal_runtimes::artifacts::ArtifactStore::open(folder.path(), limits).await;
+        let size = pieces as u64 * shoal_protocol::model::spec::PIECE;
+        let digests = vec![shoal_protocol::model::Digest([0; 32]); pieces];
+        let whole = shoal_protocol::model::Digest([9; 32]);
+        let begun = store.unwrap().pieces(&whole, size, digests).await.unwrap().unwrap();
+        (Wanted::new(Arc::clone(begun.arrived())), folder)
+    }
+
+    /// The source is spared what others have, until they prove slow.
+    #[tokio::test]
+    async fn source_is_asked_for_what_nobody_else_has() {
+        let (mut wanted, _folder) = wanted(3).await;
+        let begin = Instant::now();
+        wanted.has_all(SOURCE);
+        wanted.has(PEER, &[0, 1, 77]);
+        assert_eq!(wanted.pick(&SOURCE, begin), Some(Pick { index: 2, insist: false }));
+        assert_eq!(wanted.pick(&SOURCE, begin), None);
+        let late = begin + PATIENCE;
+        let first = wanted.pick(&SOURCE, late).unwrap();
+        assert!(first.index < 2 && first.insist);
+        // None is asked for twice at a time.
+        assert_ne!(wanted.pick(&PEER, late).unwrap().index, first.index);
+        assert_eq!(wanted.pick(&PEER, late), None);
+    }
+
+    /// The source gave a piece to a node that nobody can ask.
+    #[tokio::test]
+    async fn piece_that_others_do_not_pass_on_is_insisted_on() {
+        let (mut wanted, _folder) = wanted(1).await;
+        let begin = Instant::now();
+        wanted.has_all(SOURCE);
+        assert_eq!(wanted.pick(&SOURCE, begin), Some(Pick { index: 0, insist: false }));
+        wanted.taken(&SOURCE, 0);
+        assert_eq!(wanted.pick(&SOURCE, begin), None);
+        let pick = wanted.pick(&SOURCE, begin + PATIENCE);
+        assert_eq!(pick, Some(Pick { index: 0, insist: true }));
+    }
+
+    /// A peer that broke off leaves its piece to others, and its offers do not count.
+    #[tokio::test]
+    async fn pieces_of_a_peer_that_is_gone_are_asked_for_elsewhere() {
+        let (mut wanted, _folder) = wanted(2).await;
+        let begin = Instant::now();
+        wanted.has(PEER, &[0, 1]);
+        let pick = wanted.pick(&PEER, begin).unwrap();
+        wanted.has_all(SOURCE);
+        assert_eq!(wanted.pick(&SOURCE, begin), None);
+        wanted.ended(pick.index, None);
+        wanted.gone(&PEER);
+        let picks = [wanted.pick(&SOURCE, begin), wanted.pick(&SOURCE, begin)];
+        assert!(picks.iter().all(|pick| pick.is_some_and(|pick| !pick.insist)), "{picks:?}");
     }
 }
