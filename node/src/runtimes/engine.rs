@@ -181,6 +181,19 @@ impl Sessions for Engine {
         self.session(|containers| containers.write(id, path, archive))
     }
 
+    fn read_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<Chunks, SessionError>> {
+        self.session(|containers| containers.read_volume(key))
+    }
+
+    fn write_volume(
+        &self,
+        key: &VolumeKey,
+        archive: Chunks,
+        beside: bool,
+    ) -> BoxFuture<'_, Result<(), SessionError>> {
+        self.session(|containers| containers.write_volume(key, archive, beside))
+    }
+
     fn connect(
         &self,
         id: &InstanceId,
@@ -260,6 +273,14 @@ impl Runtime for Engine {
 
     fn volumes(&self) -> Option<Vec<VolumeKey>> {
         self.shared.containers.get()?.volumes()
+    }
+
+    fn volumes_changed(&self) -> BoxFuture<'_, ()> {
+        match self.shared.containers.get() {
+            Some(containers) => containers.volumes_changed(),
+            // An engine that comes later is asked at the next regular look.
+            None => std::future::pending().boxed(),
+        }
     }
 
     fn remove_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<(), DeviceError>> {

@@ -22,7 +22,9 @@ use super::Containers;
 use super::engine::{Engine, within};
 use super::raw::{self, encode};
 use super::refusal::CallError;
-use crate::model::InstanceId;
+use super::volumes::{Hold, NotDone};
+use super::{volume_files, volumes};
+use crate::model::{InstanceId, VolumeKey};
 use crate::session::{Chunks, Control, Duplex, Output, Process, SessionError, Sessions};
 
 /// Time for the engine to begin a session.
@@ -182,6 +184,43 @@ impl Sessions for Containers {
             let path = format!("/containers/{}/archive?path={}", container?, encode(&path));
             let written = raw::put(&self.shared.engine.socket, &path, archive).await;
             written.map(drop).map_err(|error| self.error("take the files", error))
+        }
+        .boxed()
+    }
+
+    fn read_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<Chunks, SessionError>> {
+        let key = key.clone();
+        async move {
+            let failed = |error| self.error("give the volume's files", error);
+            volume_files::read(&self.shared, &key).await.map_err(failed)
+        }
+        .boxed()
+    }
+
+    fn write_volume(
+        &self,
+        key: &VolumeKey,
+        archive: Chunks,
+        beside: bool,
+    ) -> BoxFuture<'_, Result<(), SessionError>> {
+        let key = key.clone();
+        async move {
+            let failed = |error| self.error("take the volume's files", error);
+            let used = |error: NotDone| match error {
+                NotDone::Call(error) => failed(error),
+                NotDone::InUse | NotDone::Held => {
+                    SessionError::InUse(format!("the volume {key} is left as it is: {error}"))
+                }
+            };
+            let hold = match beside {
+                true => None,
+                false => Some(Hold::of(&self.shared, &key).map_err(used)?),
+            };
+            let written = volume_files::write(&self.shared, &key, archive, !beside).await;
+            drop(hold);
+            // The next look finds it, if this one does not.
+            let _ = volumes::look(&self.shared).await;
+            written.map_err(failed)
         }
         .boxed()
     }
