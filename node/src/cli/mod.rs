@@ -98,7 +98,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     let Cli { global, verb } = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => match from_docker::explain(&error) {
+        Err(error) => match from_docker::explain(&error, &words()) {
             Some(explained) => {
                 explained.show();
                 return explained.exit.into();
@@ -115,6 +115,11 @@ pub fn main() -> ExitCode {
             error.exit.into()
         }
     }
+}
+
+/// The words of the command line after the program's name, as far as they are text.
+fn words() -> Vec<String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 fn run(context: &Context, verb: Verb) -> Result<(), CliError> {

@@ -19,6 +19,7 @@ mod batch;
 pub(crate) mod container;
 mod difference;
 pub(crate) mod files;
+mod mount;
 mod operator;
 mod part;
 pub mod volume;

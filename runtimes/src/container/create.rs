@@ -64,7 +64,10 @@ pub(super) fn check<'a>(
         return Err("0 is no port".into());
     }
     match allowed.refusal(container, payload.device_paths()) {
-        Some(what) => Err(format!("this node does not allow {what}; its `shoal up --allow` does")),
+        Some(what) => {
+            let remedy = Allowed::remedy(&what).unwrap_or_default();
+            Err(format!("this node does not allow {what}; its `shoal up --allow '{remedy}'` does"))
+        }
         None => Ok(payload),
     }
 }

@@ -137,7 +137,9 @@ impl Sessions for Containers {
                 control.resize(columns, rows).await;
             }
             Ok(Process {
-                output: framed(output, has_terminal),
+                output: framed(output, has_terminal)
+                    .try_filter(|piece| std::future::ready(!is_noise(piece)))
+                    .boxed(),
                 input: exec.input.then(|| Box::pin(input) as _),
                 control: Box::new(control),
             })
@@ -181,7 +183,15 @@ impl Sessions for Containers {
     ) -> BoxFuture<'_, Result<(), SessionError>> {
         let container = self.running(id);
         async move {
-            let path = format!("/containers/{}/archive?path={}", container?, encode(&path));
+            let (folder, container) = (path, container?);
+            let path = format!("/containers/{container}/archive?path={}", encode(&folder));
+            // Podman would make the folder; Docker refuses, as `cp` does.
+            if self.shared.engine.is_podman
+                && let Err(CallError::Refused { status: 404, .. }) =
+                    within(BEGIN, raw::head(&self.shared.engine.socket, &path)).await
+            {
+                return Err(SessionError::Refused(format!("there is no folder `{folder}` in it")));
+            }
             let written = raw::put(&self.shared.engine.socket, &path, archive).await;
             written.map(drop).map_err(|error| self.error("take the files", error))
         }
@@ -257,6 +267,13 @@ impl Sessions for Containers {
         }
         .boxed()
     }
+}
+
+/// Podman's own trouble with a command that did not start, behind the reason why it did not.
+fn is_noise(piece: &Output) -> bool {
+    let (Output::Out(bytes) | Output::Err(bytes)) = piece;
+    bytes.starts_with(b"Error: read unixpacket @->/proc/self/fd/")
+        && bytes.trim_ascii_end().ends_with(b": connection reset by peer")
 }
 
 fn parse<T: for<'de> Deserialize<'de> + Default>(bytes: &Bytes) -> T {

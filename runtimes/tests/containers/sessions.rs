@@ -87,6 +87,7 @@ async fn command_that_cannot_run_is_named(kind: Kind) {
         Ok(process) => {
             let (out, err, code) = end_of(process).await;
             assert!(format!("{out}{err}").contains("nosuch"), "{out}{err}");
+            assert!(!err.contains("unixpacket"), "only why it cannot run: {err}");
             assert!(matches!(code, Some(126 | 127)), "{code:?}");
         }
         Err(error) => assert!(error.to_string().contains("nosuch"), "{error}"),
@@ -126,6 +127,9 @@ async fn files_go_in_and_come_out(kind: Kind) {
     let mut text = String::new();
     std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
     assert_eq!(text, "hello");
+    let archive: Chunks = futures::stream::iter([Ok(vec![0; 1024].into())]).boxed();
+    let into_nothing = harness.containers.write(&id, "/nosuch".into(), archive).await;
+    assert!(matches!(into_nothing, Err(SessionError::Refused(_))), "{into_nothing:?}");
     let absent = harness.containers.read(&id, "/nosuch".into()).await;
     assert!(matches!(absent.err(), Some(SessionError::Refused(_))));
 }
