@@ -111,6 +111,10 @@ pub struct ContainerPayload {
     pub ports: Vec<Port>,
     /// The sources of its mounts, by the names of their volumes.
     pub volumes: BTreeMap<String, VolumeOf>,
+    /// Its program's standard input stays open, so that a session can write to it.
+    pub stdin: bool,
+    /// Its program has a terminal.
+    pub tty: bool,
 }
 
 /// The source of a mount.

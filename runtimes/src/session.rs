@@ -77,12 +77,17 @@ pub trait Sessions {
         unsupported("a component has no shell and no programs besides itself to run")
     }
 
-    /// Follows what an instance writes from now on.
+    /// Follows what an instance writes from now on. With `input`, the size of the operator's
+    /// terminal in columns and rows, it gets an input, too, if its program has one.
     ///
     /// # Errors
     /// As [`SessionError`] says.
-    fn attach(&self, id: &InstanceId) -> BoxFuture<'_, Result<Process, SessionError>> {
-        let _ = id;
+    fn attach(
+        &self,
+        id: &InstanceId,
+        input: Option<(u16, u16)>,
+    ) -> BoxFuture<'_, Result<Process, SessionError>> {
+        let _ = (id, input);
         unsupported("a component has no terminal: `shoal logs -f` shows what it writes")
     }
 

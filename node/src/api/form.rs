@@ -316,6 +316,9 @@ mod tests {
                 require: BTreeMap::new(),
                 storage: Vec::new(),
                 ports: Vec::new(),
+                stdin: false,
+                tty: false,
+                exposed: Vec::new(),
             };
             change(&mut body);
             Spec::try_from(body).unwrap_err().to_string()

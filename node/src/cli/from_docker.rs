@@ -10,8 +10,8 @@ use super::error::CliError;
 const OPTIONS: &[(&[&str], &str)] = &[
     (
         &["-P", "--publish-all", "--expose"],
-        "give the one port that answers HTTP, as in --port 80; every node then serves \
-            NAME.localhost",
+        "the ports that the image exposes are reached by other workloads as NAME:PORT already; for \
+            HTTP from outside give the one port that answers it, as in --port 80",
     ),
     (
         &["--restart"],
@@ -24,9 +24,13 @@ const OPTIONS: &[(&[&str], &str)] = &[
             the workload",
     ),
     (
-        &["-i", "-t", "-a", "--interactive", "--tty", "--attach"],
-        "a workload runs on any node; `shoal exec -it NAME sh` opens a shell in it, and \
-            `shoal attach NAME` or `shoal logs -f NAME` shows what it writes",
+        &["-a", "--attach"],
+        "a workload runs on any node, in the background; `shoal attach NAME` or `shoal logs -f NAME` \
+            shows what it writes",
+    ),
+    (
+        &["--detach-keys"],
+        "`shoal attach` leaves it running with Ctrl-P Ctrl-Q, or Ctrl-C without a terminal",
     ),
     (
         &["--gpus"],
@@ -314,7 +318,7 @@ mod tests {
             ["--expose=80", ""],
             ["--restart", "always"],
             ["--rm", ""],
-            ["-it", ""],
+            ["-a", "stdout"],
             ["--gpus", "all"],
             ["--link", "db"],
             ["-m", "64m"],

@@ -17,6 +17,7 @@ mod wait;
 
 mod cp;
 mod describe;
+mod detach;
 mod down;
 mod events;
 mod exec;

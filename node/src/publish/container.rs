@@ -43,6 +43,12 @@ pub struct ContainerOptions {
     /// Files in memory; may be given several times
     #[arg(long, value_name = "PATH[:size=SIZE][,exec]", value_parser = tmpfs)]
     pub tmpfs: Vec<Tmpfs>,
+    /// Its standard input stays open: `shoal attach` writes to it
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Its program has a terminal
+    #[arg(short, long)]
+    pub tty: bool,
     /// Its root file system cannot be written
     #[arg(long)]
     pub read_only: bool,
@@ -116,6 +122,8 @@ impl ContainerOptions {
             labels,
             network,
             tmpfs,
+            interactive,
+            tty,
             read_only,
             init,
             publish,
@@ -143,6 +151,8 @@ impl ContainerOptions {
             (!labels.is_empty(), "--container-label"),
             (network.is_some(), "--network"),
             (!tmpfs.is_empty(), "--tmpfs"),
+            (*interactive, "--interactive"),
+            (*tty, "--tty"),
             (*read_only, "--read-only"),
             (*init, "--init"),
             (!publish.is_empty(), "--publish"),
@@ -177,6 +187,7 @@ impl ContainerOptions {
         }
         let storage = storage(&self.volumes, self.volume_on_loss)?;
         let workload = workload.ports(self.publish.clone()).storage(storage);
+        let workload = workload.streams(self.interactive, self.tty);
         Ok(workload.with_container(|container| self.set(container)))
     }
 

@@ -164,8 +164,12 @@ impl Sessions for Engine {
         self.session(|containers| containers.exec(id, exec))
     }
 
-    fn attach(&self, id: &InstanceId) -> BoxFuture<'_, Result<Process, SessionError>> {
-        self.session(|containers| containers.attach(id))
+    fn attach(
+        &self,
+        id: &InstanceId,
+        input: Option<(u16, u16)>,
+    ) -> BoxFuture<'_, Result<Process, SessionError>> {
+        self.session(|containers| containers.attach(id, input))
     }
 
     fn read(&self, id: &InstanceId, path: String) -> BoxFuture<'_, Result<Chunks, SessionError>> {
@@ -341,6 +345,8 @@ mod tests {
                 hostname: "cache-0".into(),
                 ports: Vec::new(),
                 volumes: std::collections::BTreeMap::new(),
+                stdin: false,
+                tty: false,
             })),
             env: std::collections::BTreeMap::new(),
             memory: 64 << 20,

@@ -168,9 +168,13 @@ async fn act(
             sender.send([Frame::Opened]).await?;
             run(process, receiver, sender).await
         }
-        Action::Attach => {
-            let process = host.runtimes.sessions(id)?.attach(id).await?;
-            say("is attached");
+        Action::Attach | Action::Interact { .. } => {
+            let (input, doing) = match action {
+                Action::Interact { terminal } => (Some(terminal), "is attached, with input"),
+                _ => (None, "is attached"),
+            };
+            let process = host.runtimes.sessions(id)?.attach(id, input).await?;
+            say(doing);
             sender.send([Frame::Opened]).await?;
             run(process, receiver, sender).await
         }

@@ -66,6 +66,11 @@ pub enum Action {
         /// The volume's name within the workload.
         name: String,
     },
+    /// See what it writes from now on, and write to its program's standard input, if that is open.
+    Interact {
+        /// The size of the operator's terminal, columns and rows, for a program that has one.
+        terminal: (u16, u16),
+    },
 }
 
 /// A command in a replica.

@@ -280,7 +280,8 @@ impl Value {
 
     /// The value of this spec.
     pub fn workload(spec: &Spec) -> Value {
-        Value::Workload { version: SPEC_VERSION, bytes: codec::encode(spec) }
+        let (version, bytes) = spec::encode(spec);
+        Value::Workload { version, bytes }
     }
 
     /// The artifacts of the workload, in a form that this program knows; none for all else.

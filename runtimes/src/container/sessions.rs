@@ -24,7 +24,7 @@ use super::raw::{self, encode};
 use super::refusal::CallError;
 use super::volumes::{Hold, NotDone};
 use super::{volume_files, volumes};
-use crate::model::{InstanceId, VolumeKey};
+use crate::model::{InstanceId, Payload, VolumeKey};
 use crate::session::{Chunks, Control, Duplex, Output, Process, SessionError, Sessions};
 
 /// Time for the engine to begin a session.
@@ -98,6 +98,15 @@ impl Containers {
         container.ok_or_else(|| SessionError::NotRunning(id.clone()))
     }
 
+    /// Whether the program of an instance has an open standard input, and whether a terminal.
+    fn streams(&self, id: &InstanceId) -> (bool, bool) {
+        let instance = self.shared.lock().get(id).cloned();
+        match instance.as_ref().map(|it| &it.launch.payload) {
+            Some(Payload::Container(payload)) => (payload.stdin, payload.tty),
+            Some(Payload::Component(_)) | None => (false, false),
+        }
+    }
+
     fn error(&self, doing: &str, error: CallError) -> SessionError {
         let engine = self.shared.engine.name();
         match error {
@@ -147,18 +156,33 @@ impl Sessions for Containers {
         .boxed()
     }
 
-    fn attach(&self, id: &InstanceId) -> BoxFuture<'_, Result<Process, SessionError>> {
+    fn attach(
+        &self,
+        id: &InstanceId,
+        input: Option<(u16, u16)>,
+    ) -> BoxFuture<'_, Result<Process, SessionError>> {
         let container = self.running(id);
+        let (stdin, tty) = self.streams(id);
         async move {
             let engine = self.shared.engine.clone();
             let path = format!("/containers/{}", container?);
-            let attach = format!("{path}/attach?stream=1&stdout=1&stderr=1");
+            let takes_input = input.is_some() && stdin;
+            let more = if takes_input { "&stdin=1" } else { "" };
+            let attach = format!("{path}/attach?stream=1&stdout=1&stderr=1{more}");
             let nothing = json!({});
             let attached = raw::hijack(&engine.socket, &attach, &nothing);
             let failed = |error| self.error("attach to the container", error);
             let stream = within(BEGIN, attached).await.map_err(failed)?;
-            let control = Box::new(Running { engine, path });
-            Ok(Process { output: framed(stream, false), input: None, control })
+            let (output, writer) = tokio::io::split(stream);
+            let control = Running { engine, path };
+            if let Some((columns, rows)) = input.filter(|_| tty) {
+                control.resize(columns, rows).await;
+            }
+            Ok(Process {
+                output: framed(output, tty),
+                input: takes_input.then(|| Box::pin(writer) as _),
+                control: Box::new(control),
+            })
         }
         .boxed()
     }

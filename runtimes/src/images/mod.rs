@@ -37,6 +37,7 @@ mod tests;
 mod write;
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -44,6 +45,7 @@ use std::path::Path;
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::spec::{Artifact, PlatformImage};
 
+pub use config::exposed_ports;
 pub use error::{ImageError, ImageFault, PickError, WriteError};
 pub use names::{full_name, pick};
 pub use packing::needs_unpacking;
@@ -74,6 +76,8 @@ pub struct FoundPlatform {
     pub os: String,
     /// The version of the architecture, as in `v7`.
     pub variant: Option<String>,
+    /// The TCP ports that it exposes.
+    pub exposed: BTreeSet<u16>,
     /// The configuration and the layers, each once.
     pub parts: Vec<Part>,
 }

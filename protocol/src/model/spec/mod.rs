@@ -8,6 +8,7 @@ mod container_checks;
 mod exposure;
 mod health;
 mod kind;
+mod later;
 mod lifecycle;
 mod not_yet;
 mod older;
@@ -42,15 +43,17 @@ pub use container::{
 pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
 pub use health::{Check, Health, Probe};
 pub use kind::Kind;
+pub use later::{Later, MAX_EXPOSED};
 pub use lifecycle::{RestartPolicy, UpdatePolicy};
 pub use placement::{Affinity, Placement, Preference};
 pub use program::{Artifact, Component, Permission, Program, ProgramKind, World};
 
+pub(in crate::model) use later::encode;
 pub(in crate::model) use older::decode;
 
 /// The newest spec form this program understands. Newer ones are kept and relayed byte for byte,
 /// neither owned nor bid on.
-pub const SPEC_VERSION: u16 = 2;
+pub const SPEC_VERSION: u16 = later::FORM;
 /// Replicas of one workload: a sheet must stay small enough to gossip.
 pub const MAX_REPLICAS: u32 = 10_000;
 /// Environment variables of one workload.
@@ -84,7 +87,8 @@ struct Checked {
     revision: Revision,
 }
 
-/// The open form of a [`Spec`]: frozen on the wire as version [`SPEC_VERSION`], not yet checked.
+/// The open form of a [`Spec`]: frozen on the wire as version 2, not yet checked. What is `later`
+/// stands behind it, in version 3: see [`Later`], which takes new fields until that is frozen, too.
 ///
 /// **A new field stands here and in the API's JSON, [`SpecBody`](super::view::SpecBody)**, whose
 /// conversions do not compile without it. For people who write it, `shoal::Workload`, which holds
@@ -113,6 +117,9 @@ pub struct SpecForm {
     pub exposure: Exposure,
     /// Files that outlive a replica.
     pub storage: Vec<Volume>,
+    /// What came after version 2 was frozen.
+    #[serde(skip)]
+    pub later: Later,
 }
 
 /// The memory and CPU that a replica needs of its node.
@@ -165,6 +172,7 @@ impl SpecForm {
             restart: RestartPolicy::default(),
             exposure: Exposure::default(),
             storage: Vec::new(),
+            later: Later::default(),
         }
     }
 
@@ -358,6 +366,7 @@ impl TryFrom<SpecForm> for Spec {
         if let Program::Containers(containers) = &form.program {
             container_checks::check(containers, most, &form)?;
         }
+        later::check(&form)?;
         let require = &form.placement.require;
         if require.len() > MAX_LABELS {
             return Err(InvalidSpec::LabelCount(require.len()));
@@ -423,14 +432,18 @@ impl Spec {
 }
 
 fn revision(form: &SpecForm) -> Revision {
-    Revision::of(&codec::encode(&(
+    let mut bytes = codec::encode(&(
         &form.program,
         &form.resources,
         &form.health,
         &form.restart,
         &form.exposure,
         &form.storage,
-    )))
+    ));
+    if let Some(later) = form.later.revised() {
+        bytes.extend(codec::encode(&later));
+    }
+    Revision::of(&bytes)
 }
 
 /// The static facts of a node, by which it is asked to bid or not.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::codec::{self, Malformed};
 use super::super::name::WorkloadName;
 use super::super::resources::Resources;
-use super::{Artifact, InvalidSpec, SPEC_VERSION, Spec, SpecForm};
+use super::{Artifact, InvalidSpec, SPEC_VERSION, Spec, SpecForm, later};
 
 /// Form 1: a service of a component with the `wasi:http/proxy` world.
 #[derive(Serialize, Deserialize)]
@@ -37,7 +37,8 @@ pub(in crate::model) fn decode(version: u16, bytes: &[u8]) -> Result<Spec, Malfo
         1 => {
             form1(bytes)?.try_into().map_err(|invalid: InvalidSpec| Malformed(invalid.to_string()))
         }
-        SPEC_VERSION => codec::decode(bytes),
+        2 => codec::decode(bytes),
+        SPEC_VERSION => later::decode(bytes),
         _ => Err(Malformed(format!("form {version} is not known"))),
     }
 }
@@ -73,6 +74,7 @@ mod tests {
         assert_eq!(spec.env()["A"], "b");
         assert_eq!(spec.placement.require["zone"], "front");
         assert!(decode(2, &bytes).is_err());
-        assert!(decode(3, &bytes).is_err(), "of a newer program");
+        assert!(decode(3, &bytes).is_err());
+        assert!(decode(4, &bytes).is_err(), "of a newer program");
     }
 }
