@@ -46,6 +46,7 @@ pub mod publish;
 pub mod runtimes;
 pub mod session;
 pub mod shares;
+mod spool;
 pub mod store;
 pub mod telemetry;
 pub mod transfer;

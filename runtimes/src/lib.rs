@@ -59,7 +59,7 @@ pub use endpoint::{Endpoint, Service};
 pub use error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 pub use model::{
     Body, BodyError, ContainerPayload, Instance, InstanceId, InvalidInstanceId, Launch, Payload,
-    Usage, VolumeKey, VolumeOf, body,
+    Traffic, Usage, VolumeKey, VolumeOf, body,
 };
 pub use runtime::Runtime;
 pub use status::{Fault, Status, StatusHandle, StatusTable, Watch};

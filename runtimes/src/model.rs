@@ -111,6 +111,10 @@ pub struct ContainerPayload {
     pub ports: Vec<Port>,
     /// The sources of its mounts, by the names of their volumes.
     pub volumes: BTreeMap<String, VolumeOf>,
+    /// Its program's standard input stays open, so that a session can write to it.
+    pub stdin: bool,
+    /// Its program has a terminal.
+    pub tty: bool,
 }
 
 /// The source of a mount.
@@ -188,4 +192,17 @@ pub struct Usage {
     pub throttled: Duration,
     /// Requests that are being answered at this moment.
     pub active: u32,
+    /// Bytes over its own network since it was started; none where nobody counts them.
+    pub network: Option<Traffic>,
+    /// Bytes of disks since it was started; none where nobody counts them.
+    pub disk: Option<Traffic>,
+}
+
+/// Bytes in both directions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    /// Received, or read.
+    pub input: u64,
+    /// Sent, or written.
+    pub output: u64,
 }

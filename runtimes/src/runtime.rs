@@ -101,6 +101,11 @@ pub trait Runtime: Sessions + Send + Sync + 'static {
         Some(Vec::new())
     }
 
+    /// Returns when there are other volumes than the caller knows, or perhaps.
+    fn volumes_changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
     /// Removes a volume, with all that is in it. Nothing to do for one that is not there.
     ///
     /// # Errors

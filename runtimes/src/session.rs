@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use shoal_protocol::model::access::Exec;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::model::InstanceId;
+use crate::model::{InstanceId, VolumeKey};
 
 /// Bytes in both directions.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -61,6 +61,9 @@ pub enum SessionError {
     /// The engine failed, or did not answer.
     #[error("{0}")]
     Engine(String),
+    /// An instance uses what nothing may use for this.
+    #[error("{0}")]
+    InUse(String),
 }
 
 /// The sessions that a runtime offers. All are refused unless the runtime has them.
@@ -74,12 +77,17 @@ pub trait Sessions {
         unsupported("a component has no shell and no programs besides itself to run")
     }
 
-    /// Follows what an instance writes from now on.
+    /// Follows what an instance writes from now on. With `input`, the size of the operator's
+    /// terminal in columns and rows, it gets an input, too, if its program has one.
     ///
     /// # Errors
     /// As [`SessionError`] says.
-    fn attach(&self, id: &InstanceId) -> BoxFuture<'_, Result<Process, SessionError>> {
-        let _ = id;
+    fn attach(
+        &self,
+        id: &InstanceId,
+        input: Option<(u16, u16)>,
+    ) -> BoxFuture<'_, Result<Process, SessionError>> {
+        let _ = (id, input);
         unsupported("a component has no terminal: `shoal logs -f` shows what it writes")
     }
 
@@ -104,6 +112,31 @@ pub trait Sessions {
     ) -> BoxFuture<'_, Result<(), SessionError>> {
         let _ = (id, path, archive);
         unsupported("a component has no files")
+    }
+
+    /// Reads all files of a volume, as a tar archive.
+    ///
+    /// # Errors
+    /// As [`SessionError`] says.
+    fn read_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<Chunks, SessionError>> {
+        let _ = key;
+        unsupported("a component has no volumes")
+    }
+
+    /// Replaces all files of a volume by those of a tar archive; the volume is made if it is not
+    /// there. No instance starts on it meanwhile. With `beside` they are unpacked over the files
+    /// that are in it, also while an instance uses them.
+    ///
+    /// # Errors
+    /// As [`SessionError`] says. An archive that fails leaves a part of its files there.
+    fn write_volume(
+        &self,
+        key: &VolumeKey,
+        archive: Chunks,
+        beside: bool,
+    ) -> BoxFuture<'_, Result<(), SessionError>> {
+        let _ = (key, archive, beside);
+        unsupported("a component has no volumes")
     }
 
     /// Connects to a TCP port of an instance.

@@ -47,6 +47,8 @@ mod options;
 mod sessions;
 #[path = "containers/setup.rs"]
 mod setup;
+#[path = "containers/volumes.rs"]
+mod volumes;
 
 mod contract_on_docker {
     use crate::engines::harness::Harness;

@@ -1,6 +1,9 @@
 //! Errors of the API: a status, a code for programs, a sentence, and a hint.
 
+use std::collections::BTreeSet;
+
 use http::StatusCode;
+use shoal_protocol::model::spec::Allowed;
 use shoal_protocol::node::Refusal;
 
 use super::form::{ErrorBody, ErrorParts};
@@ -66,6 +69,25 @@ impl ApiError {
     }
 }
 
+/// What to do about a workload that no node can run.
+fn unplaceable(why: &[String]) -> String {
+    let remedies = why.iter().filter_map(|reason| {
+        let (_, refused) = reason.split_once("does not allow ")?;
+        // Behind it: how many nodes say so.
+        Allowed::remedy(refused.rsplit_once(": ").map_or(refused, |(refused, _)| refused))
+    });
+    match remedies.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",") {
+        remedy if remedy.is_empty() => {
+            "Ask for less, label a node, add a node, or publish it all the same with --force."
+                .into()
+        }
+        remedy => format!(
+            "On a node that shall run it: `shoal up --allow '{remedy}'`, with what it allows \
+             already, which `shoal nodes -o wide` lists. Or publish it all the same with --force."
+        ),
+    }
+}
+
 const STALE: &str = "stale";
 /// The codes of refusals that are not the client's fault.
 const REFUSALS: [&str; 4] = ["read-only", "full", "busy", "not-joined"];
@@ -80,10 +102,9 @@ impl From<Refusal> for ApiError {
                 "Try again when they are back. `shoal rm --force` removes it now, wherever \
                     it is.",
             ),
-            Refusal::Unplaceable(_) => new(StatusCode::UNPROCESSABLE_ENTITY, "unplaceable").hint(
-                "Ask for less, label a node, add a node, or publish it all the same with \
-                    --force.",
-            ),
+            Refusal::Unplaceable(why) => {
+                new(StatusCode::UNPROCESSABLE_ENTITY, "unplaceable").hint(unplaceable(&why))
+            }
             Refusal::ReadOnly(_) => new(StatusCode::SERVICE_UNAVAILABLE, "read-only").hint(
                 "Make room on this node's disk, or replace it; it then goes on by itself. \
                     Another node takes the write now.",
@@ -112,5 +133,25 @@ impl From<Stopped> for ApiError {
 impl axum::response::IntoResponse for ApiError {
     fn into_response(self) -> axum::response::Response {
         (self.status, axum::Json(self.body())).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reasons as `Node::prepare` counts them.
+    #[test]
+    fn hint_names_the_option_that_would_allow_it() {
+        let hint = |why: &[&str]| {
+            let why = why.iter().map(|&it| it.to_owned()).collect();
+            ApiError::from(Refusal::Unplaceable(why)).hint.unwrap_or_default()
+        };
+        let path =
+            hint(&["does not allow path /data: 2 nodes left out", "no container runtime: 1"]);
+        assert!(path.contains("`shoal up --allow 'path=/data'`"), "{path}");
+        let two = hint(&["does not allow device /dev/x: 1 node", "does not allow path /data: 1"]);
+        assert!(two.contains("'device=/dev/x,path=/data'"), "{two}");
+        assert!(hint(&["2 TiB of memory required: 3 nodes left out"]).starts_with("Ask for less"));
     }
 }

@@ -223,6 +223,18 @@ pub struct UsageBody {
     pub throttled_ms: u64,
     /// Requests that it is answering; 0 where requests do not pass through this daemon.
     pub requests: u32,
+    /// Bytes that came over its own network since it was started; left out where nobody counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_in: Option<u64>,
+    /// Bytes that left over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_out: Option<u64>,
+    /// Bytes that it read from disks since it was started; left out where nobody counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_read: Option<u64>,
+    /// Bytes that it wrote to disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_written: Option<u64>,
 }
 
 /// The replicas of a workload that a node has begun and not ended.
@@ -304,6 +316,9 @@ mod tests {
                 require: BTreeMap::new(),
                 storage: Vec::new(),
                 ports: Vec::new(),
+                stdin: false,
+                tty: false,
+                exposed: Vec::new(),
             };
             change(&mut body);
             Spec::try_from(body).unwrap_err().to_string()

@@ -15,7 +15,7 @@
 //! | `POST /v1/images/resolve` | the bytes that a name means: lines of JSON, the last `done` or `failed` |
 //! | `POST /v1/images`, `/v1/images/remove`, `/v1/images/prune` | a pushed image's name; removal |
 //! | `POST /v1/prepare`, `/v1/submit` | what to sign; accepted once it is on disk |
-//! | `DELETE /v1/volumes/{ns}/{name}/{index}/{volume}` | removes a volume of this node |
+//! | `GET /v1/volumes/{ns}/{name}/{index}/{volume}[?node=NAME]` | a session with a volume, upgraded |
 //! | `POST /v1/down` | stops gracefully |
 //!
 //! **The socket is the permission**: only its owner can open its file. Changes of desired state

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, head, post, put};
+use axum::routing::{get, head, post, put};
 use axum::{Json, Router};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use http::{HeaderValue, StatusCode, header};
@@ -43,7 +43,7 @@ pub fn all(service: Service) -> Router {
         .route("/v1/usage/{namespace}/{name}/{index}", get(usage))
         .route("/v1/session/{namespace}/{name}/{index}", get(session))
         .route("/v1/running/{uid}/{node}", get(running))
-        .route("/v1/volumes/{namespace}/{name}/{index}/{volume}", delete(remove_volume))
+        .route("/v1/volumes/{namespace}/{name}/{index}/{volume}", get(volume))
         .route("/v1/events", get(events))
         .route("/v1/join-line", get(join_line))
         .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
@@ -68,6 +68,7 @@ pub fn for_peers(service: Service) -> Router {
         .route("/v1/usage/{namespace}/{name}/{index}", get(usage_here))
         .route("/v1/session/{namespace}/{name}/{index}", get(session_here))
         .route("/v1/connect/{namespace}/{name}/{index}/{port}", get(connect_here))
+        .route("/v1/volumes/{namespace}/{name}/{index}/{volume}", get(volume_here))
         .route("/v1/running/{uid}", get(running_here))
         .route("/v1/images", get(images::list_here))
         .route("/v1/images/remove", post(images::remove_here))
@@ -100,6 +101,12 @@ struct LogsQuery {
     #[serde(default)]
     follow: bool,
     since: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeQuery {
+    node: Option<String>,
 }
 
 impl LogsQuery {
@@ -237,12 +244,22 @@ async fn connect_here(
     service.connect_here(replica_name(&(namespace, name, index))?, port, request).await
 }
 
-async fn remove_volume(
+async fn volume(
     State(service): State<Service>,
     Path((namespace, name, index, volume)): Path<(String, String, String, String)>,
+    request: Request,
 ) -> Answer {
-    service.remove_volume(&replica_name(&(namespace, name, index))?, &volume).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let NodeQuery { node } = query(&request)?;
+    let replica = replica_name(&(namespace, name, index))?;
+    service.volume(replica, volume, node.as_deref(), request).await
+}
+
+async fn volume_here(
+    State(service): State<Service>,
+    Path((namespace, name, index, volume)): Path<(String, String, String, String)>,
+    request: Request,
+) -> Answer {
+    service.volume_here(replica_name(&(namespace, name, index))?, volume, request).await
 }
 
 async fn events(State(service): State<Service>, request: Request) -> Answer {

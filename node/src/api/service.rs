@@ -22,7 +22,7 @@ use super::form::{DownBody, JoinLineBody};
 use super::session::SESSIONS;
 use super::{Accepted, ApiError, Core, Prepared, Proposal};
 use crate::executor::Directory;
-use crate::images::Images;
+use crate::images::{self, Images};
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
 use crate::runtimes::RuntimeSet;
@@ -106,7 +106,9 @@ impl Service {
         about: About,
         down: CancellationToken,
     ) -> Self {
-        let host = session::Host::new(about.node, about.root, &about.join_seed, runtimes.clone());
+        let spool = about.state.join("artifacts").join(images::SPOOL);
+        let host =
+            session::Host::new(about.node, about.root, &about.join_seed, runtimes.clone(), spool);
         // Replaced by those of a node that has an engine or remembers images.
         let images = Images::open(&about.state.join("artifacts"), None);
         Service {

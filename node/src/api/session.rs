@@ -9,6 +9,7 @@ use shoal_protocol::model::{NodeId, ReplicaName};
 use shoal_runtimes::body;
 use shoal_runtimes::session::Duplex;
 use tokio::io::copy_bidirectional;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use super::form::{ErrorBody, full_name};
@@ -25,6 +26,9 @@ pub(super) const SESSIONS: usize = 64;
 /// Bytes of a node's refusal.
 const MAX_REFUSAL: usize = 64 * 1024;
 
+/// The bytes of a session that passes through this node.
+pub(super) type Passing = Box<dyn Duplex>;
+
 impl Service {
     /// Opens a session with a replica: here if it runs here, else at the node that runs it.
     pub async fn session(
@@ -40,18 +44,10 @@ impl Service {
         let permit = self.session_permit()?;
         let mut last = None;
         for (node, _) in &holders {
-            match self.session_there(*node, &replica).await {
-                Ok(mut stream) => {
-                    self.until_stop(async move {
-                        let _permit = permit;
-                        let Ok(client) = client.await else { return };
-                        let mut client = TokioIo::new(client);
-                        if let Err(error) = copy_bidirectional(&mut client, &mut stream).await {
-                            debug!("a session that passed through broke: {error}");
-                        }
-                    });
-                    return Ok(switching(PROTOCOL));
-                }
+            let path = format!("/v1/session/{}/{}", full_name(&replica.workload), replica.place);
+            let unreachable = |why: &str| cannot_be_asked(*node, &replica, why);
+            match self.session_there(*node, &path, unreachable).await {
+                Ok(stream) => return Ok(self.pass(client, stream, permit)),
                 Err(error) => last = Some(error),
             }
         }
@@ -113,21 +109,21 @@ impl Service {
         Ok(switching(names::PROTOCOL))
     }
 
-    async fn session_there(
+    /// Opens a session at another node.
+    pub(super) async fn session_there(
         &self,
         node: NodeId,
-        replica: &ReplicaName,
-    ) -> Result<impl Duplex + use<>, ApiError> {
-        let unreachable = |why: &str| cannot_be_asked(node, replica, why);
-        let (name, place) = (full_name(&replica.workload), replica.place);
-        let request = http::Request::get(format!("http://{NODE_API}/v1/session/{name}/{place}"))
+        path: &str,
+        unreachable: impl Fn(&str) -> ApiError,
+    ) -> Result<Passing, ApiError> {
+        let request = http::Request::get(format!("http://{NODE_API}{path}"))
             .header(header::HOST, NODE_API)
             .header(header::CONNECTION, "upgrade")
             .header(header::UPGRADE, PROTOCOL)
             .body(body(""))
             .map_err(|error| unreachable(&error.to_string()))?;
         match self.peers.upgrade(node, request).await {
-            Ok(Upgrade::Stream(stream)) => Ok(stream),
+            Ok(Upgrade::Stream(stream)) => Ok(Box::new(stream)),
             Ok(Upgrade::Answer(answer)) => {
                 let status = answer.status();
                 let bytes = axum::body::to_bytes(Body::new(answer.into_body()), MAX_REFUSAL).await;
@@ -145,8 +141,26 @@ impl Service {
         }
     }
 
+    /// Passes the bytes of a session on, for as long as both ends have some.
+    pub(super) fn pass(
+        &self,
+        client: OnUpgrade,
+        mut stream: Passing,
+        permit: OwnedSemaphorePermit,
+    ) -> Response<Body> {
+        self.until_stop(async move {
+            let _permit = permit;
+            let Ok(client) = client.await else { return };
+            let mut client = TokioIo::new(client);
+            if let Err(error) = copy_bidirectional(&mut client, &mut stream).await {
+                debug!("a session that passed through broke: {error}");
+            }
+        });
+        switching(PROTOCOL)
+    }
+
     /// Runs `session` beside, at most until the node stops.
-    fn until_stop(&self, session: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn until_stop(&self, session: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -156,7 +170,7 @@ impl Service {
         });
     }
 
-    fn session_permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, ApiError> {
+    pub(super) fn session_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.sessions.clone().try_acquire_owned().map_err(|_| {
             let why = format!("{SESSIONS} sessions pass through this node, the most it takes");
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", why)
@@ -165,7 +179,7 @@ impl Service {
     }
 }
 
-fn upgrade(mut request: Request, protocol: &str) -> Result<OnUpgrade, ApiError> {
+pub(super) fn upgrade(mut request: Request, protocol: &str) -> Result<OnUpgrade, ApiError> {
     let wanted = request.headers().get(header::UPGRADE).cloned();
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     match upgrade.filter(|_| wanted.is_some_and(|it| it == protocol)) {
@@ -177,7 +191,7 @@ fn upgrade(mut request: Request, protocol: &str) -> Result<OnUpgrade, ApiError> 
     }
 }
 
-fn switching(protocol: &'static str) -> Response<Body> {
+pub(super) fn switching(protocol: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();

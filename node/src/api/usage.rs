@@ -59,6 +59,10 @@ impl Service {
             cpu_ms: millis(usage.cpu),
             throttled_ms: millis(usage.throttled),
             requests: usage.active,
+            network_in: usage.network.map(|it| it.input),
+            network_out: usage.network.map(|it| it.output),
+            disk_read: usage.disk.map(|it| it.input),
+            disk_written: usage.disk.map(|it| it.output),
         })
     }
 

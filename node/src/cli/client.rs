@@ -35,8 +35,6 @@ use crate::session::PROTOCOL;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Time for the answer to an upload, which is hashed and synced first.
 const UPLOADED_WITHIN: Duration = Duration::from_secs(300);
-/// Time for a change on the device itself, which the engine may take long for.
-const CHANGED_WITHIN: Duration = Duration::from_secs(90);
 /// Bytes of a part from which on its progress is shown: a smaller one is sent in no time.
 const SHOWN: u64 = 1 << 20;
 /// Bytes that are sent at a time.
@@ -79,11 +77,6 @@ impl Client {
     pub async fn get_bytes(&self, path: &str) -> Result<Bytes, ApiError> {
         let response = self.send(Method::GET, path, Bytes::new(), ANSWER_WITHIN).await?;
         self.collect(response).await
-    }
-
-    /// Sends a request without a body, whose answer has none either.
-    pub async fn ask(&self, method: Method, path: &str) -> Result<(), ApiError> {
-        self.send(method, path, Bytes::new(), CHANGED_WITHIN).await.map(drop)
     }
 
     /// The lines at `path`.

@@ -5,13 +5,15 @@ use std::io::{self, Write};
 use clap::Args;
 use shoal_protocol::model::ReplicaName;
 use shoal_protocol::model::access::{Action, Exec as Command};
+use shoal_protocol::model::view::WorkloadView;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::client::path_of;
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::target::Target;
-use super::{out, session, terminal};
+use super::{detach, out, session, terminal};
 use crate::session::{Frame, Frames, Receiver};
 
 /// Run a command in a replica, wherever it runs
@@ -47,12 +49,20 @@ pub struct Exec {
     command: Vec<String>,
 }
 
-/// Show what a replica writes from now on, as it writes it
+/// Show what a replica writes from now on, and write to its standard input
+///
+/// It has an open standard input if it was run with `-i`, or `stdin: true` in its manifest, and a
+/// terminal with `-t`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  shoal attach web/0     # Ctrl-C leaves it running\n\n\
-        For whole lines, earlier ones, and all replicas: shoal logs -f. It takes the operator's \
-        key.")]
+#[command(after_help = "Examples:\n  shoal attach web/0     # Ctrl-C leaves it running\n  \
+        shoal run -it --name shell alpine && shoal attach shell   # Ctrl-P Ctrl-Q leaves it\n\n\
+        Without a terminal Ctrl-C leaves it running; with one every key goes to the program, and \
+        Ctrl-P\nCtrl-Q leaves it. For whole lines, earlier ones, and all replicas: shoal logs -f. \
+        It takes the\noperator's key.")]
 pub struct Attach {
+    /// Only show what it writes
+    #[arg(long)]
+    no_stdin: bool,
     /// NAME for a replica that runs, or NAME/NUMBER for that one
     #[arg(value_name = "NAME[/NUMBER]")]
     target: Target,
@@ -94,12 +104,37 @@ impl Attach {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let (client, operator) = (context.client(), context.operator()?);
         let replica = self.target.replica(&client).await?;
-        let frames = session::open(&client, &operator, &replica, Action::Attach).await?;
-        context.note(&format!("attached to {replica}; Ctrl-C leaves it running"));
-        tokio::select! {
-            ended = converse(frames, None, false, &replica) => ended,
-            () = out::reader_gone() => Ok(()),
+        let view: WorkloadView = client.get(&path_of("workloads", &replica.workload)).await?;
+        let has = |option: &str| view.options.contains_key(option);
+        let takes_input = has("stdin") && !self.no_stdin;
+        let action = match takes_input {
+            true => Action::Interact { terminal: terminal::size() },
+            false => Action::Attach,
+        };
+        let frames = session::open(&client, &operator, &replica, action).await?;
+        let is_raw = takes_input && has("tty") && terminal::is_there();
+        let leave = if is_raw { "Ctrl-P Ctrl-Q" } else { "Ctrl-C" };
+        context.note(&format!("attached to {replica}; {leave} leaves it running"));
+        if !takes_input {
+            return tokio::select! {
+                ended = converse(frames, None, false, &replica) => ended,
+                () = out::reader_gone() => Ok(()),
+            };
         }
+        let raw = match is_raw {
+            true => Some(terminal::Raw::enter().map_err(|error| {
+                CliError::failed(format!("the terminal cannot be set up: {error}"))
+            })?),
+            false => None,
+        };
+        let (keys, mut input) = detach::watched(session::standard_input(), is_raw);
+        let ended = tokio::select! {
+            ended = converse(frames, Some(keys), is_raw, &replica) => ended,
+            () = detach::asked(&mut input) => Ok(()),
+            () = out::reader_gone(), if !is_raw => Ok(()),
+        };
+        drop(raw);
+        ended
     }
 }
 

@@ -1,6 +1,7 @@
-//! Options of `docker run` that `shoal run` has not, each with a sentence about what shoal does
-//! instead. An option that means the same has the same name and is not here.
+//! Verbs and options of docker, and verbs of kubectl, that shoal has not, each with a sentence about
+//! what shoal does instead. What means the same has the same name and is not here.
 
+use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::error::CliError;
@@ -9,8 +10,8 @@ use super::error::CliError;
 const OPTIONS: &[(&[&str], &str)] = &[
     (
         &["-P", "--publish-all", "--expose"],
-        "give the one port that answers HTTP, as in --port 80; every node then serves \
-            NAME.localhost",
+        "the ports that the image exposes are reached by other workloads as NAME:PORT already; for \
+            HTTP from outside give the one port that answers it, as in --port 80",
     ),
     (
         &["--restart"],
@@ -23,9 +24,13 @@ const OPTIONS: &[(&[&str], &str)] = &[
             the workload",
     ),
     (
-        &["-i", "-t", "-a", "--interactive", "--tty", "--attach"],
-        "a workload runs on any node; `shoal exec -it NAME sh` opens a shell in it, and \
-            `shoal attach NAME` or `shoal logs -f NAME` shows what it writes",
+        &["-a", "--attach"],
+        "a workload runs on any node, in the background; `shoal attach NAME` or `shoal logs -f NAME` \
+            shows what it writes",
+    ),
+    (
+        &["--detach-keys"],
+        "`shoal attach` leaves it running with Ctrl-P Ctrl-Q, or Ctrl-C without a terminal",
     ),
     (
         &["--gpus"],
@@ -35,11 +40,6 @@ const OPTIONS: &[(&[&str], &str)] = &[
         &["--link", "--network-alias", "--add-host", "--dns"],
         "containers reach every workload as NAME, or NAME.NAMESPACE, at the port that its --port \
             names; other names are those of the node's own name server",
-    ),
-    (
-        &["--mount"],
-        "--tmpfs PATH[:size=SIZE] gives it files in memory; see `shoal run --help` for what else \
-            can be mounted",
     ),
     (&["-m"], "--memory SIZE reserves it, and is the most; --memory-limit SIZE is a greater most"),
     (
@@ -60,15 +60,150 @@ const OPTIONS: &[(&[&str], &str)] = &[
     (&["--log-driver", "--log-opt"], "`shoal logs NAME` has its lines, from whichever node"),
 ];
 
-/// The error for an option that docker has and shoal has not; none for any other error.
-pub fn explain(error: &clap::Error) -> Option<CliError> {
-    if error.kind() != ErrorKind::UnknownArgument {
-        return None;
+/// Options of other verbs, and what to do with shoal.
+const OF_VERBS: &[(&str, &[&str], &str)] = &[
+    (
+        "cp",
+        &["-a", "--archive"],
+        "modes are always kept and owners never: files in a replica belong to root, and those that \
+            come out to you. `shoal volume backup` and `restore` keep the owners of a volume's files",
+    ),
+    ("cp", &["-L", "--follow-link"], "links are copied as links; name the file that is meant"),
+    (
+        "logs",
+        &["--until"],
+        "lines come in their order: leave it away and stop reading, or use head",
+    ),
+    ("logs", &["--details"], "`shoal describe NAME` shows labels and environment"),
+    ("ps", &["-a", "--all"], "`shoal ps` always shows all workloads, also those that do not run"),
+    ("exec", &["-d", "--detach"], "`shoal exec NAME sh -c 'COMMAND &'` leaves it running"),
+    (
+        "rm",
+        &["-f", "-v", "--volumes"],
+        "`shoal rm NAME` ends its replicas, too, and keeps their volumes; `shoal volume rm` removes \
+            those",
+    ),
+];
+
+/// Verbs of docker and kubectl, and what to do with shoal.
+const VERBS: &[(&[&str], &str)] = &[
+    (
+        &["stop", "pause", "kill"],
+        "`shoal scale NAME=0` ends its replicas and keeps the workload, and `shoal rm NAME` removes \
+            it; `shoal exec NAME kill -HUP 1` sends a signal to its program",
+    ),
+    (
+        &["start", "unpause", "create"],
+        "`shoal run` starts a new workload, and `shoal scale NAME=1` one that was scaled to 0; what \
+            ends by itself is started again",
+    ),
+    (
+        &["restart", "rollout"],
+        "`shoal scale NAME=0 && shoal scale NAME=1` ends a workload and starts it again; what ends \
+            by itself is started again anyway, and `shoal run` or `publish` with another image \
+            replaces it",
+    ),
+    (
+        &["inspect", "get", "top", "port"],
+        "`shoal describe NAME` shows a workload, `shoal explain NAME` why it is where it is, `shoal \
+            ps` all of them, `shoal nodes` the nodes, `shoal stats` what they use; `-o json` is for \
+            programs",
+    ),
+    (
+        &["build", "buildx"],
+        "shoal builds no images: `docker build -t NAME .` or `podman build -t NAME .` on a node, \
+            and then `shoal run --name NAME --port PORT NAME` there",
+    ),
+    (
+        &["compose", "stack", "apply", "service"],
+        "`shoal publish FILE` runs all workloads of a file, and `shoal publish --help` shows its \
+            form",
+    ),
+    (
+        &["images", "rmi", "load", "save", "tag"],
+        "`shoal image ls` lists the images of all nodes, and `shoal image rm` and `prune` remove \
+            them; `shoal run FILE.tar` runs a file of `docker save`",
+    ),
+    (
+        &["pull", "push"],
+        "`shoal run IMAGE` pulls it once and gives it to all nodes that need it; `shoal image push \
+            IMAGE` keeps one of this node's engine for all nodes, without a registry",
+    ),
+    (
+        &["login", "logout"],
+        "`docker login` or `podman login` on a node: shoal uses the logins of its engine's user",
+    ),
+    (
+        &["delete", "remove"],
+        "`shoal rm NAME` removes a workload, and `shoal volume rm` what it has kept",
+    ),
+    (
+        &["network"],
+        "every container reaches every workload by its name, as NAME or NAME.NAMESPACE: no network \
+            is made for that",
+    ),
+    (
+        &["system", "info", "version", "swarm", "node"],
+        "`shoal status` shows this node, `shoal nodes` all, `shoal --version` the program; `shoal \
+            up --join` adds a device, and `shoal image prune` makes room",
+    ),
+    (&["help"], "`shoal --help` lists all verbs, and `shoal VERB --help` the options of one"),
+    (
+        &["volume create"],
+        "`shoal run --volume NAME:/PATH` makes a volume for each replica, on the node that runs it",
+    ),
+    (
+        &["volume inspect", "volume prune", "volume list"],
+        "`shoal volume ls` lists all, with their nodes and whether they are used; `shoal volume rm` \
+            removes those that are named",
+    ),
+    (
+        &["image pull", "image build", "image load", "image tag", "image save", "image inspect"],
+        "`shoal image ls` lists images, and `shoal image push IMAGE` keeps one of this node's \
+            engine for all nodes; engines build, load and tag them",
+    ),
+];
+
+/// The error for a verb or an option that docker or kubectl has and shoal has not; none for any
+/// other error. `words` are those of the command line, after the program's own.
+pub fn explain(error: &clap::Error, words: &[String]) -> Option<CliError> {
+    let of = |kind| match error.get(kind) {
+        Some(ContextValue::String(given)) => Some(given.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let given = of(ContextKind::InvalidSubcommand)?;
+            let at = words.iter().position(|word| word == given)?;
+            let nested = words[..at].last().map(|parent| format!("{parent} {given}"));
+            let has = |names: &[&str], name: &str| names.contains(&name);
+            let within = nested.filter(|it| it.starts_with("volume ") || it.starts_with("image "));
+            let name = within.unwrap_or_else(|| given.to_owned());
+            let (_, instead) = VERBS.iter().find(|(names, _)| has(names, &name))?;
+            Some(CliError::usage(format!("there is no `shoal {name}`: {instead}")))
+        }
+        ErrorKind::UnknownArgument => {
+            let given = of(ContextKind::InvalidArg)?;
+            let option = given.split('=').next().unwrap_or(given);
+            let instead = match verb(words)?.as_str() {
+                "run" => OPTIONS.iter().find(|(names, _)| names.contains(&option))?.1,
+                verb => {
+                    let is_it =
+                        |it: &&(&str, &[&str], &str)| it.0 == verb && it.1.contains(&option);
+                    OF_VERBS.iter().find(is_it)?.2
+                }
+            };
+            Some(CliError::usage(format!("{option}: {instead}")))
+        }
+        _ => None,
     }
-    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return None };
-    let option = given.split('=').next().unwrap_or(given);
-    let (_, instead) = OPTIONS.iter().find(|(names, _)| names.contains(&option))?;
-    Some(CliError::usage(format!("{option}: {instead}")))
+}
+
+/// The verb of a command line: options of all verbs may stand before it.
+fn verb(words: &[String]) -> Option<String> {
+    let cli = super::Cli::command();
+    let verbs: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+    words.iter().find(|word| verbs.contains(&word.as_str())).cloned()
 }
 
 /// Options of shoal that hardly any program has: behind the first word of a command they are most
@@ -105,8 +240,70 @@ mod tests {
 
     fn refusal(options: &[&str]) -> String {
         let words = ["shoal", "run", "--name", "web"].iter().chain(options).chain(&["nginx:1.27"]);
+        refusal_of(&words.copied().collect::<Vec<_>>())
+    }
+
+    fn refusal_of(words: &[&str]) -> String {
         let error = Cli::try_parse_from(words).err().expect("it is refused");
-        explain(&error).map(|error| error.message).unwrap_or_default()
+        let words: Vec<String> = words[1..].iter().map(|&word| word.to_owned()).collect();
+        explain(&error, &words).map(|error| error.message).unwrap_or_default()
+    }
+
+    /// Their fingers type the verbs that they know.
+    #[test]
+    fn verbs_of_other_tools_are_answered_with_those_of_shoal() {
+        for (words, verb) in [
+            ("stop web", "`shoal scale NAME=0`"),
+            ("start web", "`shoal scale NAME=1`"),
+            ("restart web", "`shoal scale NAME=0 && shoal scale NAME=1`"),
+            ("kill web", "`shoal rm NAME`"),
+            ("inspect web", "`shoal describe NAME`"),
+            ("build .", "`docker build -t NAME .`"),
+            ("compose up", "`shoal publish FILE`"),
+            ("images", "`shoal image ls`"),
+            ("pull nginx", "`shoal image push IMAGE`"),
+            ("get pods", "`shoal ps`"),
+            ("apply -f a.yaml", "`shoal publish FILE`"),
+            ("delete pod a", "`shoal rm NAME`"),
+            ("volume create data", "`shoal run --volume NAME:/PATH`"),
+            ("--quiet image pull nginx", "`shoal image push IMAGE`"),
+            ("cp -a web:/a .", "`shoal volume backup`"),
+            ("ps -a", "all workloads"),
+        ] {
+            let words: Vec<&str> = ["shoal"].into_iter().chain(words.split(' ')).collect();
+            let refused = refusal_of(&words);
+            assert!(refused.contains(verb), "{words:?}: {refused}");
+        }
+        assert_eq!(refusal_of(&["shoal", "frobnicate"]), "", "clap says that it is not known");
+        assert_eq!(refusal_of(&["shoal", "nodes", "-a"]), "");
+    }
+
+    /// A verb that shoal gets is no longer said to be missing, and every verb that is named is there.
+    #[test]
+    fn sentences_name_verbs_that_are_there() {
+        let cli = Cli::command();
+        let own: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+        let sentences = VERBS.iter().map(|it| it.1).chain(OF_VERBS.iter().map(|it| it.2));
+        for sentence in sentences {
+            for after in sentence.split("`shoal ").skip(1) {
+                let verb = after.split([' ', '`']).next().unwrap_or_default();
+                let is_one = own.contains(&verb) || verb == "VERB" || verb.starts_with("--");
+                assert!(is_one, "{verb}: {sentence}");
+            }
+        }
+        for name in VERBS.iter().flat_map(|(names, _)| *names) {
+            assert!(!own.contains(name), "{name} is a verb of shoal");
+        }
+        for (verb, options, _) in OF_VERBS {
+            let verb = cli.find_subcommand(verb).expect("it is a verb");
+            for argument in verb.get_arguments() {
+                let short = argument.get_short().map(|it| format!("-{it}"));
+                let long = argument.get_long().map(|it| format!("--{it}"));
+                for name in short.into_iter().chain(long) {
+                    assert!(!options.contains(&name.as_str()), "{name} is an option of {verb}");
+                }
+            }
+        }
     }
 
     /// People who come from docker got clap's bare message.
@@ -121,10 +318,9 @@ mod tests {
             ["--expose=80", ""],
             ["--restart", "always"],
             ["--rm", ""],
-            ["-it", ""],
+            ["-a", "stdout"],
             ["--gpus", "all"],
             ["--link", "db"],
-            ["--mount", "type=bind"],
             ["-m", "64m"],
             ["--label", "a=b"],
         ] {

@@ -37,10 +37,14 @@ pub struct Logs {
     /// Go on with what is written from now on
     #[arg(short, long)]
     follow: bool,
+    /// The time of each line in UTC, before it
+    #[arg(short, long)]
+    timestamps: bool,
     /// How many of the last lines of each replica [default: 100, or all with --since]
     #[arg(short = 'n', long, value_name = "N")]
     tail: Option<usize>,
-    /// No older lines: a duration, as in 10m, or an instant in UTC, as in 2026-11-29T18:00:00Z
+    /// No older lines: a duration, as in 10m or 1h30m, an instant in UTC, as in
+    /// 2026-11-29T18:00:00Z, or seconds since 1970
     #[arg(long, value_name = "WHEN")]
     since: Option<Since>,
 }
@@ -59,7 +63,8 @@ impl Logs {
             Target::One(replica) => {
                 let (sender, receiver) = mpsc::channel(WAITING);
                 let reading = read(client, replica.clone(), self.query(), sender);
-                let (read, printed) = tokio::join!(reading, print(context, receiver, None));
+                let printing = print(context, receiver, None, self.timestamps);
+                let (read, printed) = tokio::join!(reading, printing);
                 printed?;
                 Ok(read?)
             }
@@ -87,7 +92,7 @@ impl Logs {
             readers.spawn(async move { (replica, reading.await) });
         }
         drop(sender);
-        print(context, receiver, Some(width)).await?;
+        print(context, receiver, Some(width), self.timestamps).await?;
         // A replica whose logs cannot be read gets a note; the command fails only if that is so for
         // all of them.
         let (mut shown, mut last) = (false, None);
@@ -135,8 +140,10 @@ async fn print(
     context: &Context,
     mut from: mpsc::Receiver<(String, LogBody)>,
     prefixed: Option<usize>,
+    timestamps: bool,
 ) -> Result<(), CliError> {
     while let Some((replica, line)) = from.recv().await {
+        let at = if timestamps { format!("{} ", line.at) } else { String::new() };
         if context.json() {
             let mut value = serde_json::to_value(&line)
                 .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
@@ -146,9 +153,9 @@ async fn print(
             out::say(&value.to_string())?;
         } else if let Some(width) = prefixed {
             let prefix = format!("{replica:<width$} |");
-            out::say(&format!("{} {}", out::coloured(&replica, &prefix), line.text))?;
+            out::say(&format!("{} {at}{}", out::coloured(&replica, &prefix), line.text))?;
         } else {
-            out::say(&line.text)?;
+            out::say(&format!("{at}{}", line.text))?;
         }
     }
     Ok(())

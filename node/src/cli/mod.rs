@@ -17,6 +17,7 @@ mod wait;
 
 mod cp;
 mod describe;
+mod detach;
 mod down;
 mod events;
 mod exec;
@@ -98,7 +99,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     let Cli { global, verb } = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => match from_docker::explain(&error) {
+        Err(error) => match from_docker::explain(&error, &words()) {
             Some(explained) => {
                 explained.show();
                 return explained.exit.into();
@@ -106,7 +107,8 @@ pub fn main() -> ExitCode {
             None => error.exit(),
         },
     };
-    let done = Context::new(global).and_then(|context| run(&context, verb));
+    let writes_file = matches!(&verb, Verb::Volume(volume) if volume.writes_file());
+    let done = Context::new(global, writes_file).and_then(|context| run(&context, verb));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -114,6 +116,11 @@ pub fn main() -> ExitCode {
             error.exit.into()
         }
     }
+}
+
+/// The words of the command line after the program's name, as far as they are text.
+fn words() -> Vec<String> {
+    std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 fn run(context: &Context, verb: Verb) -> Result<(), CliError> {

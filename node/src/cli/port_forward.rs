@@ -3,16 +3,19 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use shoal_protocol::model::ReplicaName;
 use shoal_protocol::model::access::Action;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use super::client::Client;
 use super::context::Context;
-use super::error::CliError;
+use super::error::{CliError, Exit};
 use super::target::Target;
 use super::{out, session};
 use crate::publish::Operator;
@@ -20,6 +23,10 @@ use crate::session::{Frame, Frames};
 
 /// Bytes that are read from a client at a time.
 const READ: usize = 32 * 1024;
+/// Time that a connection waits for a replica: what a failover takes, and a container's start.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// The pause between two tries.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Make a port of a replica a port of this machine
 #[derive(Args)]
@@ -27,7 +34,8 @@ const READ: usize = 32 * 1024;
     after_help = "Examples:\n  shoal port-forward db/0 5432          # 127.0.0.1:5432 leads to it\
         \n  shoal port-forward web 8081:80        # 127.0.0.1:8081 to port 80 of a replica that \
         runs\n  shoal port-forward web :80            # a free port\n\n\
-        With NAME alone each connection goes to a replica that runs at that moment. A component \
+        With NAME alone each connection goes to a replica that runs at that moment, and \
+        waits up\nto ten seconds for one. A component \
         has no\nports: any number leads to its HTTP handler. It takes the operator's key."
 )]
 pub struct PortForward {
@@ -122,12 +130,34 @@ async fn serve(listener: TcpListener, forward: Arc<Forward>) -> CliError {
 }
 
 impl Forward {
-    async fn carry(&self, stream: TcpStream) -> Result<(), CliError> {
-        // Small pieces of a conversation are not held back.
-        let _ = stream.set_nodelay(true);
+    /// A session with a replica that is ready now, or soon: a client that connects during a failover
+    /// is not refused.
+    async fn ready(&self) -> Result<(ReplicaName, Frames), CliError> {
+        let until = Instant::now() + READY_WITHIN;
+        loop {
+            match self.open().await {
+                Ok(opened) => return Ok(opened),
+                // Nothing that time changes.
+                Err(error) if matches!(error.exit, Exit::Usage | Exit::NoDaemon) => {
+                    return Err(error);
+                }
+                Err(error) if Instant::now() >= until => return Err(error),
+                Err(_) => sleep(AGAIN_AFTER).await,
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<(ReplicaName, Frames), CliError> {
         let replica = self.target.replica(&self.client).await?;
         let action = Action::Connect { port: self.port };
         let frames = session::open(&self.client, &self.operator, &replica, action).await?;
+        Ok((replica, frames))
+    }
+
+    async fn carry(&self, stream: TcpStream) -> Result<(), CliError> {
+        // Small pieces of a conversation are not held back.
+        let _ = stream.set_nodelay(true);
+        let (replica, frames) = self.ready().await?;
         let Frames { mut receiver, mut sender } = frames;
         let (mut read, mut write) = stream.into_split();
         let inward = async {

@@ -4,6 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use shoal_protocol::model::Spec;
+use shoal_protocol::model::spec::Program;
 use shoal_protocol::model::view::WorkloadView;
 
 use super::client::{Client, path_of};
@@ -109,6 +111,7 @@ pub(super) async fn publish(
     for published in writing::publish_all(&client, &operator, &all, force).await? {
         context.note(&outcome_line(&published));
     }
+    all.iter().filter_map(|ready| hint(&ready.spec)).for_each(|hint| context.note(&hint));
     let mut views: Vec<WorkloadView> = Vec::new();
     for ready in &all {
         views.push(match deadline {
@@ -146,6 +149,25 @@ async fn pin(
         }
     }
     Ok(())
+}
+
+/// How a container is reached whose ports its image alone names, or whose input waits for somebody.
+fn hint(spec: &Spec) -> Option<String> {
+    let name = &spec.name;
+    let Program::Containers(containers) = &spec.program else { return None };
+    if spec.later.stdin {
+        return Some(format!("{name}: `shoal attach {name}` writes to its standard input"));
+    }
+    let first = spec.later.exposed.first()?;
+    if containers.iter().any(|it| it.http.is_some()) || !spec.exposure.ports.is_empty() {
+        return None;
+    }
+    let ports: Vec<String> = spec.later.exposed.iter().map(u16::to_string).collect();
+    let (port, all) = (if ports.len() == 1 { "port" } else { "ports" }, ports.join(", "));
+    Some(format!(
+        "{name}: its image exposes {port} {all}: other workloads reach it as `{name}:{first}`. For \
+         HTTP from outside name the port: --port {first}"
+    ))
 }
 
 /// The outcome of a change, as a line.

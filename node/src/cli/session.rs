@@ -1,5 +1,6 @@
 //! Sessions with a replica, as commands open them.
 
+use std::fmt::Display;
 use std::io::Read;
 
 use shoal_protocol::model::ReplicaName;
@@ -25,20 +26,32 @@ pub async fn open(
     action: Action,
 ) -> Result<Frames, CliError> {
     let path = format!("{}/{}", path_of("session", &replica.workload), replica.place);
-    let bytes = client.upgrade(&path).await?;
+    open_at(client, operator, &path, replica, replica, action).await
+}
+
+/// Opens a session at a path of the API. `what` it is with, for people.
+pub async fn open_at(
+    client: &Client,
+    operator: &Operator,
+    path: &str,
+    replica: &ReplicaName,
+    what: &(dyn Display + Sync),
+    action: Action,
+) -> Result<Frames, CliError> {
+    let bytes = client.upgrade(path).await?;
     crate::session::open(bytes, operator, replica, action).await.map_err(|error| match error {
-        OpenError::Refused(error) => refused(replica, error),
-        error => CliError::failed(format!("{replica}: {error}; nothing was changed")),
+        OpenError::Refused(error) => refused(what, error),
+        error => CliError::failed(format!("{what}: {error}; nothing was changed")),
     })
 }
 
 /// The error of a session that failed while it went on.
-pub fn failed(replica: &ReplicaName, failed: Failed) -> CliError {
-    refused(replica, failed.into())
+pub fn failed(what: &(dyn Display + Sync), failed: Failed) -> CliError {
+    refused(what, failed.into())
 }
 
-fn refused(replica: &ReplicaName, error: ApiError) -> CliError {
-    let message = format!("{replica}: {}", error.message);
+fn refused(what: &(dyn Display + Sync), error: ApiError) -> CliError {
+    let message = format!("{what}: {}", error.message);
     let exit = match error.code.as_str() {
         "not-allowed" => Exit::Refused,
         "unsupported" | "invalid" => Exit::Usage,
@@ -48,8 +61,8 @@ fn refused(replica: &ReplicaName, error: ApiError) -> CliError {
 }
 
 /// The error of a session whose way broke.
-pub fn lost(replica: &ReplicaName, error: &std::io::Error) -> CliError {
-    CliError::failed(format!("the session with {replica} broke: {error}"))
+pub fn lost(what: &(dyn Display + Sync), error: &std::io::Error) -> CliError {
+    CliError::failed(format!("the session with {what} broke: {error}"))
         .hint("Its node or the link to it may be down: `shoal ps` shows where it runs now.")
 }
 

@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Replicas that are asked for at one time.
 const ASKED: usize = 16;
 
-/// Show the memory and CPU that replicas use, again and again
+/// Show the memory, CPU, network and disks that replicas use, again and again
 #[derive(Args)]
 #[command(after_help = "Examples:\n  shoal stats                # all workloads\n  \
     shoal stats hello          # the replicas of one\n  shoal stats --no-stream    # once")]

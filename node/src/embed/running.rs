@@ -339,6 +339,7 @@ async fn tell_facts(
     loop {
         tokio::select! {
             () = sleep(FACTS_EVERY) => {}
+            () = runtimes.volumes_changed() => {}
             () = stop.cancelled() => return,
         }
         let kinds = runtimes.kinds();

@@ -172,6 +172,8 @@ fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
                 hostname: format!("{}-{}", replica.workload.name, replica.place),
                 ports: spec.exposure.ports.clone(),
                 volumes: spec.storage.iter().map(|it| volume(it, replica)).collect(),
+                stdin: spec.later.stdin,
+                tty: spec.later.tty,
             }))
         }
     }

@@ -10,7 +10,6 @@
 
 mod preload;
 mod records;
-mod spool;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,15 +20,15 @@ use shoal_runtimes::{DeviceError, images};
 use tokio::sync::Semaphore;
 
 use crate::runtimes::engine::Engine;
+use crate::spool::{self, SpoolError};
 
 pub use preload::preload;
 pub use records::{ImageRecord, Records, parts};
-pub use spool::SpoolError;
 
 /// The name of the file with the records, in the store's folder.
 const RECORDS: &str = "images.json";
 /// The folder for archives that are being read, which the store empties at its start.
-const SPOOL: &str = "tmp";
+pub const SPOOL: &str = "tmp";
 
 /// The images of one node. Cheap to clone.
 #[derive(Clone)]
@@ -49,7 +48,7 @@ pub enum ExportError {
     #[error(transparent)]
     Engine(#[from] ImageRefused),
     #[error(transparent)]
-    Spool(#[from] SpoolError),
+    Spool(#[from] SpoolError<ImageRefused>),
     #[error(transparent)]
     Read(#[from] images::ImageError),
     #[error("the engine gave an archive without an image")]
@@ -86,7 +85,7 @@ impl Images {
     ) -> Result<FoundImage, ExportError> {
         let _one_at_a_time = self.exports.acquire().await;
         let chunks = engine.export_image(reference).await?;
-        let file = spool::write(&self.spool, chunks, told).await?;
+        let file = spool::write(&self.spool, "export", chunks, told).await?;
         let spool = self.spool.clone();
         // The parts keep the file open after its name is gone.
         let read = move || images::read(file.path(), &spool);

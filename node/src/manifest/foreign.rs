@@ -9,6 +9,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("environment", "Here it is:  env: { NAME: value }"),
     ("env_file", "The variables stand in the manifest itself:  env: { NAME: value }"),
     ("expose", "`port: 80` names the port at which it listens, and others reach it by its name."),
+    ("stdin_open", "Here it is:  stdin: true"),
     ("container_name", "`name` is its name; leave this away."),
     ("restart", "shoal always starts it again; leave this away."),
     ("mem_limit", "Here it is:  limit: { memory: 128MiB }"),

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A container has further fields: `command`, `entrypoint`, `port` (its HTTP port), `user`,
-//! `workdir`, `hostname`, `labels`, `network`, `tmpfs`, `read_only`, `init`, `ports`,
+//! `workdir`, `hostname`, `labels`, `network`, `tmpfs`, `stdin`, `tty`, `read_only`, `init`, `ports`,
 //! `volumes`, `volume_on_loss`, `devices`, `cap_add`, `cap_drop`, `security_opt`, `privileged`,
 //! `stop_signal`, `stop_grace`, `shm_size`, `ulimits`, `sysctls`, `pull`, and `limit`, the most
 //! memory and CPU that it may take.
@@ -109,6 +109,8 @@ struct Document {
     labels: Option<Spanned<BTreeMap<String, String>>>,
     network: Option<Spanned<String>>,
     tmpfs: Option<Spanned<Vec<String>>>,
+    stdin: Option<Spanned<bool>>,
+    tty: Option<Spanned<bool>>,
     read_only: Option<Spanned<bool>>,
     init: Option<Spanned<bool>>,
     ports: Option<Spanned<Vec<String>>>,

@@ -10,6 +10,7 @@ use shoal_protocol::model::spec::{
 };
 
 use super::Workload;
+use super::mount::{MountOption, mount};
 use super::volume::{Mounted, device, on_loss, security, storage, volume};
 use crate::manifest::quantity;
 
@@ -42,6 +43,12 @@ pub struct ContainerOptions {
     /// Files in memory; may be given several times
     #[arg(long, value_name = "PATH[:size=SIZE][,exec]", value_parser = tmpfs)]
     pub tmpfs: Vec<Tmpfs>,
+    /// Its standard input stays open: `shoal attach` writes to it
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Its program has a terminal
+    #[arg(short, long)]
+    pub tty: bool,
     /// Its root file system cannot be written
     #[arg(long)]
     pub read_only: bool,
@@ -56,6 +63,9 @@ pub struct ContainerOptions {
     /// it, as in /srv/www:/www:ro; may be given several times
     #[arg(short, long = "volume", value_name = "SOURCE:PATH[:ro]", value_parser = volume)]
     pub volumes: Vec<Mounted>,
+    /// The same with names, as docker has it: type=bind|volume|tmpfs,source=..,target=..[,readonly]
+    #[arg(long = "mount", value_name = "KEY=VALUE,..", value_parser = mount)]
+    pub mounts: Vec<MountOption>,
     /// Starts it elsewhere with empty volumes when the node that keeps them is down; or waits for
     /// the node: empty or wait [default: wait]
     #[arg(long, value_name = "WHAT", value_parser = on_loss)]
@@ -112,10 +122,13 @@ impl ContainerOptions {
             labels,
             network,
             tmpfs,
+            interactive,
+            tty,
             read_only,
             init,
             publish,
             volumes,
+            mounts,
             volume_on_loss,
             devices,
             cap_add,
@@ -138,10 +151,13 @@ impl ContainerOptions {
             (!labels.is_empty(), "--container-label"),
             (network.is_some(), "--network"),
             (!tmpfs.is_empty(), "--tmpfs"),
+            (*interactive, "--interactive"),
+            (*tty, "--tty"),
             (*read_only, "--read-only"),
             (*init, "--init"),
             (!publish.is_empty(), "--publish"),
             (!volumes.is_empty(), "--volume"),
+            (!mounts.is_empty(), "--mount"),
             (volume_on_loss.is_some(), "--volume-on-loss"),
             (!devices.is_empty(), "--device"),
             (!cap_add.is_empty(), "--cap-add"),
@@ -162,9 +178,16 @@ impl ContainerOptions {
     ///
     /// # Errors
     /// Two of them contradict one another.
-    pub fn apply(self, workload: Workload) -> Result<Workload, String> {
+    pub fn apply(mut self, workload: Workload) -> Result<Workload, String> {
+        for mount in std::mem::take(&mut self.mounts) {
+            match mount {
+                MountOption::Volume(mounted) => self.volumes.push(mounted),
+                MountOption::Tmpfs(tmpfs) => self.tmpfs.push(tmpfs),
+            }
+        }
         let storage = storage(&self.volumes, self.volume_on_loss)?;
         let workload = workload.ports(self.publish.clone()).storage(storage);
+        let workload = workload.streams(self.interactive, self.tty);
         Ok(workload.with_container(|container| self.set(container)))
     }
 

@@ -63,7 +63,8 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     note("storage", volumes(old), volumes(new));
     note("ports", ports(old), ports(new));
     let options = |spec: &Spec| -> BTreeMap<&'static str, String> {
-        container_of(spec).map(Container::options).unwrap_or_default().into_iter().collect()
+        let options = container_of(spec).map(Container::options).unwrap_or_default();
+        options.into_iter().chain(spec.later.options()).collect()
     };
     let (before, after) = (options(old), options(new));
     let names: BTreeSet<&&'static str> = before.keys().chain(after.keys()).collect();

@@ -19,6 +19,7 @@ mod batch;
 pub(crate) mod container;
 mod difference;
 pub(crate) mod files;
+mod mount;
 mod operator;
 mod part;
 pub mod volume;
@@ -195,8 +196,9 @@ pub async fn pinned(
     let Some(image) = workload.engine_image() else { return Ok((workload.clone(), Vec::new())) };
     let (reference, pull) = (image.reference.clone(), image.pull);
     let asked = ResolveBody { reference, pull, push_as: None };
-    let ResolvedImage { image, notes, .. } = door.resolve(&asked, told).await?;
-    Ok((workload.clone().with_container(|container| container.image = image), notes))
+    let ResolvedImage { image, notes, exposed, .. } = door.resolve(&asked, told).await?;
+    let workload = workload.clone().with_container(|container| container.image = image);
+    Ok((workload.exposes(exposed), notes))
 }
 
 /// Publishes a workload that is [`ready`]. `force`: even if no known node can run it now.

@@ -1,5 +1,6 @@
 //! The bytes that a spec names, on their way to a node.
 
+use std::collections::BTreeSet;
 use std::io::{self, Cursor, Read};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -96,6 +97,8 @@ pub struct ImageFile {
     pub platforms: Vec<PlatformImage>,
     /// The bytes of the parts.
     pub parts: Vec<Part>,
+    /// The TCP ports that it exposes.
+    pub exposed: BTreeSet<u16>,
 }
 
 /// Reads an image in `file`: the one that is called `wanted`, or the only one.
@@ -115,6 +118,7 @@ pub async fn image_file(
         Ok(ImageFile {
             name: image.references.first().cloned(),
             parts: parts.map(Part::of_image).collect(),
+            exposed: all.iter().flat_map(|platform| platform.exposed.iter().copied()).collect(),
             platforms: all.into_iter().map(|platform| platform.image.clone()).collect(),
         })
     };
@@ -128,10 +132,10 @@ pub(super) async fn image(
 ) -> Result<(Workload, Vec<Part>), ImageFileError> {
     let wanted = workload.image_reference();
     let own = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let ImageFile { name, platforms, parts } = image_file(file, wanted.clone()).await?;
+    let ImageFile { name, platforms, parts, exposed } = image_file(file, wanted.clone()).await?;
     let workload = workload.clone().with_container(|container| {
         container.image.reference = wanted.or(name).unwrap_or(own);
         container.image.platforms = platforms;
     });
-    Ok((workload, parts))
+    Ok((workload.exposes(exposed), parts))
 }

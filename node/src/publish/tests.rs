@@ -184,7 +184,14 @@ impl Door for Node {
         let mut image = Image::named(&asked.reference);
         (image.pull, image.platforms) = (asked.pull, vec![platform]);
         let notes = vec!["a note".into()];
-        Ok(ResolvedImage { image, from: "engine".into(), new_parts: 2, known_parts: 0, notes })
+        Ok(ResolvedImage {
+            image,
+            from: "engine".into(),
+            new_parts: 2,
+            known_parts: 0,
+            notes,
+            exposed: vec![80, 5432],
+        })
     }
 
     async fn prepare(&self, proposal: Proposal) -> Result<Prepared, ApiError> {
@@ -426,9 +433,14 @@ async fn image_of_an_engine_is_pinned_before_it_is_signed() {
     assert_eq!((node.calls(), notes), (vec!["resolve"], vec!["a note".to_owned()]));
     let ready = ready(&pinned).await.unwrap();
     assert_eq!(ready.spec.program.artifacts().count(), 2, "all replicas run the same bytes");
+    assert_eq!(ready.spec.later.exposed, [80, 5432], "other workloads reach them by its name");
     publish(&node, &operator, &ready, false).await.unwrap();
     node.calls();
     super::pinned(&node, &pinned, &mut |_| {}).await.unwrap();
+    let named = workload.with_container(|container| container.http = Some(80));
+    let (named, _) = super::pinned(&node, &named, &mut |_| {}).await.unwrap();
+    assert_eq!(named.spec(None).unwrap().later.exposed, [5432], "the other it names itself");
+    assert_eq!(node.calls(), ["resolve"]);
     let component = Workload::wasm("web", "web.wasm").unwrap();
     super::pinned(&node, &component, &mut |_| {}).await.unwrap();
     assert_eq!(node.calls(), [] as [&str; 0]);

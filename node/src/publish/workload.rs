@@ -1,12 +1,14 @@
 //! A workload as a person describes it, before its bytes are read and hashed: in a manifest, by
 //! options of `shoal run`, or in a program. All three end here.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
-    Container, DEFAULT_CPU, DEFAULT_MEMORY, Image, InvalidSpec, Kind, Port, Program, Volume,
+    Container, DEFAULT_CPU, DEFAULT_MEMORY, Image, InvalidSpec, Kind, MAX_EXPOSED, Port, Program,
+    Volume,
 };
 use shoal_protocol::model::{Artifact, Digest, Resources, Spec, SpecForm, WorkloadName};
 
@@ -143,6 +145,24 @@ impl Workload {
     /// Sets the ports of the device that lead to its container.
     pub fn ports(mut self, ports: Vec<Port>) -> Workload {
         self.form.exposure.ports = ports;
+        self
+    }
+
+    /// Keeps the standard input of its container's program open, and gives it a terminal.
+    pub fn streams(mut self, stdin: bool, tty: bool) -> Workload {
+        self.form.later.stdin = stdin;
+        self.form.later.tty = tty;
+        self
+    }
+
+    /// Notes the TCP ports that its image exposes: other workloads reach them by its name. Those
+    /// that it names itself are left out.
+    pub(super) fn exposes(mut self, ports: impl IntoIterator<Item = u16>) -> Workload {
+        self.form.later.exposed.clear();
+        let named = self.form.ports();
+        let ports: BTreeSet<u16> = ports.into_iter().filter(|it| *it != 0).collect();
+        let more = ports.into_iter().filter(|port| !named.contains_key(port));
+        self.form.later.exposed = more.take(MAX_EXPOSED).collect();
         self
     }
 

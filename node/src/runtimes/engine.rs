@@ -164,8 +164,12 @@ impl Sessions for Engine {
         self.session(|containers| containers.exec(id, exec))
     }
 
-    fn attach(&self, id: &InstanceId) -> BoxFuture<'_, Result<Process, SessionError>> {
-        self.session(|containers| containers.attach(id))
+    fn attach(
+        &self,
+        id: &InstanceId,
+        input: Option<(u16, u16)>,
+    ) -> BoxFuture<'_, Result<Process, SessionError>> {
+        self.session(|containers| containers.attach(id, input))
     }
 
     fn read(&self, id: &InstanceId, path: String) -> BoxFuture<'_, Result<Chunks, SessionError>> {
@@ -179,6 +183,19 @@ impl Sessions for Engine {
         archive: Chunks,
     ) -> BoxFuture<'_, Result<(), SessionError>> {
         self.session(|containers| containers.write(id, path, archive))
+    }
+
+    fn read_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<Chunks, SessionError>> {
+        self.session(|containers| containers.read_volume(key))
+    }
+
+    fn write_volume(
+        &self,
+        key: &VolumeKey,
+        archive: Chunks,
+        beside: bool,
+    ) -> BoxFuture<'_, Result<(), SessionError>> {
+        self.session(|containers| containers.write_volume(key, archive, beside))
     }
 
     fn connect(
@@ -262,6 +279,14 @@ impl Runtime for Engine {
         self.shared.containers.get()?.volumes()
     }
 
+    fn volumes_changed(&self) -> BoxFuture<'_, ()> {
+        match self.shared.containers.get() {
+            Some(containers) => containers.volumes_changed(),
+            // An engine that comes later is asked at the next regular look.
+            None => std::future::pending().boxed(),
+        }
+    }
+
     fn remove_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<(), DeviceError>> {
         match self.shared.containers.get() {
             Some(containers) => containers.remove_volume(key),
@@ -320,6 +345,8 @@ mod tests {
                 hostname: "cache-0".into(),
                 ports: Vec::new(),
                 volumes: std::collections::BTreeMap::new(),
+                stdin: false,
+                tty: false,
             })),
             env: std::collections::BTreeMap::new(),
             memory: 64 << 20,

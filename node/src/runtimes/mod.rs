@@ -121,6 +121,14 @@ impl RuntimeSet {
         self.get(ProgramKind::Container).ok()?.volumes()
     }
 
+    /// Returns when there are other volumes than the caller knows, or perhaps.
+    pub async fn volumes_changed(&self) {
+        match self.get(ProgramKind::Container) {
+            Ok(containers) => containers.volumes_changed().await,
+            Err(_) => future::pending().await,
+        }
+    }
+
     /// The resources that an instance uses; `None` when it does not run.
     pub async fn usage(&self, id: &InstanceId) -> Option<Usage> {
         for adapter in self.adapters.iter().filter(|adapter| adapter.status(id).is_some()) {

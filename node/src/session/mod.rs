@@ -6,6 +6,8 @@
 //!    ◀───────────────────────────────── Challenge (a number drawn for this conversation)
 //! ```
 //!
+//! With a volume it is the same, at the node that keeps it.
+//!
 //! A session is an HTTP request that becomes a stream of [`Frame`]s. **Only the replica's own node
 //! judges it**, and only an operator may open one: the signature covers the replica, the node, the
 //! request and a number which that node has just drawn. Nodes in between copy bytes.
@@ -15,11 +17,13 @@ mod open;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 pub use frame::{Failed, Frame, Frames, Receiver, Sender};
 pub use open::{OpenError, open};
 pub(crate) use serve::connect;
 pub use serve::{Host, serve};
+pub use volume::{AskedVolume, serve_volume};
 
 /// The protocol's name in the `Upgrade` header. A change of the format changes the name.
 pub const PROTOCOL: &str = "shoal-session/1";

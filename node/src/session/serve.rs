@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct Host {
     pub genesis: Genesis,
     /// The runtimes of the node.
     pub runtimes: RuntimeSet,
+    /// A folder for archives that are not whole yet.
+    pub spool: PathBuf,
 }
 
 impl Host {
@@ -55,9 +58,10 @@ impl Host {
         root: shoal_protocol::model::PublicKey,
         join_seed: &[u8; 32],
         runtimes: RuntimeSet,
+        spool: PathBuf,
     ) -> Self {
         let genesis = Genesis { root, join: KeyPair::from_seed(join_seed).public() };
-        Host { node, genesis, runtimes }
+        Host { node, genesis, runtimes, spool }
     }
 }
 
@@ -68,6 +72,11 @@ pub async fn serve(host: Host, replica: ReplicaName, instance: InstanceId, mut f
         Ok(action) => act(&host, &replica, &instance, action, &mut frames).await,
         Err(error) => Err(error),
     };
+    conclude(served, frames).await;
+}
+
+/// Tells the operator why a session has failed, if it has.
+pub(super) async fn conclude(served: Result<(), Ended>, mut frames: Frames) {
     if let Err(Ended::Refused(failed)) = served {
         // The operator may have gone meanwhile.
         if frames.sender.send([Frame::Failed(failed)]).await.is_ok() {
@@ -79,7 +88,7 @@ pub async fn serve(host: Host, replica: ReplicaName, instance: InstanceId, mut f
 }
 
 /// Why a session ended early.
-enum Ended {
+pub(super) enum Ended {
     /// With an error that the operator is told.
     Refused(Failed),
     /// The operator has gone.
@@ -105,12 +114,14 @@ impl From<SessionError> for Ended {
             SessionError::Unsupported(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
             SessionError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             SessionError::Engine(_) => (StatusCode::SERVICE_UNAVAILABLE, "engine"),
+            SessionError::InUse(_) => (StatusCode::CONFLICT, "in-use"),
         };
         ApiError::new(status, code, error.to_string()).into()
     }
 }
 
-async fn begin(
+/// Judges the operator's request: who it is, and what is asked.
+pub(super) async fn begin(
     host: &Host,
     replica: &ReplicaName,
     frames: &mut Frames,
@@ -157,9 +168,13 @@ async fn act(
             sender.send([Frame::Opened]).await?;
             run(process, receiver, sender).await
         }
-        Action::Attach => {
-            let process = host.runtimes.sessions(id)?.attach(id).await?;
-            say("is attached");
+        Action::Attach | Action::Interact { .. } => {
+            let (input, doing) = match action {
+                Action::Interact { terminal } => (Some(terminal), "is attached, with input"),
+                _ => (None, "is attached"),
+            };
+            let process = host.runtimes.sessions(id)?.attach(id, input).await?;
+            say(doing);
             sender.send([Frame::Opened]).await?;
             run(process, receiver, sender).await
         }
@@ -198,10 +213,14 @@ async fn act(
             sender.send([Frame::Opened]).await?;
             copy(stream, receiver, sender).await
         }
+        Action::ReadVolume { .. } | Action::WriteVolume { .. } | Action::RemoveVolume { .. } => {
+            let why = "a volume is asked for at the node that keeps it, not at its replica";
+            Err(ApiError::invalid(why).into())
+        }
     }
 }
 
-fn broke_off(error: &io::Error) -> ApiError {
+pub(super) fn broke_off(error: &io::Error) -> ApiError {
     let why = format!("the engine broke off the archive: {error}");
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "engine", why)
 }
@@ -231,7 +250,10 @@ async fn archive_of(
 }
 
 /// Waits for `work`, while the operator is told that it goes on.
-async fn alive_until<T>(work: impl Future<Output = T>, sender: &mut Sender) -> io::Result<T> {
+pub(super) async fn alive_until<T>(
+    work: impl Future<Output = T>,
+    sender: &mut Sender,
+) -> io::Result<T> {
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {

@@ -20,7 +20,8 @@ fn world(runtime: &FakeRuntime) -> World {
     let founding = Founding::draw().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let operator = founding.establish(folder.path(), "ann").unwrap();
-    let host = Host::new(NODE, founding.genesis().root, &founding.join_seed, runtime.set());
+    let spool = folder.path().to_owned();
+    let host = Host::new(NODE, founding.genesis().root, &founding.join_seed, runtime.set(), spool);
     let replica = ReplicaName { workload: "web".parse().unwrap(), place: Place::Ordinal(0) };
     World { _folder: folder, host, operator, replica }
 }

@@ -1,5 +1,5 @@
 //! An operator's request to one running replica, beside the desired state: a command in it, its
-//! files, a port of it.
+//! files, a port of it. Or to a volume that a node keeps for a replica.
 //!
 //! A statement is signed for one conversation: it carries the number that the replica's node drew
 //! for it, so that a copy of it opens nothing, whatever the clocks say.
@@ -19,7 +19,7 @@ pub struct Access {
     pub workload: WorkloadName,
     /// The replica's place.
     pub place: Place,
-    /// The node that runs the replica.
+    /// The node that runs the replica, or keeps the volume.
     pub node: NodeId,
     /// The number that this node drew for the conversation.
     pub nonce: [u8; 32],
@@ -48,6 +48,28 @@ pub enum Action {
     Connect {
         /// The port.
         port: u16,
+    },
+    /// Read all files of a volume that the node keeps for it, as a tar archive.
+    ReadVolume {
+        /// The volume's name within the workload.
+        name: String,
+    },
+    /// Replace all files of a volume by those of a tar archive.
+    WriteVolume {
+        /// The volume's name within the workload.
+        name: String,
+        /// Unpack them over those that are in it, also while the replica runs.
+        beside: bool,
+    },
+    /// Remove a volume, with all that is in it.
+    RemoveVolume {
+        /// The volume's name within the workload.
+        name: String,
+    },
+    /// See what it writes from now on, and write to its program's standard input, if that is open.
+    Interact {
+        /// The size of the operator's terminal, columns and rows, for a program that has one.
+        terminal: (u16, u16),
     },
 }
 

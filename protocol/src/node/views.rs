@@ -223,6 +223,10 @@ impl Node {
             require,
             storage,
             ports,
+            // Among the options.
+            stdin: _,
+            tty: _,
+            exposed: _,
         } = SpecBody::from(&workload.spec);
         let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
@@ -244,7 +248,7 @@ impl Node {
             cpu,
             limit,
             env,
-            options: container.as_ref().map(options_of).unwrap_or_default(),
+            options: options_of(&workload.spec, container.as_ref()),
             require,
             storage,
             ports,
@@ -361,8 +365,10 @@ impl Node {
     }
 }
 
-fn options_of(container: &Container) -> BTreeMap<String, String> {
-    container.options().into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
+fn options_of(spec: &Spec, container: Option<&Container>) -> BTreeMap<String, String> {
+    let options = container.map(Container::options).unwrap_or_default();
+    let all = options.into_iter().chain(spec.later.options());
+    all.map(|(name, text)| (name.to_owned(), text)).collect()
 }
 
 fn service_view(workload: &Workload, runs_here: bool) -> ServiceView {

@@ -64,7 +64,10 @@ pub(super) fn check<'a>(
         return Err("0 is no port".into());
     }
     match allowed.refusal(container, payload.device_paths()) {
-        Some(what) => Err(format!("this node does not allow {what}; its `shoal up --allow` does")),
+        Some(what) => {
+            let remedy = Allowed::remedy(&what).unwrap_or_default();
+            Err(format!("this node does not allow {what}; its `shoal up --allow '{remedy}'` does"))
+        }
         None => Ok(payload),
     }
 }
@@ -81,10 +84,14 @@ pub(super) fn name(owner: &str, id: &InstanceId) -> String {
 /// The hash of all that a container is made of: an equal one need not be made anew.
 pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
     let Launch { id, workload: _, payload: _, env, memory, cpu } = launch;
-    let ContainerPayload { container, hostname, ports, volumes } = payload;
+    let ContainerPayload { container, hostname, ports, volumes, stdin, tty } = payload;
     let parts = (id.as_str(), container, hostname, ports, volumes, env, memory, cpu);
     // Text keys and plain values: this cannot fail.
-    let bytes = serde_json::to_vec(&parts).unwrap_or_default();
+    let mut bytes = serde_json::to_vec(&parts).unwrap_or_default();
+    // Only then: containers that an older program made are the same.
+    if *stdin || *tty {
+        bytes.extend([u8::from(*stdin), u8::from(*tty)]);
+    }
     Digest::of(&bytes).to_string().chars().take(32).collect()
 }
 
@@ -144,6 +151,9 @@ pub(super) fn body(
         working_dir: container.workdir.clone(),
         entrypoint: container.entrypoint.clone().map(cleared),
         labels: Some(labels),
+        // Open for good, and not only for the first session that writes.
+        open_stdin: payload.stdin.then_some(true),
+        tty: payload.tty.then_some(true),
         stop_signal: container.stop_signal.clone(),
         // Podman without it kills at once.
         stop_timeout: Some(grace),

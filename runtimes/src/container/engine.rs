@@ -184,6 +184,13 @@ impl Engine {
         Ok(all)
     }
 
+    /// All containers that have this label, in any state.
+    pub async fn labelled(&self, label: &str) -> Result<Vec<Listed>, CallError> {
+        let filters = serde_json::json!({ "label": [label] }).to_string();
+        let path = format!("/containers/json?all=1&filters={}", encode(&filters));
+        within(SOON, raw::get(&self.socket, &path)).await
+    }
+
     pub async fn inspect(&self, id: &str) -> Result<Inspected, CallError> {
         within(SOON, raw::get(&self.socket, &format!("/containers/{id}/json"))).await
     }

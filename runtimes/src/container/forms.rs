@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::model::Usage;
+use crate::model::{Traffic, Usage};
 
 /// The answer to `/version`.
 #[derive(Deserialize, Debug, Default)]
@@ -198,6 +198,44 @@ pub(super) struct Actor {
 pub(super) struct Stats {
     pub memory_stats: Option<MemoryStats>,
     pub cpu_stats: Option<CpuStats>,
+    pub networks: Option<BTreeMap<String, InterfaceStats>>,
+    pub blkio_stats: Option<BlockStats>,
+}
+
+/// Bytes over a network interface of a container.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct InterfaceStats {
+    pub rx_bytes: Option<u64>,
+    pub tx_bytes: Option<u64>,
+}
+
+/// Bytes of block devices, by device and operation.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct BlockStats {
+    pub io_service_bytes_recursive: Option<Vec<BlockEntry>>,
+}
+
+/// Bytes of one operation on one device.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub(super) struct BlockEntry {
+    pub op: Option<String>,
+    pub value: Option<u64>,
+}
+
+impl BlockStats {
+    fn traffic(&self) -> Traffic {
+        // Docker has them in lower case on a kernel with version 2 of control groups.
+        let of = |wanted: &str| {
+            let entries = self.io_service_bytes_recursive.iter().flatten();
+            let is_wanted =
+                |it: &&BlockEntry| it.op.as_ref().is_some_and(|op| op.eq_ignore_ascii_case(wanted));
+            entries.filter(is_wanted).filter_map(|it| it.value).sum()
+        };
+        Traffic { input: of("read"), output: of("write") }
+    }
 }
 
 /// Memory that a container uses.
@@ -303,6 +341,12 @@ impl Stats {
             cpu: Duration::from_nanos(used),
             throttled: Duration::from_nanos(throttled.unwrap_or(0)),
             active: 0,
+            // A container in the device's network, or in none, has no interface of its own.
+            network: self.networks.as_ref().filter(|all| !all.is_empty()).map(|all| Traffic {
+                input: all.values().filter_map(|it| it.rx_bytes).sum(),
+                output: all.values().filter_map(|it| it.tx_bytes).sum(),
+            }),
+            disk: self.blkio_stats.as_ref().map(BlockStats::traffic),
         })
     }
 }
@@ -328,5 +372,27 @@ mod tests {
         assert_eq!((podman.published(80), podman.phase()), (None, Phase::Ended));
         let nothing: Inspected = serde_json::from_str("{}").unwrap();
         assert_eq!((nothing.address(), nothing.phase()), (None, Phase::Ended));
+    }
+
+    /// Docker has no entries before the first read, and Podman words of its own.
+    #[test]
+    fn traffic_is_read_in_the_forms_of_both_engines() {
+        let usage = |text: &str| {
+            let text = format!(r#"{{"cpu_stats":{{"cpu_usage":{{"total_usage":1}}}},{text}}}"#);
+            let usage = serde_json::from_str::<Stats>(&text).unwrap().usage().unwrap();
+            let pair = |it: Traffic| (it.input, it.output);
+            (usage.network.map(pair), usage.disk.map(pair))
+        };
+        let docker = r#""networks":{"eth0":{"rx_bytes":7,"tx_bytes":1},"eth1":{"rx_bytes":1}},
+            "blkio_stats":{"io_service_bytes_recursive":[{"major":8,"op":"read","value":5},
+            {"major":8,"op":"write","value":2},{"major":9,"op":"read","value":1}]}"#;
+        assert_eq!(usage(docker), (Some((8, 1)), Some((6, 2))));
+        let none = r#""blkio_stats":{"io_service_bytes_recursive":null}"#;
+        assert_eq!(usage(none), (None, Some((0, 0))), "in the device's network");
+        let podman = r#""networks":{"podman":{"rx_bytes":7,"tx_bytes":1}},
+            "blkio_stats":{"io_service_bytes_recursive":[{"op":"Read","value":5},
+            {"op":"Write","value":2},{"op":"Total","value":7}]}"#;
+        assert_eq!(usage(podman), (Some((7, 1)), Some((5, 2))));
+        assert_eq!(usage(r#""memory_stats":{}"#), (None, None));
     }
 }

@@ -370,7 +370,7 @@ fn is_name_taken(error: &CallError) -> bool {
 }
 
 /// A text that no other name of this process has.
-fn unique() -> String {
+pub(super) fn unique() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))

@@ -47,6 +47,7 @@ mod removal;
 mod sessions;
 mod shared;
 mod socket;
+mod volume_files;
 mod volumes;
 
 use std::sync::{Arc, Mutex};
@@ -57,7 +58,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use shoal_protocol::model::{Digest, InstanceState};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -126,10 +127,12 @@ impl Containers {
             instances: Mutex::default(),
             starts: Semaphore::new(STARTS),
             volumes: Mutex::default(),
+            volumes_changed: Notify::new(),
             loaded: loaded::Loaded::default(),
         });
         shared.node.spawn(events::run(shared.clone()));
         shared.node.spawn(loaded::run(shared.clone()));
+        shared.node.spawn(volume_files::sweep(shared.clone()));
         Ok(Containers { shared })
     }
 
@@ -272,10 +275,17 @@ impl Runtime for Containers {
     fn remove_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<(), DeviceError>> {
         let key = key.clone();
         async move {
-            let failed = |error| self.shared.device_error(format!("removing {key}"), error);
+            let engine = self.shared.engine.name();
+            let failed = |error: volumes::NotDone| {
+                DeviceError::new(format!("removing {key}"), format!("{engine}: {error}"))
+            };
             volumes::remove(&self.shared, &key).await.map_err(failed)
         }
         .boxed()
+    }
+
+    fn volumes_changed(&self) -> BoxFuture<'_, ()> {
+        self.shared.volumes_changed.notified().boxed()
     }
 
     fn logs(

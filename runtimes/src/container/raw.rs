@@ -132,6 +132,15 @@ async fn whole(answer: Response<Incoming>) -> Result<Bytes, CallError> {
     Ok(body.map_err(CallError::broke_off)?.to_bytes())
 }
 
+/// Sends a HEAD: an answer without success is an error, whose text is not told.
+pub(super) async fn head(socket: &Path, path: &str) -> Result<(), CallError> {
+    let request = Request::head(path)
+        .header(header::HOST, "localhost")
+        .body(Empty::<Bytes>::new())
+        .map_err(CallError::garbled)?;
+    exchange(socket, request).await.map(drop)
+}
+
 /// Sends a GET and gives the bytes of the answer, as they come.
 pub(super) async fn chunks(
     socket: &Path,

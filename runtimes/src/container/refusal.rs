@@ -28,6 +28,9 @@ pub(super) enum CallError {
     /// The answer is not of the expected form.
     #[error("it gave an answer that makes no sense: {0}")]
     Garbled(String),
+    /// A volume has the name of one of this owner's, and is not.
+    #[error("its volume {0} is not of this node: remove or rename it")]
+    Foreign(String),
 }
 
 /// The body of an error: `message` on Docker, and on Podman beside a `cause`.
@@ -78,7 +81,7 @@ impl CallError {
 
     /// Whether the engine itself is at fault: gone, hanging, or talking nonsense.
     pub fn is_of_engine(&self) -> bool {
-        !matches!(self, CallError::Refused { .. })
+        !matches!(self, CallError::Refused { .. } | CallError::Foreign(_))
     }
 
     fn says(&self, wanted: u16, text: &str) -> bool {

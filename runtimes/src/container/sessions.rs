@@ -22,7 +22,9 @@ use super::Containers;
 use super::engine::{Engine, within};
 use super::raw::{self, encode};
 use super::refusal::CallError;
-use crate::model::InstanceId;
+use super::volumes::{Hold, NotDone};
+use super::{volume_files, volumes};
+use crate::model::{InstanceId, Payload, VolumeKey};
 use crate::session::{Chunks, Control, Duplex, Output, Process, SessionError, Sessions};
 
 /// Time for the engine to begin a session.
@@ -96,6 +98,15 @@ impl Containers {
         container.ok_or_else(|| SessionError::NotRunning(id.clone()))
     }
 
+    /// Whether the program of an instance has an open standard input, and whether a terminal.
+    fn streams(&self, id: &InstanceId) -> (bool, bool) {
+        let instance = self.shared.lock().get(id).cloned();
+        match instance.as_ref().map(|it| &it.launch.payload) {
+            Some(Payload::Container(payload)) => (payload.stdin, payload.tty),
+            Some(Payload::Component(_)) | None => (false, false),
+        }
+    }
+
     fn error(&self, doing: &str, error: CallError) -> SessionError {
         let engine = self.shared.engine.name();
         match error {
@@ -135,7 +146,9 @@ impl Sessions for Containers {
                 control.resize(columns, rows).await;
             }
             Ok(Process {
-                output: framed(output, has_terminal),
+                output: framed(output, has_terminal)
+                    .try_filter(|piece| std::future::ready(!is_noise(piece)))
+                    .boxed(),
                 input: exec.input.then(|| Box::pin(input) as _),
                 control: Box::new(control),
             })
@@ -143,18 +156,33 @@ impl Sessions for Containers {
         .boxed()
     }
 
-    fn attach(&self, id: &InstanceId) -> BoxFuture<'_, Result<Process, SessionError>> {
+    fn attach(
+        &self,
+        id: &InstanceId,
+        input: Option<(u16, u16)>,
+    ) -> BoxFuture<'_, Result<Process, SessionError>> {
         let container = self.running(id);
+        let (stdin, tty) = self.streams(id);
         async move {
             let engine = self.shared.engine.clone();
             let path = format!("/containers/{}", container?);
-            let attach = format!("{path}/attach?stream=1&stdout=1&stderr=1");
+            let takes_input = input.is_some() && stdin;
+            let more = if takes_input { "&stdin=1" } else { "" };
+            let attach = format!("{path}/attach?stream=1&stdout=1&stderr=1{more}");
             let nothing = json!({});
             let attached = raw::hijack(&engine.socket, &attach, &nothing);
             let failed = |error| self.error("attach to the container", error);
             let stream = within(BEGIN, attached).await.map_err(failed)?;
-            let control = Box::new(Running { engine, path });
-            Ok(Process { output: framed(stream, false), input: None, control })
+            let (output, writer) = tokio::io::split(stream);
+            let control = Running { engine, path };
+            if let Some((columns, rows)) = input.filter(|_| tty) {
+                control.resize(columns, rows).await;
+            }
+            Ok(Process {
+                output: framed(output, tty),
+                input: takes_input.then(|| Box::pin(writer) as _),
+                control: Box::new(control),
+            })
         }
         .boxed()
     }
@@ -179,9 +207,54 @@ impl Sessions for Containers {
     ) -> BoxFuture<'_, Result<(), SessionError>> {
         let container = self.running(id);
         async move {
-            let path = format!("/containers/{}/archive?path={}", container?, encode(&path));
+            let (folder, container) = (path, container?);
+            let path = format!("/containers/{container}/archive?path={}", encode(&folder));
+            // Podman would make the folder; Docker refuses, as `cp` does.
+            if self.shared.engine.is_podman
+                && let Err(CallError::Refused { status: 404, .. }) =
+                    within(BEGIN, raw::head(&self.shared.engine.socket, &path)).await
+            {
+                return Err(SessionError::Refused(format!("there is no folder `{folder}` in it")));
+            }
             let written = raw::put(&self.shared.engine.socket, &path, archive).await;
             written.map(drop).map_err(|error| self.error("take the files", error))
+        }
+        .boxed()
+    }
+
+    fn read_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<Chunks, SessionError>> {
+        let key = key.clone();
+        async move {
+            let failed = |error| self.error("give the volume's files", error);
+            volume_files::read(&self.shared, &key).await.map_err(failed)
+        }
+        .boxed()
+    }
+
+    fn write_volume(
+        &self,
+        key: &VolumeKey,
+        archive: Chunks,
+        beside: bool,
+    ) -> BoxFuture<'_, Result<(), SessionError>> {
+        let key = key.clone();
+        async move {
+            let failed = |error| self.error("take the volume's files", error);
+            let used = |error: NotDone| match error {
+                NotDone::Call(error) => failed(error),
+                NotDone::InUse | NotDone::Held => {
+                    SessionError::InUse(format!("the volume {key} is left as it is: {error}"))
+                }
+            };
+            let hold = match beside {
+                true => None,
+                false => Some(Hold::of(&self.shared, &key).map_err(used)?),
+            };
+            let written = volume_files::write(&self.shared, &key, archive, !beside).await;
+            drop(hold);
+            // The next look finds it, if this one does not.
+            let _ = volumes::look(&self.shared).await;
+            written.map_err(failed)
         }
         .boxed()
     }
@@ -218,6 +291,13 @@ impl Sessions for Containers {
         }
         .boxed()
     }
+}
+
+/// Podman's own trouble with a command that did not start, behind the reason why it did not.
+fn is_noise(piece: &Output) -> bool {
+    let (Output::Out(bytes) | Output::Err(bytes)) = piece;
+    bytes.starts_with(b"Error: read unixpacket @->/proc/self/fd/")
+        && bytes.trim_ascii_end().ends_with(b": connection reset by peer")
 }
 
 fn parse<T: for<'de> Deserialize<'de> + Default>(bytes: &Bytes) -> T {

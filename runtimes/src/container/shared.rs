@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
@@ -27,6 +27,8 @@ pub(super) struct KnownVolumes {
     /// The list that counts.
     pub shown: u64,
     pub all: Option<BTreeSet<VolumeKey>>,
+    /// Those on which no instance may start, because their files are replaced or removed.
+    pub held: BTreeSet<VolumeKey>,
 }
 
 pub(super) struct Shared {
@@ -43,6 +45,8 @@ pub(super) struct Shared {
     pub starts: Semaphore,
     /// The volumes of this owner, as the engine listed them last; `None` before it did.
     pub volumes: Mutex<KnownVolumes>,
+    /// There are other volumes than before.
+    pub volumes_changed: Notify,
     /// Images that this adapter gave the engine.
     pub loaded: Loaded,
 }

@@ -1,15 +1,17 @@
 //! Volumes that the engine keeps for replicas. They are found by their labels, like containers, and
 //! **only [`remove`] removes one**: they outlive containers, workloads and the daemon.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use shoal_protocol::model::Digest;
 
 use super::engine::{OWNER, PLACE, VOLUME, WORKLOAD};
 use super::forms::ListedVolume;
+use super::instance::Instance;
 use super::refusal::{CallError, Failure};
 use super::shared::Shared;
-use crate::model::VolumeKey;
+use crate::model::{Payload, VolumeKey};
 
 /// The name of a volume, legal on all engines: a readable part, and a hash that tells apart what
 /// the readable part does not. Several nodes may share an engine.
@@ -20,8 +22,25 @@ pub(super) fn name(owner: &str, key: &VolumeKey) -> String {
     format!("shoal-{readable}-{}", digest.short())
 }
 
-/// Makes a volume, unless it is there already.
+/// Makes the volume of an instance that starts, unless it is there already.
 pub(super) async fn ensure(shared: &Shared, key: &VolumeKey) -> Result<(), Failure> {
+    if shared.known_volumes().held.contains(key) {
+        return Err(Failure::passing(format!("the files of its volume {} are replaced", key.name)));
+    }
+    make(shared, key).await.map_err(|error| match &error {
+        CallError::Foreign(_) => Failure::lasting(error.to_string()),
+        error => {
+            let (engine, name) = (shared.engine.name(), name(&shared.config.owner, key));
+            Failure::passing(format!("{engine} does not make the volume {name}: {error}"))
+        }
+    })?;
+    // The next look finds it, if this one does not.
+    let _ = look(shared).await;
+    Ok(())
+}
+
+/// Makes a volume, unless it is there already.
+pub(super) async fn make(shared: &Shared, key: &VolumeKey) -> Result<(), CallError> {
     let owner = &shared.config.owner;
     let name = name(owner, key);
     let labels = HashMap::from([
@@ -31,17 +50,10 @@ pub(super) async fn ensure(shared: &Shared, key: &VolumeKey) -> Result<(), Failu
         (VOLUME.to_owned(), key.name.clone()),
     ]);
     let engine = &shared.engine;
-    let made = engine.make_volume(&name, labels).await.map_err(|error| {
-        Failure::passing(format!("{} does not make the volume {name}: {error}", engine.name()))
-    })?;
+    let made = engine.make_volume(&name, labels).await?;
     if made.get(OWNER) != Some(owner) {
-        return Err(Failure::lasting(format!(
-            "the volume {name} of {} is not of this node: remove or rename it",
-            engine.name()
-        )));
+        return Err(CallError::Foreign(name));
     }
-    // The next look finds it, if this one does not.
-    let _ = look(shared).await;
     Ok(())
 }
 
@@ -53,19 +65,73 @@ pub(super) async fn look(shared: &Shared) -> Result<(), CallError> {
         known.begun
     };
     let listed = shared.engine.volumes(&shared.config.owner).await?;
+    let mut all: BTreeSet<VolumeKey> = listed.iter().filter_map(key).collect();
     let mut known = shared.known_volumes();
     if known.shown < number {
         known.shown = number;
-        known.all = Some(listed.iter().filter_map(key).collect());
+        // One whose files are replaced is away for a moment, and its replica belongs here.
+        all.extend(known.held.iter().cloned());
+        if known.all.as_ref() != Some(&all) {
+            known.all = Some(all);
+            shared.volumes_changed.notify_one();
+        }
     }
     Ok(())
 }
 
 /// Removes a volume with all that is in it.
-pub(super) async fn remove(shared: &Shared, key: &VolumeKey) -> Result<(), CallError> {
+pub(super) async fn remove(shared: &Arc<Shared>, key: &VolumeKey) -> Result<(), NotDone> {
+    let hold = Hold::of(shared, key)?;
+    clear(shared, key).await?;
+    drop(hold);
+    Ok(look(shared).await?)
+}
+
+/// Removes a volume, without a look at what is left.
+pub(super) async fn clear(shared: &Shared, key: &VolumeKey) -> Result<(), CallError> {
     match shared.engine.remove_volume(&name(&shared.config.owner, key)).await {
-        Err(CallError::Refused { status: 404, .. }) | Ok(()) => look(shared).await,
+        Err(CallError::Refused { status: 404, .. }) | Ok(()) => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// Why nothing was done to a volume.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotDone {
+    #[error("an instance on this node uses it")]
+    InUse,
+    #[error("its files are being replaced already")]
+    Held,
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// Keeps instances from starting on a volume, until this is dropped.
+pub(super) struct Hold {
+    shared: Arc<Shared>,
+    key: VolumeKey,
+}
+
+impl Hold {
+    /// Holds a volume that no instance uses.
+    pub fn of(shared: &Arc<Shared>, key: &VolumeKey) -> Result<Hold, NotDone> {
+        if !shared.known_volumes().held.insert(key.clone()) {
+            return Err(NotDone::Held);
+        }
+        let hold = Hold { shared: shared.clone(), key: key.clone() };
+        // Looked at only now: an instance that comes later finds it held.
+        let uses = |instance: &Arc<Instance>| {
+            let Payload::Container(payload) = &instance.launch.payload else { return false };
+            instance.is_alive() && payload.kept().any(|kept| kept == key)
+        };
+        let is_used = shared.lock().values().any(uses);
+        if is_used { Err(NotDone::InUse) } else { Ok(hold) }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.shared.known_volumes().held.remove(&self.key);
     }
 }
 

@@ -1,8 +1,10 @@
 //! An image's configuration, and the platform that it and its layers make.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Deserialize;
 use shoal_protocol::model::Digest;
-use shoal_protocol::model::spec::{Artifact, PlatformImage};
+use shoal_protocol::model::spec::{Artifact, MAX_EXPOSED, PlatformImage};
 
 use super::error::ImageFault;
 use super::source::{Hashed, Place, json};
@@ -85,8 +87,37 @@ impl FoundConfig {
             }
         }
         let variant = config.variant.filter(|it| !it.is_empty());
-        Ok(FoundPlatform { image, os: os.to_owned(), variant, parts })
+        let exposed = exposed_ports(&self.bytes);
+        Ok(FoundPlatform { image, os: os.to_owned(), variant, parts, exposed })
     }
+}
+
+#[derive(Deserialize)]
+struct Exposing {
+    #[serde(default)]
+    config: Option<Exposed>,
+}
+
+#[derive(Deserialize)]
+struct Exposed {
+    #[serde(default, rename = "ExposedPorts")]
+    ports: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// The TCP ports that an image's configuration names with `EXPOSE`, the least 32 of them; none for
+/// what is no configuration.
+pub fn exposed_ports(config: &[u8]) -> BTreeSet<u16> {
+    let Ok(Exposing { config }) = serde_json::from_slice(config) else { return BTreeSet::new() };
+    let named = config.and_then(|it| it.ports).unwrap_or_default();
+    let mut ports = BTreeSet::new();
+    for text in named.keys() {
+        let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+        if let (true, Ok(first), Ok(last)) = (protocol == "tcp", first.parse(), last.parse()) {
+            ports.extend((first..=last).filter(|port: &u16| *port != 0).take(MAX_EXPOSED));
+        }
+    }
+    ports.into_iter().take(MAX_EXPOSED).collect()
 }
 
 fn check_layer(name: &str, hashed: &Hashed, diff_id: &str) -> Result<(), ImageFault> {
@@ -118,5 +149,23 @@ fn arch(go: &str) -> &str {
         "ppc64le" => "powerpc64",
         "loong64" => "loongarch64",
         same => same, // arm, riscv64, s390x
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tcp_ports_are_read_and_nothing_else() {
+        let of = |ports: &str| {
+            let config = format!(r#"{{"config":{{"ExposedPorts":{ports}}}}}"#);
+            exposed_ports(config.as_bytes()).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(of(r#"{"5432/tcp":{},"53/udp":{},"80":{},"0/tcp":{},"x/tcp":{}}"#), [80, 5432]);
+        assert_eq!(of(r#"{"8000-8002/tcp":{}}"#), [8000, 8001, 8002]);
+        assert_eq!(of(r#"{"1-65535/tcp":{}}"#).len(), MAX_EXPOSED);
+        assert!(of("null").is_empty() && exposed_ports(b"{}").is_empty());
+        assert!(exposed_ports(b"no JSON").is_empty());
     }
 }

@@ -38,6 +38,7 @@ mod tests;
 mod write;
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -45,6 +46,7 @@ use std::path::Path;
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::spec::{Artifact, PlatformImage};
 
+pub use config::exposed_ports;
 pub use error::{ImageError, ImageFault, PickError, WriteError};
 pub use names::{full_name, pick};
 pub use packing::needs_unpacking;
@@ -75,6 +77,8 @@ pub struct FoundPlatform {
     pub os: String,
     /// The version of the architecture, as in `v7`.
     pub variant: Option<String>,
+    /// The TCP ports that it exposes.
+    pub exposed: BTreeSet<u16>,
     /// The list of pieces, the configuration and the layers, each once.
     pub parts: Vec<Part>,
 }

@@ -116,6 +116,9 @@ impl Replica {
             cpu,
             throttled,
             active: u32::try_from(active).unwrap_or(u32::MAX),
+            // A component has neither: its requests and files are the daemon's.
+            network: None,
+            disk: None,
         }
     }
 

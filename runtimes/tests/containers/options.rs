@@ -264,12 +264,12 @@ async fn port_of_another_program_is_named(kind: Kind) {
     assert!(reason.contains("a port that it needs is taken"), "{reason}");
 }
 
-fn key(place: &str) -> VolumeKey {
+pub fn key(place: &str) -> VolumeKey {
     VolumeKey { workload: "default/sample".into(), place: place.into(), name: "data".into() }
 }
 
 /// The test program of a place with its volume at `/mounted`.
-fn keeping(id: &str, place: &str) -> Launch {
+pub fn keeping(id: &str, place: &str) -> Launch {
     let mut launch = server(id, |it| {
         it.mounts =
             vec![Mount { volume: "data".into(), path: "/mounted".into(), read_only: false }];

@@ -2,11 +2,11 @@
 
 use futures::{StreamExt, TryStreamExt};
 use shoal_protocol::model::access::Exec;
-use shoal_runtimes::Runtime;
 use shoal_runtimes::session::{Chunks, Output, Process, SessionError, Sessions};
+use shoal_runtimes::{Payload, Runtime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::engines::harness::{Harness, id_of, server};
+use crate::engines::harness::{Harness, id_of, mode, server};
 use crate::engines::{Kind, shared};
 
 on_both! {
@@ -14,6 +14,7 @@ on_both! {
     command_has_a_terminal_of_the_operators_size
     command_that_cannot_run_is_named
     attached_operator_sees_what_it_writes
+    attached_operator_writes_to_the_program
     files_go_in_and_come_out
     ports_of_it_are_reached
     stopped_container_takes_no_session
@@ -87,6 +88,7 @@ async fn command_that_cannot_run_is_named(kind: Kind) {
         Ok(process) => {
             let (out, err, code) = end_of(process).await;
             assert!(format!("{out}{err}").contains("nosuch"), "{out}{err}");
+            assert!(!err.contains("unixpacket"), "only why it cannot run: {err}");
             assert!(matches!(code, Some(126 | 127)), "{code:?}");
         }
         Err(error) => assert!(error.to_string().contains("nosuch"), "{error}"),
@@ -95,7 +97,7 @@ async fn command_that_cannot_run_is_named(kind: Kind) {
 
 async fn attached_operator_sees_what_it_writes(kind: Kind) {
     let harness = running(kind).await;
-    let mut process = harness.containers.attach(&id_of("a/0")).await.unwrap();
+    let mut process = harness.containers.attach(&id_of("a/0"), None).await.unwrap();
     harness.get(&id_of("a/0"), "/say?a-word").await;
     let mut seen = String::new();
     while !seen.contains("a-word") {
@@ -105,6 +107,33 @@ async fn attached_operator_sees_what_it_writes(kind: Kind) {
             }
         }
     }
+}
+
+/// The program reads lines, and says the size of its terminal for each.
+async fn attached_operator_writes_to_the_program(kind: Kind) {
+    let harness = Harness::settling(shared(kind), std::time::Duration::ZERO).await;
+    let mut launch = mode("a/0", "size");
+    let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+    (payload.stdin, payload.tty) = (true, true);
+    harness.run(launch).await;
+    let size = Some((101, 33));
+    let mut process = harness.containers.attach(&id_of("a/0"), size).await.unwrap();
+    let mut input = process.input.take().expect("its standard input is open");
+    let mut seen = String::new();
+    while !seen.contains("101x33") {
+        input.write_all(b"\n").await.unwrap();
+        match process.output.next().await.expect("it goes on").unwrap() {
+            Output::Out(bytes) => seen.push_str(&String::from_utf8_lossy(&bytes)),
+            Output::Err(_) => panic!("a terminal has one output"),
+        }
+    }
+    drop((process, input));
+    // The input is open for the next one, too.
+    let mut process = harness.containers.attach(&id_of("a/0"), size).await.unwrap();
+    process.input.take().unwrap().write_all(b"\n").await.unwrap();
+    assert!(matches!(process.output.next().await, Some(Ok(Output::Out(_)))));
+    let silent = harness.containers.attach(&id_of("a/0"), None).await.unwrap();
+    assert!(silent.input.is_none(), "nobody asked for one");
 }
 
 async fn files_go_in_and_come_out(kind: Kind) {
@@ -126,6 +155,9 @@ async fn files_go_in_and_come_out(kind: Kind) {
     let mut text = String::new();
     std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
     assert_eq!(text, "hello");
+    let archive: Chunks = futures::stream::iter([Ok(vec![0; 1024].into())]).boxed();
+    let into_nothing = harness.containers.write(&id, "/nosuch".into(), archive).await;
+    assert!(matches!(into_nothing, Err(SessionError::Refused(_))), "{into_nothing:?}");
     let absent = harness.containers.read(&id, "/nosuch".into()).await;
     assert!(matches!(absent.err(), Some(SessionError::Refused(_))));
 }

@@ -223,6 +223,8 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
         hostname: "sample-0".into(),
         ports: Vec::new(),
         volumes: BTreeMap::new(),
+        stdin: false,
+        tty: false,
     };
     Launch {
         id: id_of(id),

@@ -62,6 +62,9 @@ pub struct ResolvedImage {
     pub known_parts: usize,
     /// Facts that the person should know, as sentences.
     pub notes: Vec<String>,
+    /// The TCP ports that it exposes, as far as this node knows them.
+    #[serde(default)]
+    pub exposed: Vec<u16>,
 }
 
 /// The request `POST /v1/images`: an image whose parts were uploaded has a name now.

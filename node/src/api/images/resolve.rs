@@ -8,16 +8,21 @@
 //!
 //! The first that has it counts: an image that was built a moment ago is the one that is meant.
 
+use std::collections::BTreeSet;
+
 use http::StatusCode;
 use shoal_protocol::model::spec::{Image, PullPolicy};
 use shoal_protocol::model::{Digest, ProgramKind};
 use shoal_runtimes::container::{Containers, EngineImage, ImageRefused};
-use shoal_runtimes::images::{FoundImage, full_name};
+use shoal_runtimes::images::{FoundImage, exposed_ports, full_name};
 
 use super::form::{ImageProgress, ResolveBody, ResolvedImage};
 use crate::api::{ApiError, Service};
 use crate::images::ImageRecord;
 use crate::publish::Part;
+
+/// Bytes of an image's configuration that are read: far above what builders write.
+const MAX_CONFIG: u64 = 4 << 20;
 
 /// Takes news of how far it is; it may drop some.
 pub type Tell<'a> = &'a (dyn Fn(ImageProgress) + Send + Sync);
@@ -43,10 +48,11 @@ impl Service {
             let error = ApiError::invalid(format!("`{wrong}` is no name of an image"));
             return Err(error.hint("A name has the form of `redis:7` or `registry.local/till:3`."));
         }
-        let resolved = match self.images.engine() {
+        let mut resolved = match self.images.engine() {
             Some(engine) => self.with_engine(engine, asked, tell).await?,
             None => self.without_engine(asked).await?,
         };
+        resolved.exposed = self.exposed(&resolved.image).await;
         let parts = &resolved.image.platforms;
         if let Some(name) = push_as {
             if parts.is_empty() {
@@ -56,6 +62,23 @@ impl Service {
             self.remember(ImageRecord::new(name, parts.clone(), true)).await?;
         }
         Ok(resolved)
+    }
+
+    /// The TCP ports that an image exposes. A configuration that is not on this node names none: its
+    /// ports are then those that the workload names.
+    async fn exposed(&self, image: &Image) -> Vec<u16> {
+        let mut ports = BTreeSet::new();
+        for platform in &image.platforms {
+            let Ok(open) = self.artifacts.open_artifact(&platform.config.digest).await else {
+                continue;
+            };
+            if platform.config.size <= MAX_CONFIG
+                && let Ok(bytes) = tokio::fs::read(&open.path).await
+            {
+                ports.extend(exposed_ports(&bytes));
+            }
+        }
+        ports.into_iter().collect()
     }
 
     async fn with_engine(
@@ -125,7 +148,14 @@ impl Service {
             Ok(Stored { record, new_parts, known_parts }) => {
                 image.platforms = record.platforms;
                 let (from, notes) = (from.to_owned(), Vec::new());
-                Ok(ResolvedImage { image, from, new_parts, known_parts, notes })
+                Ok(ResolvedImage {
+                    image,
+                    from,
+                    new_parts,
+                    known_parts,
+                    notes,
+                    exposed: Vec::new(),
+                })
             }
             Err(error) if digest.is_some() && *pull != PullPolicy::Never && push_as.is_none() => {
                 let note = format!(
@@ -133,7 +163,14 @@ impl Service {
                      itself: {error}"
                 );
                 let from = from.to_owned();
-                Ok(ResolvedImage { image, from, new_parts: 0, known_parts: 0, notes: vec![note] })
+                Ok(ResolvedImage {
+                    image,
+                    from,
+                    new_parts: 0,
+                    known_parts: 0,
+                    notes: vec![note],
+                    exposed: Vec::new(),
+                })
             }
             Err(error) => Err(error),
         }
@@ -241,7 +278,14 @@ fn of_record(asked: &ResolveBody, record: ImageRecord) -> ResolvedImage {
     let known_parts = record.parts().count();
     let image =
         Image { pull: asked.pull, platforms: record.platforms, ..Image::named(&asked.reference) };
-    ResolvedImage { image, from: "pushed".into(), new_parts: 0, known_parts, notes: Vec::new() }
+    ResolvedImage {
+        image,
+        from: "pushed".into(),
+        new_parts: 0,
+        known_parts,
+        notes: Vec::new(),
+        exposed: Vec::new(),
+    }
 }
 
 /// An image that only the nodes' engines may find.
@@ -255,7 +299,14 @@ fn unknown(asked: &ResolveBody, why: &str) -> ResolvedImage {
         }
     };
     let image = Image { digest, pull: *pull, ..Image::named(reference) };
-    ResolvedImage { image, from: "unknown".into(), new_parts: 0, known_parts: 0, notes }
+    ResolvedImage {
+        image,
+        from: "unknown".into(),
+        new_parts: 0,
+        known_parts: 0,
+        notes,
+        exposed: Vec::new(),
+    }
 }
 
 fn of_engine(error: ImageRefused) -> ApiError {

@@ -3,8 +3,10 @@
 mod pack;
 mod unpack;
 
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 
 use clap::Args;
 use shoal_protocol::model::ReplicaName;
@@ -20,7 +22,7 @@ use crate::publish::Operator;
 use crate::session::{Frame, Frames};
 
 /// Pieces of an archive between the thread that reads or writes files and the session.
-const WAITING: usize = 8;
+pub(super) const WAITING: usize = 8;
 /// Bytes of a piece.
 const PIECE: usize = 32 * 1024;
 
@@ -152,35 +154,14 @@ impl Copier {
         };
         let action = Action::Write { path: folder };
         let mut frames = session::open(&self.client, &self.operator, &replica, action).await?;
-        let (pieces, mut archive) = mpsc::channel::<Vec<u8>>(WAITING);
+        let (pieces, archive) = mpsc::channel::<Vec<u8>>(WAITING);
         let reading = std::thread::spawn(move || match (from, name) {
             (Some(from), name) => pack::pack(&from, name.as_deref(), Sink::new(pieces)),
             (None, _) => io::copy(&mut io::stdin().lock(), &mut Sink::new(pieces))
                 .map(drop)
                 .map_err(|error| CliError::failed(format!("standard input: {error}"))),
         });
-        let sent = async {
-            while let Some(piece) = archive.recv().await {
-                frames.sender.send(Frame::data(&piece)).await?;
-            }
-            Ok::<_, io::Error>(())
-        };
-        let sent = sent.await;
-        drop(archive);
-        if sent.is_ok() {
-            // A half archive must not look like a whole one: its end is told only when all of it
-            // was read.
-            joined(reading)?;
-            let _ = frames.sender.send([Frame::End]).await;
-        }
-        loop {
-            let frame = frames.receiver.next_of_node().await;
-            match frame.map_err(|error| session::lost(&replica, &error))? {
-                Frame::Exit(_) => return Ok(()),
-                Frame::Failed(failed) => return Err(session::failed(&replica, failed)),
-                _ => {}
-            }
-        }
+        send(&mut frames, &replica, archive, reading).await
     }
 
     /// Whether a folder is at a path of the replica, or something else; none for nothing. The
@@ -213,16 +194,48 @@ impl Copier {
     }
 }
 
-async fn receive(
+/// Sends an archive that a thread makes, and returns when the node has taken it.
+pub(super) async fn send(
     frames: &mut Frames,
-    replica: &ReplicaName,
+    what: &(dyn Display + Sync),
+    mut archive: mpsc::Receiver<Vec<u8>>,
+    reading: JoinHandle<Result<(), CliError>>,
+) -> Result<(), CliError> {
+    let sent = async {
+        while let Some(piece) = archive.recv().await {
+            frames.sender.send(Frame::data(&piece)).await?;
+        }
+        Ok::<_, io::Error>(())
+    };
+    let sent = sent.await;
+    drop(archive);
+    if sent.is_ok() {
+        // A half archive must not look like a whole one: its end is told only when all of it was
+        // read.
+        joined(reading)?;
+        let _ = frames.sender.send([Frame::End]).await;
+    }
+    loop {
+        let frame = frames.receiver.next_of_node().await;
+        match frame.map_err(|error| session::lost(what, &error))? {
+            Frame::Exit(_) => return Ok(()),
+            Frame::Failed(failed) => return Err(session::failed(what, failed)),
+            _ => {}
+        }
+    }
+}
+
+/// Receives an archive, until it has ended or nobody takes more of it. `what` it is of, for people.
+pub(super) async fn receive(
+    frames: &mut Frames,
+    what: &(dyn Display + Sync),
     pieces: mpsc::Sender<Vec<u8>>,
 ) -> Result<(), CliError> {
     loop {
         let frame = frames.receiver.next_of_node().await;
-        let piece = match frame.map_err(|error| session::lost(replica, &error))? {
+        let piece = match frame.map_err(|error| session::lost(what, &error))? {
             Frame::Data(piece) => piece.0,
-            Frame::Failed(failed) => return Err(session::failed(replica, failed)),
+            Frame::Failed(failed) => return Err(session::failed(what, failed)),
             Frame::Exit(_) => return Ok(()),
             _ => continue,
         };
@@ -233,18 +246,19 @@ async fn receive(
     }
 }
 
-fn joined(thread: std::thread::JoinHandle<Result<(), CliError>>) -> Result<(), CliError> {
+/// The outcome of a thread that reads or writes files.
+pub(super) fn joined(thread: JoinHandle<Result<(), CliError>>) -> Result<(), CliError> {
     thread.join().unwrap_or_else(|_| Err(CliError::failed("the files' thread failed")))
 }
 
 /// An archive that comes in pieces, for a reader that blocks.
-struct Pieces {
+pub(super) struct Pieces {
     archive: mpsc::Receiver<Vec<u8>>,
     piece: io::Cursor<Vec<u8>>,
 }
 
 impl Pieces {
-    fn new(archive: mpsc::Receiver<Vec<u8>>) -> Self {
+    pub(super) fn new(archive: mpsc::Receiver<Vec<u8>>) -> Self {
         Pieces { archive, piece: io::Cursor::default() }
     }
 }
@@ -265,13 +279,13 @@ impl Read for Pieces {
 }
 
 /// An archive that leaves in pieces, for a writer that blocks.
-struct Sink {
+pub(super) struct Sink {
     pieces: mpsc::Sender<Vec<u8>>,
     piece: Vec<u8>,
 }
 
 impl Sink {
-    fn new(pieces: mpsc::Sender<Vec<u8>>) -> Self {
+    pub(super) fn new(pieces: mpsc::Sender<Vec<u8>>) -> Self {
         Sink { pieces, piece: Vec::with_capacity(PIECE) }
     }
 }

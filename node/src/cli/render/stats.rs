@@ -30,6 +30,8 @@ pub fn stats(
                 show_size(limit.0),
                 format!("{percent} %"),
                 usage.requests.to_string(),
+                both(usage.network_in, usage.network_out),
+                both(usage.disk_read, usage.disk_written),
             ])
         })
         .collect();
@@ -43,8 +45,27 @@ pub fn stats(
         }
         .into();
     }
-    let heads = ["REPLICA", "NODE", ">CPU", ">OF", ">MEMORY", ">OF", ">", ">REQUESTS"];
+    let heads = [
+        "REPLICA",
+        "NODE",
+        ">CPU",
+        ">OF",
+        ">MEMORY",
+        ">OF",
+        ">",
+        ">REQUESTS",
+        "NET I/O",
+        "BLOCK I/O",
+    ];
     table(&heads, &rows)
+}
+
+/// Bytes since the start in both directions, as docker shows them: in, and out.
+fn both(input: Option<u64>, output: Option<u64>) -> String {
+    match (input, output) {
+        (Some(input), Some(output)) => format!("{} / {}", show_size(input), show_size(output)),
+        _ => "--".into(),
+    }
 }
 
 /// The cores that were used between two readings; none if the clock or the count went back.
@@ -68,7 +89,25 @@ mod tests {
             cpu_ms,
             throttled_ms: 0,
             requests: 2,
+            network_in: None,
+            network_out: None,
+            disk_read: None,
+            disk_written: None,
         }
+    }
+
+    /// An engine may count the one and not the other.
+    #[test]
+    fn stats_show_the_bytes_that_the_engine_counts() {
+        let views = [workload_view("web", vec![replica_view("web/0", "healthy", Some("n1"))])];
+        let counted = |at_ms| UsageBody {
+            network_in: Some(1536),
+            network_out: Some(0),
+            ..reading("a", at_ms, 0)
+        };
+        let of = |at_ms| BTreeMap::from([("web/0".to_owned(), counted(at_ms))]);
+        let shown = stats(&views, &of(0), &of(1_000));
+        assert!(shown.trim_end().ends_with("1.5 KiB / 0 B  --"), "{shown}");
     }
 
     /// The use of CPU is that of the second between the readings; of a replica that moved meanwhile
@@ -84,9 +123,9 @@ mod tests {
         let now = now.map(|(name, node)| (name.to_owned(), reading(node, 3_000, 600)));
         assert_eq!(
             stats(&views, &before.into(), &now.into()),
-            "REPLICA  NODE   CPU   OF  MEMORY      OF        REQUESTS\n\
-             web/0    n1    0.05  0.1  16 MiB  64 MiB  25 %         2\n\
-             web/1    n1       -  0.1  16 MiB  64 MiB  25 %         2\n"
+            "REPLICA  NODE   CPU   OF  MEMORY      OF        REQUESTS  NET I/O  BLOCK I/O\n\
+             web/0    n1    0.05  0.1  16 MiB  64 MiB  25 %         2  --       --\n\
+             web/1    n1       -  0.1  16 MiB  64 MiB  25 %         2  --       --\n"
         );
         assert_eq!(stats(&[], &BTreeMap::new(), &BTreeMap::new()), "Nothing runs.\n");
     }

@@ -137,6 +137,22 @@ impl Allowed {
             .or_else(|| option().map(|option| format!("security option {option}")))
     }
 
+    /// The allowance that would take back a [`Self::refusal`], as `shoal up --allow` takes it. `None`
+    /// for words that are no refusal.
+    pub fn remedy(refusal: &str) -> Option<String> {
+        let with = |start: &str, name: &str| {
+            refusal.strip_prefix(start).map(|value| format!("{name}={value}"))
+        };
+        match refusal {
+            "privileged containers" => Some("privileged".into()),
+            "containers in its own network" => Some("host-network".into()),
+            _ => with("device ", "device")
+                .or_else(|| with("path ", "path"))
+                .or_else(|| with("capability ", "cap"))
+                .or_else(|| with("security option ", "security")),
+        }
+    }
+
     fn device(&self, path: &str) -> bool {
         self.0.iter().any(|it| matches!(it, Allowance::Device(pattern) if matches(pattern, path)))
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::id::Digest;
 use super::super::resources::Resources;
-use super::program::Artifact;
+use super::platform::PlatformImage;
 
 /// A container of a group.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -57,12 +57,6 @@ pub struct Container {
     pub privileges: Privileges,
     /// Its share of the replica's limit; none for all of it.
     pub limit: Option<Resources>,
-    /// Its standard input stays open, for `attach`.
-    #[serde(default)]
-    pub stdin: bool,
-    /// It has a terminal.
-    #[serde(default)]
-    pub tty: bool,
 }
 
 /// An image, and the way to its bytes.
@@ -79,56 +73,6 @@ pub struct Image {
     /// its platform, the engine of a node pulls the image by its digest; with no entries at all, by
     /// its reference, or it has it.
     pub platforms: Vec<PlatformImage>,
-}
-
-/// An image of one platform, as parts in the artifact store.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlatformImage {
-    /// The machine as Rust's `std::env::consts::ARCH` has it: `x86_64`, `aarch64`, `arm`.
-    pub arch: String,
-    /// The image's configuration. Its digest is the image's id.
-    pub config: Artifact,
-    /// The layers, lowest first, each a tar as the image holds it: plain, gzip or zstd.
-    pub layers: Vec<Artifact>,
-    /// The list of the pieces of its large layers, by which nodes pass on what they have of a
-    /// layer before they have all of it: see [`Pieces`]. None if no layer is large.
-    #[serde(default)]
-    pub pieces: Option<Artifact>,
-}
-
-/// Bytes of a piece; the last one of a layer has what is left. A layer of one piece has no entry
-/// in the list.
-pub const PIECE: u64 = 512 * 1024;
-
-/// The part of a list of pieces that is about one artifact. The list is an artifact itself: the
-/// SHA-256 of each piece of each large layer, one after the other, 32 bytes each.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Pieces {
-    /// The list.
-    pub list: Artifact,
-    /// The number of digests in the list before the artifact's.
-    pub first: u64,
-}
-
-impl PlatformImage {
-    /// All artifacts of it: the list of pieces, the layers, the configuration.
-    pub fn parts(&self) -> impl Iterator<Item = Artifact> + Clone + '_ {
-        self.pieces.iter().chain(&self.layers).chain([&self.config]).copied()
-    }
-
-    /// The parts with the pieces that they are made of.
-    pub fn parts_in_pieces(&self) -> impl Iterator<Item = (Artifact, Option<Pieces>)> + '_ {
-        let mut next = 0;
-        let layers = self.layers.iter().map(move |layer| {
-            let first = next;
-            next += layer.pieces();
-            let list = self.pieces.filter(|_| layer.pieces() > 0);
-            (*layer, list.map(|list| Pieces { list, first }))
-        });
-        let whole = self.pieces.iter().chain([&self.config]).map(|part| (*part, None));
-        whole.chain(layers)
-    }
 }
 
 /// When the engine asks a registry for an image.
@@ -267,8 +211,6 @@ impl Container {
             sysctls: BTreeMap::new(),
             privileges: Privileges::default(),
             limit: None,
-            stdin: false,
-            tty: false,
         }
     }
 }

@@ -84,8 +84,6 @@ fn check_one(container: &Container) -> Result<(), InvalidSpec> {
         sysctls,
         privileges,
         limit: _,
-        stdin: _,
-        tty: _,
     } = container;
     check_env(env)?;
     check_image(image)?;

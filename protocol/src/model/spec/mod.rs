@@ -8,10 +8,12 @@ mod container_checks;
 mod exposure;
 mod health;
 mod kind;
+mod later;
 mod lifecycle;
 mod not_yet;
 mod older;
 mod placement;
+mod platform;
 mod ports;
 mod program;
 mod shown;
@@ -36,21 +38,23 @@ pub use allow::{
     is_below, is_plain_path,
 };
 pub use container::{
-    Container, Device, Image, Mount, NetworkMode, PIECE, Pieces, PlatformImage, Privileges,
-    PullPolicy, Tmpfs, Ulimit,
+    Container, Device, Image, Mount, NetworkMode, Privileges, PullPolicy, Tmpfs, Ulimit,
 };
 pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
 pub use health::{Check, Health, Probe};
 pub use kind::Kind;
+pub use later::{Later, MAX_EXPOSED};
 pub use lifecycle::{RestartPolicy, UpdatePolicy};
 pub use placement::{Affinity, Placement, Preference};
+pub use platform::{PIECE, Pieces, PlatformImage};
 pub use program::{Artifact, Component, Permission, Program, ProgramKind, World};
 
-pub(in crate::model) use older::{decode, encode};
+pub(in crate::model) use later::encode;
+pub(in crate::model) use older::decode;
 
 /// The newest spec form this program understands. Newer ones are kept and relayed byte for byte,
 /// neither owned nor bid on.
-pub const SPEC_VERSION: u16 = 3;
+pub const SPEC_VERSION: u16 = later::FORM;
 /// Replicas of one workload: a sheet must stay small enough to gossip.
 pub const MAX_REPLICAS: u32 = 10_000;
 /// Environment variables of one workload.
@@ -84,7 +88,8 @@ struct Checked {
     revision: Revision,
 }
 
-/// The open form of a [`Spec`]: frozen on the wire as version [`SPEC_VERSION`], not yet checked.
+/// The open form of a [`Spec`]: frozen on the wire as version 2, not yet checked. What is `later`
+/// stands behind it, in version 3: see [`Later`], which takes new fields until that is frozen, too.
 ///
 /// **A new field stands here and in the API's JSON, [`SpecBody`](super::view::SpecBody)**, whose
 /// conversions do not compile without it. For people who write it, `shoal::Workload`, which holds
@@ -113,6 +118,9 @@ pub struct SpecForm {
     pub exposure: Exposure,
     /// Files that outlive a replica.
     pub storage: Vec<Volume>,
+    /// What came after version 2 was frozen.
+    #[serde(skip)]
+    pub later: Later,
 }
 
 /// The memory and CPU that a replica needs of its node.
@@ -165,6 +173,7 @@ impl SpecForm {
             restart: RestartPolicy::default(),
             exposure: Exposure::default(),
             storage: Vec::new(),
+            later: Later::default(),
         }
     }
 
@@ -358,6 +367,7 @@ impl TryFrom<SpecForm> for Spec {
         if let Program::Containers(containers) = &form.program {
             container_checks::check(containers, most, &form)?;
         }
+        later::check(&form)?;
         let require = &form.placement.require;
         if require.len() > MAX_LABELS {
             return Err(InvalidSpec::LabelCount(require.len()));
@@ -423,14 +433,17 @@ impl Spec {
 }
 
 fn revision(form: &SpecForm) -> Revision {
-    let mut bytes = older::revision_bytes(&form.program);
-    bytes.extend(codec::encode(&(
+    let mut bytes = codec::encode(&(
+        &form.program,
         &form.resources,
         &form.health,
         &form.restart,
         &form.exposure,
         &form.storage,
-    )));
+    ));
+    if let Some(later) = form.later.revised() {
+        bytes.extend(codec::encode(&later));
+    }
     Revision::of(&bytes)
 }
 

@@ -72,7 +72,6 @@ fn unsupported_program(form: &SpecForm) -> Vec<(bool, &'static str)> {
             vec![
                 (containers.len() != 1, "a group of other than one container"),
                 (any(|it| it.limit.is_some()), "a limit of one container"),
-                (any(|it| it.stdin || it.tty), "stdin and tty"),
             ]
         }
     }

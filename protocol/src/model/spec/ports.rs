@@ -20,8 +20,9 @@ impl SpecForm {
         };
         let tcp = self.exposure.ports.iter().filter(|port| !port.udp).map(|port| port.replica);
         let http: Vec<u16> = containers.iter().filter_map(|container| container.http).collect();
-        let mut ports: BTreeMap<_, _> =
-            tcp.chain(http.iter().copied()).map(|port| (port, port)).collect();
+        let exposed = self.later.exposed.iter().copied();
+        let named = tcp.chain(http.iter().copied()).chain(exposed);
+        let mut ports: BTreeMap<_, _> = named.map(|port| (port, port)).collect();
         if let Some(http) = http.first() {
             ports.entry(HTTP).or_insert(*http);
         }

@@ -6,7 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::id::Digest;
-use super::container::{Container, PIECE, Pieces, PlatformImage};
+use super::container::Container;
+use super::platform::{PIECE, Pieces, PlatformImage};
 
 /// The program that each replica of a workload runs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -118,7 +119,16 @@ impl Program {
         }
     }
 
-    fn platforms<'a>(
+    /// The platforms of all its images, for their pieces.
+    pub(super) fn platforms_mut(&mut self) -> impl Iterator<Item = &mut PlatformImage> {
+        let containers = match self {
+            Program::Wasm(_) => [].as_mut_slice(),
+            Program::Containers(containers) => containers.as_mut_slice(),
+        };
+        containers.iter_mut().flat_map(|container| &mut container.image.platforms)
+    }
+
+    pub(super) fn platforms<'a>(
         &'a self,
         arch: Option<&'a str>,
     ) -> impl Iterator<Item = &'a PlatformImage> + Clone + 'a {

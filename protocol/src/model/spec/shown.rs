@@ -30,8 +30,6 @@ impl Container {
             sysctls,
             privileges: Privileges { privileged, cap_add, cap_drop, devices, security },
             limit,
-            stdin,
-            tty,
         } = self;
         let flag = |is_set: &bool| is_set.then(|| "true".to_owned());
         let list = |items: Vec<String>| (!items.is_empty()).then(|| items.join(", "));
@@ -68,8 +66,6 @@ impl Container {
             ("cap_drop", list(cap_drop.clone())),
             ("devices", list(devices.iter().map(device).collect())),
             ("security", list(security.clone())),
-            ("stdin", flag(stdin)),
-            ("tty", flag(tty)),
             ("stop_signal", stop_signal.clone()),
             ("stop_grace", stop_grace.map(|grace| format!("{grace:?}"))),
             ("shm_size", shm_size.map(size)),

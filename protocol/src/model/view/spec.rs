@@ -8,8 +8,8 @@ use super::super::id::{Digest, hex};
 use super::super::name::{NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
-    Artifact, Component, Container, Exposure, InvalidSpec, Placement, Port, Program, Requirements,
-    Spec, SpecForm, Volume,
+    Artifact, Component, Container, Exposure, InvalidSpec, Later, Placement, Port, Program,
+    Requirements, Spec, SpecForm, Volume,
 };
 
 /// A workload's spec as JSON.
@@ -51,6 +51,15 @@ pub struct SpecBody {
     /// Ports of the device that lead to ports of the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
+    /// The standard input of the container's program stays open.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin: bool,
+    /// The container's program has a terminal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
+    /// TCP ports that the container's image names, besides those that the workload names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposed: Vec<u16>,
 }
 
 /// An artifact: the bytes' hash and size.
@@ -78,6 +87,7 @@ impl From<&Spec> for SpecBody {
             restart: _,
             exposure: Exposure { hosts: _, ports },
             storage,
+            later: Later { stdin, tty, exposed },
         } = &**spec;
         let (artifact, container) = match program {
             Program::Wasm(component) => {
@@ -104,6 +114,9 @@ impl From<&Spec> for SpecBody {
             require: require.clone(),
             storage: storage.clone(),
             ports: ports.clone(),
+            stdin: *stdin,
+            tty: *tty,
+            exposed: exposed.clone(),
         }
     }
 }
@@ -139,6 +152,9 @@ impl TryFrom<SpecBody> for Spec {
             require,
             storage,
             ports,
+            stdin,
+            tty,
+            exposed,
         } = body;
         let (name, resources) = (name.parse()?, Resources { memory, cpu });
         let form = match (runtime.as_str(), artifact, container) {
@@ -159,6 +175,7 @@ impl TryFrom<SpecBody> for Spec {
         form.placement.require = require;
         form.storage = storage;
         form.exposure.ports = ports;
+        form.later = Later { stdin, tty, exposed };
         Ok(Spec::try_from(form)?)
     }
 }

@@ -12,6 +12,8 @@ fn launch() -> Launch {
             hostname: "web-0".into(),
             ports: Vec::new(),
             volumes: BTreeMap::new(),
+            stdin: false,
+            tty: false,
         })),
         env: BTreeMap::new(),
         memory: 32 << 20,

@@ -1,4 +1,4 @@
-//! An archive of an engine in a file, so that its parts can be found and hashed.
+//! An archive in a file, so that all of it is there before anything is done with it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use shoal_runtimes::container::ImageRefused;
+use futures::{Stream, StreamExt};
 
 /// Bytes that stay free on the disk, for the node's own state.
 const KEEP_FREE: u64 = 64 << 20;
@@ -19,20 +17,21 @@ const STRIDE: u64 = 16 << 20;
 /// Why an archive could not be put into a file.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum SpoolError {
+pub enum SpoolError<E: std::error::Error> {
     #[error(transparent)]
-    Engine(#[from] ImageRefused),
+    Source(E),
     #[error("the archive cannot be written to {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("the disk of {} is too full for the image's archive: {free} bytes are left, and \
+    #[error("the disk of {} is too full for the archive: {free} bytes are left, and \
         {KEEP_FREE} stay free for the node itself", path.display())]
     DiskFull { path: PathBuf, free: u64 },
 }
 
 /// A file that is removed when this is dropped.
-pub(super) struct Spooled(PathBuf);
+pub struct Spooled(PathBuf);
 
 impl Spooled {
+    /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -45,23 +44,26 @@ impl Drop for Spooled {
     }
 }
 
-/// Writes all chunks into a file in `folder`.
-pub(super) async fn write(
+/// Writes all chunks into a file in `folder`, whose name begins with `what`. `told` gets the number
+/// of bytes so far.
+pub async fn write<E: std::error::Error>(
     folder: &Path,
-    mut chunks: BoxStream<'static, Result<Bytes, ImageRefused>>,
+    what: &str,
+    chunks: impl Stream<Item = Result<Bytes, E>> + Send,
     told: &mut (dyn FnMut(u64) + Send),
-) -> Result<Spooled, SpoolError> {
+) -> Result<Spooled, SpoolError<E>> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let path = folder.join(format!("export-{}-{number}", std::process::id()));
+    let path = folder.join(format!("{what}-{}-{number}", std::process::id()));
     let failed = |source| SpoolError::Write { path: path.clone(), source };
     let mut options = OpenOptions::new();
     let opened = options.write(true).create_new(true).mode(0o600).open(&path);
     let mut file = opened.map_err(failed)?;
     let spooled = Spooled(path.clone());
     let (mut bytes, mut look_at) = (0, 0);
+    let mut chunks = std::pin::pin!(chunks);
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk?;
+        let chunk = chunk.map_err(SpoolError::Source)?;
         let written = move || append(file, &chunk).map(|file| (file, chunk.len() as u64));
         let written = tokio::task::spawn_blocking(written).await;
         let (same, length) = written.expect("the writer does not panic").map_err(failed)?;

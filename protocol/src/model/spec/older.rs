@@ -1,8 +1,6 @@
 //! Older forms of a spec, as operators signed them: they stay in desired state until the workload
 //! is published again.
 
-mod form2;
-
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::codec::{self, Malformed};
 use super::super::name::WorkloadName;
 use super::super::resources::Resources;
-use super::{Artifact, InvalidSpec, Program, SPEC_VERSION, Spec, SpecForm};
+use super::{Artifact, InvalidSpec, SPEC_VERSION, Spec, SpecForm, later};
 
 /// Form 1: a service of a component with the `wasi:http/proxy` world.
 #[derive(Serialize, Deserialize)]
@@ -39,23 +37,10 @@ pub(in crate::model) fn decode(version: u16, bytes: &[u8]) -> Result<Spec, Malfo
         1 => {
             form1(bytes)?.try_into().map_err(|invalid: InvalidSpec| Malformed(invalid.to_string()))
         }
-        2 => form2::decode(bytes),
-        SPEC_VERSION => codec::decode(bytes),
+        2 => codec::decode(bytes),
+        SPEC_VERSION => later::decode(bytes),
         _ => Err(Malformed(format!("form {version} is not known"))),
     }
-}
-
-/// The oldest form that has all of a spec, and the spec in it. Form 1 is not written any more.
-pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
-    match form2::encode(spec) {
-        Some(bytes) => (2, bytes),
-        None => (SPEC_VERSION, codec::encode(spec)),
-    }
-}
-
-/// The bytes of a program for its revision.
-pub(super) fn revision_bytes(program: &Program) -> Vec<u8> {
-    form2::revision_bytes(program)
 }
 
 fn form1(bytes: &[u8]) -> Result<SpecForm, Malformed> {
@@ -89,6 +74,7 @@ mod tests {
         assert_eq!(spec.env()["A"], "b");
         assert_eq!(spec.placement.require["zone"], "front");
         assert!(decode(2, &bytes).is_err());
-        assert!(decode(SPEC_VERSION + 1, &bytes).is_err(), "of a newer program");
+        assert!(decode(3, &bytes).is_err());
+        assert!(decode(4, &bytes).is_err(), "of a newer program");
     }
 }

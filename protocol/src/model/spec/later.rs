@@ -1,0 +1,181 @@
+//! The parts of a spec that came after form 2 was frozen: [`Later`], and the pieces of images. A spec that uses none of them is written
+//! in form 2, so that older programs run it; with one of them it is of form 3, which they keep and
+//! relay, and do not act on.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::codec::{self, Malformed};
+use super::{Artifact, InvalidSpec, Program, Spec, SpecForm};
+
+/// The form with [`Later`] behind all that form 2 has.
+pub(super) const FORM: u16 = 3;
+/// TCP ports of an image that count: far more than a program listens on.
+pub const MAX_EXPOSED: usize = 32;
+
+/// What came after form 2. Each default means what form 2 means.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Later {
+    /// The standard input of the container's program stays open: `attach` writes to it.
+    pub stdin: bool,
+    /// The program has a terminal.
+    pub tty: bool,
+    /// TCP ports that the image names as its program's, besides those that the workload names:
+    /// other workloads reach them by its name. In order, and each once.
+    pub exposed: Vec<u16>,
+}
+
+impl Later {
+    /// The part whose change needs a restart; none for the defaults.
+    pub(super) fn revised(&self) -> Option<(bool, bool)> {
+        let Later { stdin, tty, exposed: _ } = self;
+        (*stdin || *tty).then_some((*stdin, *tty))
+    }
+
+    /// Its parts in words, by the names that a manifest has for them.
+    pub fn options(&self) -> Vec<(&'static str, String)> {
+        let Later { stdin, tty, exposed } = self;
+        let ports = exposed.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        [
+            ("stdin", stdin.then(|| "true".to_owned())),
+            ("tty", tty.then(|| "true".to_owned())),
+            ("exposed", (!ports.is_empty()).then_some(ports)),
+        ]
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text?)))
+        .collect()
+    }
+}
+
+/// Checks the later parts of a form.
+pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
+    let Later { stdin, tty, exposed } = &form.later;
+    if let Program::Wasm(_) = &form.program
+        && (*stdin || *tty || !exposed.is_empty())
+    {
+        return Err(InvalidSpec::NotSupported("stdin, tty and exposed ports of a component"));
+    }
+    let wrong = |why: String| Err(InvalidSpec::Container { field: "exposed", why });
+    if exposed.len() > MAX_EXPOSED {
+        return wrong(format!("{} ports, at most {MAX_EXPOSED} are allowed", exposed.len()));
+    }
+    let ordered: BTreeSet<&u16> = exposed.iter().collect();
+    if exposed.contains(&0) || !exposed.iter().eq(ordered) {
+        return wrong("ports from 1 on are expected, in order and each once".into());
+    }
+    Ok(())
+}
+
+/// The spec in the oldest form that has all its parts, and that form.
+pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
+    let mut bytes = codec::encode(spec);
+    let pieces: Vec<_> = spec.program.platforms(None).map(|platform| platform.pieces).collect();
+    if spec.later == Later::default() && pieces.iter().all(Option::is_none) {
+        return (2, bytes);
+    }
+    bytes.extend(codec::encode(&spec.later));
+    bytes.extend(codec::encode(&pieces));
+    (FORM, bytes)
+}
+
+/// Reads form 3.
+pub(super) fn decode(bytes: &[u8]) -> Result<Spec, Malformed> {
+    let (form, rest) = codec::decode_rest::<SpecForm>(bytes)?;
+    let (later, rest) = codec::decode_rest::<Later>(rest)?;
+    let pieces = codec::decode::<Vec<Option<Artifact>>>(rest)?;
+    let mut form = SpecForm { later, ..form };
+    if pieces.len() != form.program.platforms(None).count() {
+        return Err(Malformed(format!("pieces of {} platforms", pieces.len())));
+    }
+    for (platform, pieces) in form.program.platforms_mut().zip(pieces) {
+        platform.pieces = pieces;
+    }
+    form.try_into().map_err(|invalid: InvalidSpec| Malformed(invalid.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Container, Image, PlatformImage};
+    use super::*;
+    use crate::model::{Digest, Resources, Value};
+
+    /// An image with a layer of four pieces.
+    fn image(pieces: Option<Artifact>) -> Spec {
+        let part = |n: u8| Artifact { digest: Digest([n; 32]), size: 2 << 20 };
+        let (config, layers) = (part(1), vec![part(2)]);
+        let platform = PlatformImage { arch: "x86_64".into(), config, layers, pieces };
+        let image = Image { platforms: vec![platform], ..Image::named("redis:7") };
+        let mut container = Container::of("db", image);
+        container.http = Some(8080);
+        let size = Resources { memory: 64 << 20, cpu: 100 };
+        let name = "db".parse().unwrap();
+        SpecForm::container_service(name, container, 2, size).try_into().unwrap()
+    }
+
+    /// A new revision replaces every running replica, so an upgrade of shoal makes none: pieces are
+    /// a way to carry an image, and no part of it.
+    #[test]
+    fn pieces_are_kept_and_are_no_new_revision() {
+        let plain = image(None);
+        let Value::Workload { version, bytes } = Value::workload(&plain) else { panic!() };
+        assert_eq!((version, codec::decode::<Spec>(&bytes)), (2, Ok(plain.clone())));
+        let old = "b1999290dd3a5f9d28c847a0689c2679c7ef09f8f1b3714864cf6afc84dbf47d";
+        assert_eq!(plain.revision().to_string(), old, "as the program of form 2 had it");
+        let in_pieces = image(Some(Artifact { digest: Digest([9; 32]), size: 4 * 32 }));
+        let value = Value::workload(&in_pieces);
+        assert!(matches!(&value, Value::Workload { version: 3, .. }));
+        assert_eq!(value.spec(), Some(in_pieces.clone()));
+        assert_eq!(in_pieces.revision(), plain.revision());
+        let text = serde_json::to_string(&in_pieces.program.platforms(None).next()).unwrap();
+        assert_eq!(
+            serde_json::from_str::<PlatformImage>(&text).unwrap().pieces,
+            in_pieces.program.platforms(None).next().unwrap().pieces
+        );
+    }
+
+    fn form(later: Later) -> SpecForm {
+        let size = Resources { memory: 64 << 20, cpu: 100 };
+        let container = Container::of("main", Image::named("db:1"));
+        let form = SpecForm::container_service("db".parse().unwrap(), container, 1, size);
+        SpecForm { later, ..form }
+    }
+
+    fn spec(later: Later) -> Spec {
+        form(later).try_into().unwrap()
+    }
+
+    /// A spec without them has the bytes that older programs read; with them it says that they
+    /// cannot.
+    #[test]
+    fn only_a_spec_that_uses_later_parts_is_of_form_3() {
+        let plain = spec(Later::default());
+        let Value::Workload { version, bytes } = Value::workload(&plain) else { panic!() };
+        assert_eq!((version, codec::decode::<Spec>(&bytes)), (2, Ok(plain)));
+        let later = Later { stdin: true, tty: false, exposed: vec![80, 5432] };
+        let used = spec(later);
+        let value = Value::workload(&used);
+        assert!(matches!(&value, Value::Workload { version: 3, .. }));
+        assert_eq!(value.spec(), Some(used));
+        assert_eq!(value.check(), Ok(()));
+    }
+
+    /// Ports that an image names lead to it by name, and are no reason to restart it.
+    #[test]
+    fn exposed_ports_restart_nothing_and_are_reached_by_name() {
+        let plain = spec(Later::default());
+        let exposed = spec(Later { exposed: vec![5432], ..Later::default() });
+        assert_eq!(exposed.revision(), plain.revision());
+        assert_eq!(exposed.ports(), [(5432, 5432)].into());
+        let stdin = spec(Later { stdin: true, ..Later::default() });
+        assert_ne!(stdin.revision(), plain.revision());
+    }
+
+    #[test]
+    fn ports_out_of_order_are_refused() {
+        for exposed in [vec![0], vec![2, 1], vec![1, 1], (1..=33).collect()] {
+            let later = Later { exposed, ..Later::default() };
+            assert!(Spec::try_from(form(later)).is_err());
+        }
+    }
+}
