@@ -217,8 +217,8 @@ fn host_config(
     }
 }
 
-/// The most CPU, in billionths of a core. None where that is all that the device has: Docker refuses
-/// more, and a quota slows the start down, since it holds for the engine's own work inside, too.
+/// The most CPU, in billionths of a core. None where that is all that the device has: Docker
+/// refuses more, and a quota slows the start down, since it holds for the engine's own work, too.
 fn quota(cpu: u32, cores: u32) -> Option<i64> {
     let is_less = cpu < cores.saturating_mul(1000);
     is_less.then(|| i64::from(cpu.max(MIN_CPU)) * 1_000_000)
