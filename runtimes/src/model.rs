@@ -83,6 +83,8 @@ pub struct Launch {
     pub memory: u64,
     /// Thousandths of a core, a limit over time; each adapter says how it treats bursts.
     pub cpu: u32,
+    /// Thousandths of a core that are reserved: its share where instances compete for the device.
+    pub cpu_reserved: u32,
 }
 
 /// The program of a launch.

@@ -47,8 +47,7 @@ const OPTIONS: &[(&[&str], &str)] = &[
         "--memory SIZE is what is reserved, and --memory-limit SIZE the most",
     ),
     (&["--memory-swap"], "a container's swap is off: its memory limit counts for both"),
-    (&["--cpus"], "--cpu CORES reserves it, and is the most; --cpu-limit CORES is a greater most"),
-    (&["-c", "--cpu-shares"], "--cpu CORES reserves a share, and --cpu-limit CORES is the most"),
+    (&["-c", "--cpu-shares"], "--cpu CORES reserves it, and is its share while others compete"),
     (&["-l", "--label"], "--container-label K=V; --label of `shoal up` is a label of a node"),
     (&["--env-file"], "give each variable with --env K=V, or all of them as `env:` in a manifest"),
     (&["--platform"], "each node runs the image of its own processor"),
@@ -217,6 +216,7 @@ const OWN: &[&str] = &[
     "--memory-limit",
     "--cpu",
     "--cpu-limit",
+    "--cpus",
     "--require",
     "--no-wait",
     "--env",
@@ -332,8 +332,9 @@ mod tests {
 
     /// The same words mean the same.
     #[test]
-    fn detached_and_env_are_taken_as_docker_has_them() {
-        let words = ["shoal", "run", "-d", "-e", "A=b", "--name", "web", "nginx:1.27"];
+    fn options_are_taken_as_docker_has_them() {
+        let words =
+            ["shoal", "run", "-d", "-e", "A=b", "--cpus", ".5", "--name", "a", "nginx:1.27"];
         assert!(Cli::try_parse_from(words).is_ok());
     }
 

@@ -15,7 +15,7 @@ use super::publish::publish;
 use super::wait::WaitArgs;
 use crate::manifest::quantity;
 use crate::publish::container::{ContainerOptions, is_file, pair};
-use crate::publish::{Source, Workload};
+use crate::publish::{Source, Workload, reserved_below};
 
 /// Run a WebAssembly component or a container, on as many nodes as wished
 ///
@@ -64,14 +64,14 @@ pub struct Run {
     /// The memory that is reserved for a replica, and the most it may take [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::memory)]
     memory: Option<u64>,
-    /// The CPU that is reserved for a replica, and the most it may take, in cores [default: 0.1]
+    /// The CPU that is reserved for a replica, in cores; a component gets no more [default: 0.1]
     #[arg(long, value_name = "CORES", value_parser = quantity::cpu)]
     cpu: Option<u32>,
     /// The most memory a container may take, if that is more than what is reserved
     #[arg(long, value_name = "SIZE", value_parser = quantity::memory)]
     memory_limit: Option<u64>,
-    /// The most CPU a container may take, in cores, if that is more than what is reserved
-    #[arg(long, value_name = "CORES", value_parser = quantity::cpu)]
+    /// The most CPU a container may take, in cores [default: what is free]
+    #[arg(long, visible_alias = "cpus", value_name = "CORES", value_parser = quantity::cpu)]
     cpu_limit: Option<u32>,
     /// A label its nodes must have; may be given several times
     #[arg(long = "require", value_name = "K=V", value_parser = pair)]
@@ -148,7 +148,7 @@ impl Run {
         if let Some(memory) = self.memory {
             workload = workload.memory(memory);
         }
-        if let Some(cpu) = self.cpu {
+        if let Some(cpu) = self.cpu.or_else(|| reserved_below(self.cpu_limit)) {
             workload = workload.cpu(cpu);
         }
         workload = workload.limit(self.memory_limit, self.cpu_limit);

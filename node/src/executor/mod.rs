@@ -212,6 +212,7 @@ fn launch(
         env,
         memory: spec.resources.limit.memory,
         cpu: spec.resources.limit.cpu,
+        cpu_reserved: spec.resources.reservation.cpu,
     }
 }
 

@@ -14,7 +14,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("restart", "shoal always starts it again; leave this away."),
     ("mem_limit", "Here it is:  limit: { memory: 128MiB }"),
     ("mem_reservation", "Here it is:  memory: 64MiB"),
-    ("cpus", "Here it is:  cpu: 0.5"),
+    ("cpus", "Here it is:  limit: { cpu: 0.5 }"),
     ("deploy", "Here they are:  replicas: 2, memory: 64MiB, limit: { memory: 128MiB }"),
     ("resources", "Here they are:  memory: 64MiB, cpu: 0.1, limit: { memory: 128MiB, cpu: 0.5 }"),
     ("working_dir", "Here it is:  workdir: /path"),

@@ -35,7 +35,7 @@ use serde_saphyr::Spanned;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::{Label, WorkloadName};
 
-use crate::publish::{Source, Workload};
+use crate::publish::{Source, Workload, reserved_below};
 
 pub use error::ManifestError;
 
@@ -130,7 +130,7 @@ struct Document {
 }
 
 /// The most that a container may take.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Limit {
     memory: Option<Spanned<String>>,
@@ -161,15 +161,13 @@ impl Document {
         if let Some(memory) = memory {
             workload = workload.memory(memory);
         }
-        if let Some(cpu) = cpu {
+        let Limit { memory, cpu: most_cpu } = limit.unwrap_or_default();
+        let memory = memory.map(|text| field("limit", &text, quantity::memory)).transpose()?;
+        let most_cpu = most_cpu.map(|text| field("limit", &text, quantity::cpu)).transpose()?;
+        if let Some(cpu) = cpu.or_else(|| reserved_below(most_cpu)) {
             workload = workload.cpu(cpu);
         }
-        if let Some(Limit { memory, cpu }) = limit {
-            let memory = memory.map(|text| field("limit", &text, quantity::memory)).transpose()?;
-            let cpu = cpu.map(|text| field("limit", &text, quantity::cpu)).transpose()?;
-            workload = workload.limit(memory, cpu);
-        }
-        Ok(workload)
+        Ok(workload.limit(memory, most_cpu))
     }
 
     /// The workload with its program: a component or a container.

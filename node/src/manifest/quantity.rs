@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use shoal_protocol::model::spec::NO_CPU_LIMIT;
+
 /// A text that is not of the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {what}")]
@@ -133,6 +135,14 @@ pub fn show_cpu(millis: u32) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// The most CPU of a replica in words: `0.5 of a core`, or that there is no limit.
+pub fn show_cpu_limit(millis: u32) -> String {
+    match millis {
+        NO_CPU_LIMIT.. => "any CPU that is free".to_owned(),
+        _ => format!("{} of a core", show_cpu(millis)),
+    }
+}
+
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -247,5 +257,7 @@ mod tests {
         assert_eq!(show_cpu(100), "0.1");
         assert_eq!(show_cpu(2000), "2");
         assert_eq!(show_cpu(1250), "1.25");
+        assert_eq!(show_cpu_limit(1250), "1.25 of a core");
+        assert_eq!(show_cpu_limit(NO_CPU_LIMIT), "any CPU that is free");
     }
 }

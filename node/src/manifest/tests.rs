@@ -1,4 +1,6 @@
-use shoal_protocol::model::spec::{DEFAULT_CPU, DEFAULT_MEMORY, Program, PullPolicy};
+use shoal_protocol::model::spec::{
+    DEFAULT_CPU, DEFAULT_MEMORY, NO_CPU_LIMIT, Program, PullPolicy, Requirements,
+};
 use shoal_protocol::model::{Artifact, Digest, Resources, Spec};
 
 use super::*;
@@ -165,6 +167,28 @@ fn container_has_its_options() {
     assert_eq!(container.labels["team"], "shop");
     assert_eq!(spec.env()["A"], "b");
     assert_eq!((spec.reservation().memory, spec.resources.limit.memory), (64 << 20, 128 << 20));
+}
+
+/// As in docker and Kubernetes a container may take the CPU that is free, unless a limit is named.
+/// One that is named alone, below the default reservation, was refused.
+#[test]
+fn container_has_a_limit_of_its_cpu_only_if_one_is_named() {
+    let resources = |text: &str| {
+        let text = format!("name: a\nimage: a:1\n{text}\n");
+        let Requirements { reservation, limit } = spec(&read(&text).unwrap()[0]).resources;
+        assert_eq!(reservation.memory, limit.memory, "memory has a limit always");
+        (reservation.cpu, limit.cpu)
+    };
+    assert_eq!(resources(""), (DEFAULT_CPU, NO_CPU_LIMIT));
+    assert_eq!(resources("cpu: 0.5"), (500, NO_CPU_LIMIT));
+    assert_eq!(resources("limit: { cpu: 0.5 }"), (DEFAULT_CPU, 500));
+    assert_eq!(resources("limit: { cpu: 0.05 }"), (50, 50));
+    assert_eq!(resources("cpu: 0.2\nlimit: { cpu: 2 }"), (200, 2000));
+    let contradiction = read("name: a\nimage: a:1\ncpu: 0.2\nlimit: { cpu: 0.1 }\n").unwrap();
+    let error = contradiction[0].spec(None).unwrap_err().to_string();
+    assert!(error.contains("below the 200 that are reserved"), "{error}");
+    let component = spec(&read("name: a\nwasm: a.wasm\ncpu: 0.5\n").unwrap()[0]);
+    assert_eq!(component.resources.limit.cpu, 500, "a component takes what is reserved");
 }
 
 /// Volumes, devices and rights as docker and Compose take them.

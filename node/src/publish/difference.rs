@@ -6,7 +6,7 @@ use std::fmt;
 use shoal_protocol::model::Spec;
 use shoal_protocol::model::spec::{Container, OnLoss, Port, Program, Volume, VolumeSource};
 
-use crate::manifest::quantity::{show_cpu, show_size};
+use crate::manifest::quantity::{show_cpu, show_cpu_limit, show_size};
 
 /// A field that differs. `None` on one side: it was added or removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,7 +56,7 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         let limit = spec.resources.limit;
         match limit == spec.reservation() {
             true => String::new(),
-            false => format!("{} and {}", show_size(limit.memory), show_cpu(limit.cpu)),
+            false => format!("{} and {}", show_size(limit.memory), show_cpu_limit(limit.cpu)),
         }
     };
     note("limit", limits(old), limits(new));

@@ -45,6 +45,7 @@ pub use operator::{
     Founding, INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, ROOT_FILE,
 };
 pub use part::{ImageFile, ImageFileError, Part, image_file};
+pub(crate) use workload::reserved_below;
 pub use workload::{Source, Workload};
 
 /// Tries of one change: each failure means that another operator changed the same workload in

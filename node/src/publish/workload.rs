@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
-    Container, DEFAULT_CPU, DEFAULT_MEMORY, Image, InvalidSpec, Kind, MAX_EXPOSED, Port, Program,
+    Container, DEFAULT_CPU, DEFAULT_MEMORY, Image, InvalidSpec, Kind, MAX_EXPOSED, NO_CPU_LIMIT,
+    Port, Program,
     Volume,
 };
 use shoal_protocol::model::{Artifact, Digest, Resources, Spec, SpecForm, WorkloadName};
@@ -61,6 +62,12 @@ impl From<Bytes> for Source {
     }
 }
 
+/// What is reserved of the CPU for a replica for which only a limit was named: the limit, where it
+/// is below the default.
+pub(crate) fn reserved_below(limit: Option<u32>) -> Option<u32> {
+    limit.filter(|limit| *limit < DEFAULT_CPU)
+}
+
 impl Workload {
     /// A WebAssembly component with the `wasi:http/proxy` world, one replica and default limits.
     /// `name` is `hello` or `namespace/hello`.
@@ -74,8 +81,8 @@ impl Workload {
         Workload { form: SpecForm::wasm_service(name, UNREAD, 1, resources), source }
     }
 
-    /// A container of an image, with one replica and default limits. `name` is `cache` or
-    /// `namespace/cache`.
+    /// A container of an image, with one replica, the default reservation, and no limit of its CPU.
+    /// `name` is `cache` or `namespace/cache`.
     pub fn image(name: &str, reference: impl Into<String>) -> Result<Workload, NotALabel> {
         Ok(Self::container(name.parse()?, reference))
     }
@@ -84,7 +91,8 @@ impl Workload {
     pub fn container(name: WorkloadName, reference: impl Into<String>) -> Workload {
         let resources = Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU };
         let container = Container::of("main", Image::named(reference));
-        let form = SpecForm::container_service(name, container, 1, resources);
+        let mut form = SpecForm::container_service(name, container, 1, resources);
+        form.resources.limit.cpu = NO_CPU_LIMIT;
         Workload { form, source: Source::Engine }
     }
 
@@ -127,8 +135,8 @@ impl Workload {
         self.with_container(|container| container.command = Some(words))
     }
 
-    /// Sets the most that a container may take, in bytes of memory and thousandths of a core,
-    /// where that is more than what is reserved for it.
+    /// Sets the most that a container may take, in bytes of memory and thousandths of a core.
+    /// Without it, that is the memory that is reserved, and any CPU that is free.
     pub fn limit(mut self, memory: Option<u64>, cpu: Option<u32>) -> Workload {
         let limit = &mut self.form.resources.limit;
         limit.memory = memory.unwrap_or(limit.memory);
@@ -172,20 +180,21 @@ impl Workload {
         self
     }
 
-    /// Sets the hard limit of a replica's memory, in bytes.
-    pub fn memory(self, bytes: u64) -> Workload {
-        let reservation = self.form.reservation();
-        self.resources(Resources { memory: bytes, ..reservation })
+    /// Sets the memory that is reserved for a replica, and the most that it may take, in bytes.
+    pub fn memory(mut self, bytes: u64) -> Workload {
+        let resources = &mut self.form.resources;
+        (resources.reservation.memory, resources.limit.memory) = (bytes, bytes);
+        self
     }
 
-    /// Sets a replica's share of CPU, in thousandths of a core.
-    pub fn cpu(self, millicores: u32) -> Workload {
-        let reservation = self.form.reservation();
-        self.resources(Resources { cpu: millicores, ..reservation })
-    }
-
-    fn resources(mut self, resources: Resources) -> Workload {
-        self.form.resources = resources.into();
+    /// Sets the CPU that is reserved for a replica, in thousandths of a core. A component gets no
+    /// more; a container gets what is free, unless [`Workload::limit`] says how much.
+    pub fn cpu(mut self, millicores: u32) -> Workload {
+        let resources = &mut self.form.resources;
+        resources.reservation.cpu = millicores;
+        if matches!(self.form.program, Program::Wasm(_)) {
+            resources.limit.cpu = millicores;
+        }
         self
     }
 

@@ -351,6 +351,7 @@ mod tests {
             env: std::collections::BTreeMap::new(),
             memory: 64 << 20,
             cpu: 100,
+            cpu_reserved: 100,
         }
     }
 

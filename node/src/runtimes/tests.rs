@@ -20,6 +20,7 @@ fn launch(text: &str) -> Launch {
         env: BTreeMap::new(),
         memory: 1 << 20,
         cpu: 100,
+        cpu_reserved: 100,
     }
 }
 

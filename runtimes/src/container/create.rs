@@ -1,6 +1,7 @@
 //! From a launch to the engine's request: checks before it is accepted, the name, and the body.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, Mount as EngineMount,
@@ -17,8 +18,13 @@ use crate::model::{ContainerPayload, InstanceId, Launch, Payload, VolumeOf};
 
 /// The least memory that Docker gives a container.
 const MIN_MEMORY: u64 = 6 << 20;
-/// The least share of a core in thousandths: the kernel's quota cannot be smaller.
+/// The least limit in thousandths of a core: the kernel's quota cannot be smaller.
 const MIN_CPU: u32 = 10;
+/// The weights that the kernel knows: those of an instance and of others of its device decide who
+/// gets how much while they compete.
+const SHARES: RangeInclusive<u64> = 2..=262_144;
+/// The weight of a core that is reserved, as in Kubernetes.
+const SHARES_OF_A_CORE: u64 = 1024;
 /// Processes and threads of a container: Podman's own bound, given to Docker too, which has none.
 const MAX_PROCESSES: i64 = 2048;
 /// Bytes of `/dev/shm` where the container names none.
@@ -83,8 +89,13 @@ pub(super) fn name(owner: &str, id: &InstanceId) -> String {
 
 /// The hash of all that a container is made of: an equal one need not be made anew.
 pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
-    let Launch { id, workload: _, payload: _, env, memory, cpu } = launch;
+    // What is reserved is left out: with it, an update of the daemon would restart the containers
+    // that were made before it had a part in them. An instance's id changes with the spec anyway.
+    let Launch { id, workload: _, payload: _, env, memory, cpu, cpu_reserved: _ } = launch;
     let ContainerPayload { container, hostname, ports, volumes, stdin, tty } = payload;
+    // Pieces are a way to carry the image: they change nothing about the container.
+    let mut container = container.clone();
+    container.image.platforms.iter_mut().for_each(|platform| platform.pieces = None);
     let parts = (id.as_str(), container, hostname, ports, volumes, env, memory, cpu);
     // Text keys and plain values: this cannot fail.
     let mut bytes = serde_json::to_vec(&parts).unwrap_or_default();
@@ -172,8 +183,6 @@ fn host_config(
     let container = &payload.container;
     let memory = i64::try_from(memory(launch, container)).unwrap_or(i64::MAX);
     let cpu = container.limit.as_ref().map_or(launch.cpu, |limit| limit.cpu.min(launch.cpu));
-    // Docker refuses more than the device has.
-    let cpu = cpu.clamp(MIN_CPU, engine.cpus.saturating_mul(1000).max(MIN_CPU));
     let network = match container.network {
         NetworkMode::Bridge => "bridge",
         NetworkMode::Host => "host",
@@ -189,7 +198,8 @@ fn host_config(
     HostConfig {
         memory: Some(memory),
         memory_swap: Some(memory),
-        nano_cpus: Some(i64::from(cpu) * 1_000_000),
+        nano_cpus: quota(cpu, engine.cpus),
+        cpu_shares: Some(shares(launch.cpu_reserved)),
         pids_limit: Some(MAX_PROCESSES),
         network_mode: Some(network.into()),
         port_bindings: (!ports.is_empty()).then_some(ports),
@@ -218,6 +228,19 @@ fn host_config(
         mounts: Some(mounts(&config.owner, payload)),
         ..HostConfig::default()
     }
+}
+
+/// The most CPU, in billionths of a core. None where that is all that the device has: Docker
+/// refuses more, and a quota slows the start down, since it holds for the engine's own work, too.
+fn quota(cpu: u32, cores: u32) -> Option<i64> {
+    let is_less = cpu < cores.saturating_mul(1000);
+    is_less.then(|| i64::from(cpu.max(MIN_CPU)) * 1_000_000)
+}
+
+/// The kernel's weight for what is reserved.
+fn shares(reserved: u32) -> i64 {
+    let shares = u64::from(reserved) * SHARES_OF_A_CORE / 1000;
+    i64::try_from(shares.clamp(*SHARES.start(), *SHARES.end())).unwrap_or(i64::MAX)
 }
 
 /// The domains in which a container's resolver looks for a name: its own namespace first.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_protocol::model::spec::{Container, PullPolicy};
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::engine::LAUNCH;
@@ -154,39 +155,72 @@ impl Life {
             return Ok(Up { id, is_adopted: true });
         }
         needs::check(payload, &shared.config.allowed).await?;
-        tokio::select! {
-            biased;
-            () = instance.stopping.cancelled() => return Err(End::Stop),
-            ready = self.image(&payload.container, log) => ready?,
-            never = self.tell_later(image_hint(&payload.container)) => never,
+        // The name of an image that came from its parts tells its bytes, and it is mostly loaded
+        // ahead: it is looked for only if the engine says that it lacks it. Others may be pulled,
+        // or made for another machine.
+        let is_of_parts = load::platform(&payload.container.image)?.is_some();
+        if !is_of_parts {
+            self.image_or_stop(payload, log).await?;
         }
-        let _permit = tokio::select! {
-            biased;
-            () = instance.stopping.cancelled() => return Err(End::Stop),
-            permit = shared.starts.acquire() => permit,
-        };
+        let mut permit = self.permit().await?;
         for key in payload.kept() {
             volumes::ensure(shared, key).await?;
         }
         // From here on the calls are not cut short: the engine may have done what it was asked.
-        let body = create::body(engine, &shared.config, launch, payload);
-        let name = create::name(&shared.config.owner, &launch.id);
-        let refused = |step: Step| move |error: CallError| failure(engine.name(), step, &error);
-        let id = match engine.create(&name, body.clone()).await {
-            // The name belongs to somebody else: nothing depends on it.
-            Err(error) if is_name_taken(&error) => {
-                let name = format!("{name}-{}", &unique());
-                engine.create(&name, body).await.map_err(refused(Step::Create))?
+        let made = match self.create(payload).await {
+            Err(error) if is_of_parts && error.no_such_image() => {
+                // Others start while it is loaded.
+                drop(permit);
+                self.image_or_stop(payload, log).await?;
+                permit = self.permit().await?;
+                self.create(payload).await
             }
-            made => made.map_err(refused(Step::Create))?,
+            made => made,
         };
+        let refused = |step: Step| move |error: CallError| failure(engine.name(), step, &error);
+        let id = made.map_err(refused(Step::Create))?;
         instance.set_container(&id);
         if instance.stopping.is_cancelled() {
             return Err(End::Stop);
         }
         engine.start(&id).await.map_err(refused(Step::Start))?;
+        drop(permit);
         log.say(LogStream::System, logs::STARTED);
         Ok(Up { id, is_adopted: false })
+    }
+
+    /// Waits until it may make and start its container, unless it shall end before.
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, End> {
+        tokio::select! {
+            biased;
+            () = self.instance.stopping.cancelled() => Err(End::Stop),
+            // It is never closed.
+            permit = self.shared.starts.acquire() => permit.map_err(|_| End::Stop),
+        }
+    }
+
+    /// Makes sure that the engine has the image, unless the instance shall end meanwhile.
+    async fn image_or_stop(&self, payload: &ContainerPayload, log: &Log) -> Result<(), End> {
+        tokio::select! {
+            biased;
+            () = self.instance.stopping.cancelled() => Err(End::Stop),
+            ready = self.image(&payload.container, log) => Ok(ready?),
+            never = self.tell_later(image_hint(&payload.container)) => never,
+        }
+    }
+
+    /// Makes the container, and gives the engine's id for it.
+    async fn create(&self, payload: &ContainerPayload) -> Result<String, CallError> {
+        let (shared, launch) = (&self.shared, &self.instance.launch);
+        let body = create::body(&shared.engine, &shared.config, launch, payload);
+        let name = create::name(&shared.config.owner, &launch.id);
+        match shared.engine.create(&name, body.clone()).await {
+            // The name belongs to somebody else: nothing depends on it.
+            Err(error) if is_name_taken(&error) => {
+                shared.engine.create(&format!("{name}-{}", unique()), body).await
+            }
+            made => made,
+        }
     }
 
     fn follow(&self, up: &Up, log: &Log) -> Follower {
@@ -252,11 +286,27 @@ impl Life {
             tokio::select! {
                 () = instance.stopping.cancelled() => return End::Stop,
                 // Before it listens it may end.
-                () = instance.wake.notified() => {}
+                () = self.changed(up, &started) => {}
                 ready = self.endpoint(&found, settled_at, log) => if let Ok(endpoint) = ready {
                     instance.status.running(endpoint);
                     reported = Some(started);
                 },
+            }
+        }
+    }
+
+    /// Waits until the engine shows another state of a running container than one that goes on
+    /// since `started`: the event of its own start changes nothing.
+    async fn changed(&self, up: &Up, started: &str) {
+        loop {
+            self.instance.wake.notified().await;
+            match self.shared.engine.inspect(&up.id).await {
+                Ok(found) if found.phase() == Phase::Alive && !found.is_paused() => {
+                    if found.started_at().unwrap_or_default() != started {
+                        return;
+                    }
+                }
+                _ => return,
             }
         }
     }

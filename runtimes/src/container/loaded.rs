@@ -26,6 +26,8 @@ use crate::model::Payload;
 const EVERY: Duration = Duration::from_secs(60);
 /// Bytes that the engine's disk should have free: with less, images go as soon as they are unused.
 const KEEP_FREE: u64 = 1 << 30;
+/// Time in which a start that follows a publish has the engine for itself.
+const STARTS_FIRST: Duration = Duration::from_millis(500);
 /// Names of images that are given the engine by this adapter.
 const PREFIX: &str = "localhost/shoal:";
 
@@ -112,7 +114,8 @@ pub(super) async fn run(shared: std::sync::Arc<Shared>) {
             remove_unused(&shared).await;
             tokio::select! {
                 () = sleep(EVERY) => {}
-                () = shared.loaded.wake.notified() => {}
+                // What was published a moment ago starts first: it loads its image itself.
+                () = shared.loaded.wake.notified() => sleep(STARTS_FIRST).await,
             }
         }
     };

@@ -30,6 +30,8 @@ const DELAY: u64 = 10;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Time for the engine to give the lines that it has.
 const REPLAY: Duration = Duration::from_secs(30);
+/// Time in which a container that was just started has the device for itself: its lines are kept.
+const ASIDE: Duration = Duration::from_millis(100);
 /// Time for the last lines of a container that has ended.
 const LAST_LINES: Duration = Duration::from_secs(5);
 /// Bytes of a line that are compared.
@@ -74,6 +76,9 @@ pub(super) async fn follow(
     fresh: bool,
 ) {
     let mut is_known = !fresh;
+    if fresh {
+        sleep(ASIDE).await;
+    }
     loop {
         let place = if is_known {
             find(&engine, &id, &instance, &logs).await

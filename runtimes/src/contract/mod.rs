@@ -95,6 +95,7 @@ impl Samples {
             env: BTreeMap::from([("NAME".into(), id.into())]),
             memory: self.memory,
             cpu: 4000,
+            cpu_reserved: 100,
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shoal_protocol::model::spec::{Container, Device, Mount, NetworkMode, Port, Tmpfs, Ulimit};
+use serde_json::Value;
+use shoal_protocol::model::spec::{
+    Container, Device, Mount, NO_CPU_LIMIT, NetworkMode, Port, Tmpfs, Ulimit,
+};
 use shoal_runtimes::{Endpoint, Launch, Payload, Runtime, StartError, VolumeKey, VolumeOf};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,6 +20,7 @@ on_both! {
     file_systems_are_as_ordered
     limits_are_as_ordered
     engine_has_the_limits_of_the_launch
+    no_limit_of_the_cpu_is_no_quota
     host_network_leads_to_the_programs_port
     port_is_published_where_it_may_be_needed
     rights_are_refused_unless_allowed
@@ -93,11 +97,11 @@ async fn limits_are_as_ordered(kind: Kind) {
     assert!(facts.iter().any(|line| line == "nofile 123:456"), "{facts:?}");
 }
 
-/// More cores than the device has are all that it has: Docker refuses more.
+/// The limit is a quota, what is reserved the weight while containers compete.
 async fn engine_has_the_limits_of_the_launch(kind: Kind) {
     let harness = Harness::on(shared(kind)).await;
     let mut launch = server("a/0", |it| it.stop_grace = Some(Duration::from_millis(1500)));
-    launch.cpu = 250;
+    (launch.cpu, launch.cpu_reserved) = (250, 200);
     harness.run(launch).await;
     let container = harness.the_container();
     let host = &container["HostConfig"];
@@ -107,9 +111,22 @@ async fn engine_has_the_limits_of_the_launch(kind: Kind) {
     let nano = host["NanoCpus"].as_u64().unwrap();
     let quota = host["CpuQuota"].as_u64().unwrap_or(0) * 10_000;
     assert!(nano == 250_000_000 || quota == 250_000_000, "{host}");
+    assert_eq!(host["CpuShares"], 204, "{host}");
     let labels = &container["Config"]["Labels"];
     assert_eq!(labels["shoal.instance"], "a/0", "{labels}");
     assert_eq!(labels["shoal.workload"], "default/sample", "{labels}");
+}
+
+/// A quota slows the start down as well, so a container without a limit gets none. Docker refuses
+/// more cores than the device has.
+async fn no_limit_of_the_cpu_is_no_quota(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    let mut launch = server("a/0", |it| it.stop_grace = Some(Duration::from_millis(1500)));
+    launch.cpu = NO_CPU_LIMIT;
+    harness.run(launch).await;
+    let container = harness.the_container();
+    let host = &container["HostConfig"];
+    assert_eq!([&host["NanoCpus"], &host["CpuQuota"]].map(Value::as_u64), [Some(0); 2], "{host}");
 }
 
 async fn host_network_leads_to_the_programs_port(kind: Kind) {

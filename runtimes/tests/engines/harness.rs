@@ -233,6 +233,7 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
         env: BTreeMap::from([("NAME".into(), id.into())]),
         memory: 64 << 20,
         cpu: 4000,
+        cpu_reserved: 100,
     }
 }
 

@@ -117,7 +117,7 @@ fn by_shoal(stage: &Stage) -> Result<f64> {
         &many,
         "--no-wait",
     ];
-    run.extend(raw::SAME_LIMITS);
+    run.extend(raw::SAME_END);
     stage.cluster.shoal(0, &run)?;
     let api = stage.cluster.nodes[0].api();
     let what = "all replicas are healthy";

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::publish::timed;
+use super::publish::first_answer;
 use super::{Against, Figures};
 use crate::chaos::net::Net;
 use crate::engines::image::{self, PORT, SERVER};
@@ -114,12 +114,15 @@ fn by_hand(stage: &Stage, name: &str) -> Result<f64> {
     Ok(taken)
 }
 
-/// The same with `shoal run`.
+/// The same with `shoal run`. Requests are sent from the moment on in which the node reports the
+/// replica healthy, as those by hand are from the end of the start on: sent all the time, they
+/// would take a part of the device while the engine works.
 fn by_shoal(stage: &Stage, name: &str) -> Result<f64> {
     let (port, memory) = (PORT.to_string(), MEMORY.to_string());
-    let taken = timed(
-        &stage.cluster,
-        name,
+    let node = &stage.cluster.nodes[0];
+    let started = Instant::now();
+    stage.cluster.shoal(
+        0,
         &[
             "run",
             SERVER,
@@ -134,9 +137,12 @@ fn by_shoal(stage: &Stage, name: &str) -> Result<f64> {
             "--no-wait",
         ]
         .into_iter()
-        .chain(raw::SAME_LIMITS)
+        .chain(raw::SAME_END)
         .collect::<Vec<_>>(),
     )?;
+    node.api().watch(name, "it is healthy", |view| view.healthy == 1)?;
+    let answered = first_answer(node.http()?, &format!("{name}.localhost"))?;
+    let taken = (answered - started).as_secs_f64() * 1000.0;
     stage.cluster.shoal(0, &["rm", name])?;
     stage.emptied()?;
     Ok(taken)

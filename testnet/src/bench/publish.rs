@@ -85,7 +85,7 @@ fn publish(cluster: &Cluster, file: &Path, name: &str) -> Result<f64> {
 }
 
 /// Milliseconds from the start of a command at the first node to the first 200 of a workload there.
-pub(super) fn timed(cluster: &Cluster, name: &str, arguments: &[&str]) -> Result<f64> {
+fn timed(cluster: &Cluster, name: &str, arguments: &[&str]) -> Result<f64> {
     let node = &cluster.nodes[0];
     let mut command = node.shoal(arguments);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -101,7 +101,8 @@ pub(super) fn timed(cluster: &Cluster, name: &str, arguments: &[&str]) -> Result
     Ok((answered? - started).as_secs_f64() * 1000.0)
 }
 
-fn first_answer(port: SocketAddr, host: &str) -> Result<Instant> {
+/// The moment of the first 200 of a workload at a node.
+pub(super) fn first_answer(port: SocketAddr, host: &str) -> Result<Instant> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let sample = ask_once(port, host);

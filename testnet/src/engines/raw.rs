@@ -37,16 +37,15 @@ fn post(socket: &str, target: &str, body: &Value) -> Result<Value> {
     Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
 }
 
-/// Options of `shoal run` for a container as [`start`] makes it: the most of a core that it may
-/// take also bounds the engine's own work inside of it, so both must have the same.
-pub const SAME_LIMITS: [&str; 4] = ["--cpu-limit", "1", "--stop-signal", "SIGKILL"];
+/// Options of `shoal run` for a container that ends as one that [`start`] makes.
+pub const SAME_END: [&str; 2] = ["--stop-signal", "SIGKILL"];
 
-/// Creates and starts a container with a core at most, and returns its id and its address.
+/// Creates and starts a container, and returns its id and its address.
 pub fn start(socket: &str, image: &str, name: &str, memory: u64) -> Result<(String, SocketAddr)> {
     let body = json!({
         "Image": image,
         "StopSignal": "SIGKILL",
-        "HostConfig": { "Memory": memory, "MemorySwap": memory, "NanoCpus": 1_000_000_000 },
+        "HostConfig": { "Memory": memory, "MemorySwap": memory },
     });
     let made = post(socket, &format!("/containers/create?name={name}"), &body)?;
     let id = made["Id"].as_str().context("the engine names no container")?.to_owned();

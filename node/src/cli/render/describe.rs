@@ -8,7 +8,7 @@ use shoal_protocol::model::view::WorkloadView;
 use super::short;
 use super::workloads::{replicas, url};
 use crate::api::short_name;
-use crate::manifest::quantity::{show_cpu, show_size};
+use crate::manifest::quantity::{show_cpu, show_cpu_limit, show_size};
 use crate::publish::shown_port;
 
 /// The spec, its owner and guardians, and its replicas. `http` is the HTTP port's address.
@@ -46,12 +46,12 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
     }
     line("replicas", &format!("{} of {} healthy", view.healthy, view.desired));
     line(
-        "limits",
+        if view.limit.is_some() { "reserved" } else { "limits" },
         &format!("{} of memory, {} of a core, each", show_size(view.memory), show_cpu(view.cpu)),
     );
     if let Some(limit) = view.limit {
-        let (memory, cpu) = (show_size(limit.memory), show_cpu(limit.cpu));
-        line("at most", &format!("{memory} of memory, {cpu} of a core, each"));
+        let (memory, cpu) = (show_size(limit.memory), show_cpu_limit(limit.cpu));
+        line("at most", &format!("{memory} of memory, {cpu}, each"));
     }
     for (name, text) in &view.options {
         line(name, text);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use shoal_protocol::model::spec::NO_CPU_LIMIT;
 use shoal_protocol::model::view::WorkloadView;
 
 use super::table::table;
@@ -25,7 +26,7 @@ pub fn stats(
                 replica.replica.clone(),
                 replica.node_name.clone().unwrap_or_default(),
                 earlier.and_then(|it| cores(it, usage)).unwrap_or_else(|| "-".into()),
-                show_cpu(limit.1),
+                if limit.1 < NO_CPU_LIMIT { show_cpu(limit.1) } else { "-".into() },
                 show_size(usage.memory),
                 show_size(limit.0),
                 format!("{percent} %"),

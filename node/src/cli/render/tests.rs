@@ -1,7 +1,8 @@
-use shoal_protocol::model::WallClock;
+use shoal_protocol::model::spec::NO_CPU_LIMIT;
 use shoal_protocol::model::view::{
-    AuctionView, BidView, DeclineView, EventView, ExplainView, NodeView,
+    AuctionView, BidView, DeclineView, EventView, ExplainView, NodeView, WorkloadView,
 };
+use shoal_protocol::model::{Resources, WallClock};
 
 use super::*;
 use crate::api::StatusBody;
@@ -67,6 +68,15 @@ fn describe_shows_all_fields() {
          web/0    healthy  n2       5m         0      3\n\
          web/1    missing  -         -         0      -  its node n3 is down\n"
     );
+}
+
+/// A container without a limit of its CPU showed one of a thousand cores.
+#[test]
+fn describe_tells_what_is_reserved_from_the_most() {
+    let limit = Some(Resources { memory: 128 << 20, cpu: NO_CPU_LIMIT });
+    let text = describe(&WorkloadView { limit, ..web() }, "0.0.0.0:8080", NOW);
+    assert!(text.contains("reserved    64 MiB of memory, 0.1 of a core, each\n"), "{text}");
+    assert!(text.contains("at most     128 MiB of memory, any CPU that is free, each\n"), "{text}");
 }
 
 #[test]

@@ -75,6 +75,9 @@ pub const DEFAULT_MEMORY: u64 = 64 * 1024 * 1024;
 pub const DEFAULT_CPU: u32 = 100;
 /// The greatest CPU limit in thousandths of a core.
 pub const MAX_CPU: u32 = 1_000_000;
+/// The CPU limit of a container that has none: more cores than any device has. A number, so that
+/// programs without this rule give it all cores of their device, which is the same.
+pub const NO_CPU_LIMIT: u32 = MAX_CPU;
 
 /// A valid spec. Only [`Spec::try_from`] makes one. Copies share it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-use shoal_protocol::model::spec::Image;
+use shoal_protocol::model::spec::{Image, NO_CPU_LIMIT};
 
 use super::*;
 
@@ -18,6 +18,7 @@ fn launch() -> Launch {
         env: BTreeMap::new(),
         memory: 32 << 20,
         cpu: 100,
+        cpu_reserved: 100,
     }
 }
 
@@ -49,6 +50,24 @@ fn hash_changes_with_the_launch() {
     for other in [env, memory, image] {
         assert_ne!(of(&one), of(&other));
     }
+}
+
+/// A quota of all cores is none, and costs each start what a quota costs.
+#[test]
+fn only_a_limit_below_the_device_is_a_quota() {
+    assert_eq!(quota(250, 2), Some(250_000_000));
+    assert_eq!(quota(1, 2), Some(10_000_000), "the least that the kernel takes");
+    assert_eq!(quota(1999, 2), Some(1_999_000_000));
+    for cpu in [2000, 3000, NO_CPU_LIMIT] {
+        assert_eq!(quota(cpu, 2), None, "{cpu}");
+    }
+}
+
+/// Engines refuse weights outside the kernel's, and with them the start.
+#[test]
+fn weight_is_in_proportion_to_what_is_reserved() {
+    assert_eq!([shares(1000), shares(500), shares(100)], [1024, 512, 102]);
+    assert_eq!([shares(0), shares(1), shares(u32::MAX)], [2, 2, 262_144]);
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn publish(cluster: &Cluster, archive: &str) -> Result<()> {
         "--replicas",
         &all,
     ];
-    run.extend(raw::SAME_LIMITS);
+    run.extend(raw::SAME_END);
     cluster.shoal(0, &run)?;
     cluster.held_everywhere(0, HELLO)?;
     cluster.shoal(0, &["scale", &format!("{HELLO}=1")])?;
