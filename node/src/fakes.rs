@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -64,6 +64,8 @@ pub struct FakeRuntime {
     /// Instances whose stop hangs.
     pub stuck: Mutex<BTreeSet<String>>,
     pub found: Mutex<Vec<Instance>>,
+    /// The next list fails.
+    pub silent: AtomicBool,
     /// The calls so far, in order.
     pub calls: Mutex<Vec<String>>,
     called: watch::Sender<usize>,
@@ -114,6 +116,7 @@ impl FakeRuntime {
             files: Mutex::default(),
             stuck: Mutex::default(),
             found: Mutex::default(),
+            silent: AtomicBool::new(false),
             calls: Mutex::default(),
             called: watch::Sender::new(0),
             served: AtomicUsize::new(0),
@@ -270,6 +273,7 @@ impl Runtime for FakeRuntime {
             if let Some(seat) = self.seats.lock().unwrap().get(&id) {
                 seat.stopped();
             }
+            self.found.lock().unwrap().retain(|found| found.id != id);
             Ok(())
         }
         .boxed()
@@ -281,7 +285,14 @@ impl Runtime for FakeRuntime {
 
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {
         let found = self.found.lock().unwrap().clone();
-        async { Ok(found) }.boxed()
+        let is_silent = self.silent.swap(false, Ordering::Relaxed);
+        async move {
+            match is_silent {
+                true => Err(DeviceError::new("listing", "it does not answer")),
+                false => Ok(found),
+            }
+        }
+        .boxed()
     }
 
     fn usage(&self, _: &InstanceId) -> BoxFuture<'_, Option<Usage>> {

@@ -92,6 +92,8 @@ pub struct Directory(Arc<Mutex<Known>>);
 #[derive(Default)]
 struct Known {
     latest: BTreeMap<ReplicaId, InstanceId>,
+    /// The instances of orders that are not stopped yet, also those that are being replaced.
+    begun: BTreeMap<InstanceId, ReplicaId>,
     ended: VecDeque<ReplicaId>,
 }
 
@@ -111,18 +113,26 @@ impl Directory {
             .collect()
     }
 
-    pub(super) fn knows(&self, instance: &InstanceId) -> bool {
-        lock(&self.0).latest.values().any(|known| known == instance)
+    /// Whether an order of this process began the instance, and it is not stopped.
+    pub(super) fn has_begun(&self, instance: &InstanceId) -> bool {
+        lock(&self.0).begun.contains_key(instance)
     }
 
     pub(super) fn began(&self, replica: ReplicaId, instance: InstanceId) {
         let mut known = lock(&self.0);
         known.ended.retain(|ended| *ended != replica);
-        known.latest.insert(replica, instance);
+        known.latest.insert(replica, instance.clone());
+        known.begun.insert(instance, replica);
+    }
+
+    /// An instance of a replica that has another one is stopped.
+    pub(super) fn stopped(&self, instance: &InstanceId) {
+        lock(&self.0).begun.remove(instance);
     }
 
     pub(super) fn ended(&self, replica: ReplicaId) {
         let mut known = lock(&self.0);
+        known.begun.retain(|_, of| *of != replica);
         if known.latest.contains_key(&replica) && !known.ended.contains(&replica) {
             known.ended.push_back(replica);
         }

@@ -27,6 +27,8 @@ pub(super) struct Begun {
     pub generation: Digest,
     /// The runtime that it was started with.
     pub runtime: Arc<dyn Runtime>,
+    /// It has answered requests.
+    pub has_run: bool,
 }
 
 pub(super) struct Slot {
@@ -77,12 +79,14 @@ impl Slot {
                 None => Some(Step::Start { kind: *kind, launch: launch.clone() }),
             },
             Wanted::Run { launch, .. } => {
-                // An old one answers until the new one does, also while the new one fails.
+                // An old one answers until the new one does, also while the new one fails. One that
+                // never answered would only take room.
                 let is_replaced = state(&launch.id).is_some_and(|state| state.is_running());
-                let is_over =
-                    |id: &InstanceId| is_replaced || state(id).is_some_and(|state| state.ended());
-                let mut old = self.begun.keys().filter(|id| **id != launch.id);
-                old.find(|id| is_over(id)).cloned().map(Step::Stop)
+                let is_over = |id: &InstanceId, begun: &Begun| {
+                    is_replaced || !begun.has_run || state(id).is_some_and(|state| state.ended())
+                };
+                let mut old = self.begun.iter().filter(|(id, _)| **id != launch.id);
+                old.find(|(id, begun)| is_over(id, begun)).map(|(id, _)| Step::Stop(id.clone()))
             }
         }
     }
@@ -93,6 +97,13 @@ impl Slot {
         let Wanted::Run { launch, .. } = &self.wanted else { return None };
         let is_in_the_way = |id: &&InstanceId| **id != launch.id;
         self.begun.keys().find(is_in_the_way).filter(|_| self.start_due && launch.is_exclusive())
+    }
+
+    /// An instance answers requests.
+    pub(super) fn runs(&mut self, id: &InstanceId) {
+        if let Some(begun) = self.begun.get_mut(id) {
+            begun.has_run = true;
+        }
     }
 
     /// Whether no instance is left, and none wanted.

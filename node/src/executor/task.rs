@@ -1,6 +1,6 @@
 //! The task that owns the slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 const STOP_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Time for an order to claim an instance that ran before the start.
 const FOUND_WAITS: Duration = Duration::from_secs(10);
+/// Pause between looks for such instances when the last one found none.
+const STRAYS_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Task {
     host: Host,
@@ -126,6 +128,11 @@ impl Task {
 
     fn on_status(&mut self, status: Status) {
         let Some(replica) = self.by_instance.get(&status.id).copied() else { return };
+        if status.state.is_running()
+            && let Some(slot) = self.slots.get_mut(&replica)
+        {
+            slot.runs(&status.id);
+        }
         if let Some(report) =
             self.slots.get(&replica).and_then(|slot| slot.report(replica, &status.id, status.state))
         {
@@ -159,10 +166,11 @@ impl Task {
         match done {
             Done::Started(id) => {
                 // The start may not have changed the state, so the watch may stay silent.
-                let report = self
-                    .runtimes
-                    .status(&id)
-                    .and_then(|status| slot.report(replica, &id, status.state));
+                let status = self.runtimes.status(&id);
+                if status.as_ref().is_some_and(|status| status.state.is_running()) {
+                    slot.runs(&id);
+                }
+                let report = status.and_then(|status| slot.report(replica, &id, status.state));
                 if let Some(report) = report {
                     self.outbox.put(report);
                 }
@@ -184,11 +192,11 @@ impl Task {
                     self.outbox.put(report);
                 }
                 slot.begun.remove(&id);
-                self.by_instance.remove(&id);
-                if let Wanted::Run { launch, .. } = &slot.wanted
-                    && launch.id == id
-                {
-                    self.by_instance.insert(id, replica);
+                let is_wanted =
+                    matches!(&slot.wanted, Wanted::Run { launch, .. } if launch.id == id);
+                if !is_wanted {
+                    self.by_instance.remove(&id);
+                    self.directory.stopped(&id);
                 }
             }
             Done::NotStopped => {}
@@ -223,7 +231,7 @@ impl Task {
                     Ok(runtime) => {
                         // Recorded before the call: a call that is cut short may have begun an
                         // instance.
-                        let begun = Begun { generation, runtime: runtime.clone() };
+                        let begun = Begun { generation, runtime: runtime.clone(), has_run: false };
                         slot.begun.insert(launch.id.clone(), begun);
                         runtime.clone()
                     }
@@ -312,30 +320,56 @@ async fn call(runtime: Arc<dyn Runtime>, calls: Arc<Semaphore>, step: Step) -> D
     }
 }
 
-/// Stops instances that ran before the start and that no order names: a previous process ended
-/// between an order and its record.
+/// Stops instances that no order of this process began: a previous process ended between an order
+/// and its record, or the engine carried out its last order only after its end. One that is seen at
+/// two looks is stopped, and an engine that does not answer is asked again.
 async fn stop_strays(runtime: Arc<dyn Runtime>, directory: Directory) {
-    while !runtime.is_available() {
-        sleep(STOP_AGAIN_AFTER).await;
-    }
-    let found = match timeout(START_WITHIN, runtime.instances()).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return warn!("what runs here already is not known: {error}"),
-        Err(_) => {
-            return warn!(
-                "what runs here already is not known: the {} runtime did not answer",
-                runtime.kind()
-            );
+    let mut pause = FOUND_WAITS;
+    let mut seen = BTreeSet::new();
+    let mut told = String::new();
+    loop {
+        while !runtime.is_available() {
+            sleep(STOP_AGAIN_AFTER).await;
         }
-    };
-    if found.is_empty() {
+        let found = match timeout(START_WITHIN, runtime.instances()).await {
+            Ok(found) => found.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("the {} runtime did not answer", runtime.kind())),
+        };
+        match found {
+            Ok(found) => {
+                let found = found.into_iter().map(|instance| instance.id);
+                let strays: BTreeSet<_> = found.filter(|id| !directory.has_begun(id)).collect();
+                for id in strays.intersection(&seen) {
+                    stop_stray(&runtime, &directory, id).await;
+                }
+                if !strays.is_empty() {
+                    pause = FOUND_WAITS;
+                }
+                seen = strays;
+                told.clear();
+            }
+            Err(error) => {
+                // The log has each reason once.
+                if told != error {
+                    warn!("what else runs here is not known: {error}");
+                    told = error;
+                }
+                pause = FOUND_WAITS;
+            }
+        }
+        sleep(std::mem::replace(&mut pause, STRAYS_EVERY)).await;
+    }
+}
+
+async fn stop_stray(runtime: &Arc<dyn Runtime>, directory: &Directory, id: &InstanceId) {
+    // An order may have come while another one was stopped.
+    if directory.has_begun(id) {
         return;
     }
-    sleep(FOUND_WAITS).await;
-    for stray in found.into_iter().filter(|instance| !directory.knows(&instance.id)) {
-        warn!(id = %stray.id, "stopped: it ran here and no order wants it");
-        if let Ok(Err(error)) = timeout(GRACE + STOP_WITHIN, runtime.stop(&stray.id, GRACE)).await {
-            warn!(id = %stray.id, "not stopped: {error}");
-        }
+    warn!(%id, "stopped: it ran here and no order wants it");
+    match timeout(GRACE + STOP_WITHIN, runtime.stop(id, GRACE)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%id, "not stopped: {error}"),
+        Err(_) => warn!(%id, "not stopped: the {} runtime did not answer", runtime.kind()),
     }
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use shoal_protocol::model::spec::{Container, Image, Mount, OnLoss, Volume, VolumeSource};
 use shoal_protocol::model::{Digest, InstanceState, Resources, SpecForm, WorkloadName};
@@ -273,6 +274,63 @@ async fn leftover_instance_is_stopped_unless_ordered() {
     world.run(0, 1);
     world.until(0, InstanceState::Running).await;
     assert_eq!(world.runtime.calls(2).await, [format!("start {wanted}"), format!("stop {stray}")]);
+}
+
+/// The engine does not answer the first look, and shows one of the containers only later: a start
+/// that a killed process had ordered was still under way. Both are stopped.
+#[tokio::test(start_paused = true)]
+async fn stray_is_found_by_a_later_look() {
+    let runtime = FakeRuntime::new();
+    let name = "web".parse().unwrap();
+    let strays = [0, 1].map(|index| instance_id(&name, &replica(index), &Digest([1; 32])));
+    runtime.silent.store(true, Ordering::Relaxed);
+    runtime.found.lock().unwrap().push(Instance { id: strays[0].clone() });
+    let world = World::with(runtime);
+    assert_eq!(world.runtime.calls(1).await, [format!("stop {}", strays[0])]);
+    world.runtime.found.lock().unwrap().push(Instance { id: strays[1].clone() });
+    assert_eq!(world.runtime.calls(2).await[1], format!("stop {}", strays[1]));
+}
+
+/// A new version is published seconds after the daemon's start, and is slow. The old container,
+/// which ran before the start, serves meanwhile: it is no stray.
+#[tokio::test(start_paused = true)]
+async fn adopted_instance_that_is_being_replaced_is_no_stray() {
+    let runtime = FakeRuntime::new();
+    let name = "web".parse().unwrap();
+    let old = instance_id(&name, &replica(0), &Digest([1; 32]));
+    let stray = instance_id(&name, &replica(1), &Digest([1; 32]));
+    for id in [&old, &stray] {
+        runtime.found.lock().unwrap().push(Instance { id: id.clone() });
+    }
+    let mut world = World::with(runtime);
+    world.run(0, 1);
+    world.until(0, InstanceState::Running).await;
+    *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
+    let new = world.run(0, 2);
+    world.until(0, InstanceState::Starting).await;
+    let calls = [format!("start {old}"), format!("start {new}"), format!("stop {stray}")];
+    assert_eq!(world.runtime.calls(3).await, calls);
+    world.runtime.tell(&new, InstanceState::Running);
+    world.until(0, InstanceState::Running).await;
+    assert_eq!(world.runtime.calls(4).await[3], format!("stop {old}"));
+}
+
+/// A third version comes while the second one still starts. The second one never served, so it is
+/// stopped at once; the first one goes on.
+#[tokio::test(start_paused = true)]
+async fn version_that_never_ran_is_stopped_when_a_newer_one_comes() {
+    let mut world = World::new();
+    let first = world.run(0, 1);
+    world.until(0, InstanceState::Running).await;
+    *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
+    let second = world.run(0, 2);
+    world.until(0, InstanceState::Starting).await;
+    let third = world.run(0, 3);
+    world.until(0, InstanceState::Starting).await;
+    let calls = world.runtime.calls(4).await;
+    let expected = [format!("start {third}"), format!("stop {second}")];
+    assert_eq!(calls[..2], [format!("start {first}"), format!("start {second}")]);
+    assert_eq!(calls[2..], expected);
 }
 
 /// The node stops: every guest gets a stop, and an order that comes later is dropped.

@@ -1,4 +1,4 @@
-//! Disks for state folders that can be filled, or made to stall.
+//! Disks for folders of nodes and engines that can be filled, or made to stall.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -75,7 +75,12 @@ impl Disk {
 
     /// The folder for a node's state.
     pub fn state(&self) -> PathBuf {
-        self.mount.join("state")
+        self.folder("state")
+    }
+
+    /// A folder on it, which need not exist yet.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.mount.join(name)
     }
 
     /// Fills it to the last byte.

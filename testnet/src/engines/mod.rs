@@ -12,6 +12,7 @@ pub mod image;
 pub mod raw;
 mod settings;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -162,10 +163,20 @@ impl Engine {
     /// kill -9 of the engine's own process; its containers run on. Returns when it is gone.
     pub fn kill(&self) -> Result<()> {
         self.signal(Signal::KILL)?;
-        eventually("the end of the killed engine", || {
-            let left = self.children(&[self.kind.program(), "containerd"])?;
-            if left.is_empty() { Ok(()) } else { Err(anyhow!("{left:?} are left")) }
-        })
+        eventually("the end of the killed engine", || self.is_gone())
+    }
+
+    /// Stops the engine in order, as `systemctl stop` does: Docker ends its containers, Podman
+    /// leaves them. Returns when it is gone.
+    pub fn stop(&self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        let what = "the end of the stopped engine";
+        eventually_within(STARTS_WITHIN, LOOK_EVERY, what, || self.is_gone())
+    }
+
+    fn is_gone(&self) -> Result<()> {
+        let left = self.children(&[self.kind.program(), "containerd"])?;
+        if left.is_empty() { Ok(()) } else { Err(anyhow!("{left:?} are left")) }
     }
 
     /// Starts a killed engine on what it left, without waiting until it answers.
@@ -229,6 +240,12 @@ impl Engine {
     /// The containers in any state.
     pub fn containers(&self) -> Result<Vec<Value>> {
         Ok(self.get("/containers/json?all=1")?.as_array().cloned().unwrap_or_default())
+    }
+
+    /// The ids of the containers that run.
+    pub fn running(&self) -> Result<BTreeSet<String>> {
+        let all = self.get("/containers/json")?.as_array().cloned().unwrap_or_default();
+        Ok(all.iter().filter_map(|one| Some(one["Id"].as_str()?.to_owned())).collect())
     }
 
     fn clear(&self) -> Result<()> {

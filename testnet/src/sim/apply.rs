@@ -6,11 +6,12 @@ use std::time::Duration;
 use shoal_protocol::model::{Digest, Ruling, RulingBody, Signed};
 use shoal_protocol::node::Message;
 
-use super::action::{ClockFault, SimAction, Target};
+use super::action::{ClockFault, EngineFault, SimAction, Target};
+use super::engine::EngineState;
 use super::error::SimError;
 use super::event::Event;
 use super::network::{below, between};
-use super::operator::workload;
+use super::operator::{container_workload, workload};
 use super::rumour::Rumour;
 use super::simulation::Simulation;
 use super::world::World;
@@ -32,9 +33,10 @@ impl Simulation {
 
     fn perform(&mut self, action: &SimAction) -> Result<(), SimError> {
         match action {
-            SimAction::Publish { name, replicas, version, via } => {
+            SimAction::Publish { name, replicas, is_container, version, via } => {
                 let device = self.find(via)?;
-                self.publish(device, &workload(name, *version, *replicas))?;
+                let of = if *is_container { container_workload } else { workload };
+                self.publish(device, &of(name, *version, *replicas))?;
             }
             SimAction::Remove { name, via } => {
                 let device = self.find(via)?;
@@ -108,6 +110,7 @@ impl Simulation {
             | SimAction::Unplug(target)
             | SimAction::Leave(target, _)
             | SimAction::Start(target)
+            | SimAction::Restart(target)
             | SimAction::Lose(target)
             | SimAction::Pause(target, _)
             | SimAction::Suspend(target, _)
@@ -118,6 +121,8 @@ impl Simulation {
             | SimAction::Clock(target, _)
             | SimAction::Clone(target)
             | SimAction::Runtime(target, _)
+            | SimAction::Engine(target, _)
+            | SimAction::Crash(target)
             | SimAction::Move(target)
             | SimAction::Upgrade(target) => {
                 let device = self.find(target)?;
@@ -144,6 +149,11 @@ impl Simulation {
                 return impossible("has lost its disk for good");
             }
             SimAction::Start(_) => world.start(device, false, &[]),
+            SimAction::Restart(_) if !runs => return impossible("does not run"),
+            SimAction::Restart(_) => {
+                world.kill(device);
+                world.start(device, false, &[]);
+            }
             SimAction::Lose(_) if world.is_last_member(device) => {
                 return impossible(
                     "is the last member that has a disk: nobody else could admit anybody",
@@ -186,6 +196,16 @@ impl Simulation {
                 world.log(device, format!("its runtime: {failure_mode:?}"));
                 world.devices[device].runtime.failure_mode = *failure_mode;
             }
+            // A device without power has no engine.
+            SimAction::Engine(..) if !world.devices[device].is_on => {}
+            SimAction::Engine(_, fault) => match fault {
+                EngineFault::Works => world.turn_engine(device, EngineState::Works, true),
+                EngineFault::Hangs => world.turn_engine(device, EngineState::Hangs, true),
+                EngineFault::Dies => world.turn_engine(device, EngineState::Gone, false),
+                EngineFault::DiesAlone => world.turn_engine(device, EngineState::Gone, true),
+                EngineFault::Emptied => world.empty_engine(device),
+            },
+            SimAction::Crash(_) => world.crash_container(device),
             SimAction::Move(_) => world.relocate(device),
             SimAction::Upgrade(_) => {
                 world.kill(device);

@@ -7,6 +7,7 @@ use shoal_protocol::node::{Action, Identity, Node, PersistId};
 
 use super::clock::Clock;
 use super::disk::Disk;
+use super::engine::{Adapter, Engine};
 use super::event::Event;
 
 /// Events that wait for a busy device. Beyond this the kernel's buffers are full, and further
@@ -32,6 +33,8 @@ pub struct Device {
     pub clock: Clock,
     pub disk: Disk,
     pub runtime: Runtime,
+    pub engine: Engine,
+    pub adapter: Adapter,
     /// How often the address has changed.
     pub moves: u32,
     /// The addresses that the daemon dials while it has no peers.
@@ -134,7 +137,8 @@ impl Inbox {
     }
 }
 
-/// A runtime that starts replicas with a delay.
+/// The replicas that a daemon was ordered to run. A component starts with a delay and ends with the
+/// daemon; a container has a life of its own ([`Engine`]).
 #[derive(Default)]
 pub struct Runtime {
     /// Replicas that were ordered, running or still starting.
@@ -170,6 +174,8 @@ pub struct Running {
     pub old: Option<Digest>,
     /// Number of this start, so that an event of an earlier start is not applied to it.
     pub start: u64,
+    /// The image of a replica in a container; none for a component.
+    pub image: Option<Digest>,
 }
 
 impl Device {
@@ -185,6 +191,8 @@ impl Device {
             clock: Clock::default(),
             disk: Disk::default(),
             runtime: Runtime::default(),
+            engine: Engine::default(),
+            adapter: Adapter::default(),
             moves: 0,
             seeds: Vec::new(),
             artifacts: BTreeSet::new(),
@@ -206,6 +214,7 @@ impl Device {
     pub fn forget_process(&mut self) {
         self.node = None;
         self.runtime.replicas.clear();
+        self.adapter = Adapter::default();
         self.held.clear();
         self.disk.failed = false;
         self.seen = SeenGossip::default();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shoal_protocol::model::{Digest, Lane, NodeId};
+use shoal_protocol::model::{Digest, Lane, NodeId, ProgramKind};
 use shoal_protocol::node::{
     Action, Command, DialTarget, Effect, Input, Node, Order, PersistId, Record, RequestId, Verdict,
 };
@@ -325,6 +325,9 @@ impl World {
                         .all(|it| self.devices[device].artifacts.contains(&it.digest)),
                     "an order for bytes that are not here"
                 );
+                if spec.program.kind() == ProgramKind::Container {
+                    return self.run_container(device, (replica, generation), &spec);
+                }
                 let runs = self.devices[device].runtime.replicas.get(&replica);
                 if let Some(it) = runs.filter(|it| it.healthy && it.generation == generation) {
                     // A repeated order changes nothing; the runtime reports the state once more.
@@ -339,13 +342,17 @@ impl World {
                 let start = self.starts;
                 let healthy = serves == Some(generation);
                 let old = serves.filter(|_| !healthy);
-                let running = Running { generation, healthy, old, start };
+                let running = Running { generation, healthy, old, start, image: None };
                 self.devices[device].runtime.replicas.insert(replica, running);
+                self.supersede(device, &replica);
                 let after = 1_000 + below(&mut self.rng, 30_000);
                 self.schedule(self.now + after, Event::Started { device, boot, replica, start });
             }
             Order::Stop { replica } => {
                 let was = self.devices[device].runtime.replicas.remove(&replica);
+                if self.stop_containers(device, &replica) {
+                    return;
+                }
                 let generation = was.map_or(Digest([0; 32]), |it| it.generation);
                 let after = 1_000 + below(&mut self.rng, 5_000);
                 let stopped = Event::Stopped { device, boot, replica, generation };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use shoal_protocol::model::{Digest, ReplicaId};
 use shoal_protocol::node::{DialTarget, Message};
 
+use super::engine::Id;
 use super::rumour::Rumour;
 
 /// A scheduled event. `boot` is the start of the daemon that it belongs to.
@@ -36,6 +37,22 @@ pub enum Event {
     Died { device: usize, boot: u32, replica: ReplicaId, start: u64 },
     /// A replica that was told to stop is gone.
     Stopped { device: usize, boot: u32, replica: ReplicaId, generation: Digest },
+    /// The next step of an instance in a container is due.
+    Life { device: usize, boot: u32, id: Id, number: u64 },
+    /// An image takes long to come.
+    Pulls { device: usize, boot: u32, id: Id, number: u64 },
+    /// A daemon looks at its engine's list.
+    Look { device: usize, boot: u32 },
+    /// A daemon looks for containers that nobody ordered.
+    Strays { device: usize, boot: u32, is_first: bool },
+    /// A daemon looks whether its engine is there.
+    Facts { device: usize, boot: u32 },
+    /// An engine has started a container.
+    Starts { device: usize, container: u64 },
+    /// A container ends by itself.
+    Exits { device: usize, container: u64 },
+    /// An engine is up after its device got power, if it has not changed since.
+    EngineUp { device: usize, turns: u32 },
     /// A fetch of an artifact has ended.
     Fetched { device: usize, boot: u32, digest: Digest, found: bool },
     /// A daemon notices that its clock was set.
@@ -60,12 +77,21 @@ impl Event {
             | Event::Started { device, .. }
             | Event::Died { device, .. }
             | Event::Stopped { device, .. }
+            | Event::Life { device, .. }
+            | Event::Pulls { device, .. }
+            | Event::Look { device, .. }
+            | Event::Strays { device, .. }
+            | Event::Facts { device, .. }
             | Event::Fetched { device, .. }
             | Event::ClockSet { device, .. } => Some(*device),
             Event::Message { to, .. }
             | Event::OtherVersion { to, .. }
             | Event::Gossip { to, .. } => Some(*to),
-            Event::Flap { .. } | Event::Back { .. } => None,
+            Event::Starts { .. }
+            | Event::Exits { .. }
+            | Event::EngineUp { .. }
+            | Event::Flap { .. }
+            | Event::Back { .. } => None,
         }
     }
 

@@ -69,6 +69,7 @@ impl World {
                 healthy: true,
                 old: None,
                 start: world.starts,
+                image: None,
             };
             world.devices[*device].runtime.replicas.insert(claim.replica, running);
             world.devices[*device].artifacts.insert(artifact(&claim.name.to_string()));

@@ -4,6 +4,7 @@ use shoal_protocol::model::{Digest, InstanceState, ReplicaId};
 use shoal_protocol::node::{FetchOutcome, Input, OwnAddresses, Report, Ticket};
 
 use super::device::FailureMode;
+use super::engine::EngineState;
 use super::event::Event;
 use super::network::below;
 use super::rumour::Relay;
@@ -132,6 +133,43 @@ impl World {
                 self.failed(device, replica, generation, "it ended by itself");
                 Some(device)
             }
+            Event::Life { device, boot, id, number } => {
+                self.alive(device, boot)?;
+                self.live(device, id, number)
+            }
+            Event::Pulls { device, boot, id, number } => {
+                self.alive(device, boot)?;
+                self.tell_pull(device, id, number)
+            }
+            Event::Look { device, boot } => {
+                self.alive(device, boot)?;
+                self.look(device)
+            }
+            Event::Strays { device, boot, is_first } => {
+                self.alive(device, boot)?;
+                self.stop_strays(device, is_first)
+            }
+            Event::Facts { device, boot } => {
+                self.alive(device, boot)?;
+                self.tell_facts(device)
+            }
+            Event::Starts { device, container } => {
+                self.starts(device, container);
+                None
+            }
+            Event::Exits { device, container } => {
+                // Unless whatever was to end it is over.
+                if self.devices[device].runtime.failure_mode == FailureMode::Dies {
+                    self.exits(device, container);
+                }
+                None
+            }
+            Event::EngineUp { device, turns } => {
+                if self.devices[device].engine.turns == turns {
+                    self.turn_engine(device, EngineState::Works, true);
+                }
+                None
+            }
             Event::Fetched { device, boot, digest, found } => {
                 self.alive(device, boot)?;
                 let outcome = if found {
@@ -240,6 +278,7 @@ impl World {
                     let after = 1 + below(&mut self.rng, 3_000_000);
                     self.schedule(self.now + after, Event::Died { device, boot, replica, start });
                 }
+                self.supersede(device, &replica);
                 self.input(
                     device,
                     Input::Report(Report { replica, generation, state: InstanceState::Running }),

@@ -8,7 +8,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `clock`, `disk`, `rumour` | clocks and disk of a device, a gossip message |
+//! | `clock`, `disk`, `engine`, `rumour` | clocks, disk and container engine of a device, a gossip message |
 //! | `trace`, `meter`, `failovers`, `watch` | records: text, traffic, false falls, checks |
 //! | `workloads`, `error` | what users were promised; why a simulation ended early |
 //! | `event` | scheduled events and their queue |
@@ -17,6 +17,7 @@
 //! | `report`, `health` | the trace as text; counts of healthy nodes taken for dead |
 //! | `invariants` | what must hold after every step, and what without faults |
 //! | `stopping` | daemons end by a kill or a power cut |
+//! | `containers`, `engine_faults` | a daemon and its container engine; the engine and containers fail |
 //! | `effects` | inputs of a daemon, and the effects that it asks for |
 //! | `links`, `power` | links come and go; devices start, pause, move |
 //! | `handlers` | what each event does |
@@ -31,9 +32,12 @@
 pub(crate) mod action;
 mod apply;
 mod clock;
+mod containers;
 mod device;
 mod disk;
 mod effects;
+pub(crate) mod engine;
+mod engine_faults;
 pub(crate) mod error;
 mod event;
 pub(crate) mod failovers;

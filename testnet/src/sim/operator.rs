@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use shoal_protocol::model::spec::{Container, Image, PlatformImage};
 use shoal_protocol::model::{
-    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, ProgramKind, Resources, Spec,
-    SpecForm, Unverified, Value, WorkloadName,
+    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, Spec, SpecForm,
+    Unverified, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust;
 
-use super::world::{World, derived};
+use super::world::{World, derived, facts};
 
 pub struct Operator {
     keys: KeyPair,
@@ -47,7 +48,8 @@ impl Operator {
     ) -> Result<(Outcome, Option<Change>), String> {
         world.devices[device].artifacts.extend(spec.program.artifacts().map(|it| it.digest));
         for artifact in spec.program.artifacts() {
-            world.command(device, Command::Uploaded { artifact, kind: ProgramKind::Wasm });
+            let kind = spec.program.kind();
+            world.command(device, Command::Uploaded { artifact, kind });
         }
         self.write(world, device, &spec.name, Some(spec))
     }
@@ -174,6 +176,29 @@ impl Operator {
             ))
         }
     }
+}
+
+/// A small workload of containers; `version` selects its image. The parts of every other image are
+/// in the artifact store; the engine pulls the rest.
+pub fn container_workload(name: &str, version: u32, replicas: u32) -> Spec {
+    let mut image = Image::named(format!("example.org/{name}:{version}"));
+    if version.is_multiple_of(2) {
+        let part = |what: &str| Artifact {
+            digest: Digest::of(format!("{name} {version} {what}").as_bytes()),
+            size: 60_000,
+        };
+        let arch = facts().arch;
+        image.platforms =
+            vec![PlatformImage { arch, config: part("config"), layers: vec![part("layer")] }];
+    }
+    SpecForm::container_service(
+        name.parse().expect("a test's own name"),
+        Container::of("main", image),
+        replicas,
+        Resources { memory: 32 << 20, cpu: 100 },
+    )
+    .try_into()
+    .expect("a test's own spec")
 }
 
 /// A small workload; `version` selects its artifact.

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand_chacha::rand_core::RngCore;
-use shoal_protocol::model::{Facts, ProgramKind, Time};
+use shoal_protocol::model::Time;
 use shoal_protocol::node::{Config, Input, Node};
 
+use super::engine::{Engine, EngineState};
 use super::event::Event;
 use super::network::{below, between};
-use super::world::{World, facts};
+use super::world::World;
 
 impl World {
     /// Starts a device's daemon. The first of a cluster is its founder; the others get seeds, which
@@ -22,8 +23,11 @@ impl World {
         }
         let config = self.config(device, founder);
         let now = self.now;
+        assert!(self.devices[device].node.is_none(), "n{device} runs already");
+        if !self.devices[device].is_on {
+            self.boot_engine(device);
+        }
         let it = &mut self.devices[device];
-        assert!(it.node.is_none(), "n{device} runs already");
         it.is_on = true;
         if it.disk.full {
             return self.log(device, "does not start: its disk is full");
@@ -33,19 +37,18 @@ impl World {
         it.forget_process();
         it.links.clear();
         let wall = it.clock.wall(now);
-        let mut facts = Facts { capacity: self.capacity, ..facts() };
-        if it.is_newer {
-            facts.runtimes.insert(ProgramKind::Other(7));
-        }
         let (identity, saved) = (it.identity.clone(), it.disk.load());
+        let is_newer = it.is_newer;
+        let facts = self.facts_of(device);
         let mut node = Node::new(config, identity, saved, facts, wall, seed, Time::ZERO);
-        if it.is_newer {
+        if is_newer {
             node.imitate_newer();
         }
-        it.node = Some(node);
+        self.devices[device].node = Some(node);
         self.hash_event(device, "start");
         self.log(device, if founder { "starts, and founds the cluster" } else { "starts" });
         self.watch_disk(device);
+        self.meet_engine(device);
         self.drain(device);
     }
 
@@ -82,6 +85,8 @@ impl World {
     /// Loses the device's disk: the device never returns, and a new one joins in its place.
     pub fn lose_disk(&mut self, device: usize, seeds: &[usize]) {
         self.kill(device);
+        self.devices[device].engine = Engine::default();
+        self.devices[device].engine.turn(EngineState::Gone);
         let anew = self.add();
         self.log(device, format!("has lost its disk, and joins anew as n{anew}"));
         self.start(anew, false, seeds);

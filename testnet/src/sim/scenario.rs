@@ -18,12 +18,13 @@ use super::simulation::Simulation;
 use super::world::World;
 
 /// Built-in scenarios, by name.
-const BUILT_IN: [(&str, &str); 18] = [
+const BUILT_IN: [(&str, &str); 19] = [
     ("bad-clocks", include_str!("../../scenarios/bad-clocks.txt")),
     ("blackout", include_str!("../../scenarios/blackout.txt")),
     ("clone", include_str!("../../scenarios/clone.txt")),
     ("crowded", include_str!("../../scenarios/crowded.txt")),
     ("disks", include_str!("../../scenarios/disks.txt")),
+    ("engines", include_str!("../../scenarios/engines.txt")),
     ("flapping", include_str!("../../scenarios/flapping.txt")),
     ("kill", include_str!("../../scenarios/kill.txt")),
     ("moves", include_str!("../../scenarios/moves.txt")),

@@ -9,6 +9,7 @@ use shoal_protocol::node::Node;
 
 use super::device::{Device, FailureMode};
 use super::disk::Disk;
+use super::engine::{EngineState, Id, Stage};
 use super::error::SimError;
 use super::event::Event;
 use super::invariants;
@@ -168,7 +169,16 @@ impl Simulation {
     pub fn heal(&mut self) -> Result<(), String> {
         // Clones are removed below.
         self.drop_lost_promises();
-        self.ran_once = Some(invariants::healthy_once(&self.world));
+        let mut ran_once = invariants::healthy_once(&self.world);
+        // A node whose engine does not answer cannot know that its containers have ended, and may
+        // be the one that is kept.
+        let is_blind =
+            |device: &usize| self.world.devices[*device].engine.state != EngineState::Works;
+        let blind = (0..self.world.devices.len()).filter(is_blind);
+        for claim in blind.flat_map(|device| self.world.claims_on_disk(device)) {
+            ran_once.remove(&claim.replica);
+        }
+        self.ran_once = Some(ran_once);
         let world = &mut self.world;
         world.log(0, "every fault ends");
         world.network.weather = Weather::LAN;
@@ -209,6 +219,9 @@ impl Simulation {
             world.devices[device].runtime.failure_mode = FailureMode::Works;
             world.end_stall(device);
             world.end_hanging(device);
+            if world.devices[device].is_on {
+                world.turn_engine(device, EngineState::Works, true);
+            }
             if world.devices[device].is_clone {
                 world.unplug(device);
             } else if world.node(device).is_none() && !world.devices[device].is_gone {
@@ -314,11 +327,17 @@ impl World {
             .runtime
             .replicas
             .iter()
-            .filter(|(_, running)| !running.healthy)
+            .filter(|(_, running)| !running.healthy && running.image.is_none())
             .map(|(replica, running)| (*replica, running.start))
             .collect();
         for (replica, start) in hanging {
             self.schedule(now + 1, Event::Died { device, boot, replica, start });
+        }
+        let lives = &self.devices[device].adapter.lives;
+        let hanging = lives.iter().filter(|(_, life)| life.stage == Stage::Pulling);
+        let hanging: Vec<(Id, u64)> = hanging.map(|(id, life)| (*id, life.number)).collect();
+        for (id, number) in hanging {
+            self.schedule(now + 1, Event::Life { device, boot, id, number });
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Daemons end, by a kill or by a power cut.
+//! Daemons end, by a kill or by a power cut. Only the latter ends containers, too.
 
 use shoal_protocol::model::Lane;
 
+use super::engine::EngineState;
 use super::event::Event;
 use super::network::below;
 use super::world::{CLOSE, World};
@@ -15,7 +16,10 @@ impl World {
     /// A power cut: peers get no sign of it.
     pub fn unplug(&mut self, device: usize) {
         self.stop(device, false);
-        self.devices[device].is_on = false;
+        let it = &mut self.devices[device];
+        it.is_on = false;
+        it.engine.end_all();
+        it.engine.turn(EngineState::Gone);
     }
 
     /// Ends the daemon. Only after a kill the kernel closes the links.

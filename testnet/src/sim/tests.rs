@@ -1,4 +1,5 @@
 mod busy;
+mod containers;
 mod failovers;
 mod moves;
 mod no_way;

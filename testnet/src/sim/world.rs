@@ -245,7 +245,7 @@ impl World {
 pub fn facts() -> Facts {
     Facts {
         arch: "x86_64".into(),
-        runtimes: [ProgramKind::Wasm].into(),
+        runtimes: [ProgramKind::Wasm, ProgramKind::Container].into(),
         labels: BTreeMap::new(),
         capacity: Resources { memory: 1 << 30, cpu: 4_000 },
         ..Facts::default()

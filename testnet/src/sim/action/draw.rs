@@ -5,10 +5,11 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 
 use crate::sim::device::FailureMode;
+use crate::sim::engine::EngineState;
 use crate::sim::network::{Gossip, Weather, below};
 use crate::sim::world::World;
 
-use super::{ClockFault, SimAction, Target};
+use super::{ClockFault, EngineFault, SimAction, Target};
 
 /// Workload names in a random history.
 const NAMES: u64 = 4;
@@ -18,11 +19,12 @@ const MOST: usize = 12;
 /// Several actions at once: devices join, leave, lose power, die or start together.
 pub fn wave(world: &mut World) -> Vec<SimAction> {
     let mut running = world.running();
+    let contained = contained(world, &running);
     let room = MOST.saturating_sub(world.devices.len()) as u64;
     // At least one device keeps running.
     running.swap_remove(below(&mut world.rng, running.len() as u64) as usize);
     running.retain(|_| below(&mut world.rng, 3) > 0);
-    match below(&mut world.rng, 5) {
+    match below(&mut world.rng, 6) {
         0 if room > 2 => vec![SimAction::Join(2 + below(&mut world.rng, room - 2) as u32)],
         1 => {
             let back_in = Duration::from_secs(below(&mut world.rng, 40));
@@ -30,6 +32,19 @@ pub fn wave(world: &mut World) -> Vec<SimAction> {
         }
         2 => each(running, SimAction::Unplug),
         3 => each(running, |target| SimAction::Kill { target, after: 0 }),
+        // A daemon finds containers that are to be replaced at once.
+        4 if contained.is_some() => {
+            let target = Target::Node(contained.unwrap_or_default());
+            let rng = &mut world.rng;
+            let publish = SimAction::Publish {
+                name: format!("w{}", below(rng, NAMES)),
+                replicas: 1 + below(rng, 4) as u32,
+                is_container: true,
+                version: below(rng, 3) as u32,
+                via: target.clone(),
+            };
+            vec![SimAction::Restart(target), publish]
+        }
         _ => each(stopped(world), SimAction::Start),
     }
 }
@@ -65,12 +80,17 @@ pub fn draw(world: &mut World) -> SimAction {
     let index = running[below(&mut world.rng, running.len() as u64) as usize];
     let (one, is_last_member) = (Target::Node(index), world.is_last_member(index));
     let full = running.iter().copied().find(|device| world.devices[*device].disk.full);
+    let is_ill = |device: &&usize| world.devices[**device].engine.state != EngineState::Works;
+    let ill_engine = running.iter().find(is_ill).copied();
+    // Where there are none, there is not much to see.
+    let contained = Target::Node(contained(world, &running).unwrap_or(index));
     let rng = &mut world.rng;
     let name = format!("w{}", below(rng, NAMES));
-    match below(rng, 40) {
+    match below(rng, 51) {
         0..=6 => SimAction::Publish {
             name,
             replicas: 1 + below(rng, 4) as u32,
+            is_container: below(rng, 2) == 0,
             version: below(rng, 3) as u32,
             via: one,
         },
@@ -112,11 +132,29 @@ pub fn draw(world: &mut World) -> SimAction {
         36 if count + 2 < MOST => SimAction::Join(1 + below(rng, 2) as u32),
         37 => SimAction::Rule { name, value: below(rng, 5) as u32, via: one },
         38 if full.is_some() => SimAction::Free(Target::Node(full.unwrap_or_default())),
+        40..=42 => SimAction::Engine(contained, EngineFault::WORDS[below(rng, 5) as usize].1),
+        43..=44 => match ill_engine {
+            Some(device) => SimAction::Engine(Target::Node(device), EngineFault::Works),
+            None => SimAction::Crash(contained),
+        },
+        45 => SimAction::Crash(contained),
+        46 => SimAction::Restart(one),
+        47..=48 => SimAction::Restart(contained),
+        49 if many => SimAction::Kill { target: contained, after: below(rng, 3) as u32 },
         _ => match stopped.first() {
             Some(device) => SimAction::Start(Target::Node(*device)),
             None => SimAction::Mend,
         },
     }
+}
+
+/// A device with containers that run.
+fn contained(world: &World, running: &[usize]) -> Option<usize> {
+    let has = |device: &&usize| {
+        let it = &world.devices[**device];
+        it.engine.alive(it.id).next().is_some()
+    };
+    running.iter().find(has).copied()
 }
 
 fn another(world: &mut World) -> Target {

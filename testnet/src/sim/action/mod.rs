@@ -19,8 +19,8 @@ pub use words::{NotUnderstood, Words, in_words};
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum SimAction {
-    /// A user publishes a workload; `version` selects its artifact.
-    Publish { name: String, replicas: u32, version: u32, via: Target },
+    /// A user publishes a workload of components or of containers; `version` selects its artifact.
+    Publish { name: String, replicas: u32, is_container: bool, version: u32, via: Target },
     /// A user removes a workload.
     Remove { name: String, via: Target },
     /// A node rules how many replicas an autoscaled workload has. The ruling must outlive the node.
@@ -33,6 +33,8 @@ pub enum SimAction {
     Leave(Target, Duration),
     /// The daemon starts.
     Start(Target),
+    /// kill -9, and a start at once, as by a service manager.
+    Restart(Target),
     /// This many new devices join.
     Join(u32),
     /// The disk is lost; a new device joins in its place.
@@ -55,6 +57,10 @@ pub enum SimAction {
     Clone(Target),
     /// The runtime behaves like this from now on.
     Runtime(Target, FailureMode),
+    /// The container engine behaves like this from now on.
+    Engine(Target, EngineFault),
+    /// A container on this device ends by itself.
+    Crash(Target),
     /// Sets the weather of one device's access, or of the whole network.
     Weather(Option<Target>, Weather),
     /// Cuts the way between two devices, or only its first direction.
@@ -88,6 +94,39 @@ pub enum Target {
     Owner(String),
 }
 
+/// What happens to a container engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EngineFault {
+    /// It works again.
+    Works,
+    /// It answers nothing; its containers run on.
+    Hangs,
+    /// Its process ends, and its containers with it.
+    Dies,
+    /// Its process ends; its containers run on.
+    DiesAlone,
+    /// Somebody removes all of this node's containers.
+    Emptied,
+}
+
+impl EngineFault {
+    /// All faults with their words in a scenario.
+    pub const WORDS: [(&str, EngineFault); 5] = [
+        ("works", EngineFault::Works),
+        ("hangs", EngineFault::Hangs),
+        ("dies", EngineFault::Dies),
+        ("dies-alone", EngineFault::DiesAlone),
+        ("emptied", EngineFault::Emptied),
+    ];
+}
+
+impl fmt::Display for EngineFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = EngineFault::WORDS.iter().find(|(_, fault)| fault == self);
+        f.write_str(word.map_or("", |(word, _)| word))
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum ClockFault {
     /// The wall clock is set by this many milliseconds.
@@ -109,6 +148,7 @@ impl SimAction {
             SimAction::Unplug(_) => "unplug",
             SimAction::Leave(..) => "leave",
             SimAction::Start(_) => "start",
+            SimAction::Restart(_) => "restart",
             SimAction::Join(_) => "join",
             SimAction::Lose(_) => "lose",
             SimAction::Pause(..) => "pause",
@@ -120,6 +160,8 @@ impl SimAction {
             SimAction::Clock(..) => "clock",
             SimAction::Clone(_) => "clone",
             SimAction::Runtime(..) => "runtime",
+            SimAction::Engine(..) => "engine",
+            SimAction::Crash(_) => "crash",
             SimAction::Weather(..) => "weather",
             SimAction::Cut { .. } => "cut",
             SimAction::Isolate(_) => "isolate",
@@ -138,19 +180,23 @@ impl fmt::Display for SimAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.keyword())?;
         match self {
-            SimAction::Publish { name, replicas, version, via } => {
-                write!(f, " {name} {replicas} version {version} via {via}")
+            SimAction::Publish { name, replicas, is_container, version, via } => {
+                let kind = if *is_container { " container" } else { "" };
+                write!(f, " {name} {replicas}{kind} version {version} via {via}")
             }
+            SimAction::Engine(target, fault) => write!(f, " {target} {fault}"),
             SimAction::Remove { name, via } => write!(f, " {name} via {via}"),
             SimAction::Rule { name, value, via } => write!(f, " {name} {value} via {via}"),
             SimAction::Kill { target, after: 0 } => write!(f, " {target}"),
             SimAction::Kill { target, after } => write!(f, " {target} after {after}"),
             SimAction::Unplug(target)
             | SimAction::Start(target)
+            | SimAction::Restart(target)
             | SimAction::Lose(target)
             | SimAction::Fill(target)
             | SimAction::Free(target)
             | SimAction::Clone(target)
+            | SimAction::Crash(target)
             | SimAction::Isolate(target)
             | SimAction::Move(target)
             | SimAction::Upgrade(target) => write!(f, " {target}"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use shoal_protocol::model::spec::MAX_REPLICAS;
 
 use super::words::{NotUnderstood, Words, time};
-use super::{ClockFault, SimAction, Target};
+use super::{ClockFault, EngineFault, SimAction, Target};
 use crate::sim::device::FailureMode;
 use crate::sim::network::{Gossip, Weather};
 
@@ -17,14 +17,15 @@ const MOST_PACE: u64 = 100_000;
 
 /// Each action's keyword and arguments, as `--list` and error messages show them. A RATE is per
 /// thousand.
-const KNOWN: [(&str, &str); 27] = [
-    ("publish", "NAME REPLICAS [version NUMBER] [via NODE]"),
+const KNOWN: [(&str, &str); 30] = [
+    ("publish", "NAME REPLICAS [container] [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
     ("rule", "NAME VALUE [via NODE]"),
     ("kill", "NODE [after EFFECTS]"),
     ("unplug", "NODE"),
     ("leave", "NODE TIME"),
     ("start", "NODE"),
+    ("restart", "NODE"),
     ("join", "COUNT"),
     ("lose", "NODE"),
     ("pause", "NODE TIME"),
@@ -36,6 +37,8 @@ const KNOWN: [(&str, &str); 27] = [
     ("clock", "NODE jump [+|-]TIME | forgets | pace THOUSANDTHS"),
     ("clone", "NODE"),
     ("runtime", "NODE works | fails | dies | hangs"),
+    ("engine", "NODE works | hangs | dies | dies-alone | emptied"),
+    ("crash", "NODE"),
     (
         "weather",
         "lan | wan | radio | satellite | [delay TIME] [jitter TIME] [loss RATE] [repeat TIME] \
@@ -84,8 +87,9 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<SimAction, NotUnderstood> {
         "publish" => {
             let (name, replicas) =
                 (name(words)?, words.number_in(0..=MAX_REPLICAS, "a number of replicas")?);
+            let is_container = words.skip("container");
             let version = if words.skip("version") { words.number("a version")? } else { 1 };
-            SimAction::Publish { name, replicas, version, via: via(words)? }
+            SimAction::Publish { name, replicas, is_container, version, via: via(words)? }
         }
         "remove" => SimAction::Remove { name: name(words)?, via: via(words)? },
         "rule" => SimAction::Rule {
@@ -103,6 +107,7 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<SimAction, NotUnderstood> {
         "unplug" => SimAction::Unplug(words.target()?),
         "leave" => SimAction::Leave(words.target()?, words.time()?),
         "start" => SimAction::Start(words.target()?),
+        "restart" => SimAction::Restart(words.target()?),
         "join" => SimAction::Join(words.number_in(1..=MOST_AT_ONCE, "a number of devices")?),
         "lose" => SimAction::Lose(words.target()?),
         "pause" => SimAction::Pause(words.target()?, words.time()?),
@@ -124,6 +129,14 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<SimAction, NotUnderstood> {
             };
             SimAction::Runtime(target, failure_mode)
         }
+        "engine" => {
+            let (target, word) = (words.target()?, words.some("what it does")?);
+            let fault = EngineFault::WORDS.iter().find(|(known, _)| *known == word);
+            let (_, fault) =
+                fault.ok_or_else(|| NotUnderstood(format!("an engine does not `{word}`")))?;
+            SimAction::Engine(target, *fault)
+        }
+        "crash" => SimAction::Crash(words.target()?),
         "weather" => {
             let weather = weather(words)?;
             SimAction::Weather(

@@ -72,6 +72,7 @@ fn parse_error_names_what_is_expected() {
         ("clock n0 jump 99999999h", "`99999999h` is no time"),
         ("pause n1 9999h", "`9999h` is longer than 1000h"),
         ("runtime n0 sleeps", "a runtime does not `sleeps`"),
+        ("engine n0 sleeps", "an engine does not `sleeps`"),
         ("clock n0 stops", "a clock does not `stops`"),
     ] {
         let why = line.parse::<SimAction>().expect_err(line).to_string();

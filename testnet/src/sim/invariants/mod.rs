@@ -1,5 +1,6 @@
 //! Invariants: those of every step, and those of a cluster without faults.
 
+mod containers;
 mod rest;
 mod step;
 

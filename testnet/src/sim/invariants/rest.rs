@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shoal_protocol::model::{Digest, Phase, ReplicaId, Resources, Spec, WorkloadName};
+use shoal_protocol::model::{Claim, Digest, Phase, ReplicaId, Resources, Spec, WorkloadName};
 use shoal_protocol::node::Node;
 
+use super::containers;
 use crate::sim::workloads::Workloads;
 use crate::sim::world::{World, facts};
 
@@ -123,6 +124,7 @@ fn held(
         {
             return Err(format!("n{device} runs {replica} and does not claim it"));
         }
+        containers::match_claims(world, device, node, lost)?;
     }
     Ok(held)
 }
@@ -150,7 +152,13 @@ pub fn healthy_once(world: &World) -> BTreeMap<ReplicaId, (usize, Digest)> {
             let claim = node(world, device)
                 .own_claim(replica)
                 .filter(|claim| claim.phase == Phase::Healthy);
-            if let Some(claim) = claim.filter(|claim| running.serves(claim.generation)) {
+            let is_there = |claim: &&Claim| {
+                let it = &world.devices[device];
+                let id = (*replica, claim.generation);
+                running.serves(claim.generation)
+                    && (running.image.is_none() || it.engine.alive_of(it.id, id).is_some())
+            };
+            if let Some(claim) = claim.filter(is_there) {
                 found.entry(*replica).or_default().push((device, claim.generation));
             }
         }

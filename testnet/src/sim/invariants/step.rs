@@ -230,7 +230,9 @@ impl World {
                 let kept = self.watch.kept.entry((me, *replica)).or_default();
                 let was_told = *kept > 0 || !is_alone;
                 *kept = kept.saturating_sub(1);
-                if !was_told && self.is_good(device, replica) {
+                let is_good =
+                    || self.is_good(device, replica) || self.is_adoptable(device, replica);
+                if !was_told && is_good() {
                     self.broken(
                         device,
                         format!(
@@ -333,6 +335,8 @@ impl World {
                 node.queues().into_iter().find(Queue::is_overfull)
             {
                 self.broken(device, format!("{name}: {len}, and {most} at most"));
+            } else if let Some(wrong) = self.wrong_containers(device) {
+                self.broken(device, wrong);
             }
         }
         match self.watch.broken.take() {
@@ -341,7 +345,7 @@ impl World {
         }
     }
 
-    fn broken(&mut self, device: usize, what: String) {
+    pub(super) fn broken(&mut self, device: usize, what: String) {
         self.watch.broken.get_or_insert((device, what));
     }
 }
