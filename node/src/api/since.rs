@@ -52,8 +52,9 @@ fn ago(text: &str) -> Option<Duration> {
     let mut rest = text;
     while !rest.is_empty() {
         let unit = rest.find(|c: char| c.is_ascii_alphabetic())?;
-        let ends = rest[unit..].find(|c: char| !c.is_ascii_alphabetic());
-        let (part, after) = rest.split_at(ends.map_or(rest.len(), |length| unit + length));
+        let (_, from_unit) = rest.split_at(unit);
+        let length = from_unit.find(|c: char| !c.is_ascii_alphabetic());
+        let (part, after) = rest.split_at(unit + length.unwrap_or(from_unit.len()));
         sum = sum.checked_add(quantity::duration(part).ok()?)?;
         rest = after;
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::client::Client;
 use super::error::CliError;
@@ -46,26 +46,24 @@ pub struct Global {
         help_heading = "Which daemon, whose key"
     )]
     pub config: Option<PathBuf>,
-    /// How to print: `table` for people, `wide` with more columns, `json` for programs [default:
-    /// table]
-    #[arg(short, long, global = true, value_name = "FORM", help_heading = "Output")]
-    pub output: Option<String>,
+    /// How to print: for people, for people with more columns, or as the API's JSON
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        value_name = "FORM",
+        help_heading = "Output"
+    )]
+    pub output: Form,
     /// No progress, no notes
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
 }
 
-fn form(text: &str) -> Result<Form, CliError> {
-    match text {
-        "table" => Ok(Form::Table),
-        "wide" => Ok(Form::Wide),
-        "json" => Ok(Form::Json),
-        _ => Err(CliError::usage(format!("--output {text}: it is `table`, `wide` or `json`"))),
-    }
-}
-
 /// How to print.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Form {
     /// For people.
     Table,
@@ -85,24 +83,17 @@ pub struct Context {
     pub config: PathBuf,
     /// How to print.
     pub form: Form,
-    /// The file of a verb whose `-o` names one, as in `volume backup`.
-    pub file: Option<String>,
     /// No progress, no notes.
     pub quiet: bool,
 }
 
 impl Context {
-    /// Fills in defaults from the environment. `writes_file`: `-o` names a file, not a form.
-    pub fn new(global: Global, writes_file: bool) -> Result<Context, CliError> {
+    /// Fills in defaults from the environment.
+    pub fn new(global: Global) -> Result<Context, CliError> {
         let state = global.state.unwrap_or_else(config::default_state);
         let socket = global.socket.unwrap_or_else(|| state.join(SOCKET_FILE));
         let config = global.config.unwrap_or_else(config::default_operator);
-        let (form, file) = match global.output {
-            file if writes_file => (Form::Table, file),
-            None => (Form::Table, None),
-            Some(text) => (form(&text)?, None),
-        };
-        Ok(Context { state, socket, config, form, file, quiet: global.quiet })
+        Ok(Context { state, socket, config, form: global.output, quiet: global.quiet })
     }
 
     /// A client of the daemon.

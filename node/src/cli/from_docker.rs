@@ -1,5 +1,5 @@
-//! Verbs and options of docker, and verbs of kubectl, that shoal has not, each with a sentence about
-//! what shoal does instead. What means the same has the same name and is not here.
+//! Verbs and options of docker, and verbs of kubectl, that shoal has not, each with a sentence
+//! about what shoal does instead. What means the same has the same name and is not here.
 
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -25,8 +25,8 @@ const OPTIONS: &[(&[&str], &str)] = &[
     ),
     (
         &["-a", "--attach"],
-        "a workload runs on any node, in the background; `shoal attach NAME` or `shoal logs -f NAME` \
-            shows what it writes",
+        "a workload runs on any node, in the background; `shoal attach NAME` or `shoal logs -f \
+            NAME` shows what it writes",
     ),
     (
         &["--detach-keys"],
@@ -65,7 +65,7 @@ const OF_VERBS: &[(&str, &[&str], &str)] = &[
         "cp",
         &["-a", "--archive"],
         "modes are always kept and owners never: files in a replica belong to root, and those that \
-            come out to you. `shoal volume backup` and `restore` keep the owners of a volume's files",
+            come out to you. `shoal volume backup` and `restore` keep the owners of files",
     ),
     ("cp", &["-L", "--follow-link"], "links are copied as links; name the file that is meant"),
     (
@@ -79,8 +79,8 @@ const OF_VERBS: &[(&str, &[&str], &str)] = &[
     (
         "rm",
         &["-f", "-v", "--volumes"],
-        "`shoal rm NAME` ends its replicas, too, and keeps their volumes; `shoal volume rm` removes \
-            those",
+        "`shoal rm NAME` ends its replicas, too, and keeps their volumes; `shoal volume rm` \
+            removes those",
     ),
 ];
 
@@ -88,13 +88,13 @@ const OF_VERBS: &[(&str, &[&str], &str)] = &[
 const VERBS: &[(&[&str], &str)] = &[
     (
         &["stop", "pause", "kill"],
-        "`shoal scale NAME=0` ends its replicas and keeps the workload, and `shoal rm NAME` removes \
-            it; `shoal exec NAME kill -HUP 1` sends a signal to its program",
+        "`shoal scale NAME=0` ends its replicas and keeps the workload, and `shoal rm NAME` \
+            removes it; `shoal exec NAME kill -HUP 1` sends a signal to its program",
     ),
     (
         &["start", "unpause", "create"],
-        "`shoal run` starts a new workload, and `shoal scale NAME=1` one that was scaled to 0; what \
-            ends by itself is started again",
+        "`shoal run` starts a new workload, and `shoal scale NAME=1` one that was scaled to 0; \
+            what ends by itself is started again",
     ),
     (
         &["restart", "rollout"],
@@ -104,9 +104,9 @@ const VERBS: &[(&[&str], &str)] = &[
     ),
     (
         &["inspect", "get", "top", "port"],
-        "`shoal describe NAME` shows a workload, `shoal explain NAME` why it is where it is, `shoal \
-            ps` all of them, `shoal nodes` the nodes, `shoal stats` what they use; `-o json` is for \
-            programs",
+        "`shoal describe NAME` shows a workload, `shoal explain NAME` why it is where it is, \
+            `shoal ps` all of them, `shoal nodes` the nodes, `shoal stats` what they use; \
+            `-o json` is for programs",
     ),
     (
         &["build", "buildx"],
@@ -153,8 +153,8 @@ const VERBS: &[(&[&str], &str)] = &[
     ),
     (
         &["volume inspect", "volume prune", "volume list"],
-        "`shoal volume ls` lists all, with their nodes and whether they are used; `shoal volume rm` \
-            removes those that are named",
+        "`shoal volume ls` lists all, with their nodes and whether they are used; `shoal volume \
+            rm` removes those that are named",
     ),
     (
         &["image pull", "image build", "image load", "image tag", "image save", "image inspect"],
@@ -278,7 +278,8 @@ mod tests {
         assert_eq!(refusal_of(&["shoal", "nodes", "-a"]), "");
     }
 
-    /// A verb that shoal gets is no longer said to be missing, and every verb that is named is there.
+    /// A verb that shoal gets is no longer said to be missing, and every verb that is named is
+    /// there.
     #[test]
     fn sentences_name_verbs_that_are_there() {
         let cli = Cli::command();

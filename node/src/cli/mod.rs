@@ -107,8 +107,7 @@ pub fn main() -> ExitCode {
             None => error.exit(),
         },
     };
-    let writes_file = matches!(&verb, Verb::Volume(volume) if volume.writes_file());
-    let done = Context::new(global, writes_file).and_then(|context| run(&context, verb));
+    let done = Context::new(global).and_then(|context| run(&context, verb));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

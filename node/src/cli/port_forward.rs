@@ -130,8 +130,8 @@ async fn serve(listener: TcpListener, forward: Arc<Forward>) -> CliError {
 }
 
 impl Forward {
-    /// A session with a replica that is ready now, or soon: a client that connects during a failover
-    /// is not refused.
+    /// A session with a replica that is ready now, or soon: a client that connects during a
+    /// failover is not refused.
     async fn ready(&self) -> Result<(ReplicaName, Frames), CliError> {
         let until = Instant::now() + READY_WITHIN;
         loop {

@@ -175,8 +175,12 @@ mod tests {
     fn record(name: &str, layers: u8, pushed: bool) -> ImageRecord {
         let part = |n: u8| Artifact { digest: Digest([n; 32]), size: 1 };
         let layers = (0..layers).map(part).collect();
-        let platform =
-            PlatformImage { arch: "x86_64".into(), config: part(200), layers, pieces: None };
+        let platform = PlatformImage {
+            arch: "x86_64".into(),
+            config: part(200),
+            layers,
+            pieces: Some(part(201)),
+        };
         ImageRecord::new(name, vec![platform], pushed)
     }
 

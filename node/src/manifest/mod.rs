@@ -13,10 +13,10 @@
 //! ```
 //!
 //! A container has further fields: `command`, `entrypoint`, `port` (its HTTP port), `user`,
-//! `workdir`, `hostname`, `labels`, `network`, `tmpfs`, `stdin`, `tty`, `read_only`, `init`, `ports`,
-//! `volumes`, `volume_on_loss`, `devices`, `cap_add`, `cap_drop`, `security_opt`, `privileged`,
-//! `stop_signal`, `stop_grace`, `shm_size`, `ulimits`, `sysctls`, `pull`, and `limit`, the most
-//! memory and CPU that it may take.
+//! `workdir`, `hostname`, `labels`, `network`, `tmpfs`, `stdin`, `tty`, `read_only`, `init`,
+//! `ports`, `volumes`, `volume_on_loss`, `devices`, `cap_add`, `cap_drop`, `security_opt`,
+//! `privileged`, `stop_signal`, `stop_grace`, `shm_size`, `ulimits`, `sysctls`, `pull`, and
+//! `limit`, the most memory and CPU that it may take.
 //!
 //! A file may have several documents, divided by `---`. Unknown fields are refused: an ignored slip
 //! would only be found in production.

@@ -112,7 +112,7 @@ impl Open {
             return Ok(None);
         }
         let waiting = store.lock().begin_partial(&digest)?;
-        let opened = Open::open(&store, digest, size, waiting);
+        let opened = Open::open_file(&store, digest, size, waiting);
         if opened.is_err() {
             // The bytes are not lost: the next opening of the store finds the file.
             store.lock().end_partial(&digest, None);
@@ -120,7 +120,7 @@ impl Open {
         opened.map(Some)
     }
 
-    fn open(
+    fn open_file(
         store: &ArtifactStore,
         digest: Digest,
         size: u64,

@@ -71,7 +71,7 @@ async fn files_of_a_volume_are_read_and_replaced(kind: Kind) {
     let new = chunks(archive("new", "data"));
     harness.containers.write_volume(&key("0"), new, false).await.unwrap();
     let expected = ("new".to_owned(), 999, 998, 0o640, "data".to_owned());
-    assert_eq!(files(&harness).await, [expected.clone()]);
+    assert_eq!(files(&harness).await, vec![expected.clone()]);
     let read = harness.containers.read_volume(&key("0")).await.unwrap();
     let bytes: Vec<u8> = read.try_collect::<Vec<_>>().await.unwrap().concat();
     harness.containers.write_volume(&key("1"), chunks(bytes), false).await.unwrap();

@@ -188,8 +188,12 @@ pub fn container_workload(name: &str, version: u32, replicas: u32) -> Spec {
             size: 60_000,
         };
         let arch = facts().arch;
-        image.platforms =
-            vec![PlatformImage { arch, config: part("config"), layers: vec![part("layer")] }];
+        image.platforms = vec![PlatformImage {
+            arch,
+            config: part("config"),
+            layers: vec![part("layer")],
+            pieces: None,
+        }];
     }
     SpecForm::container_service(
         name.parse().expect("a test's own name"),

@@ -64,8 +64,8 @@ impl Service {
         Ok(resolved)
     }
 
-    /// The TCP ports that an image exposes. A configuration that is not on this node names none: its
-    /// ports are then those that the workload names.
+    /// The TCP ports that an image exposes. A configuration that is not on this node names none:
+    /// its ports are then those that the workload names.
     async fn exposed(&self, image: &Image) -> Vec<u16> {
         let mut ports = BTreeSet::new();
         for platform in &image.platforms {

@@ -72,16 +72,16 @@ impl VolumeName {
 pub async fn backup(
     context: &Context,
     volume: &VolumeName,
-    to: Option<&str>,
+    to: &str,
     node: Option<&str>,
 ) -> Result<(), CliError> {
     let file = match to {
-        None | Some("-") if io::stdout().is_terminal() => {
+        "-" if io::stdout().is_terminal() => {
             return Err(CliError::usage("an archive is nothing for a terminal")
-                .hint(format!("Name a file: shoal volume backup {volume} -o data.tar")));
+                .hint(format!("Name a file: shoal volume backup {volume} data.tar")));
         }
-        None | Some("-") => None,
-        Some(file) => Some(PathBuf::from(file)),
+        "-" => None,
+        file => Some(PathBuf::from(file)),
     };
     let action = Action::ReadVolume { name: volume.name.clone() };
     let mut frames = volume.open(context, node, action).await?;

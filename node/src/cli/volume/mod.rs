@@ -18,7 +18,7 @@ use files::VolumeName;
 /// later workload of the same name finds it again.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  shoal volume ls\n  \
-    shoal volume backup db/0/data -o data.tar\n  \
+    shoal volume backup db/0/data data.tar\n  \
     shoal scale db=0 && shoal volume restore db/0/data data.tar && shoal scale db=1\n  \
     shoal volume rm db/0/data\n\n\
     All work from any node, for volumes of any node that is up; all but `ls` take the operator's \
@@ -34,13 +34,14 @@ enum Verb {
     Ls,
     /// Write all files of a volume into a tar archive, also while its replica runs
     ///
-    /// A program that writes meanwhile may be caught between two files that belong together, as with
-    /// any copy of files in use: stop it first (`shoal scale NAME=0`), or use its own way of backup.
+    /// A program that writes meanwhile may be caught between two files that belong together, as
+    /// with any copy of files in use: stop it first (`shoal scale NAME=0`), or use its own way of
+    /// backup.
     Backup {
         /// The volume, as `shoal volume ls` lists it: WORKLOAD/NUMBER/NAME
         volume: VolumeName,
-        /// The file, as `-o FILE` is too; `-`, or none, for standard output
-        file: Option<String>,
+        /// The file; `-` for standard output
+        file: String,
         /// The node that keeps it, if several keep one of this name
         #[arg(long, value_name = "NODE")]
         node: Option<String>,
@@ -83,22 +84,11 @@ struct Listed<'a> {
 }
 
 impl Volume {
-    /// Whether `-o` names a file.
-    pub(super) fn writes_file(&self) -> bool {
-        matches!(self.verb, Verb::Backup { .. })
-    }
-
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         match self.verb {
             Verb::Ls => list(context).await,
             Verb::Backup { volume, file, node } => {
-                let file = match (&file, &context.file) {
-                    (Some(_), Some(_)) => {
-                        return Err(CliError::usage("two files are named: give one of them"));
-                    }
-                    (file, option) => file.as_deref().or(option.as_deref()),
-                };
-                files::backup(context, &volume, file, node.as_deref()).await
+                files::backup(context, &volume, &file, node.as_deref()).await
             }
             Verb::Restore { volume, file, force, node } => {
                 files::restore(context, &volume, &file, force, node.as_deref()).await

@@ -35,8 +35,10 @@ pub(in super::super) struct Server {
     stall_timeout: Duration,
     counters: Arc<Counters>,
     /// The node that each piece of a whole artifact was given to last, and when.
-    given: Mutex<BTreeMap<Digest, BTreeMap<u32, (NodeId, Instant)>>>,
+    given: Mutex<BTreeMap<Digest, Given>>,
 }
+
+type Given = BTreeMap<u32, (NodeId, Instant)>;
 
 /// A stream that is served, and the node at its other end.
 struct Session<'a> {

@@ -137,8 +137,8 @@ impl Allowed {
             .or_else(|| option().map(|option| format!("security option {option}")))
     }
 
-    /// The allowance that would take back a [`Self::refusal`], as `shoal up --allow` takes it. `None`
-    /// for words that are no refusal.
+    /// The allowance that would take back a [`Self::refusal`], as `shoal up --allow` takes it.
+    /// `None` for words that are no refusal.
     pub fn remedy(refusal: &str) -> Option<String> {
         let with = |start: &str, name: &str| {
             refusal.strip_prefix(start).map(|value| format!("{name}={value}"))

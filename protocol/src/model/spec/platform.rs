@@ -52,8 +52,8 @@ impl PlatformImage {
     }
 }
 
-/// [`PlatformImage`] in text. In bincode it is as form 2 of a spec has it, without the pieces, which
-/// stand behind the form: see [`Later`](super::Later).
+/// [`PlatformImage`] in text. In bincode it is as form 2 of a spec has it, without the pieces,
+/// which stand behind the form: see [`Later`](super::Later).
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct InText {

@@ -95,8 +95,8 @@ pub(super) fn match_claims(
     if let Some((orphan, _)) = alive.difference(&held).next() {
         return Err(format!("n{device} has a container of {orphan}, which it does not hold"));
     }
-    let held = held.into_iter().filter(|(replica, _)| !lost.contains(replica));
-    match held.filter(|id| !alive.contains(id)).next() {
+    let mut held = held.into_iter().filter(|(replica, _)| !lost.contains(replica));
+    match held.find(|id| !alive.contains(id)) {
         Some((replica, _)) => {
             Err(format!("n{device} holds {replica}, and its container does not run"))
         }
