@@ -209,14 +209,7 @@ mod tests {
 
     fn context(state: &Path) -> Context {
         let (socket, config) = (state.join(SOCKET_FILE), state.join("operator"));
-        Context {
-            state: state.to_owned(),
-            socket,
-            config,
-            form: Form::Table,
-            file: None,
-            quiet: true,
-        }
+        Context { state: state.to_owned(), socket, config, form: Form::Table, quiet: true }
     }
 
     /// Answers one request to stop as a daemon on `state` would, in this very process, and closes

@@ -56,9 +56,10 @@ impl Shared {
     pub fn came(&self, peer: NodeId, index: u32, took: Duration) {
         {
             let mut state = self.lock();
-            state.wanted.ended(index, Some(took));
+            let now = Instant::now();
+            state.wanted.came(&peer, index, took, now);
             *state.given.entry(peer).or_default() += 1;
-            state.last = Instant::now();
+            state.last = now;
         }
         self.news.notify_waiters();
     }

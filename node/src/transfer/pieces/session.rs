@@ -73,7 +73,7 @@ pub(super) async fn run(fetcher: &Fetcher, shared: &Shared, peer: NodeId) -> Res
     let ended = session.run().await;
     {
         let wanted = &mut shared.lock().wanted;
-        session.asked.iter().for_each(|asked| wanted.ended(asked.pick.index, None));
+        session.asked.iter().for_each(|asked| wanted.lost(asked.pick.index));
         wanted.gone(&peer);
     }
     shared.news.notify_waiters();

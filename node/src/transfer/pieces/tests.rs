@@ -149,7 +149,7 @@ async fn holder(number: u8, doors: &Doors, contents: &[&[u8]]) -> Member {
 }
 
 /// Five nodes need what one has. They give it to one another while it comes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(start_paused = true)]
 async fn artifact_leaves_its_source_about_once() {
     let doors = Doors::default();
     let (bytes, artifact, list, pieces) = bytes(24);
@@ -167,7 +167,7 @@ async fn artifact_leaves_its_source_about_once() {
     }
     let left = source.count("artifact_bytes_served");
     assert!(left >= artifact.size, "{left}: every piece must leave it once");
-    let most = artifact.size * 3 / 2 + 5 * list.len() as u64;
+    let most = artifact.size * 11 / 10 + 5 * list.len() as u64;
     assert!(left <= most, "{left} bytes left the source, of {} bytes", artifact.size);
     let from = receivers[0].from.lock().unwrap().len();
     assert!(from > 1, "it came from several nodes");

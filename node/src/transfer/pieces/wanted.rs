@@ -1,6 +1,6 @@
 //! Which piece is asked for next, and of which node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,9 @@ use tokio::time::Instant;
 
 /// How long the pieces that a whole holder gave to others are left to those, at the least.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Arrivals that are noted, to tell how fast peers with some of the pieces are.
+const MAX_NOTED: usize = 64;
 
 /// The pieces that are still wanted, and the peers of a fetch.
 pub(super) struct Wanted {
@@ -23,6 +26,8 @@ pub(super) struct Wanted {
     order: RandomState,
     /// The longest time that a piece took lately.
     took: Duration,
+    /// When pieces came lately from peers that have some.
+    from_others: VecDeque<Instant>,
 }
 
 /// A peer that is asked now.
@@ -49,6 +54,7 @@ impl Wanted {
             peers: BTreeMap::new(),
             order: RandomState::new(),
             took: Duration::ZERO,
+            from_others: VecDeque::new(),
         }
     }
 
@@ -79,12 +85,21 @@ impl Wanted {
         }
     }
 
-    /// A piece came, or will not come any more from where it was asked for. `took`: how long.
-    pub fn ended(&mut self, index: u32, took: Option<Duration>) {
+    /// A piece came from a peer, `took` after it was asked for.
+    pub fn came(&mut self, peer: &NodeId, index: u32, took: Duration, now: Instant) {
         self.in_flight.remove(&index);
-        if let Some(took) = took {
-            self.took = took.max(self.took / 2);
+        self.took = took.max(self.took / 2);
+        if let Some(Peer::Partly { .. }) = self.peers.get(peer) {
+            self.from_others.push_back(now);
+            if self.from_others.len() > MAX_NOTED {
+                self.from_others.pop_front();
+            }
         }
+    }
+
+    /// A piece will not come any more from where it was asked for.
+    pub fn lost(&mut self, index: u32) {
+        self.in_flight.remove(&index);
     }
 
     /// The peer is not asked any more.
@@ -103,7 +118,7 @@ impl Wanted {
     /// those that have it are slow, or gone.
     pub fn pick(&mut self, peer: &NodeId, now: Instant) -> Option<Pick> {
         let patience = PATIENCE.max(self.took * 2);
-        let Wanted { arrived, in_flight, peers, offers, order, took: _ } = self;
+        let Wanted { arrived, in_flight, peers, offers, order, took: _, from_others } = self;
         let is_free = |index: &u32| !in_flight.contains(index) && !arrived.has(*index);
         let rank = |index: &u32| (offers[*index as usize], order.hash_one(index));
         let pick = match peers.get_mut(peer)? {
@@ -120,8 +135,12 @@ impl Wanted {
                     Pick { index, insist: false }
                 } else {
                     let since = *idle.get_or_insert(now);
-                    let index = free.min_by_key(rank)?;
-                    if now.duration_since(since) < patience {
+                    let index = free.clone().min_by_key(rank)?;
+                    let is_lately = |at: &&Instant| now.duration_since(**at) < patience;
+                    let lately = from_others.iter().filter(is_lately).count();
+                    // As fast as lately, the others give the rest within two such times.
+                    let others_do = free.count() <= 2 * lately;
+                    if now.duration_since(since) < patience || others_do {
                         return None;
                     }
                     Pick { index, insist: true }
@@ -168,6 +187,21 @@ mod tests {
         assert_eq!(wanted.pick(&PEER, late), None);
     }
 
+    /// Peers that are busy giving the rest are left to it.
+    #[tokio::test]
+    async fn source_is_spared_while_others_are_fast() {
+        let (mut wanted, _folder) = wanted(4).await;
+        let begin = Instant::now();
+        wanted.has_all(SOURCE);
+        wanted.has(PEER, &[0, 1, 2, 3]);
+        assert_eq!(wanted.pick(&SOURCE, begin), None);
+        let late = begin + PATIENCE;
+        wanted.came(&PEER, 0, PATIENCE / 8, late);
+        wanted.came(&PEER, 1, PATIENCE / 8, late);
+        assert_eq!(wanted.pick(&SOURCE, late), None, "4 are wanted, 2 came in a moment");
+        assert!(wanted.pick(&SOURCE, late + PATIENCE).is_some_and(|pick| pick.insist));
+    }
+
     /// The source gave a piece to a node that nobody can ask.
     #[tokio::test]
     async fn piece_that_others_do_not_pass_on_is_insisted_on() {
@@ -190,7 +224,7 @@ mod tests {
         let pick = wanted.pick(&PEER, begin).unwrap();
         wanted.has_all(SOURCE);
         assert_eq!(wanted.pick(&SOURCE, begin), None);
-        wanted.ended(pick.index, None);
+        wanted.lost(pick.index);
         wanted.gone(&PEER);
         let picks = [wanted.pick(&SOURCE, begin), wanted.pick(&SOURCE, begin)];
         assert!(picks.iter().all(|pick| pick.is_some_and(|pick| !pick.insist)), "{picks:?}");
