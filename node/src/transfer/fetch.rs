@@ -61,6 +61,10 @@ impl Forgers {
 /// Bytes of an artifact that is fetched into memory: the list of pieces of 32 GiB.
 const MAX_SMALL: u64 = 2 << 20;
 
+/// How often, and after which pause, a busy node is asked again for a small artifact: it is there.
+const BUSY_TRIES: u32 = 40;
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
+
 /// Runs fetches: a bounded number at a time, one for each artifact.
 pub(super) async fn run(inbox: Inbox, fetcher: Arc<Fetcher>, max_fetches: usize) {
     let mut running = JoinSet::new();
@@ -173,15 +177,26 @@ impl Fetcher {
             return Err(format!("{} bytes are too many", artifact.size));
         }
         let mut whys = Vec::new();
-        for node in candidates {
-            if self.forgers.has(artifact.digest, *node) {
-                continue;
+        for _ in 0..BUSY_TRIES {
+            whys.clear();
+            let mut is_busy = false;
+            for node in candidates {
+                if self.forgers.has(artifact.digest, *node) {
+                    continue;
+                }
+                match self.small_from(*node, artifact).await {
+                    Ok(bytes) if Digest::of(&bytes) == artifact.digest => return Ok(bytes),
+                    Ok(_) => self.forgers.note(artifact.digest, *node),
+                    Err(error) => {
+                        is_busy |= matches!(error, CandidateError::Busy(_));
+                        whys.push(error.to_string());
+                    }
+                }
             }
-            match self.small_from(*node, artifact).await {
-                Ok(bytes) if Digest::of(&bytes) == artifact.digest => return Ok(bytes),
-                Ok(_) => self.forgers.note(artifact.digest, *node),
-                Err(error) => whys.push(error.to_string()),
+            if !is_busy {
+                break;
             }
+            tokio::time::sleep(BUSY_PAUSE).await;
         }
         Err(whys.join("; "))
     }

@@ -25,9 +25,26 @@ impl Node {
         runtime: ProgramKind,
     ) {
         if self.artifacts.begin(now, artifact.digest) {
-            let candidates = self.candidates(&artifact.digest);
+            let mut candidates = self.candidates(&artifact.digest);
+            if pieces.is_some()
+                && let Some((_, rest)) = candidates.split_first_mut()
+            {
+                self.mix(rest);
+            }
             self.outbox.push(Action::Fetch { artifact, pieces, runtime, candidates });
         }
+    }
+
+    /// Gives nodes another order at each node, except that those behind a hop and on bad paths stay
+    /// last. Pieces spread only if every node that gets some is asked by a few others.
+    fn mix(&self, nodes: &mut [NodeId]) {
+        nodes
+            .sort_by_cached_key(|node| (self.way(node), Digest::of(&[self.me.0, node.0].concat())));
+    }
+
+    /// Whether the way to a node is bad, or over another node.
+    fn way(&self, node: &NodeId) -> (bool, bool) {
+        (self.artifacts.stalls.contains(node), self.membership.unreachable(node).is_some())
     }
 
     /// Fetches all artifacts of a program.
@@ -58,9 +75,7 @@ impl Node {
     /// that is up was asked.
     pub(super) fn candidates(&self, digest: &Digest) -> Vec<NodeId> {
         let mut candidates = self.ordered_candidates(digest);
-        candidates.sort_by_key(|node| {
-            (self.artifacts.stalls.contains(node), self.membership.unreachable(node).is_some())
-        });
+        candidates.sort_by_key(|node| self.way(node));
         candidates
     }
 
@@ -82,12 +97,14 @@ impl Node {
             holders.rotate_left(turn % count);
         }
         // Those that start it now may hold pieces already.
-        let starting = workloads().flat_map(|workload| self.claims.of_workload(&workload.uid));
+        let claims = workloads().flat_map(|workload| self.claims.of_workload(&workload.uid));
+        let mut starting: Vec<NodeId> = claims.map(|(node, _)| node).collect();
+        self.mix(&mut starting);
         let likely = holders
             .into_iter()
             .chain(running.map(|(node, _)| node))
             .chain(guardians)
-            .chain(starting.map(|(node, _)| node));
+            .chain(starting);
         let mut seen = BTreeSet::new();
         let mut likely: Vec<NodeId> =
             likely.filter(|node| is_up(node) && seen.insert(*node)).collect();

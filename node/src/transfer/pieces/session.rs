@@ -23,7 +23,7 @@ const AHEAD: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How long a peer without anything new holds the place of another.
-const IDLE: Duration = Duration::from_secs(3);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Why a session ended before all pieces were here.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +93,10 @@ impl Session<'_> {
             if !self.asked.is_empty() {
                 useful = Instant::now();
             }
-            let is_idle = self.shared.others_wait && useful.elapsed() > IDLE;
-            if self.shared.arrived.is_complete() || is_idle {
+            let is_idle =
+                useful.elapsed() > IDLE && !self.shared.lock().wanted.is_whole(&self.peer);
+            let makes_room = is_idle && self.shared.others_wait;
+            if self.shared.arrived.is_complete() || makes_room {
                 return Ok(());
             }
             let shared = self.shared;

@@ -64,6 +64,11 @@ impl Wanted {
         self.peers.insert(peer, Peer::Whole { taken: BTreeSet::new(), idle: None });
     }
 
+    /// Whether the peer has all pieces.
+    pub fn is_whole(&self, peer: &NodeId) -> bool {
+        matches!(self.peers.get(peer), Some(Peer::Whole { .. }))
+    }
+
     /// The peer has these pieces, too. Numbers beyond the last are ignored.
     pub fn has(&mut self, peer: NodeId, pieces: &[u32]) {
         let entry = self.peers.entry(peer).or_insert(Peer::Partly { has: BTreeSet::new() });
