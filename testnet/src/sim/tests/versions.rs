@@ -1,6 +1,7 @@
 //! Clusters of two program versions: the newer one uses a program kind, a form of place, a phase, a
 //! kind of key and a kind of ruling that the older one does not know.
 
+use shoal_protocol::model::spec::SPEC_VERSION;
 use shoal_protocol::model::codec::Bytes;
 use shoal_protocol::model::{Digest, Key, Ruling, RulingBody, Signed, Value};
 use shoal_protocol::node::Message;
@@ -37,7 +38,7 @@ fn older_nodes_stay_in_step_with_newer_ones() {
             sim.world.start(device, false, &[]);
         }
         sim.publish(0, &workload("web", 1, 6)).unwrap();
-        let newer_spec = Value::Workload { version: 3, bytes: vec![7; 40] };
+        let newer_spec = Value::Workload { version: SPEC_VERSION + 1, bytes: vec![7; 40] };
         let written = [
             (Key::Workload("pod".parse().unwrap()), newer_spec),
             (Key::Other(40, Bytes(vec![1, 2])), Value::Other(50, Bytes(vec![3]))),
