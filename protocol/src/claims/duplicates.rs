@@ -4,6 +4,9 @@
 //! different claims may each take the other one for the keeper; so a holder that answers "healthy"
 //! drops its own open question about the replica. If both were to stop, each would have asked after
 //! it had answered, and answered after it was asked: a contradiction.
+//!
+//! A node whose container engine is gone learns nothing of its containers' ends. It goes on to claim
+//! them healthy, because they may serve without the engine; but nobody stops for such a claim.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -45,6 +48,17 @@ struct Dispute {
     yielded: bool,
 }
 
+/// What the rest of the node knows that decides a dispute.
+pub(super) struct Judge<'a> {
+    pub me: NodeId,
+    /// Whether a node is up.
+    pub up: &'a dyn Fn(&NodeId) -> bool,
+    /// The revision that belongs in a place.
+    pub current: &'a dyn Fn(&ReplicaId) -> Option<Revision>,
+    /// Whether a node sees what it runs in a place.
+    pub knows: &'a dyn Fn(&NodeId, &ReplicaId) -> bool,
+}
+
 impl Duplicates {
     pub(super) fn new(config: Config) -> Self {
         Duplicates {
@@ -73,19 +87,18 @@ impl Duplicates {
     pub(super) fn reconsider(
         &mut self,
         now: Time,
-        me: NodeId,
         index: &Index,
-        up: &dyn Fn(&NodeId) -> bool,
-        current: &dyn Fn(&ReplicaId) -> Option<Revision>,
+        judge: &Judge<'_>,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
+        let Judge { me, up, current, knows } = *judge;
         let mut facts = Vec::new();
         let mut due = Vec::new();
         for replica in &self.contested {
             let mut holders = index.of(replica);
             holders.retain(|(node, _)| *node == me || up(node));
             let wanted = current(replica);
-            let kept = keeper(&holders, wanted.as_ref());
+            let kept = keeper(&holders, wanted.as_ref(), knows);
             let mine = holders.iter().find(|(node, _)| *node == me);
             let (Some(kept), Some((_, mine)), true) = (kept, mine, holders.len() > 1) else {
                 self.disputes.remove(replica);
@@ -109,7 +122,8 @@ impl Duplicates {
                 adopt(replica, mine, &holders, &mut facts);
             } else if let Some(dispute) = self.disputes.get_mut(replica) {
                 dispute.keeper = kept;
-                dispute.generation = wanted.filter(|wanted| is_good(mine, Some(wanted)));
+                dispute.generation =
+                    wanted.filter(|wanted| is_good(mine, Some(wanted)) && knows(&me, replica));
                 if dispute.ask_at <= now {
                     due.push((dispute.wait, *replica, mine.token));
                 }
@@ -146,13 +160,15 @@ impl Duplicates {
         index: &Index,
         from: NodeId,
         message: Message,
+        knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
         match message {
             Message::AskKeeper { replica, token, question } => {
                 // Not held here: the asker will see that in this node's sheet.
                 let Some(mine) = index.claim(&me, &replica) else { return Vec::new() };
-                self.on_ask(mine, from, token, question, out)
+                let knows = knows(&me, &replica);
+                self.on_ask(mine, knows, from, token, question, out)
             }
             Message::Keeping { replica, question, generation, healthy } => {
                 self.on_answer(from, replica, question, generation, healthy)
@@ -163,6 +179,7 @@ impl Duplicates {
     fn on_ask(
         &mut self,
         mine: &Claim,
+        knows: bool,
         from: NodeId,
         token: Token,
         question: u64,
@@ -173,8 +190,8 @@ impl Duplicates {
         }
         let replica = mine.replica;
         let dispute = self.disputes.get_mut(&replica);
-        let healthy =
-            mine.phase == Phase::Healthy && dispute.as_ref().is_none_or(|dispute| !dispute.yielded);
+        let stays = dispute.as_ref().is_none_or(|dispute| !dispute.yielded);
+        let healthy = knows && mine.phase == Phase::Healthy && stays;
         if let (true, Some(dispute)) = (healthy, dispute) {
             dispute.question = None;
         }

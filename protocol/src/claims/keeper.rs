@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use crate::model::{Claim, Digest, NodeId, Phase, Token};
+use crate::model::{Claim, Digest, NodeId, Phase, ReplicaId, Token};
 
 /// The holder that is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,12 +52,17 @@ impl fmt::Display for KeptBecause {
 /// The keeper among `holders`; none only if there are none. `current` is the desired generation, if
 /// it is known.
 ///
-/// A healthy claim of the desired generation beats one that is not; then the older claim is kept.
+/// A healthy claim of the desired generation beats one that is not, or whose holder cannot see
+/// whether it is (`knows`); then the older claim is kept.
 /// Older is the claim that was awarded under the lower token: a claim's own token grows when its
 /// holder adopts one, and a rule that looked at it would change its mind during a dispute.
-pub fn keeper(holders: &[(NodeId, &Claim)], current: Option<&Digest>) -> Option<Keeper> {
+pub fn keeper(
+    holders: &[(NodeId, &Claim)],
+    current: Option<&Digest>,
+    knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
+) -> Option<Keeper> {
     let mut ranks: Vec<Rank> =
-        holders.iter().map(|(node, claim)| rank(*node, claim, current)).collect();
+        holders.iter().map(|(node, claim)| rank(*node, claim, current, knows)).collect();
     ranks.sort();
     let best = ranks.first()?;
     let because = match ranks.get(1) {
@@ -90,6 +95,12 @@ struct Rank {
     node: NodeId,
 }
 
-fn rank(node: NodeId, claim: &Claim, current: Option<&Digest>) -> Rank {
-    Rank { good: Reverse(is_good(claim, current)), award: awarded_under(claim), node }
+fn rank(
+    node: NodeId,
+    claim: &Claim,
+    current: Option<&Digest>,
+    knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
+) -> Rank {
+    let good = is_good(claim, current) && knows(&node, &claim.replica);
+    Rank { good: Reverse(good), award: awarded_under(claim), node }
 }

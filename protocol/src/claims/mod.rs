@@ -190,25 +190,29 @@ impl Claims {
     /// [`Claims::poll_timeout`] is due.
     ///
     /// `up` tells whether a node is up: this node yields only to one that is. `current` gives the
-    /// revision that belongs in a place.
+    /// revision that belongs in a place. `knows` tells whether a node sees what it runs there: while
+    /// its container engine does not answer, it cannot, and its "healthy" is an old one.
     pub fn reconsider(
         &mut self,
         now: Time,
         up: &dyn Fn(&NodeId) -> bool,
         current: &dyn Fn(&ReplicaId) -> Option<Revision>,
+        knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.duplicates.reconsider(now, self.me, &self.index, up, current, out)
+        let judge = duplicates::Judge { me: self.me, up, current, knows };
+        self.duplicates.reconsider(now, &self.index, &judge, out)
     }
 
-    /// Handles a peer's message about a duplicate.
+    /// Handles a peer's message about a duplicate; `knows` as in [`Claims::reconsider`].
     pub fn handle_message(
         &mut self,
         from: NodeId,
         message: Message,
+        knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.duplicates.handle_message(self.me, &self.index, from, message, out)
+        self.duplicates.handle_message(self.me, &self.index, from, message, knows, out)
     }
 
     /// The time of the next call of `reconsider`.
@@ -247,10 +251,11 @@ impl Claims {
         replica: &ReplicaId,
         up: &dyn Fn(&NodeId) -> bool,
         current: Option<&Digest>,
+        knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
     ) -> Option<Keeper> {
         let mut holders = self.index.of(replica);
         holders.retain(|(node, _)| *node == self.me || up(node));
-        keeper(&holders, current)
+        keeper(&holders, current, knows)
     }
 
     /// The greatest token seen for a replica, also of claims that are gone.

@@ -10,6 +10,7 @@ use crate::ring;
 use super::Node;
 use super::calls::Returned;
 use super::outlook::Demand;
+use super::sight::Sight;
 
 /// Rounds for one input, each caused by the one before. A longer chain is a bug; the rest then
 /// waits for the next input.
@@ -139,7 +140,9 @@ impl Node {
         let mut out = crate::model::Out::new();
         let up = |node: &NodeId| membership.is_up(node);
         let current = |replica: &ReplicaId| demand.revision(replica);
-        let facts = self.claims.reconsider(now, &up, &current, &mut out);
+        let sight = Sight::new(self.me, &self.device.facts, membership, &self.desired);
+        let knows = |node: &NodeId, replica: &ReplicaId| sight.knows(node, replica);
+        let facts = self.claims.reconsider(now, &up, &current, &knows, &mut out);
         self.returned.extend(facts.into_iter().map(Returned::Claims));
         self.post(now, out, super::Message::Claims);
     }
