@@ -5,8 +5,9 @@
 //! drops its own open question about the replica. If both were to stop, each would have asked after
 //! it had answered, and answered after it was asked: a contradiction.
 //!
-//! A node whose container engine is gone learns nothing of its containers' ends. It goes on to claim
-//! them healthy, because they may serve without the engine; but nobody stops for such a claim.
+//! A node whose container engine is gone learns nothing of its containers' ends. It goes on to
+//! claim them healthy, because they may serve without the engine; but nobody stops for such a
+//! claim.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -190,8 +190,8 @@ impl Claims {
     /// [`Claims::poll_timeout`] is due.
     ///
     /// `up` tells whether a node is up: this node yields only to one that is. `current` gives the
-    /// revision that belongs in a place. `knows` tells whether a node sees what it runs there: while
-    /// its container engine does not answer, it cannot, and its "healthy" is an old one.
+    /// revision that belongs in a place. `knows` tells whether a node sees what it runs there:
+    /// while its container engine does not answer, it cannot, and its "healthy" is an old one.
     pub fn reconsider(
         &mut self,
         now: Time,

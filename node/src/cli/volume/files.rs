@@ -226,11 +226,6 @@ mod tests {
             assert!(of(bad).unwrap_err().contains("WORKLOAD/NUMBER/NAME"), "{bad}");
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     /// A rename over a device would replace it for everybody.
     #[test]

@@ -53,8 +53,8 @@ impl World {
             && node.generation(&replica.uid) == Some(id.1)
     }
 
-    /// An instance that is not being stopped, though another generation was ordered and this one does
-    /// not serve until that one does.
+    /// An instance that is not being stopped, though another generation was ordered and this one
+    /// does not serve until that one does.
     fn superseded(&self, device: usize) -> Option<Id> {
         let it = &self.devices[device];
         let goes_on = it.adapter.lives.iter().filter(|(_, life)| match life.stage {
