@@ -65,8 +65,12 @@ impl Service {
         let name: Label = name.parse().map_err(|error| {
             ApiError::invalid(format!("`{name}` is no name of a volume: {error}"))
         })?;
+        let here = self.name_here().await?;
         let all = self.runtimes.volumes().ok_or_else(|| {
-            let why = "the container engine of this node does not answer; nothing was changed";
+            let why = format!(
+                "{here} has no container engine that answers, and so no volumes; nothing was \
+                 changed"
+            );
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-engine", why)
         })?;
         let key = key_of(&replica, name.as_str());
@@ -135,8 +139,9 @@ fn keeper<'a>(keepers: Vec<&'a NodeView>, shown: &str) -> Result<&'a NodeView, A
         [node] => Ok(node),
         [] => {
             let why = format!("no node keeps a volume `{shown}`");
-            Err(ApiError::new(StatusCode::NOT_FOUND, "no-such-volume", why)
-                .hint("`shoal volume ls` lists them; `--node NODE` makes it there from a backup."))
+            Err(ApiError::new(StatusCode::NOT_FOUND, "no-such-volume", why).hint(
+                "`shoal volume ls` lists them; `shoal volume restore --node NODE` makes one.",
+            ))
         }
         _ => {
             let names: Vec<&str> = keepers.iter().map(|view| view.name.as_str()).collect();

@@ -67,6 +67,13 @@ const OF_VERBS: &[(&str, &[&str], &str)] = &[
         "modes are always kept and owners never: files in a replica belong to root, and those that \
             come out to you. `shoal volume backup` and `restore` keep the owners of files",
     ),
+    ("cp", &["-r", "-R", "--recursive"], "a folder is always copied with all that is in it"),
+    (
+        "attach",
+        &["-i", "-t", "-it", "--interactive", "--tty"],
+        "it passes on what you type if the workload was run with -i; `shoal exec -it NAME sh` is a \
+            shell beside its program",
+    ),
     ("cp", &["-L", "--follow-link"], "links are copied as links; name the file that is meant"),
     (
         "logs",
@@ -98,9 +105,9 @@ const VERBS: &[(&[&str], &str)] = &[
     ),
     (
         &["restart", "rollout"],
-        "`shoal scale NAME=0 && shoal scale NAME=1` ends a workload and starts it again; what ends \
-            by itself is started again anyway, and `shoal run` or `publish` with another image \
-            replaces it",
+        "`shoal scale NAME=0`, and then `NAME=` its number, ends a workload and starts it again; \
+            what ends by itself is started again anyway, and `shoal run` or `publish` with another \
+            image replaces it",
     ),
     (
         &["inspect", "get", "top", "port"],
@@ -137,6 +144,23 @@ const VERBS: &[(&[&str], &str)] = &[
         "`shoal rm NAME` removes a workload, and `shoal volume rm` what it has kept",
     ),
     (
+        &["update", "edit", "patch", "set", "rename"],
+        "`shoal run` or `publish` with the same NAME changes a workload, and says by which parts; \
+            its name stays",
+    ),
+    (
+        &["cordon", "uncordon", "drain", "taint"],
+        "`shoal down` on a node ends what runs there, and other nodes take it over; nodes are not \
+            emptied while they stay up yet",
+    ),
+    (&["wait"], "`shoal run`, `publish`, `scale` and `rm` wait until it is done, or for --timeout"),
+    (
+        &["expose"],
+        "`shoal run --port PORT` answers HTTP at every node, `--publish` is a port of one",
+    ),
+    (&["label"], "`shoal up --label K=V` labels a node, and `shoal run --require K=V` asks for it"),
+    (&["container", "pod", "pods"], "`shoal ps` lists workloads and replicas"),
+    (
         &["network"],
         "every container reaches every workload by its name, as NAME or NAME.NAMESPACE: no network \
             is made for that",
@@ -152,7 +176,7 @@ const VERBS: &[(&[&str], &str)] = &[
         "`shoal run --volume NAME:/PATH` makes a volume for each replica, on the node that runs it",
     ),
     (
-        &["volume inspect", "volume prune", "volume list"],
+        &["volume inspect", "volume prune", "volume list", "volume remove"],
         "`shoal volume ls` lists all, with their nodes and whether they are used; `shoal volume \
             rm` removes those that are named",
     ),

@@ -171,7 +171,7 @@ impl Service {
         Ok(freed)
     }
 
-    async fn name_here(&self) -> Result<String, ApiError> {
+    pub(in crate::api) async fn name_here(&self) -> Result<String, ApiError> {
         let names = self.core.names(vec![self.about.node]).await?;
         Ok(names.into_iter().next().unwrap_or_else(|| self.about.node.short()))
     }

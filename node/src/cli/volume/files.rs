@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use shoal_protocol::model::ReplicaName;
 use shoal_protocol::model::access::Action;
+use shoal_protocol::model::view::NodeView;
 use tokio::sync::mpsc;
 
 use crate::api::form::full_name;
@@ -172,6 +173,7 @@ pub async fn restore(
     force: bool,
     node: Option<&str>,
 ) -> Result<(), CliError> {
+    let shown = if from == "-" { "standard input" } else { from };
     // A file that is not there must not open a session.
     let mut from: Box<dyn Read + Send> = match from {
         "-" => Box::new(io::stdin()),
@@ -180,14 +182,34 @@ pub async fn restore(
     let action = Action::WriteVolume { name: volume.name.clone(), beside: force };
     let mut frames = volume.open(context, node, action).await?;
     let (pieces, archive) = mpsc::channel(WAITING);
+    let shown = shown.to_owned();
     let reading = std::thread::spawn(move || {
         let mut sink = Sink::new(pieces);
         io::copy(&mut from, &mut sink)
             .and_then(|_| sink.flush())
-            .map_err(|error| CliError::failed(format!("the archive cannot be read: {error}")))
+            .map_err(|error| CliError::failed(format!("{shown} cannot be read: {error}")))
     });
     send(&mut frames, volume, archive, reading).await?;
     context.note(&format!("{volume} restored"));
+    if let Some(node) = node {
+        note_others(context, volume, node).await?;
+    }
+    Ok(())
+}
+
+/// Says which other nodes keep a volume of the same name: each replica uses one of them.
+async fn note_others(context: &Context, volume: &VolumeName, node: &str) -> Result<(), CliError> {
+    let shown = volume.to_string();
+    let nodes: Vec<NodeView> = context.client().get("/v1/nodes").await?;
+    let keeps = |it: &&NodeView| it.volumes.contains(&shown) && it.name != node && it.id != node;
+    let others: Vec<&str> = nodes.iter().filter(keeps).map(|it| it.name.as_str()).collect();
+    if let [first, ..] = others[..] {
+        let all = others.join(" and ");
+        context.note(&format!(
+            "a volume {shown} is on {all}, too: the replica goes where it was used last; `shoal \
+             volume rm --node {first} {shown}` removes that one"
+        ));
+    }
     Ok(())
 }
 

@@ -284,7 +284,7 @@ pub enum InvalidSpec {
     Replicas(u32),
     #[error("memory: {} is outside 2MiB to 1TiB", shown::size(*.0))]
     Memory(u64),
-    #[error("cpu: {0} thousandths of a core is outside 1 to {MAX_CPU}")]
+    #[error("cpu: {} of a core is outside 0.001 to {}", cores(*.0), cores(MAX_CPU))]
     Cpu(u32),
     #[error(
         "memory: the limit of {} is {}",
@@ -293,8 +293,10 @@ pub enum InvalidSpec {
     )]
     MemoryLimit { limit: u64, reservation: u64 },
     #[error(
-        "cpu: the limit of {limit} thousandths of a core is below the {reservation} that are \
-            reserved, or above {MAX_CPU}"
+        "cpu: a limit of {} cores is below the {} that are reserved, or above {}",
+        cores(*.limit),
+        cores(*.reservation),
+        cores(MAX_CPU)
     )]
     CpuLimit { limit: u32, reservation: u32 },
     #[error("{field}: {why}")]
@@ -433,6 +435,11 @@ impl Spec {
     pub fn scaled(&self, replicas: u32) -> Result<Spec, InvalidSpec> {
         SpecForm { kind: Kind::Service { replicas }, ..self.0.form.clone() }.try_into()
     }
+}
+
+/// Thousandths of a core as people write cores.
+fn cores(thousandths: u32) -> f64 {
+    f64::from(thousandths) / 1_000.0
 }
 
 fn revision(form: &SpecForm) -> Revision {
