@@ -105,7 +105,7 @@ const VERBS: &[(&[&str], &str)] = &[
     ),
     (
         &["restart", "rollout"],
-        "`shoal scale NAME=0`, and then `NAME=` its number, ends a workload and starts it again; \
+        "`shoal scale NAME=0`, then `shoal scale NAME=N`, ends a workload and starts it again; \
             what ends by itself is started again anyway, and `shoal run` or `publish` with another \
             image replaces it",
     ),
@@ -279,7 +279,7 @@ mod tests {
         for (words, verb) in [
             ("stop web", "`shoal scale NAME=0`"),
             ("start web", "`shoal scale NAME=1`"),
-            ("restart web", "`shoal scale NAME=0 && shoal scale NAME=1`"),
+            ("restart web", "`shoal scale NAME=N`"),
             ("kill web", "`shoal rm NAME`"),
             ("inspect web", "`shoal describe NAME`"),
             ("build .", "`docker build -t NAME .`"),

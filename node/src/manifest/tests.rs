@@ -186,7 +186,7 @@ fn container_has_a_limit_of_its_cpu_only_if_one_is_named() {
     assert_eq!(resources("cpu: 0.2\nlimit: { cpu: 2 }"), (200, 2000));
     let contradiction = read("name: a\nimage: a:1\ncpu: 0.2\nlimit: { cpu: 0.1 }\n").unwrap();
     let error = contradiction[0].spec(None).unwrap_err().to_string();
-    assert!(error.contains("below the 200 that are reserved"), "{error}");
+    assert!(error.contains("below the 0.2 that are reserved"), "{error}");
     let component = spec(&read("name: a\nwasm: a.wasm\ncpu: 0.5\n").unwrap()[0]);
     assert_eq!(component.resources.limit.cpu, 500, "a component takes what is reserved");
 }
