@@ -45,7 +45,8 @@ podman --version
 tar -C files -cf empty.tar .
 podman import --quiet empty.tar localhost/empty:1
 podman create --name one --network none --volume data:/data localhost/empty:1 /none
-podman system service --time 0 "unix://$folder/socket" &
+# Not the function: its shell would be killed in the end, and not the service.
+"$usr/bin/podman" --tmpdir "$folder/tmp" system service --time 0 "unix://$folder/socket" &
 service=$!
 for _ in $(seq 100); do [ -S socket ] && break; sleep 0.1; done
 api=http://podman/v1.41/containers/one/archive
