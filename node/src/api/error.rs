@@ -69,7 +69,7 @@ impl ApiError {
     }
 }
 
-/// What to do about a workload that no node can run.
+/// The advice about a workload that no node can run.
 fn unplaceable(why: &[String]) -> String {
     let remedies = why.iter().filter_map(|reason| {
         let (_, refused) = reason.split_once("does not allow ")?;

@@ -170,7 +170,7 @@ fn container_has_its_options() {
 }
 
 /// As in docker and Kubernetes a container may take the CPU that is free, unless a limit is named.
-/// One that is named alone, below the default reservation, was refused.
+/// A limit that is named alone, below the default reservation, was refused.
 #[test]
 fn container_has_a_limit_of_its_cpu_only_if_one_is_named() {
     let resources = |text: &str| {

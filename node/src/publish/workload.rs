@@ -61,7 +61,7 @@ impl From<Bytes> for Source {
     }
 }
 
-/// What is reserved of the CPU for a replica for which only a limit was named: the limit, where it
+/// The CPU that is reserved for a replica for which only a limit was named: the limit, where it
 /// is below the default.
 pub(crate) fn reserved_below(limit: Option<u32>) -> Option<u32> {
     limit.filter(|limit| *limit < DEFAULT_CPU)

@@ -4,11 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::spec::HostPort;
 use crate::model::{
     AuctionId, Award, Decline, Digest, NodeId, Place, ReplicaId, Signed, Token, Unfit,
 };
-
-use crate::model::spec::HostPort;
 
 use super::message::Refusal;
 use super::summary::Summary;

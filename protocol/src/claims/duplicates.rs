@@ -49,7 +49,7 @@ struct Dispute {
     yielded: bool,
 }
 
-/// What the rest of the node knows that decides a dispute.
+/// The knowledge of other rooms that decides a dispute.
 pub(super) struct Judge<'a> {
     pub me: NodeId,
     /// Whether a node is up.

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use shoal_protocol::model::Digest;
@@ -168,7 +168,7 @@ impl Arrived {
     /// Up to `len` bytes of a piece that is here, from `offset` within the piece.
     ///
     /// # Errors
-    /// [`Error::Missing`]: the piece is not here. The device failed.
+    /// [`Error::Incomplete`]: the piece is not here. The device failed.
     pub async fn read(
         self: &Arc<Self>,
         index: u32,
@@ -242,7 +242,11 @@ impl ArtifactStore {
         let begun = blocking(move || {
             let Some(open) = Open::begin(store.clone(), digest, size)? else { return Ok(None) };
             let transfer = PieceTransfer::begin(open, digests)?;
-            store.arriving().insert(digest, Arc::downgrade(transfer.arrived()));
+            let mut arriving = store.arriving();
+            // Those that have ended go, so that there are never more than are under way.
+            arriving.retain(|_, transfer| transfer.strong_count() > 0);
+            arriving.insert(digest, Arc::downgrade(transfer.arrived()));
+            drop(arriving);
             Ok(Some(transfer))
         });
         begun.await
@@ -259,9 +263,7 @@ impl ArtifactStore {
             Err(Error::Missing { .. }) => {}
             Err(error) => return Err(error),
         }
-        let mut arriving = self.arriving();
-        arriving.retain(|_, transfer| transfer.strong_count() > 0);
-        let arrived = arriving.get(digest).and_then(std::sync::Weak::upgrade);
+        let arrived = self.arriving().get(digest).and_then(Weak::upgrade);
         Ok(arrived.map(PieceSource::Arriving))
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn name(owner: &str, id: &InstanceId) -> String {
 
 /// The hash of all that a container is made of: an equal one need not be made anew.
 pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
-    // What is reserved is left out: with it, an update of the daemon would restart the containers
+    // The reservation is left out: with it, an update of the daemon would restart the containers
     // that were made before it had a part in them. An instance's id changes with the spec anyway.
     let Launch { id, workload: _, payload: _, env, memory, cpu, cpu_reserved: _ } = launch;
     let ContainerPayload { container, hostname, ports, volumes, stdin, tty } = payload;

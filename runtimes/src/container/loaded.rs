@@ -114,7 +114,7 @@ pub(super) async fn run(shared: std::sync::Arc<Shared>) {
             remove_unused(&shared).await;
             tokio::select! {
                 () = sleep(EVERY) => {}
-                // What was published a moment ago starts first: it loads its image itself.
+                // A workload of a moment ago starts first: it loads its image itself.
                 () = shared.loaded.wake.notified() => sleep(STARTS_FIRST).await,
             }
         }

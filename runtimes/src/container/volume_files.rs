@@ -2,7 +2,8 @@
 //!
 //! They go through a helper: **a container that mounts the volume and never starts**, of an image
 //! without a program. So it works alike on all engines, also without root, also on an engine in a
-//! virtual machine, and nothing but the engine touches the files.
+//! virtual machine, and the engine alone touches the files. The exception is reading where the
+//! engine would give all files to root: see `volume_folder.rs`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

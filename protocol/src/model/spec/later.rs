@@ -14,7 +14,7 @@ pub(super) const FORM: u16 = 3;
 /// TCP ports of an image that count: far more than a program listens on.
 pub const MAX_EXPOSED: usize = 32;
 
-/// What came after form 2. Each default means what form 2 means.
+/// The fields that came after form 2. Each default means what form 2 means.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Later {
     /// The standard input of the container's program stays open: `attach` writes to it.

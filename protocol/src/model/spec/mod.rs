@@ -121,7 +121,7 @@ pub struct SpecForm {
     pub exposure: Exposure,
     /// Files that outlive a replica.
     pub storage: Vec<Volume>,
-    /// What came after version 2 was frozen.
+    /// The fields that came after version 2 was frozen.
     #[serde(skip)]
     pub later: Later,
 }

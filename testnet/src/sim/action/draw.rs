@@ -54,7 +54,7 @@ pub fn wave(world: &mut World) -> Vec<SimAction> {
             let kill = SimAction::Kill { target, after: 1 + below(&mut world.rng, 12) as u32 };
             vec![kill, SimAction::Remove { name, via }]
         }
-        // What serves goes on for as long as its replacement does not come.
+        // The old version serves for as long as its replacement does not come.
         7..=8 if held.is_some() => {
             let (device, name) = held.unwrap_or_default();
             let target = Target::Node(device);
@@ -103,7 +103,7 @@ pub fn draw(world: &mut World) -> SimAction {
     let ill_engine = running.iter().find(is_ill).copied();
     // Where there are none, there is not much to see.
     let contained = Target::Node(contained(world, &running).unwrap_or(index));
-    // One that ends now leaves containers without a claim.
+    // A daemon that ends now leaves containers without a claim.
     let leaving = Target::Node(stopping(world, &running).unwrap_or(index));
     let rng = &mut world.rng;
     let name = format!("w{}", below(rng, NAMES));
