@@ -12,7 +12,7 @@ use crate::model::{Claim, NodeId, Out, Phase, ReplicaId, Revision, Time, Token};
 
 use super::config::Config;
 use super::index::Index;
-use super::keeper::{Keeper, is_good, keeper};
+use super::keeper::{Keeper, Plausible, is_good, keeper};
 use super::message::{Fact, Message, Reason};
 use super::validity::MAX_JUMP;
 
@@ -27,7 +27,49 @@ pub(super) struct Duplicates {
     /// Replicas of this node that other nodes claim, too, whether these are up or not.
     contested: BTreeSet<ReplicaId>,
     disputes: BTreeMap<ReplicaId, Dispute>,
+    /// Replicas of this node with a holder whose claim it doubts.
+    doubted: BTreeMap<ReplicaId, NodeId>,
     next_question: u64,
+}
+
+/// What disputes need to know of other rooms.
+pub struct Judge<'a> {
+    /// Whether a node is up: this node yields only to one that is.
+    pub up: &'a dyn Fn(&NodeId) -> bool,
+    /// The revision that belongs in a place.
+    pub current: &'a dyn Fn(&ReplicaId) -> Option<Revision>,
+    /// Whether the award of a claim may be an owner's.
+    pub plausible: Plausible<'a>,
+    /// Whether a rival and its owner may not have known that this node runs the replica: `mine`
+    /// has just become healthy, or one of them was apart from this node since then.
+    pub unaware: &'a dyn Fn(&Claim, &NodeId, &Claim) -> bool,
+}
+
+impl Judge<'_> {
+    /// The rivals that this node, which is healthy, would yield to and must not, each with the
+    /// signer of its award. **Nobody who could know awards a replica that runs well**, so such a
+    /// claim is a lie, or its author is broken.
+    fn doubted(
+        &self,
+        me: NodeId,
+        holders: &[(NodeId, &Claim)],
+        wanted: Option<&Revision>,
+    ) -> Vec<(NodeId, NodeId)> {
+        let Some(&(_, mine)) = holders.iter().find(|(node, _)| *node == me) else {
+            return Vec::new();
+        };
+        if !is_good(mine, wanted) {
+            return Vec::new();
+        }
+        let is_doubted = |(node, claim): &&(NodeId, &Claim)| {
+            let both = [(me, mine), (*node, *claim)];
+            *node != me
+                && keeper(&both, wanted, self.plausible).is_some_and(|kept| kept.node == *node)
+                && !(self.unaware)(mine, node, claim)
+        };
+        let doubted = holders.iter().filter(is_doubted);
+        doubted.map(|(node, claim)| (*node, NodeId(claim.award.by().0))).collect()
+    }
 }
 
 /// A replica with several holders that are up.
@@ -51,6 +93,7 @@ impl Duplicates {
             config,
             contested: BTreeSet::new(),
             disputes: BTreeMap::new(),
+            doubted: BTreeMap::new(),
             next_question: 0,
         }
     }
@@ -66,6 +109,7 @@ impl Duplicates {
             self.contested.insert(replica);
         } else {
             self.contested.remove(&replica);
+            self.doubted.remove(&replica);
             self.disputes.remove(&replica);
         }
     }
@@ -75,17 +119,23 @@ impl Duplicates {
         now: Time,
         me: NodeId,
         index: &Index,
-        up: &dyn Fn(&NodeId) -> bool,
-        current: &dyn Fn(&ReplicaId) -> Option<Revision>,
+        judge: &Judge<'_>,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
         let mut facts = Vec::new();
         let mut due = Vec::new();
         for replica in &self.contested {
             let mut holders = index.of(replica);
-            holders.retain(|(node, _)| *node == me || up(node));
-            let wanted = current(replica);
-            let kept = keeper(&holders, wanted.as_ref());
+            holders.retain(|(node, _)| *node == me || (judge.up)(node));
+            let wanted = (judge.current)(replica);
+            let doubted = judge.doubted(me, &holders, wanted.as_ref());
+            if let Some((holder, by)) = doubted.first().copied()
+                && self.doubted.insert(*replica, holder) != Some(holder)
+            {
+                facts.push(Fact::Doubted { replica: *replica, holder, by });
+            }
+            holders.retain(|(node, _)| doubted.iter().all(|(doubted, _)| doubted != node));
+            let kept = keeper(&holders, wanted.as_ref(), judge.plausible);
             let mine = holders.iter().find(|(node, _)| *node == me);
             let (Some(kept), Some((_, mine)), true) = (kept, mine, holders.len() > 1) else {
                 self.disputes.remove(replica);

@@ -6,6 +6,10 @@ use std::fmt;
 
 use crate::model::{Claim, Digest, NodeId, Phase, Token};
 
+/// Tells whether the node that awarded a claim to its holder may own the workload, as far as this
+/// node knows the ring.
+pub type Plausible<'a> = &'a dyn Fn(&NodeId, &Claim) -> bool;
+
 /// The holder that is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Keeper {
@@ -22,6 +26,8 @@ pub enum KeptBecause {
     Alone,
     /// Only this one is healthy and of the desired generation.
     Healthy,
+    /// Only this one was awarded by a node that may own the workload.
+    Awarded,
     /// Its claim is the older one.
     Older {
         /// The counter of its award.
@@ -38,6 +44,9 @@ impl fmt::Display for KeptBecause {
         match self {
             KeptBecause::Alone => f.write_str("there is no other"),
             KeptBecause::Healthy => f.write_str("only it is healthy and of the desired generation"),
+            KeptBecause::Awarded => {
+                f.write_str("only it was awarded by a node that may own the workload")
+            }
             KeptBecause::Older { counter, than } => {
                 write!(
                     f,
@@ -52,17 +61,28 @@ impl fmt::Display for KeptBecause {
 /// The keeper among `holders`; none only if there are none. `current` is the desired generation, if
 /// it is known.
 ///
-/// A healthy claim of the desired generation beats one that is not; then the older claim is kept.
+/// A healthy claim of the desired generation beats one that is not; then one whose award is
+/// `plausible` beats one whose is not, as any member can sign an award; then the older claim is kept.
 /// Older is the claim that was awarded under the lower token: a claim's own token grows when its
 /// holder adopts one, and a rule that looked at it would change its mind during a dispute.
-pub fn keeper(holders: &[(NodeId, &Claim)], current: Option<&Digest>) -> Option<Keeper> {
-    let mut ranks: Vec<Rank> =
-        holders.iter().map(|(node, claim)| rank(*node, claim, current)).collect();
+pub fn keeper(
+    holders: &[(NodeId, &Claim)],
+    current: Option<&Digest>,
+    plausible: Plausible<'_>,
+) -> Option<Keeper> {
+    let rank = |(node, claim): &(NodeId, &Claim)| Rank {
+        good: Reverse(is_good(claim, current)),
+        plausible: Reverse(plausible(node, claim)),
+        award: awarded_under(claim),
+        node: *node,
+    };
+    let mut ranks: Vec<Rank> = holders.iter().map(rank).collect();
     ranks.sort();
     let best = ranks.first()?;
     let because = match ranks.get(1) {
         None => KeptBecause::Alone,
         Some(next) if next.good != best.good => KeptBecause::Healthy,
+        Some(next) if next.plausible != best.plausible => KeptBecause::Awarded,
         Some(next) if next.award.counter != best.award.counter => {
             KeptBecause::Older { counter: best.award.counter, than: next.award.counter }
         }
@@ -86,10 +106,7 @@ pub(super) fn is_good(claim: &Claim, current: Option<&Digest>) -> bool {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     good: Reverse<bool>,
+    plausible: Reverse<bool>,
     award: Token,
     node: NodeId,
-}
-
-fn rank(node: NodeId, claim: &Claim, current: Option<&Digest>) -> Rank {
-    Rank { good: Reverse(is_good(claim, current)), award: awarded_under(claim), node }
 }

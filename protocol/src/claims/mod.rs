@@ -18,8 +18,8 @@ mod tokens;
 mod validity;
 
 use crate::model::{
-    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Queue, ReplicaId, Revision, Signed, Slot, Time,
-    Token, fill_order,
+    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Queue, ReplicaId, Signed, Slot, Time, Token,
+    fill_order,
 };
 
 use duplicates::Duplicates;
@@ -27,7 +27,8 @@ use index::Index;
 use tokens::Tokens;
 
 pub use config::Config;
-pub use keeper::{Keeper, KeptBecause, awarded_under, keeper};
+pub use duplicates::Judge;
+pub use keeper::{Keeper, KeptBecause, Plausible, awarded_under, keeper};
 pub use message::{Fact, Message, Reason};
 pub use own_sheet::SheetFull;
 pub use validity::{Invalid, Premature, Rejection};
@@ -189,16 +190,14 @@ impl Claims {
     /// tokens. To be called when claims, the nodes that are up, or desired state changed, and when
     /// [`Claims::poll_timeout`] is due.
     ///
-    /// `up` tells whether a node is up: this node yields only to one that is. `current` gives the
-    /// revision that belongs in a place.
+    /// `judge` has what other rooms know.
     pub fn reconsider(
         &mut self,
         now: Time,
-        up: &dyn Fn(&NodeId) -> bool,
-        current: &dyn Fn(&ReplicaId) -> Option<Revision>,
+        judge: &Judge<'_>,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.duplicates.reconsider(now, self.me, &self.index, up, current, out)
+        self.duplicates.reconsider(now, self.me, &self.index, judge, out)
     }
 
     /// Handles a peer's message about a duplicate.
@@ -247,10 +246,11 @@ impl Claims {
         replica: &ReplicaId,
         up: &dyn Fn(&NodeId) -> bool,
         current: Option<&Digest>,
+        plausible: Plausible<'_>,
     ) -> Option<Keeper> {
         let mut holders = self.index.of(replica);
         holders.retain(|(node, _)| *node == self.me || up(node));
-        keeper(&holders, current)
+        keeper(&holders, current, plausible)
     }
 
     /// The greatest token seen for a replica, also of claims that are gone.

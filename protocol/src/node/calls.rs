@@ -242,6 +242,7 @@ impl Node {
                 wall: self.wall(now),
                 claims: &self.claims,
                 membership: &self.membership,
+                ownership: &self.ownership,
                 is_ready: self.readiness.is_ready(),
             },
             holding: &self.holding,

@@ -34,6 +34,7 @@
 
 mod asking;
 mod boot;
+mod budgets;
 mod calls;
 mod claim_facts;
 mod commands;
@@ -218,6 +219,7 @@ pub struct Node {
     reach: reach::Reach,
     relay: relay::Relay,
     pending_sends: pending_sends::PendingSends,
+    budgets: budgets::Budgets,
 
     /// Facts that rooms returned and the node has not handled. Empty between inputs.
     returned: VecDeque<calls::Returned>,

@@ -16,6 +16,7 @@ use crate::rulings::Rulings;
 use crate::workload;
 
 use super::Node;
+use super::ownership::Ownership;
 
 /// Policies cannot be written yet.
 static NO_POLICIES: BTreeMap<NodeId, NodePolicy> = BTreeMap::new();
@@ -37,6 +38,7 @@ pub(super) struct Outlook<'a> {
     pub wall: WallClock,
     pub claims: &'a Claims,
     pub membership: &'a Membership,
+    pub ownership: &'a Ownership,
     /// This node is ready: a workload that it does not know was removed, and is not merely unheard
     /// of.
     pub is_ready: bool,
@@ -55,6 +57,7 @@ impl Node {
             wall: self.wall(now),
             claims: &self.claims,
             membership: &self.membership,
+            ownership: &self.ownership,
             is_ready: self.readiness.is_ready(),
         }
     }
@@ -240,7 +243,12 @@ impl Outlook<'_> {
 
     fn yields_to(&self, replica: &ReplicaId, holder: NodeId) -> Option<NodeId> {
         let up = |node: &NodeId| self.is_up(node);
-        let kept = self.claims.keeper_of(replica, &up, self.demand.revision(replica).as_ref());
+        let kept = self.claims.keeper_of(
+            replica,
+            &up,
+            self.demand.revision(replica).as_ref(),
+            &|node, claim| self.ownership.is_plausible(node, claim),
+        );
         kept.map(|keeper| keeper.node).filter(|node| *node != holder)
     }
 

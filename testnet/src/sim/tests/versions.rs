@@ -1,8 +1,8 @@
 //! Clusters of two program versions: the newer one uses a program kind, a form of place, a phase, a
 //! kind of key and a kind of ruling that the older one does not know.
 
-use shoal_protocol::model::spec::SPEC_VERSION;
 use shoal_protocol::model::codec::Bytes;
+use shoal_protocol::model::spec::SPEC_VERSION;
 use shoal_protocol::model::{Digest, Key, Ruling, RulingBody, Signed, Value};
 use shoal_protocol::node::Message;
 
