@@ -15,7 +15,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use crate::model::spec::MAX_REPLICAS;
-use crate::model::{Digest, PublicKey, Ruling, RulingBody, RulingKey, Signed, codec};
+use crate::model::{Digest, PublicKey, Ruling, RulingBody, RulingKey, RulingKind, Signed, codec};
 
 /// Bounds. They must be equal on all nodes of a cluster: a node that keeps fewer rulings is never
 /// in step with the others.
@@ -52,9 +52,9 @@ pub enum Applied {
 /// The greatest sequence, far from where adding one would overflow.
 pub const MAX_SEQUENCE: u64 = 1 << 62;
 
-/// Kinds of rulings that programs to come may have. Each workload keeps `max_per_kind` of each, so
-/// a member must not be able to invent kinds.
-const MAX_KINDS: u16 = 32;
+/// Kinds of programs to come that a workload has room for. It keeps so many times `max_per_kind`
+/// rulings of all of them together, because a member could invent any number of kinds.
+const UNKNOWN_KINDS: usize = 8;
 /// Bytes of a decision of a kind that this program does not know.
 const MAX_BODY: usize = 64;
 
@@ -125,11 +125,26 @@ impl Rulings {
         hashes
     }
 
-    /// Drops the earliest ruling of the kind of `key` if there are too many, and returns its key.
+    /// Drops the earliest ruling of the kind of `key` if there are too many, or of all unknown kinds
+    /// if there are too many of these, and returns its key.
     fn drop_earliest(&mut self, key: &RulingKey) -> Option<RulingKey> {
+        let most = self.config.max_per_kind;
+        let of_kind = |other: &RulingKey| other.kind == key.kind;
+        self.drop_earliest_of(key, &of_kind, most).or_else(|| {
+            let unknown = |other: &RulingKey| matches!(other.kind, RulingKind::Other(_));
+            self.drop_earliest_of(key, &unknown, most.saturating_mul(UNKNOWN_KINDS))
+        })
+    }
+
+    fn drop_earliest_of(
+        &mut self,
+        key: &RulingKey,
+        is_of_it: &dyn Fn(&RulingKey) -> bool,
+        most: usize,
+    ) -> Option<RulingKey> {
         let rulings = self.by_uid.get_mut(&key.uid)?;
-        let of_kind = || rulings.iter().filter(|(other, _)| other.kind == key.kind);
-        if of_kind().count() <= self.config.max_per_kind {
+        let of_kind = || rulings.iter().filter(|(other, _)| is_of_it(other));
+        if of_kind().count() <= most {
             return None;
         }
         let earliest =
@@ -148,7 +163,7 @@ fn is_within_bounds(ruling: &Ruling) -> bool {
             RulingBody::Autoscale { replicas: places } | RulingBody::Frontier { below: places } => {
                 *places <= MAX_REPLICAS
             }
-            RulingBody::Other(kind, bytes) => *kind < MAX_KINDS && bytes.0.len() <= MAX_BODY,
+            RulingBody::Other(_, bytes) => bytes.0.len() <= MAX_BODY,
             RulingBody::RolloutVerdict { .. }
             | RulingBody::CronTick
             | RulingBody::JobResult { .. } => true,

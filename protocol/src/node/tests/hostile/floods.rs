@@ -1,6 +1,7 @@
 //! Statements without end, and texts for terminals.
 
 use super::*;
+use crate::model::codec::Bytes;
 use crate::model::{Ruling, RulingBody};
 
 /// As many words about artifacts that do not exist as a node remembers: it fetched nothing any more.
@@ -33,7 +34,7 @@ fn rulings_come_at_a_pace_and_in_bounds() {
         liar.says(honest, Message::Ruled(liar.sign(&cluster, ruling)));
     };
     rule(&mut honest, 1, RulingBody::Autoscale { replicas: u32::MAX });
-    rule(&mut honest, 1, RulingBody::Other(u16::MAX, crate::model::codec::Bytes(vec![1])));
+    rule(&mut honest, 1, RulingBody::Other(9, Bytes(vec![1; 1_000])));
     assert_eq!(honest.node.rulings.iter().count(), 0, "no spec allows these");
     let before = honest.last_batch;
     for sequence in 0..2_000 {
@@ -45,6 +46,20 @@ fn rulings_come_at_a_pace_and_in_bounds() {
     rule(&mut honest, 5_000, RulingBody::Autoscale { replicas: 4 });
     let latest = honest.node.rulings.iter().next().map(|it| it.sequence);
     assert_eq!(latest, Some(5_000));
+}
+
+/// A member invented kinds of rulings without end, and each node kept them for ever.
+#[test]
+fn rulings_of_unknown_kinds_are_few() {
+    let (keys, cluster) = (KeyPair::from_seed(&[11; 32]), cluster().genesis.cluster());
+    let mut rulings = crate::rulings::Rulings::default();
+    for kind in 100..1_000 {
+        let body = RulingBody::Other(kind, Bytes(vec![1]));
+        let (uid, generation) = (Digest([1; 32]), Digest([2; 32]));
+        let ruling = Ruling { uid, generation, tick: 0, sequence: 0, body };
+        rulings.apply(Signed::sign(ruling, &keys, &cluster));
+    }
+    assert_eq!(rulings.iter().count(), 256);
 }
 
 /// The name of a device could clear a person's terminal and write there.
@@ -76,4 +91,10 @@ fn addresses_of_others_are_dialled_at_a_pace() {
         honest.input(Input::DialFailed { target: DialTarget::Node(liar.id), how: failed });
     }
     assert!(honest.dials - before < 20, "{}", honest.dials - before);
+}
+
+/// So could the reason why a replica fails there.
+#[test]
+fn reasons_are_shown_without_control_characters() {
+    assert_eq!(super::super::super::replica_views::printable("a\u{1b}[2J\nb"), "a [2J b");
 }
