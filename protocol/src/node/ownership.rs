@@ -2,9 +2,7 @@
 //! a change of the ring a node plans only these, so a node that comes or goes costs every other
 //! node its own neighbourhood, not all workloads of the cluster.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use imbl::OrdMap;
 
@@ -19,21 +17,11 @@ use super::planning::GUARDIANS;
 /// happens to one workload in 10^50, or in 10^24 after half of the nodes have gone.
 const NEARER_NODES: u64 = 128;
 
-/// How long a node that owned a workload may still have awarded it: views of the ring differ for
-/// some seconds, and a claim may come late.
-const FORMER: Duration = Duration::from_secs(180);
-/// Former rings that are remembered. They share all but their differences.
-const MAX_FORMER: usize = 32;
-/// Of changes that follow one another closer than this, the ring before the first is remembered.
-const FORMER_GAP: Duration = Duration::from_secs(2);
-
 /// Workloads by their positions on the ring.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ownership {
     /// The members that own workloads.
     pub ring: Ring,
-    /// The ring as it was lately, the latest last; at most [`MAX_FORMER`].
-    former: VecDeque<(Time, Ring)>,
     /// The points at which each workload looks for nodes, by uid. All workloads.
     probes: OrdMap<Digest, Probes>,
     /// This node's point on the ring. `None` while it is no member.
@@ -81,28 +69,19 @@ impl Ownership {
         true
     }
 
-    /// The ring changes, and was `ring` before.
-    pub fn note_former(&mut self, now: Time, ring: Ring) {
-        self.former.retain(|(at, _)| now.since(*at) < FORMER);
-        if self.former.back().is_none_or(|(at, _)| now.since(*at) >= FORMER_GAP) {
-            self.former.push_back((now, ring));
-            if self.former.len() > MAX_FORMER {
-                self.former.pop_front();
-            }
-        }
-    }
-
     /// Whether the node that awarded this claim to `holder` may own the workload, by the ring as it
-    /// is or was lately: as its owner; or as a guardian, who owns it where the nodes before it are
-    /// held to be down. **A guardian's award to itself is not enough**: every member is a guardian
-    /// of some workloads.
+    /// is now: as its owner; or as a guardian, who owns it where the nodes before it are held to be
+    /// down. **A guardian's award to itself is not enough**: every member is a guardian of some
+    /// workloads.
+    ///
+    /// It looks at nothing but the ring and the claim, so that all holders decide alike once they
+    /// agree on these.
     pub fn is_plausible(&self, holder: &NodeId, claim: &Claim) -> bool {
         let Some(probes) = self.probes.get(&claim.replica.uid) else { return true };
         let by = NodeId(claim.award.by().0);
-        let rings = || self.former.iter().map(|(_, ring)| ring).chain([&self.ring]);
         match by == *holder {
-            true => rings().any(|ring| ring.owner(probes) == Some(by)),
-            false => rings().any(|ring| ring.guardians(probes, GUARDIANS).contains(&by)),
+            true => self.ring.owner(probes) == Some(by),
+            false => self.ring.guardians(probes, GUARDIANS).contains(&by),
         }
     }
 

@@ -108,7 +108,6 @@ impl Node {
     /// Updates the ring, which has the members that are up and publish that they are ready.
     fn update_ring(&mut self, now: Time, moved: BTreeSet<NodeId>) {
         let mut points = Vec::new();
-        let former = self.ownership.ring.clone();
         for node in moved {
             let before = self.ownership.ring.salt(&node);
             let after = self.desired.members().get(&node).copied().filter(|_| self.may_own(&node));
@@ -124,7 +123,8 @@ impl Node {
         }
         if !points.is_empty() {
             self.shown.version += 1;
-            self.ownership.note_former(now, former);
+            // Whose awards are plausible depends on it.
+            self.due.duplicates = true;
             self.on_ring_change(now, &points);
         }
     }
