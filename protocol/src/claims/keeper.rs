@@ -62,7 +62,8 @@ impl fmt::Display for KeptBecause {
 /// it is known.
 ///
 /// A healthy claim of the desired generation beats one that is not; then one whose award is
-/// `plausible` beats one whose is not, as any member can sign an award; then the older claim is kept.
+/// `plausible` beats one whose is not, as any member can sign an award; then the older
+/// claim is kept.
 /// Older is the claim that was awarded under the lower token: a claim's own token grows when its
 /// holder adopts one, and a rule that looked at it would change its mind during a dispute.
 pub fn keeper(

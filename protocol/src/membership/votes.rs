@@ -425,9 +425,9 @@ impl Membership {
             }
             return Worth::Relay;
         }
-        // The voters are too few, or others than this node would ask, or it hears the subject. A linked subject is told, so
-        // that it can refute, and probed, since its link may hang; another one is dialled. Until
-        // then the notice waits in the suspicion.
+        // The voters are too few, or others than this node would ask, or it hears the subject. A
+        // linked subject is told, so that it can refute, and probed, since its link may hang;
+        // another one is dialled. Until then the notice waits in the suspicion.
         if self.has_link(&subject) && !self.suspicions.contains_key(&subject) {
             cx.out.send(subject, Message::Down(notice.clone(), None));
             self.probe(cx, subject, ProbeIntent::None);

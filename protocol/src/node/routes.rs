@@ -54,8 +54,8 @@ impl Node {
         found
     }
 
-    /// Without the claims of places that other nodes hold by better right: a member that claims what
-    /// others run must not get their requests.
+    /// Without the claims of places that other nodes hold by better right: a member that claims
+    /// what others run must not get their requests.
     fn believed<'a>(
         &self,
         claims: impl Iterator<Item = (NodeId, &'a Claim)>,

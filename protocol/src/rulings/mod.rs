@@ -125,8 +125,8 @@ impl Rulings {
         hashes
     }
 
-    /// Drops the earliest ruling of the kind of `key` if there are too many, or of all unknown kinds
-    /// if there are too many of these, and returns its key.
+    /// Drops the earliest ruling of the kind of `key` if there are too many, or of all unknown
+    /// kinds if there are too many of these, and returns its key.
     fn drop_earliest(&mut self, key: &RulingKey) -> Option<RulingKey> {
         let most = self.config.max_per_kind;
         let of_kind = |other: &RulingKey| other.kind == key.kind;

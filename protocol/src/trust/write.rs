@@ -21,8 +21,8 @@ pub fn sign_change(
     accept(genesis, RawChange { change: signed.wire(), certificate: certificate.cloned() })
 }
 
-/// Admits `node` with the join key. All nodes write this admission alike, to the byte. Has no effect
-/// on a node that an operator removed: only an operator can admit it again.
+/// Admits `node` with the join key. All nodes write this admission alike, to the byte. Has no
+/// effect on a node that an operator removed: only an operator can admit it again.
 pub fn admission(genesis: &Genesis, join: &KeyPair, node: NodeId) -> Result<Change, Rejection> {
     admit(genesis, join, node, admission_salt(genesis, &node), ADMISSION_SERIAL)
 }

@@ -76,7 +76,8 @@ impl Liar {
         honest.input(Input::Message { from: self.id, message });
     }
 
-    /// Lets time pass, in which it stays in touch and tells the honest node what that wants to hear.
+    /// Lets time pass, in which it stays in touch and tells the honest node what that wants to
+    /// hear.
     fn lives(&mut self, honest: &mut Harness, time: Duration) {
         let end = honest.now + time;
         while honest.now < end {

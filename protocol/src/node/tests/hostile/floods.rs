@@ -4,7 +4,8 @@ use super::*;
 use crate::model::codec::Bytes;
 use crate::model::{Ruling, RulingBody};
 
-/// As many words about artifacts that do not exist as a node remembers: it fetched nothing any more.
+/// As many words about artifacts that do not exist as a node remembers: it fetched nothing
+/// any more.
 #[test]
 fn words_about_artifacts_do_not_stop_fetching() {
     let cluster = cluster();
