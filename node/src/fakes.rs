@@ -13,6 +13,7 @@ use futures::{FutureExt, StreamExt};
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use shoal_protocol::model::spec::HostPort;
 use shoal_protocol::model::view::{
     EventView, ExplainView, NodeView, ReplicaView, ServiceView, StatusView, WorkloadView,
 };
@@ -418,6 +419,10 @@ impl Core for FakeCore {
     fn services(&self) -> Soon<'_, Vec<ServiceView>> {
         let services = self.services.lock().unwrap().clone();
         async { Ok(services) }.boxed()
+    }
+
+    fn ports_held(&self) -> Soon<'_, BTreeSet<HostPort>> {
+        soon(BTreeSet::new())
     }
 
     fn service(&self, name: WorkloadName) -> Soon<'_, Option<ServiceView>> {

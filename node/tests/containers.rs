@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use serde_json::Value;
 use shoal::protocol::model::WorkloadName;
-use shoal::protocol::model::spec::{Mount, OnLoss, Volume, VolumeSource};
+use shoal::protocol::model::spec::{Mount, OnLoss, Port, Volume, VolumeSource};
 use shoal::{Node, Workload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -289,7 +289,8 @@ async fn replica_stays_where_its_volume_is(kind: Kind) {
 }
 
 /// Each node's container asks for another workload by its name, and reaches it on both nodes, over
-/// the mesh too. Then that workload moves on to another port, and the name leads there.
+/// the mesh too. Then that workload moves on to another port, and the name leads there. Another one
+/// publishes that port of the device.
 async fn workloads_reach_one_another_by_name(kind: Kind) {
     let engine = shared(kind);
     let folder = tempfile::tempdir().unwrap();
@@ -322,13 +323,25 @@ async fn workloads_reach_one_another_by_name(kind: Kind) {
             asks(node, server).await;
         }
     }
-    let moved = server("db").env("PORT", "9090").with_container(|it| it.http = Some(9090));
+    // Free on this device: it is published below.
+    let port = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let at_port = |workload: Workload| {
+        workload.env("PORT", port.to_string()).with_container(|it| it.http = Some(port))
+    };
+    let moved = at_port(server("db"));
     until("published", async || one.publish(moved.clone()).await).await;
     for node in [&one, &two] {
-        asks(node, "db:9090").await;
+        asks(node, &format!("db:{port}")).await;
     }
-    one.stop().await;
+    // A device's port of the same number is given to the engine, although names are listened for.
+    // Only by its own node: a device has one.
     two.stop().await;
+    let ports = vec![Port { device: port, replica: port, udp: false, address: None }];
+    let edge = at_port(server("edge")).ports(ports);
+    until("published", async || one.publish(edge.clone()).await).await;
+    let healthy = one.healthy(edge.name());
+    tokio::time::timeout(TIME_LIMIT, healthy).await.expect("it runs").unwrap();
+    one.stop().await;
 }
 
 #[test]

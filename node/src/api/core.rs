@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use shoal_protocol::model::spec::HostPort;
 use shoal_protocol::model::view::{
     EventView, ExplainView, NodeView, ServiceView, StatusView, WorkloadView,
 };
@@ -34,6 +35,8 @@ pub trait Core: Send + Sync + 'static {
     fn services(&self) -> Soon<'_, Vec<ServiceView>>;
     /// A workload as others reach it by name.
     fn service(&self, name: WorkloadName) -> Soon<'_, Option<ServiceView>>;
+    /// The ports of the device that replicas of this node have.
+    fn ports_held(&self) -> Soon<'_, BTreeSet<HostPort>>;
     /// Artifacts that the store must keep.
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>>;
     /// The images of all workloads.
@@ -86,6 +89,10 @@ impl Core for DriverHandle {
 
     fn service(&self, name: WorkloadName) -> Soon<'_, Option<ServiceView>> {
         self.query(move |node| node.service(&name)).boxed()
+    }
+
+    fn ports_held(&self) -> Soon<'_, BTreeSet<HostPort>> {
+        self.query(|node| node.ports_held()).boxed()
     }
 
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::Request;
+use http::Method;
 use http_body_util::BodyExt;
 use shoal_protocol::model::view::{AuctionView, ExplainView, ReplicaView};
 use shoal_protocol::model::{NodeId, ReplicaName};
@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::form::full_name;
 use super::{ApiError, Service};
-use crate::ingress::host::NODE_API;
+use crate::ingress::host::node_request;
 
 /// Nodes asked: hardly more than the winner, the owner and the guardians.
 const MAX_ASKED: usize = 8;
@@ -63,15 +63,9 @@ impl Service {
     }
 
     async fn ask(&self, node: NodeId, replica: &ReplicaName) -> Result<ExplainView, String> {
-        let uri = format!(
-            "http://{NODE_API}/v1/explain/{}/{}",
-            full_name(&replica.workload),
-            replica.place
-        );
-        let request = Request::get(uri)
-            .header(http::header::HOST, NODE_API)
-            .body(body(""))
-            .map_err(|error| error.to_string())?;
+        let path = format!("/v1/explain/{}/{}", full_name(&replica.workload), replica.place);
+        let request =
+            node_request(Method::GET, &path).body(body("")).map_err(|error| error.to_string())?;
         let response =
             self.peers.send(node, request).await.map_err(|error| format!("{error:?}"))?;
         if !response.status().is_success() {

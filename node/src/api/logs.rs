@@ -4,14 +4,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use futures::StreamExt;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Response, StatusCode, header};
 use shoal_protocol::model::{NodeId, ReplicaId, ReplicaName, WallClock};
 use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::{LogsError, body};
 
 use super::form::{LogBody, full_name};
 use super::{ApiError, Service, Since};
-use crate::ingress::host::NODE_API;
+use crate::ingress::host::node_request;
 use crate::ingress::peers::SendError;
 
 /// JSON, one value a line.
@@ -120,8 +120,7 @@ impl Service {
     ) -> Result<Body, ApiError> {
         let unreachable = |why: &str| cannot_be_asked(node, replica, why);
         let (name, place) = (full_name(&replica.workload), replica.place);
-        let request = Request::get(format!("http://{NODE_API}/v1/{what}/{name}/{place}{query}"))
-            .header(header::HOST, NODE_API)
+        let request = node_request(Method::GET, &format!("/v1/{what}/{name}/{place}{query}"))
             .body(body(""))
             .map_err(|error| unreachable(&error.to_string()))?;
         match self.peers.send(node, request).await {

@@ -2,13 +2,13 @@
 //! gone as soon as its holder lets go, some seconds before a container has ended.
 
 use axum::body::{Body, to_bytes};
-use http::{Request, StatusCode, header};
+use http::{Method, StatusCode};
 use shoal_protocol::model::{Digest, NodeId};
 use shoal_runtimes::body;
 
 use super::form::RunningBody;
 use super::{ApiError, Service};
-use crate::ingress::host::NODE_API;
+use crate::ingress::host::node_request;
 use crate::ingress::peers::SendError;
 
 /// Bytes of an answer: ten thousand places fit.
@@ -36,8 +36,7 @@ impl Service {
             ApiError::new(status, "unreachable", message)
         };
         let unreachable = |why: &str| failed(StatusCode::SERVICE_UNAVAILABLE, why);
-        let request = Request::get(format!("http://{NODE_API}/v1/running/{uid}"))
-            .header(header::HOST, NODE_API)
+        let request = node_request(Method::GET, &format!("/v1/running/{uid}"))
             .body(body(""))
             .map_err(|error| unreachable(&error.to_string()))?;
         let answer = match self.peers.send(node, request).await {

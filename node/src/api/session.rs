@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::Request;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use shoal_protocol::model::{NodeId, ReplicaName};
@@ -15,7 +15,7 @@ use tracing::debug;
 use super::form::{ErrorBody, full_name};
 use super::logs::cannot_be_asked;
 use super::{ApiError, Service};
-use crate::ingress::host::NODE_API;
+use crate::ingress::host::node_request;
 use crate::ingress::peers::{SendError, Upgrade};
 use crate::names;
 use crate::session::{self, Frames, PROTOCOL};
@@ -116,8 +116,7 @@ impl Service {
         path: &str,
         unreachable: impl Fn(&str) -> ApiError,
     ) -> Result<Passing, ApiError> {
-        let request = http::Request::get(format!("http://{NODE_API}{path}"))
-            .header(header::HOST, NODE_API)
+        let request = node_request(Method::GET, path)
             .header(header::CONNECTION, "upgrade")
             .header(header::UPGRADE, PROTOCOL)
             .body(body(""))

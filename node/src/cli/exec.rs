@@ -210,8 +210,8 @@ async fn output(receiver: &mut Receiver, replica: &ReplicaName) -> Result<(), Cl
                 return Err(CliError::new(Exit::Program(code), ""));
             }
             Frame::Exit(None) => {
-                let why = format!("{replica}: how the command ended is not known");
-                return Err(CliError::failed(why));
+                let why = format!("{replica}: how the program ended is not known here");
+                return Err(CliError::failed(why).hint("`shoal ps` and `shoal logs` may say it."));
             }
             _ => {}
         }

@@ -111,7 +111,10 @@ pub(super) async fn publish(
     for published in writing::publish_all(&client, &operator, &all, force).await? {
         context.note(&outcome_line(&published));
     }
-    all.iter().filter_map(|ready| hint(&ready.spec)).for_each(|hint| context.note(&hint));
+    for ready in &all {
+        let hints = [hint(&ready.spec), readable_secrets(&ready.spec)];
+        hints.iter().flatten().for_each(|hint| context.note(hint));
+    }
     let mut views: Vec<WorkloadView> = Vec::new();
     for ready in &all {
         views.push(match deadline {
@@ -170,6 +173,28 @@ fn hint(spec: &Spec) -> Option<String> {
     ))
 }
 
+/// Parts of names of variables whose values are not meant for everybody.
+const SECRET: [&str; 7] =
+    ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "API_KEY", "PRIVATE_KEY", "CREDENTIAL"];
+
+/// The variables that look like secrets. A path to a file with one, as in `X_PASSWORD_FILE`, is
+/// none.
+fn readable_secrets(spec: &Spec) -> Option<String> {
+    let is_secret = |name: &&String| {
+        let upper = name.to_ascii_uppercase();
+        !upper.ends_with("_FILE") && SECRET.iter().any(|part| upper.contains(part))
+    };
+    let names: Vec<&str> = spec.env().keys().filter(is_secret).map(String::as_str).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let (name, all) = (&spec.name, names.join(", "));
+    let verb = if names.len() == 1 { "looks like a secret" } else { "look like secrets" };
+    Some(format!(
+        "{name}: {all} {verb}: every node of the cluster can read the environment of workloads"
+    ))
+}
+
 /// The outcome of a change, as a line.
 pub(super) fn outcome_line(published: &Published) -> String {
     let name = &published.name;
@@ -194,4 +219,26 @@ pub(super) fn outcome_line(published: &Published) -> String {
 /// The view of a workload after its change.
 pub(super) async fn view(client: &Client, published: &Published) -> Result<WorkloadView, CliError> {
     Ok(client.get(&path_of("workloads", &published.name)).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_protocol::model::SpecForm;
+
+    use super::*;
+    use crate::fakes::spec;
+
+    #[test]
+    fn variables_that_look_like_secrets_are_named() {
+        let told = |names: &[&str]| {
+            let env = names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+            let form = SpecForm::from(spec("web", 1)).with_env(env);
+            readable_secrets(&form.try_into().unwrap())
+        };
+        assert_eq!(told(&["PORT", "DB_PASSWORD_FILE", "TOKENIZER_PATH_FILE"]), None);
+        let one = told(&["DB_PASSWORD", "PORT"]).unwrap();
+        assert!(one.starts_with("web: DB_PASSWORD looks like a secret"), "{one}");
+        let two = told(&["apiToken", "AWS_SECRET_ACCESS_KEY"]).unwrap();
+        assert!(two.contains("AWS_SECRET_ACCESS_KEY, apiToken look like"), "{two}");
+    }
 }

@@ -25,8 +25,12 @@ pub async fn open(
     replica: &ReplicaName,
     action: Action,
 ) -> Result<Frames, CliError> {
-    let path = format!("{}/{}", path_of("session", &replica.workload), replica.place);
-    open_at(client, operator, &path, replica, replica, action).await
+    open_at(client, operator, &path(replica), replica, replica, action).await
+}
+
+/// The path of the API at which a session with a replica begins.
+pub fn path(replica: &ReplicaName) -> String {
+    format!("{}/{}", path_of("session", &replica.workload), replica.place)
 }
 
 /// Opens a session at a path of the API. `what` it is with, for people.
@@ -39,10 +43,16 @@ pub async fn open_at(
     action: Action,
 ) -> Result<Frames, CliError> {
     let bytes = client.upgrade(path).await?;
-    crate::session::open(bytes, operator, replica, action).await.map_err(|error| match error {
+    let opened = crate::session::open(bytes, operator, replica, action).await;
+    opened.map_err(|error| not_opened(what, error))
+}
+
+/// The error of a session that did not begin.
+pub fn not_opened(what: &(dyn Display + Sync), error: OpenError) -> CliError {
+    match error {
         OpenError::Refused(error) => refused(what, error),
         error => CliError::failed(format!("{what}: {error}; nothing was changed")),
-    })
+    }
 }
 
 /// The error of a session that failed while it went on.

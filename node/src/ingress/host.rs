@@ -1,11 +1,20 @@
 //! From a `Host` header to a workload.
 
+use http::header::HOST;
+use http::request::Builder;
 use http::{HeaderMap, Uri, header};
+use http::{Method, Request};
 use shoal_protocol::model::WorkloadName;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 
 /// The host name of a node's API inside a tunnel. The HTTP port does not serve it.
 pub const NODE_API: &str = "api.node.internal";
+
+/// A request to the API of another node, to be sent to it as a peer. `path` begins with `/`.
+pub fn node_request(method: Method, path: &str) -> Builder {
+    let uri = format!("http://{NODE_API}{path}");
+    Request::builder().method(method).uri(uri).header(HOST, NODE_API)
+}
 
 /// Host suffixes of workloads. `.localhost` resolves to this machine everywhere without any set-up.
 const ENDINGS: [&str; 2] = [".shoal", ".localhost"];

@@ -39,6 +39,9 @@ pub(super) struct Book {
     addresses: Addresses,
     asks: mpsc::Receiver<Ask>,
     served: BTreeMap<WorkloadName, Served>,
+    /// TCP ports of the device that replicas of this node publish. The engine listens there at all
+    /// addresses, so nothing else can.
+    published: BTreeSet<u16>,
     /// Names whose trouble is in the log already.
     troubled: BTreeSet<WorkloadName>,
 }
@@ -57,16 +60,27 @@ impl Book {
         addresses: Addresses,
     ) -> (Self, mpsc::Sender<Ask>) {
         let (sender, asks) = mpsc::channel(ASKS);
-        let (served, troubled) = Default::default();
-        (Book { core, proxy, addresses, asks, served, troubled }, sender)
+        let (served, published, troubled) = Default::default();
+        (Book { core, proxy, addresses, asks, served, published, troubled }, sender)
     }
 
     /// Answers questions and follows the desired state, until the node stops.
     pub async fn run(mut self) {
         let mut changes = self.core.changes();
+        let mut ports = self.core.changes();
         let mut next = Instant::now();
         loop {
             tokio::select! {
+                // At once: the engine is about to listen there.
+                changed = ports.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    if self.ports_changed().await {
+                        self.compare().await;
+                        next = Instant::now() + COMPARE_EVERY;
+                    }
+                }
                 ask = self.asks.recv() => {
                     let Some(Ask { name, answer }) = ask else { return };
                     // The asking container may have given up.
@@ -84,6 +98,24 @@ impl Book {
         }
     }
 
+    /// Whether replicas of this node publish other ports than before.
+    async fn ports_changed(&mut self) -> bool {
+        let Ok(held) = self.core.ports_held().await else { return false };
+        let published: BTreeSet<u16> =
+            held.iter().filter(|port| !port.udp).map(|port| port.port).collect();
+        let changed = published != self.published;
+        self.published = published;
+        changed
+    }
+
+    /// The ports of a workload that are listened on for it here. At a published one the engine
+    /// answers for the replica that publishes it.
+    fn own_ports(&self, service: &ServiceView) -> BTreeMap<u16, u16> {
+        let mut ports = service.ports.clone();
+        ports.retain(|here, _| !self.published.contains(here));
+        ports
+    }
+
     async fn address(&mut self, name: &WorkloadName) -> Option<Ipv4Addr> {
         if let Some(served) = self.served.get(name) {
             return Some(served.address);
@@ -98,9 +130,9 @@ impl Book {
         let Ok(services) = self.core.services().await else { return };
         let gone: Vec<WorkloadName> = {
             let ports: BTreeMap<_, _> =
-                services.iter().map(|service| (&service.name, &service.ports)).collect();
+                services.iter().map(|service| (&service.name, self.own_ports(service))).collect();
             let stays = |(name, served): &(&WorkloadName, &Served)| {
-                ports.get(*name).is_some_and(|ports| **ports == served.ports)
+                ports.get(*name).is_some_and(|ports| *ports == served.ports)
             };
             self.served.iter().filter(|one| !stays(one)).map(|(name, _)| name.clone()).collect()
         };
@@ -125,7 +157,8 @@ impl Book {
     }
 
     async fn serve(&mut self, service: ServiceView) -> Option<Ipv4Addr> {
-        let ServiceView { name, ports, .. } = service;
+        let ports = self.own_ports(&service);
+        let name = service.name;
         if self.served.len() >= SERVED {
             self.trouble(&name, &format!("{SERVED} others have an address, the most of a node"));
             return None;

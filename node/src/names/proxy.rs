@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Request, StatusCode, header};
+use http::{Method, StatusCode, header};
 use shoal_protocol::model::{ReplicaName, WorkloadName};
 use shoal_protocol::node::{Route, Routes};
 use shoal_runtimes::body;
@@ -22,7 +22,7 @@ use tracing::debug;
 use crate::api::Core;
 use crate::api::form::full_name;
 use crate::executor::instance_id;
-use crate::ingress::host::NODE_API;
+use crate::ingress::host::node_request;
 use crate::ingress::peers::{Peers, Upgrade};
 use crate::runtimes::RuntimeSet;
 use crate::session;
@@ -157,8 +157,7 @@ impl Proxy {
         }
         let replica = ReplicaName { workload: name.clone(), place: route.replica.place };
         let (name, place) = (full_name(&replica.workload), replica.place);
-        let request = Request::get(format!("http://{NODE_API}/v1/connect/{name}/{place}/{port}"))
-            .header(header::HOST, NODE_API)
+        let request = node_request(Method::GET, &format!("/v1/connect/{name}/{place}/{port}"))
             .header(header::CONNECTION, "upgrade")
             .header(header::UPGRADE, PROTOCOL)
             .body(body(""))

@@ -3,6 +3,7 @@
 //! **Nothing is replaced before the whole archive is here** and was found to be one: a way that
 //! breaks, or a wrong file, costs no data. From then on the node goes on without the operator.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
@@ -197,6 +198,18 @@ async fn write(
     }
 }
 
+/// Links of an archive that are noted: the engine judges what is behind further ones.
+const MAX_LINKS: usize = 65_536;
+
+/// The error of a reader that finds no archive. Its own words may hold what is in the file.
+fn no_tar(error: io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "it ends early".into(),
+        _ if error.to_string().contains("failed to read entire block") => "it ends early".into(),
+        _ => "what is in it is not what a tar archive has there".into(),
+    }
+}
+
 /// Why a file is no whole tar archive.
 fn check(path: &Path) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
@@ -211,12 +224,22 @@ fn check(path: &Path) -> Result<(), String> {
     }
     file.rewind().map_err(failed)?;
     let mut end = 0u64;
-    for entry in tar::Archive::new(&file).entries().map_err(failed)? {
-        let entry = entry.map_err(failed)?;
+    let mut links = BTreeSet::new();
+    for entry in tar::Archive::new(&file).entries().map_err(no_tar)? {
+        let entry = entry.map_err(no_tar)?;
         let header = entry.header();
+        let path = entry.path().map_err(no_tar)?.into_owned();
+        // The engine refuses it in the middle, when the files before are gone.
+        if let Some(link) = path.ancestors().skip(1).find(|above| links.contains(*above)) {
+            let (path, link) = (path.display(), link.display());
+            return Err(format!("{path:?} in it is behind the link {link:?}"));
+        }
+        if header.entry_type().is_symlink() && links.len() < MAX_LINKS {
+            links.insert(path);
+        }
         // The size of a sparse file is that of the whole; its archive has less.
         let is_sparse = header.entry_type().is_gnu_sparse();
-        let size = if is_sparse { header.entry_size().map_err(failed)? } else { entry.size() };
+        let size = if is_sparse { header.entry_size().map_err(no_tar)? } else { entry.size() };
         let after = entry.raw_file_position().saturating_add(size);
         end = after.checked_next_multiple_of(BLOCK).ok_or("a size in it makes no sense")?;
     }

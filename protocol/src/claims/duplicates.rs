@@ -4,6 +4,10 @@
 //! different claims may each take the other one for the keeper; so a holder that answers "healthy"
 //! drops its own open question about the replica. If both were to stop, each would have asked after
 //! it had answered, and answered after it was asked: a contradiction.
+//!
+//! A node whose container engine is gone learns nothing of its containers' ends. It goes on to
+//! claim them healthy, because they may serve without the engine; but nobody stops for such a
+//! claim.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +16,7 @@ use crate::model::{Claim, NodeId, Out, Phase, ReplicaId, Revision, Time, Token};
 
 use super::config::Config;
 use super::index::Index;
-use super::keeper::{Keeper, Plausible, is_good, keeper};
+use super::keeper::{Credit, Keeper, is_good, keeper};
 use super::message::{Fact, Message, Reason};
 use super::validity::MAX_JUMP;
 
@@ -38,8 +42,8 @@ pub struct Judge<'a> {
     pub up: &'a dyn Fn(&NodeId) -> bool,
     /// The revision that belongs in a place.
     pub current: &'a dyn Fn(&ReplicaId) -> Option<Revision>,
-    /// Whether the award of a claim may be an owner's.
-    pub plausible: Plausible<'a>,
+    /// Whether claims can be relied on.
+    pub credit: Credit<'a>,
     /// Whether a rival and its owner may not have known that this node runs the replica: `mine`
     /// has just become healthy, or one of them was apart from this node since then.
     pub unaware: &'a dyn Fn(&Claim, &NodeId, &Claim) -> bool,
@@ -58,13 +62,13 @@ impl Judge<'_> {
         let Some(&(_, mine)) = holders.iter().find(|(node, _)| *node == me) else {
             return Vec::new();
         };
-        if !is_good(mine, wanted) {
+        if !is_good(mine, wanted) || !(self.credit.knows)(&me, &mine.replica) {
             return Vec::new();
         }
         let is_doubted = |(node, claim): &&(NodeId, &Claim)| {
             let both = [(me, mine), (*node, *claim)];
             *node != me
-                && keeper(&both, wanted, self.plausible).is_some_and(|kept| kept.node == *node)
+                && keeper(&both, wanted, self.credit).is_some_and(|kept| kept.node == *node)
                 && !(self.unaware)(mine, node, claim)
         };
         let doubted = holders.iter().filter(is_doubted);
@@ -135,7 +139,7 @@ impl Duplicates {
                 facts.push(Fact::Doubted { replica: *replica, holder, by });
             }
             holders.retain(|(node, _)| doubted.iter().all(|(doubted, _)| doubted != node));
-            let kept = keeper(&holders, wanted.as_ref(), judge.plausible);
+            let kept = keeper(&holders, wanted.as_ref(), judge.credit);
             let mine = holders.iter().find(|(node, _)| *node == me);
             let (Some(kept), Some((_, mine)), true) = (kept, mine, holders.len() > 1) else {
                 self.disputes.remove(replica);
@@ -159,7 +163,8 @@ impl Duplicates {
                 adopt(replica, mine, &holders, &mut facts);
             } else if let Some(dispute) = self.disputes.get_mut(replica) {
                 dispute.keeper = kept;
-                dispute.generation = wanted.filter(|wanted| is_good(mine, Some(wanted)));
+                let sees = (judge.credit.knows)(&me, replica);
+                dispute.generation = wanted.filter(|wanted| sees && is_good(mine, Some(wanted)));
                 if dispute.ask_at <= now {
                     due.push((dispute.wait, *replica, mine.token));
                 }
@@ -196,13 +201,15 @@ impl Duplicates {
         index: &Index,
         from: NodeId,
         message: Message,
+        knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
         match message {
             Message::AskKeeper { replica, token, question } => {
                 // Not held here: the asker will see that in this node's sheet.
                 let Some(mine) = index.claim(&me, &replica) else { return Vec::new() };
-                self.on_ask(mine, from, token, question, out)
+                let knows = knows(&me, &replica);
+                self.on_ask(mine, knows, from, token, question, out)
             }
             Message::Keeping { replica, question, generation, healthy } => {
                 self.on_answer(from, replica, question, generation, healthy)
@@ -213,6 +220,7 @@ impl Duplicates {
     fn on_ask(
         &mut self,
         mine: &Claim,
+        knows: bool,
         from: NodeId,
         token: Token,
         question: u64,
@@ -223,8 +231,8 @@ impl Duplicates {
         }
         let replica = mine.replica;
         let dispute = self.disputes.get_mut(&replica);
-        let healthy =
-            mine.phase == Phase::Healthy && dispute.as_ref().is_none_or(|dispute| !dispute.yielded);
+        let stays = dispute.as_ref().is_none_or(|dispute| !dispute.yielded);
+        let healthy = knows && mine.phase == Phase::Healthy && stays;
         if let (true, Some(dispute)) = (healthy, dispute) {
             dispute.question = None;
         }

@@ -4,11 +4,18 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use crate::model::{Claim, Digest, NodeId, Phase, Token};
+use crate::model::{Claim, Digest, NodeId, Phase, ReplicaId, Token};
 
-/// Tells whether the node that awarded a claim to its holder may own the workload, as far as this
-/// node knows the ring.
-pub type Plausible<'a> = &'a dyn Fn(&NodeId, &Claim) -> bool;
+/// What tells whether a claim can be relied on, besides its own words.
+#[derive(Clone, Copy)]
+pub struct Credit<'a> {
+    /// Whether the node that awarded a claim to its holder may own the workload, as far as this
+    /// node knows the ring.
+    pub plausible: &'a dyn Fn(&NodeId, &Claim) -> bool,
+    /// Whether a node sees what it runs in a place: while its container engine does not answer, it
+    /// cannot, and its "healthy" is an old one.
+    pub knows: &'a dyn Fn(&NodeId, &ReplicaId) -> bool,
+}
 
 /// The holder that is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,19 +68,19 @@ impl fmt::Display for KeptBecause {
 /// The keeper among `holders`; none only if there are none. `current` is the desired generation, if
 /// it is known.
 ///
-/// A healthy claim of the desired generation beats one that is not; then one whose award is
-/// `plausible` beats one whose is not, as any member can sign an award; then the older
-/// claim is kept.
+/// A healthy claim of the desired generation beats one that is not, or whose holder cannot see
+/// whether it is; then one whose award is plausible beats one whose is not, as any member can sign
+/// an award; then the older claim is kept.
 /// Older is the claim that was awarded under the lower token: a claim's own token grows when its
 /// holder adopts one, and a rule that looked at it would change its mind during a dispute.
 pub fn keeper(
     holders: &[(NodeId, &Claim)],
     current: Option<&Digest>,
-    plausible: Plausible<'_>,
+    credit: Credit<'_>,
 ) -> Option<Keeper> {
     let rank = |(node, claim): &(NodeId, &Claim)| Rank {
-        good: Reverse(is_good(claim, current)),
-        plausible: Reverse(plausible(node, claim)),
+        good: Reverse(is_good(claim, current) && (credit.knows)(node, &claim.replica)),
+        plausible: Reverse((credit.plausible)(node, claim)),
         award: awarded_under(claim),
         node: *node,
     };

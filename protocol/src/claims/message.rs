@@ -26,7 +26,8 @@ pub enum Message {
         question: u64,
         /// The revision that the keeper runs.
         generation: Digest,
-        /// The replica runs and answers, and this holder does not yield itself.
+        /// The replica runs and answers as far as this holder sees now, and it does not yield
+        /// itself.
         healthy: bool,
     },
 }

@@ -28,7 +28,7 @@ use tokens::Tokens;
 
 pub use config::Config;
 pub use duplicates::Judge;
-pub use keeper::{Keeper, KeptBecause, Plausible, awarded_under, keeper};
+pub use keeper::{Credit, Keeper, KeptBecause, awarded_under, keeper};
 pub use message::{Fact, Message, Reason};
 pub use own_sheet::SheetFull;
 pub use validity::{Invalid, Premature, Rejection};
@@ -200,14 +200,15 @@ impl Claims {
         self.duplicates.reconsider(now, self.me, &self.index, judge, out)
     }
 
-    /// Handles a peer's message about a duplicate.
+    /// Handles a peer's message about a duplicate; `knows` as in [`Credit`].
     pub fn handle_message(
         &mut self,
         from: NodeId,
         message: Message,
+        knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        self.duplicates.handle_message(self.me, &self.index, from, message, out)
+        self.duplicates.handle_message(self.me, &self.index, from, message, knows, out)
     }
 
     /// The time of the next call of `reconsider`.
@@ -246,11 +247,11 @@ impl Claims {
         replica: &ReplicaId,
         up: &dyn Fn(&NodeId) -> bool,
         current: Option<&Digest>,
-        plausible: Plausible<'_>,
+        credit: Credit<'_>,
     ) -> Option<Keeper> {
         let mut holders = self.index.of(replica);
         holders.retain(|(node, _)| *node == self.me || up(node));
-        keeper(&holders, current, plausible)
+        keeper(&holders, current, credit)
     }
 
     /// The greatest token seen for a replica, also of claims that are gone.

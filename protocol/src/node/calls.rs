@@ -25,6 +25,7 @@ use super::contract::{Action, DialTarget};
 use super::message::Message;
 use super::outlook::{Demand, Outlook};
 use super::pending_sends::PendingSend;
+use super::sight::Sight;
 
 /// The round trip to a node that none was measured to.
 const ASSUMED_RTT: Duration = Duration::from_millis(50);
@@ -243,6 +244,7 @@ impl Node {
                 claims: &self.claims,
                 membership: &self.membership,
                 ownership: &self.ownership,
+                sight: Sight::new(self.me, &self.device.facts, &self.membership, &self.desired),
                 is_ready: self.readiness.is_ready(),
             },
             holding: &self.holding,
@@ -268,10 +270,11 @@ impl Node {
     pub(super) fn with_claims(
         &mut self,
         now: Time,
-        work: impl FnOnce(&mut Claims, &mut Out<claims::Message>) -> Vec<claims::Fact>,
+        work: impl FnOnce(&mut Claims, Sight<'_>, &mut Out<claims::Message>) -> Vec<claims::Fact>,
     ) {
         let mut out = Out::new();
-        let facts = work(&mut self.claims, &mut out);
+        let sight = Sight::new(self.me, &self.device.facts, &self.membership, &self.desired);
+        let facts = work(&mut self.claims, sight, &mut out);
         self.post(now, out, Message::Claims);
         self.returned.extend(facts.into_iter().map(Returned::Claims));
     }

@@ -258,17 +258,20 @@ impl Node {
         self.holding.may_report(replica, self.has_compared()) && !self.is_taken_over(now, replica)
     }
 
-    /// Whether another node that is up, or may return soon, runs the same revision well.
+    /// Whether another node that is up, or may return soon, runs the same revision well, and sees
+    /// that it does.
     fn is_taken_over(&self, now: Time, replica: &ReplicaId) -> bool {
         let Some(mine) = self.holding.target(replica) else { return true };
         let matters = |node: &crate::model::NodeId| {
             self.is_up(node) || self.rescue_throttle.may_return_until(now, node).is_some()
         };
         let is_good = |claim: &Claim| claim.phase == Phase::Healthy && claim.generation == mine;
+        let sight = self.sight();
+        let sees = |node: &crate::model::NodeId| sight.knows(node, replica);
         self.claims
             .of(replica)
             .iter()
-            .any(|(node, claim)| *node != self.me && is_good(claim) && matters(node))
+            .any(|(node, claim)| *node != self.me && is_good(claim) && matters(node) && sees(node))
     }
 
     fn on_failed(

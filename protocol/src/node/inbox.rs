@@ -3,7 +3,7 @@
 use crate::claims::{self, Outcome, Standing};
 use crate::membership::Worth;
 use crate::model::{
-    Digest, NodeId, NodeRecord, RawChange, Ruling, Signed, Slot, Time, Unverified, codec,
+    Digest, NodeId, NodeRecord, RawChange, ReplicaId, Ruling, Signed, Slot, Time, Unverified, codec,
 };
 use crate::rulings::{self, Applied};
 use crate::sync::{self, Tree};
@@ -30,7 +30,10 @@ impl Node {
             }
             _ if !is_member => self.count("dropped_stranger"),
             Message::Claims(message) => {
-                self.with_claims(now, |claims, out| claims.handle_message(from, message, out));
+                self.with_claims(now, |claims, sight, out| {
+                    let knows = |node: &NodeId, replica: &ReplicaId| sight.knows(node, replica);
+                    claims.handle_message(from, message, &knows, out)
+                });
             }
             Message::Auction(message) => self.with_auction(now, |auction, now, context, out| {
                 auction.handle_message(now, from, message, context, out)

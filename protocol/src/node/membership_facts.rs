@@ -74,6 +74,8 @@ impl Node {
                 }
                 self.saving.cache.record(now, node, is_first || keeps);
                 self.due.ring.insert(node);
+                // It may see less of what it runs than before, or more.
+                self.due.duplicates = true;
                 self.due.facts = true;
                 self.due.ready = true;
             }

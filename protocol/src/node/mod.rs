@@ -66,6 +66,7 @@ mod replica_views;
 mod replication;
 mod routes;
 mod saving;
+mod sight;
 mod simulator_clone;
 mod slot_gossip;
 mod stalls;
@@ -416,6 +417,7 @@ impl Node {
         self.device.facts = facts;
         self.publish_profile(now);
         self.due.holding = true;
+        self.due.duplicates = true;
         self.mark_all_dirty();
     }
 

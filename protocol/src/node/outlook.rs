@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::claims::Claims;
+use crate::claims::{Claims, Credit};
 use crate::desired::{Desired, Workload};
 use crate::membership::{Membership, State};
 use crate::model::spec::OnLoss;
@@ -17,6 +17,7 @@ use crate::workload;
 
 use super::Node;
 use super::ownership::Ownership;
+use super::sight::Sight;
 
 /// Policies cannot be written yet.
 static NO_POLICIES: BTreeMap<NodeId, NodePolicy> = BTreeMap::new();
@@ -39,6 +40,7 @@ pub(super) struct Outlook<'a> {
     pub claims: &'a Claims,
     pub membership: &'a Membership,
     pub ownership: &'a Ownership,
+    pub sight: Sight<'a>,
     /// This node is ready: a workload that it does not know was removed, and is not merely unheard
     /// of.
     pub is_ready: bool,
@@ -58,6 +60,7 @@ impl Node {
             claims: &self.claims,
             membership: &self.membership,
             ownership: &self.ownership,
+            sight: self.sight(),
             is_ready: self.readiness.is_ready(),
         }
     }
@@ -243,12 +246,12 @@ impl Outlook<'_> {
 
     fn yields_to(&self, replica: &ReplicaId, holder: NodeId) -> Option<NodeId> {
         let up = |node: &NodeId| self.is_up(node);
-        let kept = self.claims.keeper_of(
-            replica,
-            &up,
-            self.demand.revision(replica).as_ref(),
-            &|node, claim| self.ownership.is_plausible(node, claim),
-        );
+        let credit = Credit {
+            plausible: &|node, claim| self.ownership.is_plausible(node, claim),
+            knows: &|node, replica| self.sight.knows(node, replica),
+        };
+        let wanted = self.demand.revision(replica);
+        let kept = self.claims.keeper_of(replica, &up, wanted.as_ref(), credit);
         kept.map(|keeper| keeper.node).filter(|node| *node != holder)
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::claims::Judge;
+use crate::claims::{Credit, Judge};
 use crate::membership::Profile;
 use crate::model::{Digest, Facts, NodeId, ReplicaId, Time, WorkloadName};
 use crate::ring;
@@ -12,6 +12,7 @@ use crate::ring;
 use super::Node;
 use super::calls::Returned;
 use super::outlook::Demand;
+use super::sight::Sight;
 
 /// Rounds for one input, each caused by the one before. A longer chain is a bug; the rest then
 /// waits for the next input.
@@ -149,10 +150,15 @@ impl Node {
         let demand = Demand { desired: &self.desired, rulings: &self.rulings };
         let ownership = &self.ownership;
         let mut out = crate::model::Out::new();
+        let sight = Sight::new(self.me, &self.device.facts, membership, &self.desired);
+        let credit = Credit {
+            plausible: &|node, claim| ownership.is_plausible(node, claim),
+            knows: &|node, replica| sight.knows(node, replica),
+        };
         let judge = Judge {
             up: &|node: &NodeId| membership.is_up(node),
             current: &|replica: &ReplicaId| demand.revision(replica),
-            plausible: &|node, claim| ownership.is_plausible(node, claim),
+            credit,
             unaware: &|mine, node, claim| {
                 let healthy_for = Duration::from_millis(wall.0.saturating_sub(mine.since.0));
                 let has_just_met = |node: &NodeId| {

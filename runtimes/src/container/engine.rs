@@ -81,6 +81,8 @@ pub(super) struct Engine {
     pub data: Option<PathBuf>,
     /// Without root its containers' addresses are not reachable from the device.
     pub rootless: bool,
+    /// It runs on this device itself, so that its paths are the daemon's, too.
+    pub is_here: bool,
     /// Its containers' ports are also published on the device, for an engine whose containers'
     /// addresses lead nowhere here. Rootful Podman of this device needs it not, and it takes a
     /// fifth of a container's start there.
@@ -129,6 +131,7 @@ impl Engine {
             data: info.data,
             cpus: info.cpus.filter(|cpus| *cpus > 0).unwrap_or_else(processors),
             rootless,
+            is_here,
             publishes: !(is_podman && is_here) || rootless,
             error: Mutex::default(),
         })
@@ -317,6 +320,13 @@ impl Engine {
             ..VolumeCreateRequest::default()
         };
         Ok(within(CHANGE, bollards(self.docker.create_volume(request))).await?.labels)
+    }
+
+    /// The folder with a volume's files, as the engine names it.
+    pub async fn volume_folder(&self, name: &str) -> Result<Option<PathBuf>, CallError> {
+        let path = format!("/volumes/{name}");
+        let volume: ListedVolume = within(SOON, raw::get(&self.socket, &path)).await?;
+        Ok(volume.mountpoint.filter(|path| path.is_absolute()))
     }
 
     pub async fn remove_volume(&self, name: &str) -> Result<(), CallError> {

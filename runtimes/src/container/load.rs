@@ -11,11 +11,10 @@ use shoal_protocol::model::spec::{Image, PlatformImage};
 use tokio::sync::mpsc;
 
 use super::refusal::Failure;
+use super::sending::Sending;
 use super::shared::Shared;
 use crate::images;
 
-/// Bytes of the archive that are sent at a time.
-const CHUNK: usize = 256 * 1024;
 /// Chunks that wait for the engine.
 const AHEAD: usize = 4;
 
@@ -76,7 +75,7 @@ pub(super) async fn ready(
             Some(part) => File::open(&part.path),
             None => Err(io::ErrorKind::NotFound.into()),
         };
-        let mut out = Chunks { sender: sender.clone(), buffer: Vec::with_capacity(CHUNK) };
+        let mut out = Sending::new(sender.clone());
         let written = images::write_archive(&mut out, &named, &platform, open);
         match written
             .map_err(|error| error.to_string())
@@ -99,29 +98,5 @@ pub(super) async fn ready(
     match super::image::find(engine, &name).await? {
         Some(_) => Ok(()),
         None => Err(failed("the engine does not show it afterwards".into())),
-    }
-}
-
-/// Writes into a channel, a chunk at a time.
-struct Chunks {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    buffer: Vec<u8>,
-}
-
-impl Write for Chunks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= CHUNK {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let chunk = Bytes::from(std::mem::take(&mut self.buffer));
-        self.sender.blocking_send(Ok(chunk)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use shoal_protocol::model::access::Exec;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
@@ -51,6 +51,8 @@ struct Made {
 struct Ran {
     running: Option<bool>,
     exit_code: Option<i64>,
+    /// Of a container, where the two stand in it.
+    state: Option<Box<Ran>>,
 }
 
 /// A command that was started, or a container's own program.
@@ -79,9 +81,11 @@ impl Control for Running {
             loop {
                 let path = format!("{}/json", self.path);
                 let ran: Ran = raw::get(&self.engine.socket, &path).await.ok()?;
+                let ran =
+                    ran.state.map_or((ran.running, ran.exit_code), |it| (it.running, it.exit_code));
                 // Podman has the code 0 before the end: only what does not run has ended.
-                if ran.running == Some(false) {
-                    return ran.exit_code;
+                if let (Some(false), code) = ran {
+                    return code;
                 }
                 sleep(LOOK).await;
             }
@@ -169,8 +173,7 @@ impl Sessions for Containers {
             let takes_input = input.is_some() && stdin;
             let more = if takes_input { "&stdin=1" } else { "" };
             let attach = format!("{path}/attach?stream=1&stdout=1&stderr=1{more}");
-            let nothing = json!({});
-            let attached = raw::hijack(&engine.socket, &attach, &nothing);
+            let attached = raw::hijack(&engine.socket, &attach, &Value::Null);
             let failed = |error| self.error("attach to the container", error);
             let stream = within(BEGIN, attached).await.map_err(failed)?;
             let (output, writer) = tokio::io::split(stream);

@@ -14,12 +14,14 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::spec::{Artifact, PlatformImage};
+use tokio::sync::mpsc;
 
 use super::engine::{Engine, within};
 use super::life::unique;
 use super::refusal::CallError;
+use super::sending::Sending;
 use super::shared::Shared;
-use super::{raw, volumes};
+use super::{raw, volume_folder, volumes};
 use crate::images::{self, WriteError};
 use crate::model::VolumeKey;
 use crate::session::Chunks;
@@ -32,6 +34,8 @@ const PROCESS: &str = "shoal.process";
 const IMAGE: &str = "localhost/shoal-helper:1";
 /// The volume's folder in a helper.
 const FOLDER: &str = "/volume";
+/// Chunks of an archive that wait for its reader.
+const WAITING: usize = 4;
 /// Time for the engine to begin an archive.
 const BEGIN: Duration = Duration::from_secs(60);
 
@@ -43,6 +47,9 @@ struct Helper {
 
 /// Reads all files of a volume, as a tar archive whose first entry is the volume's own folder.
 pub(super) async fn read(shared: &Arc<Shared>, key: &VolumeKey) -> Result<Chunks, CallError> {
+    if let Some(chunks) = read_folder(shared, key).await? {
+        return Ok(chunks);
+    }
     let helper = Helper::of(shared, key).await?;
     let path = format!("/containers/{}/archive?path={FOLDER}/.", helper.id());
     let chunks = within(BEGIN, raw::chunks(&shared.engine.socket, &path)).await?;
@@ -58,6 +65,31 @@ pub(super) async fn read(shared: &Arc<Shared>, key: &VolumeKey) -> Result<Chunks
         }
     });
     Ok(chunks.boxed())
+}
+
+/// Reads them from the device, where the engine would give all files to root; none where only the
+/// engine can.
+async fn read_folder(shared: &Arc<Shared>, key: &VolumeKey) -> Result<Option<Chunks>, CallError> {
+    let engine = &shared.engine;
+    if !engine.is_podman || !engine.is_here || engine.rootless {
+        return Ok(None);
+    }
+    let Some(folder) = engine.volume_folder(&volumes::name(&shared.config.owner, key)).await?
+    else {
+        return Ok(None);
+    };
+    let opened = tokio::task::spawn_blocking(move || volume_folder::open(&folder)).await;
+    // A daemon without root cannot.
+    let Ok(Ok(folder)) = opened else { return Ok(None) };
+    let (sender, mut chunks) = mpsc::channel(WAITING);
+    shared.node.spawn_blocking(move || {
+        let out = Sending::new(sender.clone());
+        if let Err(error) = volume_folder::write(folder, out) {
+            // Its reader may have gone.
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    Ok(Some(stream::poll_fn(move |cx| chunks.poll_recv(cx)).boxed()))
 }
 
 /// Unpacks a tar archive in a volume, which is made if it is not there; with `empties` nothing of

@@ -204,6 +204,7 @@ impl Simulation {
                 EngineFault::Dies => world.turn_engine(device, EngineState::Gone, false),
                 EngineFault::DiesAlone => world.turn_engine(device, EngineState::Gone, true),
                 EngineFault::Emptied => world.empty_engine(device),
+                EngineFault::Late => world.make_late(device),
             },
             SimAction::Crash(_) => world.crash_container(device),
             SimAction::Move(_) => world.relocate(device),

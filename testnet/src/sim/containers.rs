@@ -117,7 +117,7 @@ impl World {
         let image = self.devices[device].runtime.replicas.get(&id.0).and_then(|it| it.image);
         let is_there =
             image.is_none_or(|image| self.devices[device].engine.images.contains(&image));
-        let after = match below(&mut self.rng, 8) {
+        let after = match below(&mut self.rng, 4) {
             _ if is_there => 50_000 + below(&mut self.rng, 500_000),
             0 => 10_000_000 + below(&mut self.rng, 20_000_000),
             _ => 500_000 + below(&mut self.rng, 8_000_000),
@@ -161,6 +161,8 @@ impl World {
             (EngineState::Works, FailureMode::Fails) => self.fail(device, id, "it does not start"),
             (EngineState::Works, FailureMode::Hangs) => {}
             (EngineState::Works, FailureMode::Works | FailureMode::Dies) => {
+                // A late order may have made one meanwhile, which has the name.
+                engine.clear(me, id);
                 let number = engine.add(container);
                 self.watch_made(device, id);
                 self.stage(device, id, Stage::Settling(number));

@@ -18,7 +18,7 @@ pub struct Engine {
     pub others: usize,
     /// Images that need no download any more.
     pub images: BTreeSet<Digest>,
-    /// Orders to make a container that it took and has not carried out, because it hangs.
+    /// Orders to make a container that it took while it hung, and has not carried out yet.
     pub taken: Vec<Container>,
     /// Counts the changes of `state`, so that a later one cancels a scheduled one.
     pub turns: u32,
@@ -148,20 +148,24 @@ impl Engine {
         self.taken.clear();
     }
 
-    /// Changes the state. Orders that a hanging engine took are carried out when it goes on, and
-    /// lost when its process ends.
+    /// Changes the state. Orders that a hanging engine took are lost when its process ends.
     pub fn turn(&mut self, state: EngineState) {
         self.turns += 1;
         self.state = state;
-        let taken = std::mem::take(&mut self.taken);
-        match state {
-            EngineState::Works => {
-                for container in taken {
-                    self.add(Container { state: ContainerState::Alive, ..container });
-                }
-            }
-            EngineState::Gone => {}
-            EngineState::Hangs => self.taken = taken,
+        if state == EngineState::Gone {
+            self.taken.clear();
+        }
+    }
+
+    /// Carries out the oldest order that it took while it hung. Names are unique: if there is such
+    /// a container by now, the order fails.
+    pub fn carry_out(&mut self) {
+        if self.state != EngineState::Works || self.taken.is_empty() {
+            return;
+        }
+        let late = self.taken.remove(0);
+        if !self.containers.values().any(|it| (it.owner, it.id) == (late.owner, late.id)) {
+            self.add(Container { state: ContainerState::Alive, ..late });
         }
     }
 }

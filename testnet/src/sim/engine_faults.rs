@@ -19,6 +19,8 @@ const FOUND_WAITS: u64 = 10_000_000;
 const STRAYS_EVERY: u64 = 60_000_000;
 /// Pause before an engine that is not there is asked again.
 const ENGINE_AGAIN_AFTER: u64 = 5_000_000;
+/// An engine that works again carries out at least by then what it took, microseconds.
+const LATE_BY: u64 = 30_000_000;
 /// Containers of others on each device.
 const OTHERS: u8 = 2;
 
@@ -86,6 +88,9 @@ impl World {
         }
         it.engine.turn(state);
         let boot = it.boot;
+        if state == EngineState::Works {
+            self.carry_out(device);
+        }
         let (sees, looks) = match state {
             EngineState::Works => (1_000_000 + below(&mut self.rng, 6_000_000), 500_000),
             EngineState::Hangs => (5_000_000 + below(&mut self.rng, 15_000_000), 1),
@@ -98,6 +103,18 @@ impl World {
         self.schedule(self.now + after, Event::Look { device, boot });
     }
 
+    /// An engine that hung carries out what it took: mostly at once, and sometimes after the daemon
+    /// has stopped the instance, or has ended itself.
+    fn carry_out(&mut self, device: usize) {
+        for _ in 0..self.devices[device].engine.taken.len() {
+            let after = match below(&mut self.rng, 3) {
+                0 => below(&mut self.rng, LATE_BY),
+                _ => 0,
+            };
+            self.schedule(self.now + after, Event::CarriesOut { device });
+        }
+    }
+
     /// All containers are gone from the engine, as if somebody had removed them.
     pub fn empty_engine(&mut self, device: usize) {
         let me = self.devices[device].id;
@@ -107,6 +124,17 @@ impl World {
         let (boot, after) = (it.boot, 1 + below(&mut self.rng, 50_000));
         self.log(device, "its containers were removed from outside");
         self.schedule(self.now + after, Event::Look { device, boot });
+    }
+
+    /// The engine makes a container that an earlier daemon ordered. The replica is over by now.
+    pub fn make_late(&mut self, device: usize) {
+        let it = &mut self.devices[device];
+        let (id, state) = (nobodys(OTHERS), ContainerState::Alive);
+        it.engine.taken.push(Container { owner: Some(it.id), id, state });
+        self.log(device, "its engine got an order long ago, and carries it out when it works");
+        if self.devices[device].engine.state == EngineState::Works {
+            self.devices[device].engine.carry_out();
+        }
     }
 
     /// A container of this node, drawn from those that run, ends by itself.

@@ -49,6 +49,8 @@ pub enum Event {
     Facts { device: usize, boot: u32 },
     /// An engine has started a container.
     Starts { device: usize, container: u64 },
+    /// An engine carries out an order that it took while it hung.
+    CarriesOut { device: usize },
     /// A container ends by itself.
     Exits { device: usize, container: u64 },
     /// An engine is up after its device got power, if it has not changed since.
@@ -88,6 +90,7 @@ impl Event {
             | Event::OtherVersion { to, .. }
             | Event::Gossip { to, .. } => Some(*to),
             Event::Starts { .. }
+            | Event::CarriesOut { .. }
             | Event::Exits { .. }
             | Event::EngineUp { .. }
             | Event::Flap { .. }

@@ -157,6 +157,10 @@ impl World {
                 self.starts(device, container);
                 None
             }
+            Event::CarriesOut { device } => {
+                self.devices[device].engine.carry_out();
+                None
+            }
             Event::Exits { device, container } => {
                 // Unless whatever was to end it is over.
                 if self.devices[device].runtime.failure_mode == FailureMode::Dies {

@@ -2,10 +2,12 @@
 //! must converge.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use shoal_protocol::model::Digest;
 
-use super::action::{draw, gap, wave};
+use super::action::{SimAction, draw, gap, wave};
+use super::device::FailureMode;
 use super::failovers::Tally;
 use super::network::{Weather, below};
 use super::simulation::Simulation;
@@ -67,6 +69,11 @@ pub fn failure(seed: u64, scenario: Option<&str>, report: &str) -> String {
     )
 }
 
+/// Whether replacements do not come from now on, so that what they replace goes on.
+fn leaves_old_versions(action: &SimAction) -> bool {
+    matches!(action, SimAction::Runtime(_, FailureMode::Hangs))
+}
+
 fn run_in(seed: u64, mut world: World) -> Result<Simulation, String> {
     let size = 3 + below(&mut world.rng, 6) as usize;
     world.network.weather = match below(&mut world.rng, 4) {
@@ -80,11 +87,15 @@ fn run_in(seed: u64, mut world: World) -> Result<Simulation, String> {
                 0 => wave(&mut sim.world),
                 _ => vec![draw(&mut sim.world)],
             };
-            for action in actions {
+            for action in &actions {
                 sim.world.log(0, format!("-- {action}"));
-                sim.apply(&action)?;
+                sim.apply(action)?;
             }
-            let gap = gap(&mut sim.world.rng);
+            // Longer than the pause between two looks at what nobody ordered.
+            let gap = match actions.iter().any(leaves_old_versions) {
+                true => Duration::from_secs(65 + below(&mut sim.world.rng, 30)),
+                false => gap(&mut sim.world.rng),
+            };
             sim.world.run_for(gap)?;
             // The action may have killed the last running daemon.
             if sim.world.running().is_empty() {

@@ -170,14 +170,13 @@ impl Simulation {
         // Clones are removed below.
         self.drop_lost_promises();
         let mut ran_once = invariants::healthy_once(&self.world);
-        // A node whose engine does not answer cannot know that its containers have ended, and may
-        // be the one that is kept.
-        let is_blind =
-            |device: &usize| self.world.devices[*device].engine.state != EngineState::Works;
-        let blind = (0..self.world.devices.len()).filter(is_blind);
-        for claim in blind.flat_map(|device| self.world.claims_on_disk(device)) {
-            ran_once.remove(&claim.replica);
-        }
+        // A daemon that has told of the end of its engine cannot vouch for a container: another
+        // holder that can is kept.
+        ran_once.retain(|replica, (device, _)| {
+            let it = &self.world.devices[*device];
+            let running = it.runtime.replicas.get(replica);
+            it.adapter.offers || running.is_none_or(|running| running.image.is_none())
+        });
         self.ran_once = Some(ran_once);
         let world = &mut self.world;
         world.log(0, "every fault ends");

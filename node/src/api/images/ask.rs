@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::to_bytes;
 use futures::{StreamExt, stream};
-use http::{Request, header};
+use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shoal_protocol::model::NodeId;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::form::{AllFreedBody, FreedBody, HereBody, PruneBody, RemoveBody};
 use crate::api::{ApiError, Service};
-use crate::ingress::host::NODE_API;
+use crate::ingress::host::node_request;
 use crate::ingress::peers::SendError;
 
 /// Nodes that are asked at once.
@@ -89,18 +89,14 @@ impl Service {
         path: &str,
         request: Option<&(impl Serialize + Sync)>,
     ) -> Result<T, String> {
-        let uri = format!("http://{NODE_API}/v1/images{path}");
         let (method, text) = match request {
-            None => (http::Method::GET, String::new()),
+            None => (Method::GET, String::new()),
             Some(value) => {
                 let text = serde_json::to_string(value).map_err(|error| error.to_string())?;
-                (http::Method::POST, text)
+                (Method::POST, text)
             }
         };
-        let request = Request::builder()
-            .method(method)
-            .uri(uri)
-            .header(header::HOST, NODE_API)
+        let request = node_request(method, &format!("/v1/images{path}"))
             .body(body(text))
             .map_err(|error| error.to_string())?;
         let answer = self.peers.send(node, request).await.map_err(|error| match error {

@@ -77,7 +77,7 @@ impl Service {
         }
         let uses = self.core.images().await?;
         let users: BTreeSet<String> =
-            called.iter().flat_map(|record| users(&uses, &record.configs())).collect();
+            called.iter().flat_map(|record| users_by_name(&uses, record)).collect();
         if !users.is_empty() {
             let users: Vec<String> = users.into_iter().collect();
             let message =
@@ -93,7 +93,7 @@ impl Service {
         let gone: Vec<ImageRecord> =
             self.images.records.all().into_iter().filter(|it| it.is_called(name)).collect();
         let uses = self.core.images().await?;
-        if gone.iter().any(|record| !users(&uses, &record.configs()).is_empty()) {
+        if gone.iter().any(|record| !users_by_name(&uses, record).is_empty()) {
             let message = format!("the image `{name}` is used by a workload");
             return Err(ApiError::new(StatusCode::CONFLICT, "in-use", message));
         }
@@ -185,6 +185,14 @@ fn configs_of(it: &ImageUse) -> BTreeSet<Digest> {
 fn users(uses: &[ImageUse], configs: &BTreeSet<Digest>) -> BTreeSet<String> {
     let fits = uses.iter().filter(|it| !configs_of(it).is_disjoint(configs));
     fits.map(|it| it.workload.to_string()).collect()
+}
+
+/// The workloads that run an image under this name. Under another name of the same bytes they lose
+/// nothing when this one goes.
+fn users_by_name(uses: &[ImageUse], record: &ImageRecord) -> BTreeSet<String> {
+    let named: Vec<ImageUse> =
+        uses.iter().filter(|it| record.is_called(&it.image.reference)).cloned().collect();
+    users(&named, &record.configs())
 }
 
 /// The images of all nodes in one list, by name.

@@ -37,7 +37,7 @@ impl World {
     }
 
     fn runs(&self, workload: &str, platform: &PlatformImage) {
-        let image = Image { platforms: vec![platform.clone()], ..Image::named("x") };
+        let image = Image { platforms: vec![platform.clone()], ..Image::named("used") };
         let workload = workload.parse().unwrap();
         self.core.images.lock().unwrap().push(ImageUse { workload, image, needed_here: false });
     }
@@ -132,6 +132,10 @@ async fn removal_leaves_what_is_used_or_shared() {
     assert_eq!(status, StatusCode::CONFLICT, "{text}");
     assert!(text.contains("is used by web; nothing was removed"), "{text}");
     assert!(one.holds(&used).await);
+    let body = PushedBody { name: "alias".into(), platforms: vec![used.clone()] };
+    one.service.pushed(body).await.unwrap();
+    assert_eq!(remove("alias").await.0, StatusCode::OK);
+    assert!(one.holds(&used).await, "its other name is used");
     assert_eq!(remove("gone").await.0, StatusCode::OK);
     assert!(two.holds(&gone).await, "the image `shares` has the same parts: {shares:?}");
     let (status, text) = remove("shares:latest").await;

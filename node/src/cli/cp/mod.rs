@@ -15,11 +15,11 @@ use tokio::sync::mpsc;
 
 use super::client::Client;
 use super::context::Context;
-use super::error::{CliError, Exit};
+use super::error::CliError;
 use super::session;
 use super::target::Target;
 use crate::publish::Operator;
-use crate::session::{Frame, Frames};
+use crate::session::{Frame, Frames, OpenError};
 
 /// Pieces of an archive between the thread that reads or writes files and the session.
 pub(super) const WAITING: usize = 8;
@@ -172,14 +172,13 @@ impl Copier {
         path: &str,
     ) -> Result<Option<bool>, CliError> {
         let action = Action::Read { path: path.to_owned() };
-        let opened = session::open(&self.client, &self.operator, replica, action).await;
+        let bytes = self.client.upgrade(&session::path(replica)).await?;
+        let opened = crate::session::open(bytes, &self.operator, replica, action).await;
         let mut frames = match opened {
             Ok(frames) => frames,
             // Nothing is there, or it cannot be read; then writing says more.
-            Err(CliError { exit: Exit::Usage, message, .. }) if !message.contains("component") => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+            Err(OpenError::Refused(error)) if error.code == "invalid" => return Ok(None),
+            Err(error) => return Err(session::not_opened(replica, error)),
         };
         let mut head = Vec::new();
         while head.len() < pack::BLOCK {

@@ -81,41 +81,72 @@ pub async fn backup(
                 .hint(format!("Name a file: shoal volume backup {volume} data.tar")));
         }
         "-" => None,
-        file => Some(PathBuf::from(file)),
+        file => Some(Target::of(Path::new(file))?),
     };
     let action = Action::ReadVolume { name: volume.name.clone() };
     let mut frames = volume.open(context, node, action).await?;
     let (pieces, archive) = mpsc::channel(WAITING);
-    let target = file.clone();
+    let target = file.as_ref().map(|target| target.written.clone());
     let writing = std::thread::spawn(move || {
         let mut archive = Pieces::new(archive);
         match target {
-            Some(file) => written(&mut archive, &partial(&file)),
+            Some(file) => written(&mut archive, &file),
             None => io::copy(&mut archive, &mut io::stdout().lock())
                 .map(drop)
                 .map_err(|error| CliError::failed(format!("standard output: {error}"))),
         }
     });
-    let received = receive(&mut frames, volume, pieces).await;
+    let received = tokio::select! {
+        received = receive(&mut frames, volume, pieces) => received,
+        _ = tokio::signal::ctrl_c() => Err(CliError::failed("interrupted")),
+    };
+    let Some(target) = file else { return received.and(joined(writing)) };
+    // An interrupted writer ends with the channel that the receiver had.
     let done = joined(writing).and(received);
-    if let Some(file) = file {
-        // Only a whole backup gets the name.
-        let part = partial(&file);
-        let named = done.and_then(|()| std::fs::rename(&part, &file).map_err(of_file(&file)));
-        if named.is_err() {
-            let _ = std::fs::remove_file(&part);
-        }
-        named?;
-        context.note(&format!("{volume} -> {}", file.display()));
-        return Ok(());
-    }
-    done
+    target.end(done)?;
+    context.note(&format!("{volume} -> {}", target.file.display()));
+    Ok(())
 }
 
-fn partial(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
+/// A file for a backup. One that is new, or an ordinary file before, gets its name only when all
+/// has come. A device or a pipe is written as it is.
+struct Target {
+    file: PathBuf,
+    written: PathBuf,
+}
+
+impl Target {
+    fn of(file: &Path) -> Result<Target, CliError> {
+        // Where a link leads, so that it stays one.
+        let real = match std::fs::canonicalize(file) {
+            Ok(real) => real,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => file.to_owned(),
+            Err(error) => return Err(of_file(file)(error)),
+        };
+        let kind = std::fs::metadata(&real).map(|it| it.file_type());
+        if kind.as_ref().is_ok_and(|kind| kind.is_dir()) {
+            return Err(CliError::usage(format!("{}: it is a folder", file.display())));
+        }
+        let is_ordinary = kind.map_or(true, |kind| kind.is_file());
+        let mut written = real.clone().into_os_string();
+        if is_ordinary {
+            written.push(".part");
+        }
+        Ok(Target { file: real, written: written.into() })
+    }
+
+    /// Gives a whole backup its name, and removes one that broke off.
+    fn end(&self, done: Result<(), CliError>) -> Result<(), CliError> {
+        if self.written == self.file {
+            return done;
+        }
+        let named = done
+            .and_then(|()| std::fs::rename(&self.written, &self.file).map_err(of_file(&self.file)));
+        if named.is_err() {
+            let _ = std::fs::remove_file(&self.written);
+        }
+        named
+    }
 }
 
 fn of_file(file: &Path) -> impl FnOnce(io::Error) -> CliError + use<> {
@@ -125,7 +156,12 @@ fn of_file(file: &Path) -> impl FnOnce(io::Error) -> CliError + use<> {
 
 fn written(archive: &mut Pieces, file: &Path) -> Result<(), CliError> {
     let mut to = File::create(file).map_err(of_file(file))?;
-    io::copy(archive, &mut to).and_then(|_| to.sync_all()).map_err(of_file(file))
+    io::copy(archive, &mut to).map_err(of_file(file))?;
+    match to.sync_all() {
+        // A device or a pipe has nothing to sync.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        done => done.map_err(of_file(file)),
+    }
 }
 
 /// Replaces the files of a volume by those of an archive.
@@ -189,5 +225,27 @@ mod tests {
         for bad in ["db", "db/0", "db/0/", "db/data", "/0/data"] {
             assert!(of(bad).unwrap_err().contains("WORKLOAD/NUMBER/NAME"), "{bad}");
         }
+    }
+
+    /// A rename over a device would replace it for everybody.
+    #[test]
+    fn only_an_ordinary_file_is_replaced() {
+        let device = Target::of(Path::new("/dev/null")).unwrap();
+        assert_eq!(device.written, Path::new("/dev/null"));
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("data.tar"), folder.path().join("link"));
+        let new = Target::of(&file).unwrap();
+        assert_eq!(new.written, folder.path().join("data.tar.part"));
+        std::fs::write(&new.written, "half").unwrap();
+        assert!(new.end(Err(CliError::failed("it broke off"))).is_err());
+        assert!(!new.written.exists() && !file.exists());
+        std::fs::write(&file, "older").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let linked = Target::of(&link).unwrap();
+        std::fs::write(&linked.written, "newer").unwrap();
+        linked.end(Ok(())).unwrap();
+        assert!(link.is_symlink(), "it leads where it led");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "newer");
+        assert!(Target::of(folder.path()).is_err());
     }
 }

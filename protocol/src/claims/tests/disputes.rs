@@ -20,6 +20,15 @@ struct World {
     yields: Vec<(usize, NodeId)>,
     wanted: Vec<Option<Digest>>,
     unreachable: BTreeSet<(usize, usize)>,
+    /// Nodes that do not see what they run.
+    blind: BTreeSet<usize>,
+}
+
+/// All that is said can be relied on.
+const GOOD: Credit<'static> = Credit { plausible: &|_, _| true, knows: &|_, _| true };
+
+fn all_know(_: &NodeId, _: &ReplicaId) -> bool {
+    true
 }
 
 impl World {
@@ -40,6 +49,7 @@ impl World {
             yields: Vec::new(),
             wanted,
             unreachable: BTreeSet::new(),
+            blind: BTreeSet::new(),
         }
     }
 
@@ -74,16 +84,21 @@ impl World {
     fn reconsider(&mut self, node: usize) {
         let mut out = Out::new();
         let wanted = self.wanted[node];
+        let blind = &self.blind;
         let cut: BTreeSet<NodeId> = self
             .unreachable
             .iter()
             .filter(|(at, _)| *at == node)
             .map(|(_, other)| id(u8::try_from(other + 1).unwrap()))
             .collect();
+        let credit = Credit {
+            plausible: &|_, _| true,
+            knows: &|node, _| !blind.contains(&Self::index_of(node)),
+        };
         let judge = Judge {
             up: &|other| !cut.contains(other),
             current: &|_| wanted,
-            plausible: &|_, _| true,
+            credit,
             unaware: &|_, _, _| true,
         };
         let facts = self.rooms[node].reconsider(self.now, &judge, &mut out);
@@ -124,7 +139,9 @@ impl World {
         }
         let mut out = Out::new();
         let from = id(u8::try_from(from + 1).unwrap());
-        let facts = self.rooms[to].handle_message(from, message, &mut out);
+        let blind = &self.blind;
+        let knows = |node: &NodeId, _: &ReplicaId| !blind.contains(&Self::index_of(node));
+        let facts = self.rooms[to].handle_message(from, message, &knows, &mut out);
         self.act(to, facts, out);
     }
 
@@ -172,8 +189,7 @@ fn keeper_is_the_same_after_it_adopted_a_token() {
     let (older, newer) = (claim(replica(0), 9, 3), claim(replica(0), 1, 7));
     let adopted = Claim { token: newer.token, ..older.clone() };
     for older in [older, adopted] {
-        let kept =
-            keeper(&[(id(1), &newer), (id(9), &older)], Some(&CURRENT), &|_, _| true).unwrap();
+        let kept = keeper(&[(id(1), &newer), (id(9), &older)], Some(&CURRENT), GOOD).unwrap();
         assert_eq!(
             kept,
             Keeper { node: id(9), because: KeptBecause::Older { counter: 3, than: 7 } }
@@ -188,12 +204,11 @@ fn healthy_current_claim_beats_an_older_one() {
     let starting = Claim { phase: Phase::Starting, ..claim(replica(0), 2, 3) };
     let outdated = Claim { generation: OLD, ..claim(replica(0), 2, 3) };
     for older in [starting, outdated] {
-        let kept =
-            keeper(&[(id(2), &older), (id(1), &newer)], Some(&CURRENT), &|_, _| true).unwrap();
+        let kept = keeper(&[(id(2), &older), (id(1), &newer)], Some(&CURRENT), GOOD).unwrap();
         assert_eq!(kept, Keeper { node: id(1), because: KeptBecause::Healthy });
     }
-    assert_eq!(keeper(&[], None, &|_, _| true), None);
-    assert_eq!(keeper(&[(id(1), &newer)], None, &|_, _| true).unwrap().because, KeptBecause::Alone);
+    assert_eq!(keeper(&[], None, GOOD), None);
+    assert_eq!(keeper(&[(id(1), &newer)], None, GOOD).unwrap().because, KeptBecause::Alone);
 }
 
 /// Two holders fail, and none stops. Once the keeper is healthy, the other one stops.
@@ -215,6 +230,34 @@ fn newer_holder_is_kept_while_the_older_fails() {
     world.set_phase(0, false);
     world.settle();
     assert_eq!(world.holders(), [1]);
+}
+
+/// The older holder's container engine is gone: whatever it claims, it cannot know. The other one,
+/// which runs, is kept. With no engine anywhere none stops, for each may serve.
+#[test]
+fn holder_that_cannot_see_its_replica_is_not_kept() {
+    let mut world = World::new(&[3, 7]);
+    world.blind = [0, 1].into();
+    world.settle();
+    assert_eq!(world.holders(), [0, 1], "none stops for one that knows nothing");
+    world.blind = [0].into();
+    world.settle();
+    assert_eq!(world.holders(), [1]);
+}
+
+/// A holder has lost its container engine, and the other one does not know that yet: it asks, and
+/// goes on when it hears the answer.
+#[test]
+fn holder_that_cannot_see_its_replica_does_not_call_it_healthy() {
+    let mut world = World::new(&[3, 7]);
+    world.send_all_sheets();
+    world.reconsider(1);
+    assert_eq!(world.mail.len(), 1, "it asks");
+    world.blind = [0].into();
+    world.deliver(0, false);
+    assert!(matches!(world.mail[0].2, Message::Keeping { healthy: false, .. }));
+    world.deliver(0, false);
+    assert_eq!(world.holders(), [0, 1]);
 }
 
 /// The keeper is not up. The other holder asks nothing, sets no timer and runs on.
@@ -266,7 +309,7 @@ fn questions_are_bounded_and_none_starves() {
         let judge = Judge {
             up: &|_| true,
             current: &|_| Some(CURRENT),
-            plausible: &|_, _| true,
+            credit: GOOD,
             unaware: &|_, _, _| true,
         };
         b.reconsider(now, &judge, &mut out);
@@ -296,11 +339,11 @@ fn outdated_or_foreign_answer_stops_none() {
         healthy: true,
     };
     let mut out = Out::new();
-    assert_eq!(world.rooms[1].handle_message(id(3), answer(0), &mut out), []);
-    assert_eq!(world.rooms[1].handle_message(id(1), answer(17), &mut out), []);
-    let facts = world.rooms[1].handle_message(id(1), answer(0), &mut out);
+    assert_eq!(world.rooms[1].handle_message(id(3), answer(0), &all_know, &mut out), []);
+    assert_eq!(world.rooms[1].handle_message(id(1), answer(17), &all_know, &mut out), []);
+    let facts = world.rooms[1].handle_message(id(1), answer(0), &all_know, &mut out);
     assert!(matches!(facts.as_slice(), [Fact::Yield { .. }]), "{facts:?}");
-    assert_eq!(world.rooms[1].handle_message(id(1), answer(0), &mut out), [], "once");
+    assert_eq!(world.rooms[1].handle_message(id(1), answer(0), &all_know, &mut out), [], "once");
 }
 
 /// Two healthy holders with different views take each other for the keeper and ask at the same
@@ -337,10 +380,10 @@ fn token_far_ahead_is_not_adopted_from_a_question() {
         question: 1,
     };
     let mut out = Out::new();
-    let facts = a.handle_message(id(7), ask(u64::MAX), &mut out);
+    let facts = a.handle_message(id(7), ask(u64::MAX), &all_know, &mut out);
     assert!(matches!(facts.as_slice(), [Fact::Misbehaved { .. }]), "{facts:?}");
     assert_eq!(out.pop(), None);
-    let facts = a.handle_message(id(7), ask(4), &mut out);
+    let facts = a.handle_message(id(7), ask(4), &all_know, &mut out);
     assert_eq!(
         facts,
         [Fact::Adopt {
@@ -360,6 +403,8 @@ enum Step {
     /// The replica fails for a moment, and the node asks in that moment.
     Flap(usize),
     Want(usize, bool),
+    /// The node sees what it runs, or no longer does.
+    See(usize, bool),
     Wait(u64),
 }
 
@@ -372,6 +417,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (0usize..4, any::<bool>()).prop_map(|(a, b)| Step::Phase(a, b)),
         3 => (0usize..4).prop_map(Step::Flap),
         1 => (0usize..4, any::<bool>()).prop_map(|(a, b)| Step::Want(a, b)),
+        1 => (0usize..4, any::<bool>()).prop_map(|(a, b)| Step::See(a, b)),
         2 => (0u64..6_000).prop_map(Step::Wait),
     ]
 }
@@ -410,11 +456,14 @@ proptest! {
                 Step::Want(a, old) => {
                     world.wanted[a % count] = Some(if old { OLD } else { CURRENT });
                 }
+                Step::See(a, true) => _ = world.blind.remove(&(a % count)),
+                Step::See(a, false) => _ = world.blind.insert(a % count),
                 Step::Wait(ms) => world.now = world.now + Duration::from_millis(ms),
             }
             prop_assert!(!world.holders().is_empty(), "all stopped: {:?}", world.yields);
         }
         world.wanted = vec![Some(CURRENT); count];
+        world.blind.clear();
         (0..count).for_each(|node| world.set_phase(node, true));
         let before = world.holders();
         world.settle();

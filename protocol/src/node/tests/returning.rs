@@ -2,7 +2,7 @@
 
 use super::bidder::Bidder;
 use super::*;
-use crate::model::{InstanceState, Phase};
+use crate::model::{InstanceState, Phase, Token};
 
 /// While a node was away a new version was published, and another node took over. The node came
 /// back, replaced its replica in place, reported it healthy at once and, as the older holder, took
@@ -97,4 +97,31 @@ fn reason_of_a_replica_that_waits_is_in_its_claim() {
     told(&mut bidder, InstanceState::Running);
     bidder.harness.run_for(Duration::from_secs(1));
     assert_eq!(bidder.harness.node.own_claim(&replica).unwrap().phase, Phase::Healthy);
+}
+
+/// The engine of the node that held a replica longest was gone, and its containers with it; it did
+/// not know, and said when asked that the replica runs. The other holder stopped the one that ran.
+#[test]
+fn node_without_the_runtime_does_not_answer_that_a_replica_is_healthy() {
+    let mut bidder = Bidder::new();
+    bidder.bid();
+    bidder.receive(bidder.award());
+    let (replica, from) = (bidder.replica, bidder.auction().owner);
+    let answer = |bidder: &mut Bidder, facts| {
+        bidder.harness.input(Input::Facts(facts));
+        bidder.harness.sent.clear();
+        let token = Token { counter: 1, by: from, incarnation: 1 };
+        let ask = claims::Message::AskKeeper { replica, token, question: 1 };
+        bidder.harness.input(Input::Message { from, message: Message::Claims(ask) });
+        let healthy = bidder.harness.sent.iter().find_map(|message| match message {
+            Message::Claims(claims::Message::Keeping { healthy, .. }) => Some(*healthy),
+            _ => None,
+        });
+        let phase = bidder.harness.node.own_claim(&replica).unwrap().phase.as_str();
+        (healthy.expect("it answers"), phase)
+    };
+    assert_eq!(answer(&mut bidder, facts()), (true, "healthy"));
+    let without = Facts { runtimes: [].into(), ..facts() };
+    assert_eq!(answer(&mut bidder, without), (false, "healthy"), "it may serve all the same");
+    assert_eq!(answer(&mut bidder, facts()), (true, "healthy"));
 }

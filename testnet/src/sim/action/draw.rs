@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 
 use crate::sim::device::FailureMode;
-use crate::sim::engine::EngineState;
+use crate::sim::engine::{EngineState, Stage};
 use crate::sim::network::{Gossip, Weather, below};
 use crate::sim::world::World;
 
@@ -20,11 +20,13 @@ const MOST: usize = 12;
 pub fn wave(world: &mut World) -> Vec<SimAction> {
     let mut running = world.running();
     let contained = contained(world, &running);
+    let held = contained.and_then(|device| Some((device, container_of(world, device)?)));
+    let other = running.iter().copied().find(|it| Some(*it) != contained).unwrap_or(running[0]);
     let room = MOST.saturating_sub(world.devices.len()) as u64;
     // At least one device keeps running.
     running.swap_remove(below(&mut world.rng, running.len() as u64) as usize);
     running.retain(|_| below(&mut world.rng, 3) > 0);
-    match below(&mut world.rng, 6) {
+    match below(&mut world.rng, 10) {
         0 if room > 2 => vec![SimAction::Join(2 + below(&mut world.rng, room - 2) as u32)],
         1 => {
             let back_in = Duration::from_secs(below(&mut world.rng, 40));
@@ -44,6 +46,23 @@ pub fn wave(world: &mut World) -> Vec<SimAction> {
                 via: target.clone(),
             };
             vec![SimAction::Restart(target), publish]
+        }
+        // A daemon ends while it stops containers whose claims it has released already.
+        5..=6 if held.is_some() => {
+            let (device, name) = held.unwrap_or_default();
+            let (target, via) = (Target::Node(device), Target::Node(other));
+            let kill = SimAction::Kill { target, after: 1 + below(&mut world.rng, 12) as u32 };
+            vec![kill, SimAction::Remove { name, via }]
+        }
+        // What serves goes on for as long as its replacement does not come.
+        7..=8 if held.is_some() => {
+            let (device, name) = held.unwrap_or_default();
+            let target = Target::Node(device);
+            let (replicas, version) =
+                (2 + below(&mut world.rng, 3) as u32, below(&mut world.rng, 3) as u32);
+            let via = Target::Node(other);
+            let publish = SimAction::Publish { name, replicas, is_container: true, version, via };
+            vec![SimAction::Runtime(target, FailureMode::Hangs), publish]
         }
         _ => each(stopped(world), SimAction::Start),
     }
@@ -84,9 +103,11 @@ pub fn draw(world: &mut World) -> SimAction {
     let ill_engine = running.iter().find(is_ill).copied();
     // Where there are none, there is not much to see.
     let contained = Target::Node(contained(world, &running).unwrap_or(index));
+    // One that ends now leaves containers without a claim.
+    let leaving = Target::Node(stopping(world, &running).unwrap_or(index));
     let rng = &mut world.rng;
     let name = format!("w{}", below(rng, NAMES));
-    match below(rng, 51) {
+    match below(rng, 52) {
         0..=6 => SimAction::Publish {
             name,
             replicas: 1 + below(rng, 4) as u32,
@@ -132,7 +153,7 @@ pub fn draw(world: &mut World) -> SimAction {
         36 if count + 2 < MOST => SimAction::Join(1 + below(rng, 2) as u32),
         37 => SimAction::Rule { name, value: below(rng, 5) as u32, via: one },
         38 if full.is_some() => SimAction::Free(Target::Node(full.unwrap_or_default())),
-        40..=42 => SimAction::Engine(contained, EngineFault::WORDS[below(rng, 5) as usize].1),
+        40..=42 => SimAction::Engine(contained, EngineFault::WORDS[below(rng, 6) as usize].1),
         43..=44 => match ill_engine {
             Some(device) => SimAction::Engine(Target::Node(device), EngineFault::Works),
             None => SimAction::Crash(contained),
@@ -141,11 +162,30 @@ pub fn draw(world: &mut World) -> SimAction {
         46 => SimAction::Restart(one),
         47..=48 => SimAction::Restart(contained),
         49 if many => SimAction::Kill { target: contained, after: below(rng, 3) as u32 },
+        50 if many => SimAction::Kill { target: leaving, after: 0 },
         _ => match stopped.first() {
             Some(device) => SimAction::Start(Target::Node(*device)),
             None => SimAction::Mend,
         },
     }
+}
+
+/// The name of a workload whose container a device runs.
+fn container_of(world: &World, device: usize) -> Option<String> {
+    let it = &world.devices[device];
+    let claims = world.node(device)?.own_claims();
+    let mut alive = claims
+        .filter(|claim| it.engine.alive_of(it.id, (claim.replica, claim.generation)).is_some());
+    alive.next().map(|claim| claim.name.to_string())
+}
+
+/// A device that stops a container now.
+fn stopping(world: &World, running: &[usize]) -> Option<usize> {
+    let is_stopping = |device: &&usize| {
+        let mut lives = world.devices[**device].adapter.lives.values();
+        lives.any(|life| life.stage == Stage::Stopping)
+    };
+    running.iter().find(is_stopping).copied()
 }
 
 /// A device with containers that run.

@@ -107,16 +107,19 @@ pub enum EngineFault {
     DiesAlone,
     /// Somebody removes all of this node's containers.
     Emptied,
+    /// It makes a container that an earlier daemon ordered, and nobody wants any more.
+    Late,
 }
 
 impl EngineFault {
     /// All faults with their words in a scenario.
-    pub const WORDS: [(&str, EngineFault); 5] = [
+    pub const WORDS: [(&str, EngineFault); 6] = [
         ("works", EngineFault::Works),
         ("hangs", EngineFault::Hangs),
         ("dies", EngineFault::Dies),
         ("dies-alone", EngineFault::DiesAlone),
         ("emptied", EngineFault::Emptied),
+        ("late", EngineFault::Late),
     ];
 }
 

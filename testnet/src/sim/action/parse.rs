@@ -37,7 +37,7 @@ const KNOWN: [(&str, &str); 30] = [
     ("clock", "NODE jump [+|-]TIME | forgets | pace THOUSANDTHS"),
     ("clone", "NODE"),
     ("runtime", "NODE works | fails | dies | hangs"),
-    ("engine", "NODE works | hangs | dies | dies-alone | emptied"),
+    ("engine", "NODE works | hangs | dies | dies-alone | emptied | late"),
     ("crash", "NODE"),
     (
         "weather",

@@ -53,6 +53,25 @@ impl World {
             && node.generation(&replica.uid) == Some(id.1)
     }
 
+    /// An instance that is not being stopped, though another generation was ordered and this one
+    /// does not serve until that one does.
+    fn superseded(&self, device: usize) -> Option<Id> {
+        let it = &self.devices[device];
+        let goes_on = it.adapter.lives.iter().filter(|(_, life)| match life.stage {
+            Stage::Stopping | Stage::Failed => false,
+            Stage::Asking
+            | Stage::Unanswered
+            | Stage::Pulling
+            | Stage::Settling(_)
+            | Stage::Up(_) => true,
+        });
+        let is_kept = |(replica, generation): &Id| {
+            let running = it.runtime.replicas.get(replica);
+            running.is_some_and(|it| it.generation == *generation || it.old == Some(*generation))
+        };
+        goes_on.map(|(id, _)| *id).find(|id| !is_kept(id))
+    }
+
     /// What is wrong with the containers of a device at any time.
     pub(super) fn wrong_containers(&self, device: usize) -> Option<String> {
         let it = &self.devices[device];
@@ -67,6 +86,11 @@ impl World {
             if *count > MOST {
                 return Some(format!("{count} containers run for {}", container.id.0));
             }
+        }
+        if let Some((replica, _)) = self.superseded(device) {
+            return Some(format!(
+                "an instance of {replica} goes on that is neither new nor serves"
+            ));
         }
         let others = it.engine.containers.values().filter(|other| other.owner != Some(it.id));
         let (found, wanted) = (others.count(), it.engine.others);
@@ -83,6 +107,9 @@ pub(super) fn match_claims(
     lost: &BTreeSet<ReplicaId>,
 ) -> Result<(), String> {
     let it = &world.devices[device];
+    if !it.engine.taken.is_empty() {
+        return Err(format!("the engine of n{device} has not carried out all that it took"));
+    }
     let is_contained =
         |name| node.spec(name).is_some_and(|spec| spec.program.kind() == ProgramKind::Container);
     let claims = node.own_claims().filter(|claim| is_contained(&claim.name));

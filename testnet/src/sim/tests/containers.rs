@@ -79,6 +79,19 @@ fn container_without_a_claim_is_removed() {
     assert!(orphans > 0, "each claim was still on disk");
 }
 
+/// The engine makes a container long after the daemon has looked for what others left behind. Looks
+/// go on, so it is removed.
+#[test]
+fn container_that_is_made_late_is_removed() {
+    let (mut sim, holder) = with_boxes(5);
+    sim.world.run_for(Duration::from_secs(30)).unwrap();
+    let before = containers(&sim, holder);
+    sim.world.make_late(holder);
+    assert_eq!(containers(&sim, holder).len(), before.len() + 1);
+    sim.settle().unwrap();
+    assert_eq!(containers(&sim, holder), before);
+}
+
 /// An engine hangs, then goes on; containers run on and none is started anew. An engine that dies
 /// takes them with it: they are started again, there or elsewhere.
 #[test]

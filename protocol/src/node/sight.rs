@@ -1,0 +1,48 @@
+//! Whether nodes see what they run.
+
+use crate::desired::Desired;
+use crate::membership::Membership;
+use crate::model::{Facts, NodeId, ReplicaId};
+
+use super::Node;
+
+/// The facts of nodes that tell whether they see their replicas.
+#[derive(Clone, Copy)]
+pub(super) struct Sight<'a> {
+    me: NodeId,
+    /// This node's own facts, newer than its record.
+    facts: &'a Facts,
+    membership: &'a Membership,
+    desired: &'a Desired,
+}
+
+impl<'a> Sight<'a> {
+    pub fn new(
+        me: NodeId,
+        facts: &'a Facts,
+        membership: &'a Membership,
+        desired: &'a Desired,
+    ) -> Self {
+        Sight { me, facts, membership, desired }
+    }
+
+    /// Whether a node has the runtime of a replica, and so sees how it does. Without its container
+    /// engine a node claims on what it saw last: the containers may serve, or be gone.
+    ///
+    /// True for nodes and workloads that are not known well enough.
+    pub fn knows(&self, node: &NodeId, replica: &ReplicaId) -> bool {
+        let facts = match *node == self.me {
+            true => Some(self.facts),
+            false => self.membership.record(node).map(|record| &record.facts),
+        };
+        let workload = self.desired.by_uid(&replica.uid);
+        let (Some(facts), Some(workload)) = (facts, workload) else { return true };
+        facts.runtimes.contains(&workload.spec.program.kind())
+    }
+}
+
+impl Node {
+    pub(super) fn sight(&self) -> Sight<'_> {
+        Sight::new(self.me, &self.device.facts, &self.membership, &self.desired)
+    }
+}
