@@ -16,7 +16,7 @@ use crate::model::{Claim, NodeId, Out, Phase, ReplicaId, Revision, Time, Token};
 
 use super::config::Config;
 use super::index::Index;
-use super::keeper::{Keeper, is_good, keeper};
+use super::keeper::{Credit, Keeper, is_good, keeper};
 use super::message::{Fact, Message, Reason};
 use super::validity::MAX_JUMP;
 
@@ -31,7 +31,49 @@ pub(super) struct Duplicates {
     /// Replicas of this node that other nodes claim, too, whether these are up or not.
     contested: BTreeSet<ReplicaId>,
     disputes: BTreeMap<ReplicaId, Dispute>,
+    /// Replicas of this node with a holder whose claim it doubts.
+    doubted: BTreeMap<ReplicaId, NodeId>,
     next_question: u64,
+}
+
+/// What disputes need to know of other rooms.
+pub struct Judge<'a> {
+    /// Whether a node is up: this node yields only to one that is.
+    pub up: &'a dyn Fn(&NodeId) -> bool,
+    /// The revision that belongs in a place.
+    pub current: &'a dyn Fn(&ReplicaId) -> Option<Revision>,
+    /// Whether claims can be relied on.
+    pub credit: Credit<'a>,
+    /// Whether a rival and its owner may not have known that this node runs the replica: `mine`
+    /// has just become healthy, or one of them was apart from this node since then.
+    pub unaware: &'a dyn Fn(&Claim, &NodeId, &Claim) -> bool,
+}
+
+impl Judge<'_> {
+    /// The rivals that this node, which is healthy, would yield to and must not, each with the
+    /// signer of its award. **Nobody who could know awards a replica that runs well**, so such a
+    /// claim is a lie, or its author is broken.
+    fn doubted(
+        &self,
+        me: NodeId,
+        holders: &[(NodeId, &Claim)],
+        wanted: Option<&Revision>,
+    ) -> Vec<(NodeId, NodeId)> {
+        let Some(&(_, mine)) = holders.iter().find(|(node, _)| *node == me) else {
+            return Vec::new();
+        };
+        if !is_good(mine, wanted) || !(self.credit.knows)(&me, &mine.replica) {
+            return Vec::new();
+        }
+        let is_doubted = |(node, claim): &&(NodeId, &Claim)| {
+            let both = [(me, mine), (*node, *claim)];
+            *node != me
+                && keeper(&both, wanted, self.credit).is_some_and(|kept| kept.node == *node)
+                && !(self.unaware)(mine, node, claim)
+        };
+        let doubted = holders.iter().filter(is_doubted);
+        doubted.map(|(node, claim)| (*node, NodeId(claim.award.by().0))).collect()
+    }
 }
 
 /// A replica with several holders that are up.
@@ -49,23 +91,13 @@ struct Dispute {
     yielded: bool,
 }
 
-/// The knowledge of other rooms that decides a dispute.
-pub(super) struct Judge<'a> {
-    pub me: NodeId,
-    /// Whether a node is up.
-    pub up: &'a dyn Fn(&NodeId) -> bool,
-    /// The revision that belongs in a place.
-    pub current: &'a dyn Fn(&ReplicaId) -> Option<Revision>,
-    /// Whether a node sees what it runs in a place.
-    pub knows: &'a dyn Fn(&NodeId, &ReplicaId) -> bool,
-}
-
 impl Duplicates {
     pub(super) fn new(config: Config) -> Self {
         Duplicates {
             config,
             contested: BTreeSet::new(),
             disputes: BTreeMap::new(),
+            doubted: BTreeMap::new(),
             next_question: 0,
         }
     }
@@ -81,6 +113,7 @@ impl Duplicates {
             self.contested.insert(replica);
         } else {
             self.contested.remove(&replica);
+            self.doubted.remove(&replica);
             self.disputes.remove(&replica);
         }
     }
@@ -88,18 +121,25 @@ impl Duplicates {
     pub(super) fn reconsider(
         &mut self,
         now: Time,
+        me: NodeId,
         index: &Index,
         judge: &Judge<'_>,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        let Judge { me, up, current, knows } = *judge;
         let mut facts = Vec::new();
         let mut due = Vec::new();
         for replica in &self.contested {
             let mut holders = index.of(replica);
-            holders.retain(|(node, _)| *node == me || up(node));
-            let wanted = current(replica);
-            let kept = keeper(&holders, wanted.as_ref(), knows);
+            holders.retain(|(node, _)| *node == me || (judge.up)(node));
+            let wanted = (judge.current)(replica);
+            let doubted = judge.doubted(me, &holders, wanted.as_ref());
+            if let Some((holder, by)) = doubted.first().copied()
+                && self.doubted.insert(*replica, holder) != Some(holder)
+            {
+                facts.push(Fact::Doubted { replica: *replica, holder, by });
+            }
+            holders.retain(|(node, _)| doubted.iter().all(|(doubted, _)| doubted != node));
+            let kept = keeper(&holders, wanted.as_ref(), judge.credit);
             let mine = holders.iter().find(|(node, _)| *node == me);
             let (Some(kept), Some((_, mine)), true) = (kept, mine, holders.len() > 1) else {
                 self.disputes.remove(replica);
@@ -123,8 +163,8 @@ impl Duplicates {
                 adopt(replica, mine, &holders, &mut facts);
             } else if let Some(dispute) = self.disputes.get_mut(replica) {
                 dispute.keeper = kept;
-                dispute.generation =
-                    wanted.filter(|wanted| is_good(mine, Some(wanted)) && knows(&me, replica));
+                let sees = (judge.credit.knows)(&me, replica);
+                dispute.generation = wanted.filter(|wanted| sees && is_good(mine, Some(wanted)));
                 if dispute.ask_at <= now {
                     due.push((dispute.wait, *replica, mine.token));
                 }

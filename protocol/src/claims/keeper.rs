@@ -6,6 +6,17 @@ use std::fmt;
 
 use crate::model::{Claim, Digest, NodeId, Phase, ReplicaId, Token};
 
+/// What tells whether a claim can be relied on, besides its own words.
+#[derive(Clone, Copy)]
+pub struct Credit<'a> {
+    /// Whether the node that awarded a claim to its holder may own the workload, as far as this
+    /// node knows the ring.
+    pub plausible: &'a dyn Fn(&NodeId, &Claim) -> bool,
+    /// Whether a node sees what it runs in a place: while its container engine does not answer, it
+    /// cannot, and its "healthy" is an old one.
+    pub knows: &'a dyn Fn(&NodeId, &ReplicaId) -> bool,
+}
+
 /// The holder that is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Keeper {
@@ -22,6 +33,8 @@ pub enum KeptBecause {
     Alone,
     /// Only this one is healthy and of the desired generation.
     Healthy,
+    /// Only this one was awarded by a node that may own the workload.
+    Awarded,
     /// Its claim is the older one.
     Older {
         /// The counter of its award.
@@ -38,6 +51,9 @@ impl fmt::Display for KeptBecause {
         match self {
             KeptBecause::Alone => f.write_str("there is no other"),
             KeptBecause::Healthy => f.write_str("only it is healthy and of the desired generation"),
+            KeptBecause::Awarded => {
+                f.write_str("only it was awarded by a node that may own the workload")
+            }
             KeptBecause::Older { counter, than } => {
                 write!(
                     f,
@@ -53,21 +69,28 @@ impl fmt::Display for KeptBecause {
 /// it is known.
 ///
 /// A healthy claim of the desired generation beats one that is not, or whose holder cannot see
-/// whether it is (`knows`); then the older claim is kept.
+/// whether it is; then one whose award is plausible beats one whose is not, as any member can sign
+/// an award; then the older claim is kept.
 /// Older is the claim that was awarded under the lower token: a claim's own token grows when its
 /// holder adopts one, and a rule that looked at it would change its mind during a dispute.
 pub fn keeper(
     holders: &[(NodeId, &Claim)],
     current: Option<&Digest>,
-    knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
+    credit: Credit<'_>,
 ) -> Option<Keeper> {
-    let mut ranks: Vec<Rank> =
-        holders.iter().map(|(node, claim)| rank(*node, claim, current, knows)).collect();
+    let rank = |(node, claim): &(NodeId, &Claim)| Rank {
+        good: Reverse(is_good(claim, current) && (credit.knows)(node, &claim.replica)),
+        plausible: Reverse((credit.plausible)(node, claim)),
+        award: awarded_under(claim),
+        node: *node,
+    };
+    let mut ranks: Vec<Rank> = holders.iter().map(rank).collect();
     ranks.sort();
     let best = ranks.first()?;
     let because = match ranks.get(1) {
         None => KeptBecause::Alone,
         Some(next) if next.good != best.good => KeptBecause::Healthy,
+        Some(next) if next.plausible != best.plausible => KeptBecause::Awarded,
         Some(next) if next.award.counter != best.award.counter => {
             KeptBecause::Older { counter: best.award.counter, than: next.award.counter }
         }
@@ -91,16 +114,7 @@ pub(super) fn is_good(claim: &Claim, current: Option<&Digest>) -> bool {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     good: Reverse<bool>,
+    plausible: Reverse<bool>,
     award: Token,
     node: NodeId,
-}
-
-fn rank(
-    node: NodeId,
-    claim: &Claim,
-    current: Option<&Digest>,
-    knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
-) -> Rank {
-    let good = is_good(claim, current) && knows(&node, &claim.replica);
-    Rank { good: Reverse(good), award: awarded_under(claim), node }
 }

@@ -62,6 +62,16 @@ pub enum Fact {
         /// The reason why that one is kept.
         because: KeptBecause,
     },
+    /// Another node claims a replica that this node runs well, and nobody who knew could have
+    /// awarded it: this node does not yield to it.
+    Doubted {
+        /// The replica.
+        replica: ReplicaId,
+        /// The node that claims it.
+        holder: NodeId,
+        /// The signer of its award.
+        by: NodeId,
+    },
     /// A peer sent what cannot be true; it was dropped.
     Misbehaved {
         /// The peer.

@@ -18,8 +18,8 @@ mod tokens;
 mod validity;
 
 use crate::model::{
-    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Queue, ReplicaId, Revision, Signed, Slot, Time,
-    Token, fill_order,
+    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Queue, ReplicaId, Signed, Slot, Time, Token,
+    fill_order,
 };
 
 use duplicates::Duplicates;
@@ -27,7 +27,8 @@ use index::Index;
 use tokens::Tokens;
 
 pub use config::Config;
-pub use keeper::{Keeper, KeptBecause, awarded_under, keeper};
+pub use duplicates::Judge;
+pub use keeper::{Credit, Keeper, KeptBecause, awarded_under, keeper};
 pub use message::{Fact, Message, Reason};
 pub use own_sheet::SheetFull;
 pub use validity::{Invalid, Premature, Rejection};
@@ -189,22 +190,17 @@ impl Claims {
     /// tokens. To be called when claims, the nodes that are up, or desired state changed, and when
     /// [`Claims::poll_timeout`] is due.
     ///
-    /// `up` tells whether a node is up: this node yields only to one that is. `current` gives the
-    /// revision that belongs in a place. `knows` tells whether a node sees what it runs there:
-    /// while its container engine does not answer, it cannot, and its "healthy" is an old one.
+    /// `judge` has what other rooms know.
     pub fn reconsider(
         &mut self,
         now: Time,
-        up: &dyn Fn(&NodeId) -> bool,
-        current: &dyn Fn(&ReplicaId) -> Option<Revision>,
-        knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
+        judge: &Judge<'_>,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
-        let judge = duplicates::Judge { me: self.me, up, current, knows };
-        self.duplicates.reconsider(now, &self.index, &judge, out)
+        self.duplicates.reconsider(now, self.me, &self.index, judge, out)
     }
 
-    /// Handles a peer's message about a duplicate; `knows` as in [`Claims::reconsider`].
+    /// Handles a peer's message about a duplicate; `knows` as in [`Credit`].
     pub fn handle_message(
         &mut self,
         from: NodeId,
@@ -251,11 +247,11 @@ impl Claims {
         replica: &ReplicaId,
         up: &dyn Fn(&NodeId) -> bool,
         current: Option<&Digest>,
-        knows: &dyn Fn(&NodeId, &ReplicaId) -> bool,
+        credit: Credit<'_>,
     ) -> Option<Keeper> {
         let mut holders = self.index.of(replica);
         holders.retain(|(node, _)| *node == self.me || up(node));
-        keeper(&holders, current, knows)
+        keeper(&holders, current, credit)
     }
 
     /// The greatest token seen for a replica, also of claims that are gone.

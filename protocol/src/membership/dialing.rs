@@ -301,6 +301,11 @@ impl Membership {
         let is_brief = cx.now.since(link.since) < BRIEF && !self.local_health.has_moved(cx.now);
         path.brief = if is_brief { path.brief.saturating_add(1) } else { 0 };
         let brief = path.brief;
+        let is_alone = self.links().next().is_none();
+        let Some(path) = self.paths.get_mut(&peer) else { return };
+        if is_alone {
+            self.apart_at = cx.now;
+        }
         path.closed_at = Some(cx.now);
         path.refused = false;
         for timer in [Reason::Quiet(peer), Reason::Rtt(peer), Reason::Repair(peer)] {

@@ -4,13 +4,20 @@ use std::time::Duration;
 
 use imbl::OrdMap;
 
-use crate::model::{NodeId, NodeRecord, Signed, Time, Unverified, fill_order};
+use crate::model::{Bucket, NodeId, NodeRecord, Signed, Time, Unverified, fill_order};
 
 use super::evidence::{Cause, Evidence, SuspicionCause};
 use super::message::{Goodbye, Message, Notice, are_within_bounds};
 use super::observers::fingerprint;
 use super::records::Source;
 use super::{Cx, Fact, Membership, Reason, Worth};
+
+/// How long a member that was admitted while this node watched does not vote, as long as there are
+/// others that do. Whoever has the join key can admit any number of nodes in a moment.
+pub(super) const PROBATION: Duration = Duration::from_secs(600);
+
+/// Changes of a member's addresses that are dialled at once, and the pause between further ones.
+pub(super) const MOVES: (u32, Duration) = (8, Duration::from_secs(30));
 
 /// An admitted node.
 #[derive(Clone, Debug)]
@@ -25,6 +32,13 @@ pub(super) struct Member {
     /// The addresses of its last sighting.
     pub sighted: Box<[String]>,
     pub liveness: Liveness,
+    /// When it came up the last time; when it was admitted, before that.
+    pub up_since: Time,
+    /// When its vote begins to count: see [`PROBATION`].
+    pub votes_from: Time,
+    /// How often its new addresses are dialled at once: they may be those of others, whom all
+    /// members would then dial in its name.
+    pub moves: Bucket,
     /// Its last goodbye that took effect.
     pub goodbye: Option<Signed<Goodbye>>,
 }
@@ -58,6 +72,12 @@ impl Membership {
         self.place_me(roster.get(&self.me).copied());
         for (&node, &salt) in fill_order(roster.iter().collect()) {
             self.place(cx, node, salt);
+        }
+        // It found them on its disk: they are no newcomers.
+        for node in roster.keys() {
+            if let Some(member) = self.members.get_mut(node) {
+                member.votes_from = member.votes_from.min(cx.now);
+            }
         }
     }
 
@@ -107,6 +127,9 @@ impl Membership {
             was_gossiped: false,
             sighted: Box::default(),
             liveness,
+            up_since: cx.now,
+            votes_from: cx.now + PROBATION,
+            moves: Bucket::new(MOVES.0, MOVES.1),
             goodbye: None,
         };
         self.members.insert(node, member);
@@ -165,6 +188,7 @@ impl Membership {
             return;
         }
         let Some(member) = self.members.get_mut(&node) else { return };
+        member.up_since = cx.now;
         let was_down = match std::mem::replace(&mut member.liveness, Liveness::Up) {
             Liveness::Up => return,
             Liveness::Unknown { .. } => {

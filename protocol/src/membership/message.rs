@@ -175,7 +175,7 @@ pub struct Notice {
 /// Whether a record is within the bounds that protect the nodes that keep it. A signature does not
 /// check that.
 pub(super) fn is_within_bounds(record: &NodeRecord) -> bool {
-    let short = |text: &String| text.len() <= MAX_TEXT;
+    let short = |text: &String| text.len() <= MAX_TEXT && is_printable(text);
     record.counter < MAX_COUNTER
         && record.incarnation < MAX_COUNTER
         && short(&record.name)
@@ -192,12 +192,19 @@ pub(super) fn is_within_bounds(record: &NodeRecord) -> bool {
             .flat_map(|(name, value)| [name, value])
             .all(|text| is_label_text(text))
         && record.facts.volumes.len() <= MAX_VOLUMES
-        && record.facts.volumes.iter().all(|it| it.place.len() <= MAX_TEXT)
+        && record.facts.volumes.iter().all(|it| short(&it.place))
         && record.facts.allowed.0.len() <= MAX_ALLOWED
         && record.facts.allowed.0.iter().all(|it| it.to_string().len() <= MAX_ALLOWANCE)
 }
 
 /// Whether these addresses are few and short enough to keep.
 pub(super) fn are_within_bounds(addresses: &[String]) -> bool {
-    addresses.len() <= MAX_ADDRESSES && addresses.iter().all(|address| address.len() <= MAX_ADDRESS)
+    let is_good = |address: &String| address.len() <= MAX_ADDRESS && is_printable(address);
+    addresses.len() <= MAX_ADDRESSES && addresses.iter().all(is_good)
+}
+
+/// Whether a text may be written to a person's terminal: a control character could write there what
+/// no program said.
+pub(super) fn is_printable(text: &str) -> bool {
+    !text.chars().any(char::is_control)
 }

@@ -106,6 +106,9 @@ pub struct Membership {
     /// Nodes, strangers and refusals met at a member's address instead of the member.
     answerers: Answerers,
     local_health: LocalHealth,
+    /// When this node was last apart from the others: it stalled, had no link, or those that judge
+    /// called it down.
+    apart_at: Time,
     timers: Timers,
     /// Numbers probes. Never repeats, so an answer tells which probe it answers.
     next_seq: u64,
@@ -171,6 +174,7 @@ impl Membership {
             inquiries: BTreeMap::new(),
             answerers: Answerers::new(),
             local_health: LocalHealth::default(),
+            apart_at: Time::ZERO,
             timers: Timers::default(),
             next_seq: 1,
             next_round: 1,
@@ -427,6 +431,9 @@ impl Membership {
 
     fn stalled(&mut self, now: Time, lag: Duration) {
         self.local_health.stalled(now, lag, &self.config);
+        if lag >= self.config.suspicion.silent_after {
+            self.apart_at = now;
+        }
         for suspicion in self.suspicions.values_mut() {
             suspicion.restart_waits(now);
         }

@@ -7,7 +7,7 @@ use crate::model::{Bucket, Digest, NodeId, NodeRecord, Signed, Time};
 
 use super::evidence::Cause;
 use super::members::Liveness;
-use super::message::{MAX_ADDRESS, MAX_COUNTER, Message, Notice, is_within_bounds};
+use super::message::{MAX_ADDRESS, MAX_COUNTER, Message, Notice, is_printable, is_within_bounds};
 use super::reachability::AnnouncedUnreachable;
 use super::{Cx, Fact, Membership, Profile, Reason, Worth};
 
@@ -139,7 +139,11 @@ pub(super) enum Source {
 
 impl Membership {
     pub(super) fn on_profile(&mut self, cx: &mut Cx<'_>, mut profile: Profile) {
-        profile.addresses.retain(|address| address.len() <= MAX_ADDRESS);
+        for text in [&mut profile.name, &mut profile.version, &mut profile.facts.arch] {
+            // Others would refuse the whole record.
+            *text = text.replace(char::is_control, "?");
+        }
+        profile.addresses.retain(|address| address.len() <= MAX_ADDRESS && is_printable(address));
         profile.addresses.truncate(crate::model::record::MAX_ADDRESSES);
         if self.own.profile.as_ref() != Some(&profile) {
             self.own.profile = Some(profile);
@@ -315,7 +319,7 @@ impl Membership {
             // Its new addresses count afresh.
             self.answerers.remove(&node);
         }
-        if moved && !self.has_link(&node) {
+        if moved && !self.has_link(&node) && self.may_move(cx.now, &node) {
             self.dial_anew(cx, node);
         } else if is_new
             && self.wanted.contains(&node)
@@ -325,6 +329,11 @@ impl Membership {
             self.dial_soon(cx, node); // there may have been no address before
         }
         if is_new || self.relay_once(&node, &hash, source) { Worth::Relay } else { Worth::Ignore }
+    }
+
+    /// Whether this member's new addresses are dialled at once. If not, they are at its next dial.
+    fn may_move(&mut self, now: Time, node: &NodeId) -> bool {
+        self.members.get_mut(node).is_some_and(|member| member.moves.take(now).is_ok())
     }
 
     /// Whether a known record is to be relayed: once, if it came over a link before gossip brought

@@ -1,9 +1,9 @@
 //! Another member's view, copied from this node's, for the simulator: see
 //! [`crate::node::Node::like`].
 
-use crate::model::{KeyPair, NodeId, Out, Time};
+use crate::model::{Bucket, KeyPair, NodeId, Out, Time};
 
-use super::members::{Liveness, Member};
+use super::members::{Liveness, MOVES, Member};
 use super::message::Message;
 use super::records::Own;
 use super::{Config, Cx, Membership};
@@ -44,6 +44,9 @@ impl Membership {
                 was_gossiped: true,
                 sighted: Box::default(),
                 liveness: Liveness::Up,
+                up_since: now,
+                votes_from: now,
+                moves: Bucket::new(MOVES.0, MOVES.1),
                 goodbye: None,
             },
         );

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Digest, NodeId, NodeRecord, Signed};
+use crate::model::{Digest, NodeId, NodeRecord, Signed, Time};
 
 use super::members::Liveness;
 use super::{Membership, State};
@@ -44,6 +44,22 @@ impl Membership {
     /// Whether no member is down or unknown.
     pub fn is_whole(&self) -> bool {
         self.view == 0 && self.unknown == 0
+    }
+
+    /// Since when this node and a member, which is up, have been in touch without a break; `None`
+    /// if the member is not up.
+    pub fn in_touch_since(&self, node: &NodeId) -> Option<Time> {
+        let up_since = match self.members.get(node) {
+            _ if *node == self.me => Time::ZERO,
+            Some(member) if matches!(member.liveness, Liveness::Up) => member.up_since,
+            Some(_) | None => return None,
+        };
+        Some(up_since.max(self.apart_at))
+    }
+
+    /// Whether this node is on the roster.
+    pub fn is_placed(&self) -> bool {
+        self.salt.is_some()
     }
 
     /// This node's incarnation in use.

@@ -23,8 +23,11 @@ use std::time::Duration;
 use crate::model::{NodeId, Signed, Time};
 
 use super::evidence::{Evidence, SuspicionCause};
+#[cfg(doc)]
+use super::members::PROBATION;
 use super::members::{DownState, Liveness};
 use super::message::{MAX_VOTES, Message, Notice, ProbeIntent, Seen, Vote};
+use super::observers::MAX_WALK;
 use super::suspicions::Answer;
 use super::{Cx, Membership, Reason, Worth};
 
@@ -60,7 +63,7 @@ impl Membership {
 
     /// The votes of a verdict; none if there is no verdict yet.
     fn judge(&mut self, cx: &mut Cx<'_>, subject: NodeId) -> Option<Vec<Signed<Vote>>> {
-        if cx.now < self.honoured_until(&subject) {
+        if cx.now < self.honoured_until(&subject) || self.hears(cx.now, &subject) {
             return None;
         }
         let cut = self.silence_limit(cx.now, &subject, self.config.suspicion.silent_after);
@@ -185,10 +188,38 @@ impl Membership {
     /// The deciders on this subject: the first live members after it that can be asked, in order.
     pub(super) fn electorate(&self, now: Time, subject: &NodeId) -> Vec<NodeId> {
         let candidates = self.successors_of(subject).into_iter();
-        candidates
-            .filter(|node| *node == self.me || self.can_be_asked(now, subject, node))
-            .take(self.config.probe.quorum_size())
-            .collect()
+        let candidates =
+            candidates.filter(|node| *node == self.me || self.can_be_asked(now, subject, node));
+        let mut voters = self.without_newcomers(now, candidates.collect());
+        voters.truncate(self.config.probe.quorum_size());
+        voters
+    }
+
+    /// These voters without the members that were admitted a short time ago, unless there are no
+    /// others beside this node: see [`PROBATION`].
+    fn without_newcomers(&self, now: Time, voters: Vec<NodeId>) -> Vec<NodeId> {
+        let is_old =
+            |node: &NodeId| self.members.get(node).is_some_and(|member| member.votes_from <= now);
+        match voters.iter().any(is_old) {
+            true => voters.into_iter().filter(|node| *node == self.me || is_old(node)).collect(),
+            false => voters,
+        }
+    }
+
+    /// The members whose votes decide on this node.
+    fn judges_of_me(&self, now: Time) -> Vec<NodeId> {
+        let Some(salt) = self.salt else { return Vec::new() };
+        let others = self.circle.after(self.me, salt).take(MAX_WALK);
+        let up = others.filter(|node| self.is_up(node)).collect();
+        let mut judges = self.without_newcomers(now, up);
+        judges.truncate(self.config.probe.quorum_size());
+        judges
+    }
+
+    /// Whether this node hears the subject over a link. **That beats whatever others say of it.**
+    fn hears(&self, now: Time, subject: &NodeId) -> bool {
+        let limit = self.silence_limit(now, subject, self.config.suspicion.silent_after);
+        self.has_link(subject) && self.silence(now, subject) < limit
     }
 
     /// Whether other nodes need to know what this node sees.
@@ -323,6 +354,10 @@ impl Membership {
             return Worth::Ignore;
         }
         if subject == self.me {
+            let judges = self.judges_of_me(cx.now);
+            if 2 * judges.iter().filter(|node| voters.contains(node)).count() > judges.len() {
+                self.apart_at = cx.now;
+            }
             self.on_called_down(cx, notice.incarnation, voters);
             return Worth::Relay;
         }
@@ -374,9 +409,13 @@ impl Membership {
             }
             return Worth::Relay;
         }
-        let observers = self.observers_of(&subject);
+        let mut observers = self.without_newcomers(cx.now, self.successors_of(&subject));
+        if !observers.iter().any(|node| voters.contains(node)) {
+            return Worth::Ignore; // newcomers alone say so
+        }
+        observers.truncate(self.config.probe.quorum_size());
         let agree = observers.iter().filter(|node| voters.contains(node)).count();
-        if 2 * agree > observers.len() {
+        if 2 * agree > observers.len() && !self.hears(cx.now, &subject) {
             let first = notice.votes.first().map(|vote| vote.by().0);
             self.mark_down(cx, subject, down);
             // The deciders leave the gossip to the first voter, which may have been about to decide
@@ -386,9 +425,9 @@ impl Membership {
             }
             return Worth::Relay;
         }
-        // The voters are too few, or others than this node would ask. A linked subject is told, so
-        // that it can refute, and probed, since its link may hang; another one is dialled. Until
-        // then the notice waits in the suspicion.
+        // The voters are too few, or others than this node would ask, or it hears the subject. A
+        // linked subject is told, so that it can refute, and probed, since its link may hang;
+        // another one is dialled. Until then the notice waits in the suspicion.
         if self.has_link(&subject) && !self.suspicions.contains_key(&subject) {
             cx.out.send(subject, Message::Down(notice.clone(), None));
             self.probe(cx, subject, ProbeIntent::None);

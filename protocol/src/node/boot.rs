@@ -20,6 +20,7 @@ use crate::sync::{Repair, Tree};
 use crate::trust;
 
 use super::asking::Questions;
+use super::budgets::Budgets;
 use super::contract::Saved;
 use super::outbox::Outbox;
 use super::ownership::Ownership;
@@ -98,6 +99,7 @@ impl Node {
             reach: Reach::new(now, &config.seeds),
             relay: Relay::new(incarnation),
             pending_sends: PendingSends::default(),
+            budgets: Budgets::default(),
             returned: VecDeque::new(),
             due: Due::default(),
             outbox: Outbox::default(),

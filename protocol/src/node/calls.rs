@@ -243,6 +243,7 @@ impl Node {
                 wall: self.wall(now),
                 claims: &self.claims,
                 membership: &self.membership,
+                ownership: &self.ownership,
                 sight: Sight::new(self.me, &self.device.facts, &self.membership, &self.desired),
                 is_ready: self.readiness.is_ready(),
             },

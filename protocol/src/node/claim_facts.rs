@@ -41,6 +41,17 @@ impl Node {
                     message,
                 );
             }
+            claims::Fact::Doubted { replica, holder, by } => {
+                self.count("claims_doubted");
+                let name = self.replica_name(&replica);
+                let (holder_name, by) = (self.name_of(&holder), self.name_of(&by));
+                let message = format!(
+                    "{holder_name} claims it too, by an award of {by}, while it runs well here; \
+                        this node keeps it: {holder_name} or {by} is hostile or broken"
+                );
+                let kind = "claim-doubted";
+                self.emit_event(now, Level::Warning, kind, Some(name), Some(holder), message);
+            }
             claims::Fact::Misbehaved { peer, why } => self.on_garbage(now, peer, why),
         }
     }

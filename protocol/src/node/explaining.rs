@@ -8,6 +8,7 @@ use crate::model::view::{AuctionView, BidView, DeclineView, ExplainView};
 use crate::model::{Decline, NodeId, ReplicaId, ReplicaName, Resources};
 
 use super::Node;
+use super::replica_views::printable;
 
 impl Node {
     /// The present state of a place, the auctions that this node remembers, and the nodes that may
@@ -64,8 +65,10 @@ impl Node {
             Some(won) => self.why_won(won.to, &bids),
             None => no_taker(summary),
         };
-        let decline =
-            |node: &NodeId, reason: String| DeclineView { node: self.name_of(node), reason };
+        let decline = |node: &NodeId, reason: String| DeclineView {
+            node: self.name_of(node),
+            reason: printable(&reason),
+        };
         AuctionView {
             auction: summary.auction.to_string(),
             replica: name.to_string(),
@@ -133,7 +136,7 @@ pub(super) fn no_taker(summary: &Summary) -> String {
             NoBid::Declined(Decline::Busy { .. }) => "busy with other auctions".into(),
             NoBid::Declined(Decline::NotInStep { .. }) => "does not know this workload yet".into(),
             NoBid::Declined(Decline::Cooling { reason, .. }) => {
-                format!("it failed there lately: {reason}")
+                format!("it failed there lately: {}", printable(reason))
             }
             NoBid::Declined(_) | NoBid::Silent | NoBid::Down | NoBid::Refused | NoBid::Taken => {
                 why.to_string()

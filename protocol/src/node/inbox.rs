@@ -67,7 +67,7 @@ impl Node {
 
     fn judge(&mut self, now: Time, from: NodeId, message: Message) -> Verdict {
         match message {
-            Message::Changed { change, holder } => self.on_changed(now, change, holder),
+            Message::Changed { change, holder } => self.on_changed(now, from, change, holder),
             Message::Slot(slot) => self.on_slot(now, slot),
             Message::Ruled(ruling) => self.on_ruled(now, ruling),
             Message::Have { node, digest } => self.on_have(node, digest),
@@ -125,6 +125,7 @@ impl Node {
     pub(super) fn on_changed(
         &mut self,
         now: Time,
+        from: NodeId,
         raw: RawChange,
         holder: Option<NodeId>,
     ) -> Verdict {
@@ -133,6 +134,9 @@ impl Node {
             Err(Rejection::Never(_)) => return Verdict::Reject,
             Err(Rejection::NotYet(_)) => return Verdict::Ignore,
         };
+        if self.is_flood(now, from, &change) {
+            return Verdict::Ignore;
+        }
         let artifacts = change.signed.value.artifacts();
         let is_new = |digest: &&Digest| !self.desired.names_artifact(digest);
         let new: Vec<Digest> = artifacts.iter().filter(is_new).copied().collect();
@@ -147,14 +151,11 @@ impl Node {
             }
             Err(why) => {
                 self.count("changes_refused_full");
-                self.emit_event(
-                    now,
-                    Level::Warning,
-                    "full",
-                    None,
-                    Some(self.me),
-                    format!("a change was left out: {why}"),
-                );
+                let refused = self.shown.counters.get("changes_refused_full");
+                if refused.is_some_and(|count| count.is_power_of_two()) {
+                    let message = format!("a change was left out: {why}");
+                    self.emit_event(now, Level::Warning, "full", None, Some(self.me), message);
+                }
                 Verdict::Ignore
             }
         }
@@ -224,7 +225,12 @@ impl Node {
     /// Applies a verified ruling, if its signer is a member and its workload exists.
     fn apply_ruling(&mut self, now: Time, ruling: Signed<Ruling>) -> Verdict {
         let by_member = self.desired.members().contains_key(&NodeId(ruling.by().0));
-        if !by_member || !self.desired.is_living(&ruling.uid) {
+        let is_known = self.rulings.get(&ruling.key()).is_some_and(|known| *known == ruling);
+        if !by_member || is_known || !self.desired.is_living(&ruling.uid) {
+            return Verdict::Ignore;
+        }
+        if !self.budgets.ruling(now, NodeId(ruling.by().0)) {
+            self.count("rulings_delayed");
             return Verdict::Ignore;
         }
         let Applied::New { dropped } = self.rulings.apply(ruling.clone()) else {

@@ -22,7 +22,7 @@ impl Node {
         }
         if self.desired.members().contains_key(&from) {
             self.send_admission(now, from, record);
-        } else if self.saving.read_only.is_none() {
+        } else if self.saving.read_only.is_none() && self.budgets.join(now) {
             self.admit(now, from, Some(record));
         }
     }

@@ -11,6 +11,7 @@
 //! | `calls` | calls into rooms, and the queue of the facts that they return |
 //! | `membership_facts`, `claim_facts` | reactions to the facts of membership; of claims and auctions |
 //! | `boot` | from a saved state to a running node |
+//! | `budgets` | how much a member may cause at other nodes |
 //! | `links`, `pending_sends` | links, and messages that wait for one |
 //! | `inbox`, `joining` | messages from peers; admitting a node |
 //! | `reach` | this node's addresses, and the seeds that it dials |
@@ -34,6 +35,7 @@
 
 mod asking;
 mod boot;
+mod budgets;
 mod calls;
 mod claim_facts;
 mod commands;
@@ -219,6 +221,7 @@ pub struct Node {
     reach: reach::Reach,
     relay: relay::Relay,
     pending_sends: pending_sends::PendingSends,
+    budgets: budgets::Budgets,
 
     /// Facts that rooms returned and the node has not handled. Empty between inputs.
     returned: VecDeque<calls::Returned>,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::claims::Claims;
+use crate::claims::{Claims, Credit};
 use crate::desired::{Desired, Workload};
 use crate::membership::{Membership, State};
 use crate::model::spec::OnLoss;
@@ -16,6 +16,7 @@ use crate::rulings::Rulings;
 use crate::workload;
 
 use super::Node;
+use super::ownership::Ownership;
 use super::sight::Sight;
 
 /// Policies cannot be written yet.
@@ -38,6 +39,7 @@ pub(super) struct Outlook<'a> {
     pub wall: WallClock,
     pub claims: &'a Claims,
     pub membership: &'a Membership,
+    pub ownership: &'a Ownership,
     pub sight: Sight<'a>,
     /// This node is ready: a workload that it does not know was removed, and is not merely unheard
     /// of.
@@ -57,6 +59,7 @@ impl Node {
             wall: self.wall(now),
             claims: &self.claims,
             membership: &self.membership,
+            ownership: &self.ownership,
             sight: self.sight(),
             is_ready: self.readiness.is_ready(),
         }
@@ -243,9 +246,12 @@ impl Outlook<'_> {
 
     fn yields_to(&self, replica: &ReplicaId, holder: NodeId) -> Option<NodeId> {
         let up = |node: &NodeId| self.is_up(node);
-        let knows = |node: &NodeId, replica: &ReplicaId| self.sight.knows(node, replica);
+        let credit = Credit {
+            plausible: &|node, claim| self.ownership.is_plausible(node, claim),
+            knows: &|node, replica| self.sight.knows(node, replica),
+        };
         let wanted = self.demand.revision(replica);
-        let kept = self.claims.keeper_of(replica, &up, wanted.as_ref(), &knows);
+        let kept = self.claims.keeper_of(replica, &up, wanted.as_ref(), credit);
         kept.map(|keeper| keeper.node).filter(|node| *node != holder)
     }
 

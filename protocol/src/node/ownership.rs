@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use imbl::OrdMap;
 
-use crate::model::{Digest, Key, NodeId, Spec, Time, WorkloadName};
+use crate::model::{Claim, Digest, Key, NodeId, Spec, Time, WorkloadName};
 use crate::ring::{self, Probes, Ring};
 
 use super::Node;
@@ -67,6 +67,22 @@ impl Ownership {
         let all = self.probes.clone();
         all.iter().for_each(|(uid, probes)| self.add_if_near(*uid, probes));
         true
+    }
+
+    /// Whether the node that awarded this claim to `holder` may own the workload, by the ring as it
+    /// is now: as its owner; or as a guardian, who owns it where the nodes before it are held to be
+    /// down. **A guardian's award to itself is not enough**: every member is a guardian of some
+    /// workloads.
+    ///
+    /// It looks at nothing but the ring and the claim, so that all holders decide alike once they
+    /// agree on these.
+    pub fn is_plausible(&self, holder: &NodeId, claim: &Claim) -> bool {
+        let Some(probes) = self.probes.get(&claim.replica.uid) else { return true };
+        let by = NodeId(claim.award.by().0);
+        match by == *holder {
+            true => self.ring.owner(probes) == Some(by),
+            false => self.ring.guardians(probes, GUARDIANS).contains(&by),
+        }
     }
 
     /// The workloads of the index to which a node at this point is nearer than this node.

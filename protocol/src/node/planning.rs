@@ -80,11 +80,11 @@ impl Node {
     /// later: a plan before then would place them a second time.
     pub(super) fn on_compared(&mut self, now: Time, from: NodeId, raw: RawChange) -> Verdict {
         let uid = raw.change.peek().ok().map(|body| body.uid.unwrap_or_else(|| raw.change.hash()));
-        let Some(uid) = uid else { return self.on_changed(now, raw, None) };
+        let Some(uid) = uid else { return self.on_changed(now, from, raw, None) };
         let places =
             |node: &Node| node.desired.by_uid(&uid).map_or(0, |it| node.demand().count(it));
         let before = places(self);
-        let verdict = self.on_changed(now, raw, None);
+        let verdict = self.on_changed(now, from, raw, None);
         if places(self) > before {
             self.planning.deferred.insert(uid, (from, now + DEFER_AT_MOST));
         }

@@ -63,6 +63,7 @@ impl Node {
         queues.extend(self.artifacts.queues(named, is_named));
         queues.extend(self.auction.queues());
         queues.extend(self.repair.queues(links));
+        queues.extend(self.budgets.queues(members));
         queues
     }
 }

@@ -2,7 +2,9 @@
 //! routes, gossip; repeated until nothing is left to do.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use crate::claims::{Credit, Judge};
 use crate::membership::Profile;
 use crate::model::{Digest, Facts, NodeId, ReplicaId, Time, WorkloadName};
 use crate::ring;
@@ -15,6 +17,13 @@ use super::sight::Sight;
 /// Rounds for one input, each caused by the one before. A longer chain is a bug; the rest then
 /// waits for the next input.
 const ROUNDS: usize = 16;
+
+/// How long after a replica became healthy some node may not have heard of that yet.
+const RACE: Duration = Duration::from_secs(60);
+
+/// How long after two nodes met (again) one may not have heard yet what the other runs. Then they
+/// have compared all they know.
+const LEARNS_WITHIN: Duration = Duration::from_secs(300);
 
 /// The work that inputs have made due.
 #[derive(Clone, Debug, Default)]
@@ -115,6 +124,8 @@ impl Node {
         }
         if !points.is_empty() {
             self.shown.version += 1;
+            // Whose awards are plausible depends on it.
+            self.due.duplicates = true;
             self.on_ring_change(now, &points);
         }
     }
@@ -135,14 +146,31 @@ impl Node {
 
     /// Looks for places with several holders, and starts or continues their disputes.
     fn resolve_duplicates(&mut self, now: Time) {
-        let membership = &self.membership;
+        let (membership, wall) = (&self.membership, self.wall(now));
         let demand = Demand { desired: &self.desired, rulings: &self.rulings };
+        let ownership = &self.ownership;
         let mut out = crate::model::Out::new();
-        let up = |node: &NodeId| membership.is_up(node);
-        let current = |replica: &ReplicaId| demand.revision(replica);
         let sight = Sight::new(self.me, &self.device.facts, membership, &self.desired);
-        let knows = |node: &NodeId, replica: &ReplicaId| sight.knows(node, replica);
-        let facts = self.claims.reconsider(now, &up, &current, &knows, &mut out);
+        let credit = Credit {
+            plausible: &|node, claim| ownership.is_plausible(node, claim),
+            knows: &|node, replica| sight.knows(node, replica),
+        };
+        let judge = Judge {
+            up: &|node: &NodeId| membership.is_up(node),
+            current: &|replica: &ReplicaId| demand.revision(replica),
+            credit,
+            unaware: &|mine, node, claim| {
+                let healthy_for = Duration::from_millis(wall.0.saturating_sub(mine.since.0));
+                let has_just_met = |node: &NodeId| {
+                    membership.in_touch_since(node).is_none_or(|since| {
+                        now.since(since) < LEARNS_WITHIN.min(healthy_for + RACE)
+                    })
+                };
+                let owner = NodeId(claim.award.by().0);
+                healthy_for < RACE || has_just_met(node) || has_just_met(&owner)
+            },
+        };
+        let facts = self.claims.reconsider(now, &judge, &mut out);
         self.returned.extend(facts.into_iter().map(Returned::Claims));
         self.post(now, out, super::Message::Claims);
     }

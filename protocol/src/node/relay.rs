@@ -178,6 +178,7 @@ impl Node {
     pub(super) fn forget_author(&mut self, node: &NodeId) {
         self.relay.last_numbers.remove(node);
         self.relay.budgets.remove(node);
+        self.budgets.forget(node);
     }
 }
 

@@ -152,7 +152,7 @@ impl Node {
             replica: ReplicaName { workload: workload.name.clone(), place: replica.place }
                 .to_string(),
             phase: shown_phase.unwrap_or(phase.as_str()).into(),
-            reason,
+            reason: reason.as_deref().map(printable),
             node: Some(node.to_string()),
             node_name: Some(self.name_of(&node)),
             current: self.demand().revision(&replica) == Some(claim.generation),
@@ -186,9 +186,18 @@ impl Node {
     }
 }
 
+/// Words of another device, in which nothing moves a terminal's cursor or ends a line.
+pub(super) fn printable(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 fn replacement_view(phase: &Phase) -> ReplacementView {
     let (reason, restarts) = details(phase);
-    ReplacementView { phase: phase.as_str().into(), reason: reason.cloned(), restarts }
+    ReplacementView {
+        phase: phase.as_str().into(),
+        reason: reason.map(|it| printable(it)),
+        restarts,
+    }
 }
 
 /// The reason and the number of further tries that a phase carries.

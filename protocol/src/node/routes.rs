@@ -45,13 +45,37 @@ impl Node {
             Some(Route { replica: claim.replica, generation, node, local, direct })
         };
         let claims = self.claims.of_workload(&workload.uid).into_iter();
-        let mut found: Vec<Route> = claims.filter_map(route).collect();
+        let mut found: Vec<Route> = self.believed(claims).into_iter().filter_map(route).collect();
         // During a replacement requests go to the new revision where it answers, else to the old.
         let is_current = |route: &Route| demand.revision(&route.replica) == Some(route.generation);
         if found.iter().any(is_current) {
             found.retain(is_current);
         }
         found
+    }
+
+    /// Without the claims of places that other nodes hold by better right: a member that claims
+    /// what others run must not get their requests.
+    fn believed<'a>(
+        &self,
+        claims: impl Iterator<Item = (NodeId, &'a Claim)>,
+    ) -> Vec<(NodeId, &'a Claim)> {
+        let claims: Vec<(NodeId, &Claim)> = claims.collect();
+        let is_alone = claims.is_sorted_by(|one, next| one.1.replica != next.1.replica);
+        if is_alone {
+            return claims;
+        }
+        let counts =
+            |(node, claim): &&(NodeId, &Claim)| claim.phase == Phase::Healthy && self.is_up(node);
+        let plausible = |node: &NodeId, claim: &Claim| self.ownership.is_plausible(node, claim);
+        let is_beaten = |node: NodeId, claim: &Claim| {
+            node != self.me
+                && !plausible(&node, claim)
+                && claims.iter().filter(counts).any(|(other, theirs)| {
+                    theirs.replica == claim.replica && plausible(other, theirs)
+                })
+        };
+        claims.iter().filter(|(node, claim)| !is_beaten(*node, claim)).copied().collect()
     }
 
     /// The routes of these workloads may have changed.

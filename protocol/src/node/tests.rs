@@ -2,6 +2,7 @@ mod asking;
 mod bidder;
 mod bytes;
 mod harness;
+mod hostile;
 mod reach;
 mod refused;
 mod relay;

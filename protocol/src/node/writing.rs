@@ -1,7 +1,5 @@
 //! Desired state: applying changes from users and peers, and admitting nodes.
 
-use rand_chacha::rand_core::RngCore;
-
 use crate::desired::Applied;
 use crate::model::{Change, Digest, Key, NodeId, NodeRecord, Signed, Time};
 use crate::sync::Tree;
@@ -79,6 +77,15 @@ impl Node {
 
     fn on_member_changed(&mut self, now: Time, node: NodeId) {
         let salt = self.desired.members().get(&node).copied();
+        let genesis = self.identity.genesis;
+        // Whoever has the join key may have moved this node on the ring: its own salt has the last
+        // word.
+        if node == self.me
+            && self.membership.is_placed()
+            && salt.is_some_and(|salt| salt != trust::admission_salt(&genesis, &node))
+        {
+            self.admit(now, node, None);
+        }
         let joined = salt.is_some();
         self.with_membership(now, |membership, now, out| {
             membership.set_member(now, node, salt, out)
@@ -119,11 +126,7 @@ impl Node {
         if self.saving.is_staged(&key.hash()) {
             return; // the node asks again because this disk is slow
         }
-        let wall = self.wall(now);
-        let Ok(context) = self.desired.context(&key, wall) else { return };
-        let salt = self.device.rng.next_u64();
-        let admission =
-            trust::admit(&self.identity.genesis, &self.identity.join, node, salt, context.serial);
+        let admission = trust::admission(&self.identity.genesis, &self.identity.join, node);
         let Ok(change) = admission else { return };
         if let Err(refusal) = self.stage(now, change, Then::Admit(node, record.map(Box::new))) {
             self.emit_not_admitted(now, node, &refusal);

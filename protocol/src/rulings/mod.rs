@@ -14,7 +14,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use crate::model::{Digest, PublicKey, Ruling, RulingKey, Signed, codec};
+use crate::model::spec::MAX_REPLICAS;
+use crate::model::{Digest, PublicKey, Ruling, RulingBody, RulingKey, RulingKind, Signed, codec};
 
 /// Bounds. They must be equal on all nodes of a cluster: a node that keeps fewer rulings is never
 /// in step with the others.
@@ -43,13 +44,19 @@ pub enum Applied {
         dropped: Option<Digest>,
     },
     /// Nothing changed: the ruling is known, a greater one of its key is here, as many later ones
-    /// of its kind are here as are kept, there is no room for another workload, or its sequence is
-    /// beyond [`MAX_SEQUENCE`].
+    /// of its kind are here as are kept, there is no room for another workload, or no spec allows
+    /// it, as a sequence beyond [`MAX_SEQUENCE`].
     NotNews,
 }
 
 /// The greatest sequence, far from where adding one would overflow.
 pub const MAX_SEQUENCE: u64 = 1 << 62;
+
+/// Kinds of programs to come that a workload has room for. It keeps so many times `max_per_kind`
+/// rulings of all of them together, because a member could invent any number of kinds.
+const UNKNOWN_KINDS: usize = 8;
+/// Bytes of a decision of a kind that this program does not know.
+const MAX_BODY: usize = 64;
 
 /// The rulings that count.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +79,7 @@ impl Rulings {
         let full =
             !self.by_uid.contains_key(&key.uid) && self.by_uid.len() >= self.config.max_workloads;
         let beaten = self.get(&key).is_some_and(|known| rank(known) >= rank(&ruling));
-        if full || beaten || ruling.sequence > MAX_SEQUENCE {
+        if full || beaten || !is_within_bounds(&ruling) {
             return Applied::NotNews;
         }
         self.by_uid.entry(key.uid).or_default().insert(key, ruling);
@@ -118,11 +125,26 @@ impl Rulings {
         hashes
     }
 
-    /// Drops the earliest ruling of the kind of `key` if there are too many, and returns its key.
+    /// Drops the earliest ruling of the kind of `key` if there are too many, or of all unknown
+    /// kinds if there are too many of these, and returns its key.
     fn drop_earliest(&mut self, key: &RulingKey) -> Option<RulingKey> {
+        let most = self.config.max_per_kind;
+        let of_kind = |other: &RulingKey| other.kind == key.kind;
+        self.drop_earliest_of(key, &of_kind, most).or_else(|| {
+            let unknown = |other: &RulingKey| matches!(other.kind, RulingKind::Other(_));
+            self.drop_earliest_of(key, &unknown, most.saturating_mul(UNKNOWN_KINDS))
+        })
+    }
+
+    fn drop_earliest_of(
+        &mut self,
+        key: &RulingKey,
+        is_of_it: &dyn Fn(&RulingKey) -> bool,
+        most: usize,
+    ) -> Option<RulingKey> {
         let rulings = self.by_uid.get_mut(&key.uid)?;
-        let of_kind = || rulings.iter().filter(|(other, _)| other.kind == key.kind);
-        if of_kind().count() <= self.config.max_per_kind {
+        let of_kind = || rulings.iter().filter(|(other, _)| is_of_it(other));
+        if of_kind().count() <= most {
             return None;
         }
         let earliest =
@@ -132,6 +154,20 @@ impl Rulings {
         self.keys.remove(&key_hash(&earliest));
         Some(earliest)
     }
+}
+
+/// Whether a spec can allow such a ruling at all. A signature does not check that.
+fn is_within_bounds(ruling: &Ruling) -> bool {
+    ruling.sequence <= MAX_SEQUENCE
+        && match &ruling.body {
+            RulingBody::Autoscale { replicas: places } | RulingBody::Frontier { below: places } => {
+                *places <= MAX_REPLICAS
+            }
+            RulingBody::Other(_, bytes) => bytes.0.len() <= MAX_BODY,
+            RulingBody::RolloutVerdict { .. }
+            | RulingBody::CronTick
+            | RulingBody::JobResult { .. } => true,
+        }
 }
 
 /// The hash under which sync and the disk keep a ruling.

@@ -8,7 +8,10 @@ use crate::model::{
 };
 use crate::model::{Clock, WorkloadName};
 
-use super::{Genesis, MAX_CERTIFICATE, MAX_CHANGE, MAX_OPERATOR_NAME, admission_writer};
+use super::{
+    ADMISSION_SERIAL, Genesis, MAX_CERTIFICATE, MAX_CHANGE, MAX_OPERATOR_NAME, admission_salt,
+    admission_writer,
+};
 
 /// Why a change was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +66,10 @@ pub enum Fault {
     MemberUid,
     #[error("the join key admits under a writer of its own, with nothing else in the clock")]
     Admission,
+    #[error("the join key admits with a serial of at most {ADMISSION_SERIAL}, not {0}")]
+    AdmissionSerial(u64),
+    #[error("the admission gives {} a salt that is not its own", .0.short())]
+    AdmissionSalt(NodeId),
     #[error("the join key only admits nodes; removing {} takes an operator", .0.short())]
     JoinKeyRemoves(NodeId),
 }
@@ -246,6 +253,15 @@ fn check_member(
         }
         if body.writer != admission_writer(&genesis.join, node) || body.clock.len() != 1 {
             return Err(Fault::Admission);
+        }
+        // Admissions of older programs have a lower serial and a salt drawn at random. The last
+        // word has the one admission that every node would write alike.
+        if body.serial > ADMISSION_SERIAL {
+            return Err(Fault::AdmissionSerial(body.serial));
+        }
+        let own = Value::Member { salt: admission_salt(genesis, node) };
+        if body.serial == ADMISSION_SERIAL && body.value != own {
+            return Err(Fault::AdmissionSalt(*node));
         }
     }
     Ok(())

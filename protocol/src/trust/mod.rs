@@ -24,7 +24,7 @@ use crate::model::{ClusterId, Digest, NodeId, PublicKey, WriterId};
 pub use accept::{Fault, Rejection, Unjudged, accept, check_certificate};
 pub use access::{accept_access, sign_access};
 pub use join_line::{BadJoinLine, JoinLine, MAX_ADDRESSES};
-pub use write::{admit, certify, sign_change};
+pub use write::{admission, admit, certify, sign_change};
 
 /// Bytes of a change's signed part. A valid spec takes at most 27 KiB and a full clock 3 KiB; the
 /// rest is for later forms, within one gossip message of 64 KiB.
@@ -64,6 +64,19 @@ pub fn writer_id(author: &PublicKey, installation: &[u8; 16]) -> WriterId {
 /// recognised by its form and never takes an entry in another writer's clock.
 pub fn admission_writer(join: &PublicKey, node: &NodeId) -> WriterId {
     WriterId(Digest::of_parts(&[b"shoal/admission/1", join.as_bytes(), node.as_bytes()]).0)
+}
+
+/// The serial of every admission by the join key. Older programs took one from the clock; all of
+/// theirs are below it. So no admission goes above this one, and an operator always can: the
+/// greatest serial is far away.
+pub const ADMISSION_SERIAL: u64 = 7_258_118_400_000 << 16;
+
+/// The salt of a node's point on the ring, where the join key admits it: whoever holds that key
+/// cannot choose the point of any other node.
+pub fn admission_salt(genesis: &Genesis, node: &NodeId) -> u64 {
+    let cluster = genesis.cluster();
+    let hash = Digest::of_parts(&[b"shoal/salt/1", cluster.as_bytes(), node.as_bytes()]);
+    u64::from_be_bytes(hash.0[..8].try_into().expect("a hash has at least eight bytes"))
 }
 
 /// The secret that both ends of a link must prove in the handshake, derived from the join seed.

@@ -6,7 +6,7 @@ use crate::model::{
 use crate::model::{Unverified, Value};
 
 use super::accept::{Fault, Rejection, accept, check_operator_name};
-use super::{Genesis, admission_writer};
+use super::{ADMISSION_SERIAL, Genesis, admission_salt, admission_writer};
 
 /// Signs `body`, whose clock already has the writer at the serial. `certificate` is the author's
 /// own; none for the root and the join key. Refuses what every node would refuse, so that nothing
@@ -21,8 +21,13 @@ pub fn sign_change(
     accept(genesis, RawChange { change: signed.wire(), certificate: certificate.cloned() })
 }
 
-/// Admits `node` with the join key; `salt` is to be random, `serial` the next one of the key. Has
-/// no effect on a node that an operator removed: only an operator can admit it again.
+/// Admits `node` with the join key. All nodes write this admission alike, to the byte. Has no
+/// effect on a node that an operator removed: only an operator can admit it again.
+pub fn admission(genesis: &Genesis, join: &KeyPair, node: NodeId) -> Result<Change, Rejection> {
+    admit(genesis, join, node, admission_salt(genesis, &node), ADMISSION_SERIAL)
+}
+
+/// An admission as older programs write it: with a random salt, and a serial from the clock.
 pub fn admit(
     genesis: &Genesis,
     join: &KeyPair,

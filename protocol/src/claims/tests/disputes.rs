@@ -24,6 +24,9 @@ struct World {
     blind: BTreeSet<usize>,
 }
 
+/// All that is said can be relied on.
+const GOOD: Credit<'static> = Credit { plausible: &|_, _| true, knows: &|_, _| true };
+
 fn all_know(_: &NodeId, _: &ReplicaId) -> bool {
     true
 }
@@ -88,13 +91,17 @@ impl World {
             .filter(|(at, _)| *at == node)
             .map(|(_, other)| id(u8::try_from(other + 1).unwrap()))
             .collect();
-        let facts = self.rooms[node].reconsider(
-            self.now,
-            &|other| !cut.contains(other),
-            &|_| wanted,
-            &|node, _| !blind.contains(&Self::index_of(node)),
-            &mut out,
-        );
+        let credit = Credit {
+            plausible: &|_, _| true,
+            knows: &|node, _| !blind.contains(&Self::index_of(node)),
+        };
+        let judge = Judge {
+            up: &|other| !cut.contains(other),
+            current: &|_| wanted,
+            credit,
+            unaware: &|_, _, _| true,
+        };
+        let facts = self.rooms[node].reconsider(self.now, &judge, &mut out);
         self.act(node, facts, out);
     }
 
@@ -115,7 +122,7 @@ impl World {
                 Fact::Adopt { replica, token } => {
                     _ = self.rooms[node].adopt(&replica, token).expect("a greater token")
                 }
-                Fact::Duplicate { .. } => {}
+                Fact::Duplicate { .. } | Fact::Doubted { .. } => {}
                 Fact::Misbehaved { why, .. } => panic!("an honest node accused: {why}"),
             }
         }
@@ -182,7 +189,7 @@ fn keeper_is_the_same_after_it_adopted_a_token() {
     let (older, newer) = (claim(replica(0), 9, 3), claim(replica(0), 1, 7));
     let adopted = Claim { token: newer.token, ..older.clone() };
     for older in [older, adopted] {
-        let kept = keeper(&[(id(1), &newer), (id(9), &older)], Some(&CURRENT), &all_know).unwrap();
+        let kept = keeper(&[(id(1), &newer), (id(9), &older)], Some(&CURRENT), GOOD).unwrap();
         assert_eq!(
             kept,
             Keeper { node: id(9), because: KeptBecause::Older { counter: 3, than: 7 } }
@@ -197,11 +204,11 @@ fn healthy_current_claim_beats_an_older_one() {
     let starting = Claim { phase: Phase::Starting, ..claim(replica(0), 2, 3) };
     let outdated = Claim { generation: OLD, ..claim(replica(0), 2, 3) };
     for older in [starting, outdated] {
-        let kept = keeper(&[(id(2), &older), (id(1), &newer)], Some(&CURRENT), &all_know).unwrap();
+        let kept = keeper(&[(id(2), &older), (id(1), &newer)], Some(&CURRENT), GOOD).unwrap();
         assert_eq!(kept, Keeper { node: id(1), because: KeptBecause::Healthy });
     }
-    assert_eq!(keeper(&[], None, &all_know), None);
-    assert_eq!(keeper(&[(id(1), &newer)], None, &all_know).unwrap().because, KeptBecause::Alone);
+    assert_eq!(keeper(&[], None, GOOD), None);
+    assert_eq!(keeper(&[(id(1), &newer)], None, GOOD).unwrap().because, KeptBecause::Alone);
 }
 
 /// Two holders fail, and none stops. Once the keeper is healthy, the other one stops.
@@ -299,7 +306,13 @@ fn questions_are_bounded_and_none_starves() {
     let mut now = Time::ZERO;
     for _ in 0..4 {
         let mut out = Out::new();
-        b.reconsider(now, &|_| true, &|_| Some(CURRENT), &all_know, &mut out);
+        let judge = Judge {
+            up: &|_| true,
+            current: &|_| Some(CURRENT),
+            credit: GOOD,
+            unaware: &|_, _, _| true,
+        };
+        b.reconsider(now, &judge, &mut out);
         let mut count = 0;
         while let Some(Outgoing::Send { message: Message::AskKeeper { replica, .. }, .. }) =
             out.pop()

@@ -206,8 +206,8 @@ fn node_down_again_unheard_learns_its_last_death() {
     };
     let mut out = Out::new();
     let room = net.devices[0].room.as_mut().unwrap();
-    room.handle_message(now, peer, Message::Down(first_fall, None), &mut out);
     room.handle_link_down(now, subject, &mut out);
+    room.handle_message(now, peer, Message::Down(first_fall, None), &mut out);
     room.handle_message(now, peer, Message::Down(foreign, Some(second.clone())), &mut out);
     assert_eq!(
         (room.state(&subject), room.incarnation_of(&subject)),
@@ -244,7 +244,8 @@ fn node_down_again_unheard_learns_its_last_death() {
 #[test]
 fn death_told_by_a_peer_is_old_and_by_gossip_is_news() {
     let net = Net::running(5, 34);
-    let (subject, peer, now) = (net.devices[1].id, net.devices[2].id, net.now);
+    // Late enough that it does not hear the subject, and has not looked at the clock yet.
+    let (subject, peer, now) = (net.devices[1].id, net.devices[2].id, net.now + 60 * SECOND);
     let vote = |n: usize| net.sign(n, Vote { subject, incarnation: 1, seen: Seen::Silent });
     let message = Message::Down(
         Notice { subject, incarnation: 1, votes: [2, 3, 4].map(vote).to_vec() },

@@ -126,6 +126,11 @@ pub struct Harness {
     pub records: Vec<Record>,
     pub orders: Vec<Order>,
     pub sent: Vec<Message>,
+    /// The same, with their receivers.
+    pub mail: Vec<(NodeId, Message)>,
+    /// Dials that it asked for.
+    pub dials: usize,
+    tickets: u64,
     pub broadcasts: Vec<Message>,
     pub fetch_outcome: FetchOutcome,
     /// Fetches do not end.
@@ -148,6 +153,9 @@ impl Harness {
             records: Vec::new(),
             orders: Vec::new(),
             sent: Vec::new(),
+            mail: Vec::new(),
+            dials: 0,
+            tickets: 0,
             broadcasts: Vec::new(),
             fetch_outcome: FetchOutcome::Ready,
             fetch_hangs: false,
@@ -160,6 +168,12 @@ impl Harness {
     pub fn input(&mut self, input: Input) {
         self.node.handle(self.now, input);
         self.drain();
+    }
+
+    /// A message comes by gossip.
+    pub fn gossip(&mut self, from: NodeId, message: Message) {
+        self.tickets += 1;
+        self.input(Input::Gossip { ticket: Ticket(self.tickets), from, message });
     }
 
     pub fn run_for(&mut self, after: Duration) {
@@ -246,10 +260,13 @@ impl Harness {
                 self.input(Input::Fetched { digest: artifact.digest, outcome });
             }
             Action::Reply { reply, .. } => self.replies.push(reply),
-            Action::Send { message, .. } => self.sent.push(message),
+            Action::Send { to, message, .. } => {
+                self.sent.push(message.clone());
+                self.mail.push((to, message));
+            }
+            Action::Dial { .. } => self.dials += 1,
             Action::Broadcast(message) => self.broadcasts.push(message),
-            Action::Dial { .. }
-            | Action::Resolve { .. }
+            Action::Resolve { .. }
             | Action::Disconnect(_)
             | Action::Verdict { .. }
             | Action::Notify(_) => {}
