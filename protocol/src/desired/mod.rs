@@ -13,7 +13,10 @@
 //! Removals and their clocks stay for ever. A removal can be dropped only when every member of the
 //! roster has it, and nothing keeps track of that yet. The bound on keys counts them.
 
+mod orphans;
 mod register;
+mod standing;
+mod sweep;
 mod workloads;
 
 #[cfg(test)]
@@ -23,16 +26,19 @@ use std::collections::BTreeSet;
 
 use imbl::OrdMap;
 
-use crate::model::change::MAX_SERIAL;
+use crate::model::change::{MAX_SERIAL, Revoked};
 use crate::model::{
-    Certificate, Change, ChangeBody, Clock, Digest, Key, NodeId, RawChange, Unverified, Value,
-    WallClock, WorkloadName,
+    Chain, Change, ChangeBody, Clock, Digest, Key, NodeId, PublicKey, RawChange, Value, WallClock,
+    WorkloadName,
 };
 
+use orphans::Orphans;
 use register::Register;
+use standing::Standing;
 use workloads::Workloads;
 
 pub use register::MAX_SIBLINGS;
+pub use standing::Barred;
 pub use workloads::Workload;
 
 /// A wall clock before this was never set: 2020-01-01.
@@ -45,9 +51,9 @@ const SERIAL_SHIFT: u32 = 16;
 /// How far an author's clock may be ahead of the clock of the node that takes its change.
 const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Certificates that are kept once for all changes that carry them. Further operators cost memory
+/// Chains that are kept once for all changes that carry them. Those of further operators cost memory
 /// only.
-const SHARED_CERTIFICATES: usize = 64;
+const SHARED_CHAINS: usize = 64;
 
 /// Bounds. They must be equal on all nodes of a cluster: a node that keeps fewer keys is never in
 /// step with the others.
@@ -56,21 +62,34 @@ pub struct Config {
     /// Workload keys, removed ones included. 20,000: at a few hundred bytes each they fit a small
     /// device's memory.
     pub max_workloads: usize,
-    /// Member keys, removed ones included. 20,000. Counted apart from workloads, because any node
+    /// Member keys, removed ones included. 20,000. Counted apart from workloads, because members
     /// can admit members: a flood of them must not keep operators from writing.
     pub max_members: usize,
     /// Keys of kinds that only newer programs know. 20,000.
     pub max_others: usize,
+    /// Operators. 4,096.
+    pub max_operators: usize,
+    /// Revoked keys. 4,096; the root may revoke more, so that nobody can use them up.
+    pub max_revocations: usize,
+    /// Secrets, configs and quotas together. 4,096: each has up to 48 KiB.
+    pub max_values: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { max_workloads: 20_000, max_members: 20_000, max_others: 20_000 }
+        Config {
+            max_workloads: 20_000,
+            max_members: 20_000,
+            max_others: 20_000,
+            max_operators: 4_096,
+            max_revocations: 4_096,
+            max_values: 4_096,
+        }
     }
 }
 
 /// The outcome of applying a change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Applied {
     /// The same change is here already. Nothing changed.
     Known,
@@ -81,7 +100,21 @@ pub enum Applied {
     New {
         /// Whether the effective change of the key is another one now.
         effective: bool,
+        /// Other keys that this changed: a revocation took changes away, or nodes are members now
+        /// or no longer.
+        also: Vec<Moved>,
     },
+    /// The change does not count, and was not added.
+    Barred(Barred),
+}
+
+/// A key that a change of another key has changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Moved {
+    /// The key.
+    pub key: Key,
+    /// The uid of its effective change before.
+    pub before: Option<Digest>,
 }
 
 /// There is no room for another key. Nothing changed; keys that exist can still be written.
@@ -97,6 +130,15 @@ pub enum Full {
     Members(usize),
     #[error("the cluster has {0} keys of newer programs, and can have no more")]
     Others(usize),
+    #[error("the cluster has {0} operators, removed ones included, and can have no more")]
+    Operators(usize),
+    #[error("the cluster has {0} revoked keys, and only its root can revoke more")]
+    Revocations(usize),
+    #[error(
+        "the cluster has {0} secrets, configs and quotas, removed ones included, and can have \
+        no more: use a name again"
+    )]
+    Values(usize),
 }
 
 /// The clock, serial and uid that the next write of a key must carry.
@@ -133,13 +175,30 @@ pub struct Desired {
     config: Config,
     /// By key hash, the name of a key in sync and on disk.
     registers: OrdMap<Digest, Register>,
-    workload_keys: usize,
-    other_keys: usize,
+    /// How many keys of each kind there are.
+    counts: [usize; KINDS],
     workloads: Workloads,
+    standing: Standing,
     roster: OrdMap<NodeId, u64>,
-    /// Certificates of known changes, at most [`SHARED_CERTIFICATES`]: all changes of one operator
-    /// carry the same one.
-    certificates: Vec<Unverified<Certificate>>,
+    orphans: Orphans,
+    /// Chains of known changes, at most [`SHARED_CHAINS`]: all changes of one operator carry the
+    /// same one.
+    chains: Vec<Chain>,
+}
+
+/// Kinds of keys that have a bound of their own.
+const KINDS: usize = 6;
+
+/// The kind of a key among those that have a bound of their own.
+fn kind(key: &Key) -> usize {
+    match key {
+        Key::Workload(_) => 0,
+        Key::Member(_) => 1,
+        Key::Other(..) => 2,
+        Key::Operator(_) => 3,
+        Key::Revocation(_) => 4,
+        Key::Secret(_) | Key::Config(_) | Key::Quota(_) => 5,
+    }
 }
 
 impl Desired {
@@ -150,27 +209,58 @@ impl Desired {
 
     /// Applies a change that `trust` accepted, in any order and any number of times.
     pub fn apply(&mut self, mut change: Change) -> Result<Applied, Full> {
-        let at = change.signed.key.hash();
+        let key = change.signed.key.clone();
+        let at = key.hash();
+        if let Some(barred) = self.barred(&change) {
+            if barred == Barred::Unrooted {
+                self.orphans.keep(change);
+            }
+            return Ok(Applied::Barred(barred));
+        }
         let mut register = match self.registers.get(&at) {
             Some(known) if known.holds(&change) => return Ok(Applied::Known),
             Some(known) => known.clone(),
             None => {
-                self.check_room(&change.signed.key, 0)?;
-                self.workload_keys += usize::from(matches!(change.signed.key, Key::Workload(_)));
-                self.other_keys += usize::from(matches!(change.signed.key, Key::Other(..)));
+                self.check_room(&change, 0)?;
                 Register::default()
             }
         };
-        self.share_certificate(&mut change);
-        let applied = register.apply(change);
-        let effective = register.effective().cloned();
-        if applied != Applied::Superseded {
-            self.registers.insert(at, register);
+        self.share_chain(&mut change);
+        if register.apply(change) == register::Put::Superseded {
+            return Ok(Applied::Superseded);
         }
-        if let (Applied::New { effective: true }, Some(effective)) = (applied, effective) {
-            self.on_effective(&effective);
+        let now = register.effective().map(Change::hash);
+        let known = self.registers.insert(at, register);
+        let before = known.as_ref().and_then(Register::effective);
+        let is_new_key = before.is_none();
+        self.counts[kind(&key)] += usize::from(is_new_key);
+        let effective = now != before.map(Change::hash);
+        let mut also = Vec::new();
+        if effective {
+            self.on_effective(&key, at, before, &mut also);
         }
-        Ok(applied)
+        match key {
+            Key::Revocation(_) => self.on_revocations(&mut also),
+            Key::Member(node) if is_new_key => self.adopt_orphans(node, &mut also),
+            _ => {}
+        }
+        Ok(Applied::New { effective, also })
+    }
+
+    /// Why a change does not count here.
+    pub fn barred(&self, change: &Change) -> Option<Barred> {
+        if matches!(change.signed.key, Key::Revocation(_)) {
+            // They are all kept: which of them count may change with another one.
+            return None;
+        }
+        if let Some(barred) = self.standing.bars(change) {
+            return Some(barred);
+        }
+        // A member whose own admission is not here may be nobody.
+        let Key::Member(_) = change.signed.key else { return None };
+        let by = standing::admitted_by(change)?;
+        let is_known = self.registers.contains_key(&Key::Member(by).hash());
+        (!is_known).then_some(Barred::Unrooted)
     }
 
     /// [`Desired::item`] of the change's key as it would be with this change; none if the change
@@ -179,11 +269,12 @@ impl Desired {
         let mut register = match self.register(&change.signed.key) {
             Some(known) => known.clone(),
             None => {
-                self.check_room(&change.signed.key, more)?;
+                self.check_room(change, more)?;
                 Register::default()
             }
         };
-        Ok(matches!(register.apply(change.clone()), Applied::New { .. }).then(|| raw(&register)))
+        let is_new = register.apply(change.clone()) == register::Put::New;
+        Ok(is_new.then(|| raw(&register)))
     }
 
     /// For the node that takes a change from its author: refuses a serial that is far above this
@@ -212,9 +303,10 @@ impl Desired {
         if serial > MAX_SERIAL {
             return Err(Implausible::Exhausted);
         }
-        let living = register.and_then(Register::effective).filter(|change| {
-            !matches!(change.signed.value, Value::Tombstone | Value::Member { .. })
-        });
+        let has_uid = matches!(key, Key::Workload(_) | Key::Secret(_) | Key::Config(_));
+        let living = register
+            .and_then(Register::effective)
+            .filter(|change| has_uid && change.signed.value != Value::Tombstone);
         Ok(Context {
             clock: register.map(Register::clock).unwrap_or_default(),
             serial,
@@ -299,6 +391,53 @@ impl Desired {
         self.registers.get(key_hash).map(Register::digest)
     }
 
+    /// The revoked keys.
+    pub fn revoked(&self) -> &OrdMap<PublicKey, Revoked> {
+        self.standing.revoked()
+    }
+
+    /// All revocations held, for a node that may not know them.
+    pub fn revocations(&self) -> impl Iterator<Item = &Change> {
+        let is_one = |register: &&Register| {
+            register.effective().is_some_and(|it| matches!(it.signed.key, Key::Revocation(_)))
+        };
+        // Most clusters have none, and need not look.
+        let registers = (self.counts[kind(&Key::Revocation(PublicKey([0; 32])))] > 0)
+            .then(|| self.registers.values().filter(is_one));
+        registers.into_iter().flatten().flat_map(Register::siblings)
+    }
+
+    /// The hash of all revocations held.
+    pub fn revocations_digest(&self) -> Digest {
+        let hashes: BTreeSet<Digest> = self.revocations().map(Change::hash).collect();
+        let hashes: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
+        Digest::of_parts(&hashes)
+    }
+
+    /// How many devices an invite has admitted, as far as is known here, and the first of them.
+    pub fn invite_uses(&self, invite: &PublicKey) -> (usize, Option<NodeId>) {
+        self.standing.uses(invite)
+    }
+
+    /// The admission of `node`, and those of the members that lead from it to an operator: each was
+    /// admitted by the next. At most `max`.
+    pub fn lineage(&self, node: NodeId, max: usize) -> Vec<RawChange> {
+        let mut lineage = Vec::new();
+        let mut next = Some(node);
+        while let Some(node) = next.filter(|_| lineage.len() < max) {
+            let register = self.register(&Key::Member(node));
+            let mut siblings = register.into_iter().flat_map(Register::siblings);
+            let Some(admission) =
+                siblings.find(|it| matches!(it.signed.value, Value::Member { .. }))
+            else {
+                break;
+            };
+            next = standing::admitted_by(admission);
+            lineage.push(admission.raw());
+        }
+        lineage
+    }
+
     /// The hash of all members and their salts.
     pub fn roster_digest(&self) -> Digest {
         let members = self
@@ -328,13 +467,13 @@ impl Desired {
         self.registers.iter().map(|(at, register)| (*at, raw(register)))
     }
 
-    fn share_certificate(&mut self, change: &mut Change) {
-        let Some(certificate) = &mut change.certificate else { return };
-        match self.certificates.iter().find(|known| *known == certificate) {
-            Some(known) => *certificate = known.clone(),
-            None if self.certificates.len() < SHARED_CERTIFICATES => {
-                self.certificates.push(certificate.clone())
-            }
+    fn share_chain(&mut self, change: &mut Change) {
+        if change.chain.grants().is_empty() {
+            return;
+        }
+        match self.chains.iter().find(|known| known.begins_alike(&change.chain)) {
+            Some(known) => change.chain.share(known),
+            None if self.chains.len() < SHARED_CHAINS => self.chains.push(change.chain.clone()),
             None => {}
         }
     }
@@ -344,32 +483,46 @@ impl Desired {
     }
 
     /// Refuses another key when there is no room for it and for `more` before it.
-    fn check_room(&self, key: &Key, more: usize) -> Result<(), Full> {
-        let member_keys = self.registers.len() - self.workload_keys - self.other_keys;
-        match key {
-            Key::Workload(_) if self.workload_keys + more >= self.config.max_workloads => {
-                Err(Full::Workloads(self.workload_keys))
+    fn check_room(&self, change: &Change, more: usize) -> Result<(), Full> {
+        let key = &change.signed.key;
+        let count = self.counts[kind(key)];
+        let (max, full): (usize, fn(usize) -> Full) = match key {
+            Key::Workload(_) => (self.config.max_workloads, Full::Workloads),
+            Key::Member(_) => (self.config.max_members, Full::Members),
+            Key::Other(..) => (self.config.max_others, Full::Others),
+            Key::Operator(_) => (self.config.max_operators, Full::Operators),
+            // By the root: whoever stole an administrator's key must not keep it from being
+            // revoked.
+            Key::Revocation(_) if change.chain.grants().is_empty() => return Ok(()),
+            Key::Revocation(_) => (self.config.max_revocations, Full::Revocations),
+            Key::Secret(_) | Key::Config(_) | Key::Quota(_) => {
+                (self.config.max_values, Full::Values)
             }
-            Key::Member(_) if member_keys + more >= self.config.max_members => {
-                Err(Full::Members(member_keys))
-            }
-            Key::Other(..) if self.other_keys + more >= self.config.max_others => {
-                Err(Full::Others(self.other_keys))
-            }
-            Key::Workload(_) | Key::Member(_) | Key::Other(..) => Ok(()),
-        }
+        };
+        if count + more >= max { Err(full(count)) } else { Ok(()) }
     }
 
-    /// Updates the views after `change` became effective.
-    fn on_effective(&mut self, change: &Change) {
-        match (&change.signed.key, &change.signed.value) {
-            (Key::Workload(name), _) => self.workloads.set(name, change),
-            (Key::Member(node), Value::Member { salt }) => drop(self.roster.insert(*node, *salt)),
-            // Without a salt it has no point on the ring.
-            (Key::Member(node), Value::Workload { .. } | Value::Tombstone | Value::Other(..)) => {
-                self.roster.remove(node);
-            }
-            (Key::Other(..), _) => {}
+    /// Updates the views after another change of `key` became effective, or none is any more.
+    fn on_effective(
+        &mut self,
+        key: &Key,
+        at: Digest,
+        before: Option<&Change>,
+        also: &mut Vec<Moved>,
+    ) {
+        let change = self.registers.get(&at).and_then(Register::effective).cloned();
+        match key {
+            Key::Workload(name) => match &change {
+                Some(change) => self.workloads.set(name, change),
+                None => self.workloads.remove(name),
+            },
+            Key::Member(node) => self.on_admission(*node, before, change.as_ref(), also),
+            Key::Revocation(_)
+            | Key::Operator(_)
+            | Key::Secret(_)
+            | Key::Config(_)
+            | Key::Quota(_)
+            | Key::Other(..) => {}
         }
     }
 }

@@ -7,8 +7,6 @@ use crdts::{CmRDT, MVReg, VClock};
 
 use crate::model::{Change, Clock, Digest, Key, PublicKey, Value, WriterId};
 
-use super::Applied;
-
 /// Siblings kept of one key. Each installation that writes while it is cut off adds one; more than
 /// a few are a fault or an attack, and all of them travel together.
 pub const MAX_SIBLINGS: usize = 32;
@@ -25,6 +23,13 @@ fn is_removal_of_a_member(change: &Change) -> bool {
     change.signed.value == Value::Tombstone && matches!(change.signed.key, Key::Member(_))
 }
 
+/// Whether a change was added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Put {
+    New,
+    Superseded,
+}
+
 /// The siblings of one key. Never empty once a change was applied.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Register {
@@ -39,27 +44,33 @@ impl Register {
         self.siblings.iter().any(|sibling| sibling.hash() == change.hash())
     }
 
-    pub(super) fn apply(&mut self, new: Change) -> Applied {
+    /// Adds a change that it does not hold.
+    pub(super) fn apply(&mut self, new: Change) -> Put {
         if self.holds(&new) {
-            return Applied::Known;
+            return Put::Superseded;
         }
         // Equal clocks mean that one dot was used twice: a disk was lost or cloned, or the author
         // cheats. `MVReg` would keep the later arrival, and replicas would differ for ever.
         let twin = self.siblings.iter().find(|sibling| sibling.signed.clock == new.signed.clock);
         if twin.is_some_and(|twin| rank(twin) > rank(&new)) {
-            return Applied::Superseded;
+            return Put::Superseded;
         }
-        let effective = self.effective().map(Change::hash);
         let mut values = self.values();
         put(&mut values, &new);
         let mut siblings = values.read().val;
         drop_lowest(&mut siblings);
         resolve(&mut siblings);
         self.siblings = siblings.into();
-        if !self.holds(&new) {
-            return Applied::Superseded;
+        if self.holds(&new) { Put::New } else { Put::Superseded }
+    }
+
+    /// Takes away the changes that do not count. True if there were any.
+    pub(super) fn retain(&mut self, counts: impl Fn(&Change) -> bool) -> bool {
+        if self.siblings.iter().all(&counts) {
+            return false;
         }
-        Applied::New { effective: effective != self.effective().map(Change::hash) }
+        self.siblings = self.siblings.iter().filter(|it| counts(it)).cloned().collect();
+        true
     }
 
     fn values(&self) -> MVReg<Change, WriterId> {

@@ -3,10 +3,13 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::*;
 use crate::model::{
-    Artifact, ClusterId, KeyPair, Resources, Signed, Spec, SpecForm, WriterId, codec,
+    Artifact, ClusterId, KeyPair, Namespaces, Resources, Role, Signed, Spec, SpecForm, WriterId,
+    codec,
 };
+use crate::trust::{self, Genesis, Terms};
 
 mod fuzz;
+mod standing;
 
 const NOW: WallClock = WallClock(1_795_219_200_000);
 
@@ -44,7 +47,10 @@ fn author(number: u8) -> Author {
 
 impl Author {
     fn sign(&self, body: ChangeBody) -> Change {
-        Change { signed: Signed::sign(body, &self.keys, &ClusterId([0; 32])), certificate: None }
+        Change {
+            signed: Signed::sign(body, &self.keys, &ClusterId([0; 32])),
+            chain: Chain::default(),
+        }
     }
 
     /// Writes `value` under `key`, having seen all that `desired` holds.
@@ -76,7 +82,7 @@ impl Author {
 
 fn fresh(desired: &mut Desired, change: &Change) -> bool {
     match desired.apply(change.clone()).unwrap() {
-        Applied::New { effective } => effective,
+        Applied::New { effective, .. } => effective,
         other => panic!("{other:?}"),
     }
 }
@@ -282,7 +288,8 @@ fn removed_member_cannot_admit_itself_again() {
 #[test]
 fn full_state_refuses_new_keys_only() {
     let ada = author(1);
-    let mut desired = Desired::new(Config { max_workloads: 2, max_members: 1, max_others: 1 });
+    let mut desired =
+        Desired::new(Config { max_workloads: 2, max_members: 1, ..Config::default() });
     for text in ["a", "b"] {
         let change = ada.write(&desired, &key(text), workload(text, 1));
         fresh(&mut desired, &change);
@@ -293,8 +300,8 @@ fn full_state_refuses_new_keys_only() {
     assert_eq!(bytes(&desired), before);
     assert_eq!(desired.digest(&key("c")), None);
 
-    for (node, expected) in [(1, Ok(Applied::New { effective: true })), (2, Err(Full::Members(1)))]
-    {
+    let added = Applied::New { effective: true, also: Vec::new() };
+    for (node, expected) in [(1, Ok(added)), (2, Err(Full::Members(1)))] {
         let change =
             ada.write(&desired, &Key::Member(NodeId([node; 32])), Value::Member { salt: 1 });
         assert_eq!(desired.apply(change), expected);
@@ -304,20 +311,27 @@ fn full_state_refuses_new_keys_only() {
 }
 
 #[test]
-fn certificate_of_many_changes_is_kept_once() {
+fn chain_of_many_changes_is_kept_once() {
     let (ada, root) = (author(1), KeyPair::from_seed(&[9; 32]));
-    let certified = |name: &str| {
-        let certificate = Certificate { subject: ada.keys.public(), name: name.into() };
-        let signed = Signed::sign(certificate, &root, &ClusterId([0; 32])).wire();
-        codec::decode::<Unverified<Certificate>>(&codec::encode(&signed)).unwrap()
+    let genesis = Genesis { root: root.public() };
+    let granted = |name: &str| {
+        let terms = Terms {
+            name: name.into(),
+            role: Role::Publisher,
+            namespaces: Namespaces::All,
+            serial: 1,
+            expires: None,
+        };
+        let chain = trust::grant(&genesis, &root, &Chain::default(), ada.keys.public(), terms);
+        codec::decode::<Chain>(&codec::encode(&chain.unwrap())).unwrap()
     };
     let mut desired = Desired::default();
     for (text, operator) in [("a", "ada"), ("b", "ada"), ("c", "a. lovelace"), ("d", "ada")] {
         let change = ada.write(&desired, &key(text), workload(text, 1));
-        fresh(&mut desired, &Change { certificate: Some(certified(operator)), ..change });
-        assert_eq!(desired.effective(&key(text)).unwrap().certificate, Some(certified(operator)));
+        fresh(&mut desired, &Change { chain: granted(operator), ..change });
+        assert_eq!(desired.effective(&key(text)).unwrap().chain, granted(operator));
     }
-    assert_eq!(desired.certificates, [certified("ada"), certified("a. lovelace")]);
+    assert_eq!(desired.chains, [granted("ada"), granted("a. lovelace")]);
 }
 
 #[test]

@@ -38,15 +38,7 @@ pub(super) struct Workloads {
 impl Workloads {
     /// Replaces the workload `name` by what `change`, now effective, says.
     pub(super) fn set(&mut self, name: &WorkloadName, change: &Change) {
-        if self.opaque.contains_key(name) {
-            self.opaque.remove(name);
-        }
-        if let Some(workload) = self.known.remove(name) {
-            self.leave(&workload);
-            for artifact in workload.spec.program.artifacts() {
-                self.runs_no_more(&artifact.digest);
-            }
-        }
+        self.remove(name);
         match (&change.signed.value, change.signed.value.spec()) {
             (_, Some(spec)) => self.enter(Workload {
                 name: name.clone(),
@@ -58,7 +50,20 @@ impl Workloads {
             (Value::Workload { .. } | Value::Other(..), None) => {
                 self.opaque.insert(name.clone(), change.uid());
             }
-            (Value::Member { .. } | Value::Tombstone, None) => {}
+            (_, None) => {}
+        }
+    }
+
+    /// Forgets the workload `name`.
+    pub(super) fn remove(&mut self, name: &WorkloadName) {
+        if self.opaque.contains_key(name) {
+            self.opaque.remove(name);
+        }
+        if let Some(workload) = self.known.remove(name) {
+            self.leave(&workload);
+            for artifact in workload.spec.program.artifacts() {
+                self.runs_no_more(&artifact.digest);
+            }
         }
     }
 

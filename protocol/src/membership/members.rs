@@ -82,6 +82,11 @@ impl Membership {
     }
 
     /// A node was admitted, removed, or has another salt.
+    /// Whether a node, which may be this one, is on the roster.
+    pub fn has_member(&self, node: &NodeId) -> bool {
+        if *node == self.me { self.salt.is_some() } else { self.members.contains_key(node) }
+    }
+
     pub(super) fn on_member(&mut self, cx: &mut Cx<'_>, node: NodeId, salt: Option<u64>) {
         match salt {
             salt if node == self.me => self.place_me(salt),

@@ -57,11 +57,6 @@ impl Membership {
         Some(up_since.max(self.apart_at))
     }
 
-    /// Whether this node is on the roster.
-    pub fn is_placed(&self) -> bool {
-        self.salt.is_some()
-    }
-
     /// This node's incarnation in use.
     pub fn incarnation(&self) -> u64 {
         self.own.incarnation()

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::change::Certificate;
+use super::grant::Chain;
 use super::id::NodeId;
 use super::name::WorkloadName;
 use super::replica::Place;
@@ -94,11 +94,11 @@ impl Signable for Access {
     const DOMAIN: &'static str = "shoal/access/1";
 }
 
-/// A signed request as it travels, with the author's certificate; the root needs none.
+/// A signed request as it travels, with the grants that lead from the root to its author.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RawAccess {
     /// The request.
     pub access: Unverified<Access>,
-    /// The certificate of its author.
-    pub certificate: Option<Unverified<Certificate>>,
+    /// The grants of its author.
+    pub chain: Chain,
 }

@@ -3,16 +3,20 @@
 mod older;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, Bytes, Malformed};
+use super::grant::Chain;
 use super::id::{Digest, NodeId, PublicKey, WriterId};
-use super::name::WorkloadName;
+use super::name::{Label, WorkloadName};
 use super::sign::{Older, Signable, Signed, Unverified};
 use super::spec::{self, SPEC_VERSION, Spec};
+
+pub use values::{Quota, Revoked, Secret};
 
 /// Most entries of a clock. Only operator installations write, so more is an attack or a mistake.
 pub const MAX_CLOCK: usize = 64;
@@ -28,6 +32,16 @@ pub enum Key {
     Workload(WorkloadName),
     /// The admission of a node to the roster.
     Member(NodeId),
+    /// The end of a key's rights: of an operator, an invite, or a node.
+    Revocation(PublicKey),
+    /// The grant of an operator.
+    Operator(PublicKey),
+    /// A secret: a value for workloads of its namespace that only some nodes can read.
+    Secret(WorkloadName),
+    /// A value for workloads of its namespace.
+    Config(WorkloadName),
+    /// The quota of a namespace.
+    Quota(Label),
     /// A key of a newer program's kind, by its number and as it came: kept and passed on.
     Other(u16, Bytes),
 }
@@ -45,6 +59,11 @@ impl Key {
         match self {
             Key::Workload(name) => (0, codec::encode(name)),
             Key::Member(node) => (1, codec::encode(node)),
+            Key::Revocation(of) => (2, codec::encode(of)),
+            Key::Operator(of) => (3, codec::encode(of)),
+            Key::Secret(name) => (4, codec::encode(name)),
+            Key::Config(name) => (5, codec::encode(name)),
+            Key::Quota(namespace) => (6, codec::encode(namespace)),
             Key::Other(kind, bytes) => (*kind, bytes.0.clone()),
         }
     }
@@ -53,6 +72,11 @@ impl Key {
         Ok(match kind {
             0 => Key::Workload(codec::decode(&bytes.0)?),
             1 => Key::Member(codec::decode(&bytes.0)?),
+            2 => Key::Revocation(codec::decode(&bytes.0)?),
+            3 => Key::Operator(codec::decode(&bytes.0)?),
+            4 => Key::Secret(codec::decode(&bytes.0)?),
+            5 => Key::Config(codec::decode(&bytes.0)?),
+            6 => Key::Quota(codec::decode(&bytes.0)?),
             kind => Key::Other(kind, bytes),
         })
     }
@@ -250,6 +274,16 @@ pub enum Value {
     },
     /// No value: it was removed, and stays removed.
     Tombstone,
+    /// The rights of a key have ended.
+    Revoked(Revoked),
+    /// The chain of an operator's key.
+    Operator(Chain),
+    /// A secret, sealed.
+    Secret(Secret),
+    /// A config: a file's bytes.
+    Config(Bytes),
+    /// A quota.
+    Quota(Quota),
     /// A value of a newer program's kind, by its number and as it came: kept and passed on.
     Other(u16, Bytes),
 }
@@ -262,6 +296,11 @@ impl Value {
             }
             Value::Member { salt } => (1, Bytes(codec::encode(&salt))),
             Value::Tombstone => (2, Bytes::default()),
+            Value::Revoked(revoked) => (3, Bytes(codec::encode(&revoked))),
+            Value::Operator(chain) => (4, Bytes(codec::encode(&chain))),
+            Value::Secret(secret) => (5, Bytes(codec::encode(&secret))),
+            Value::Config(bytes) => (6, bytes),
+            Value::Quota(quota) => (7, Bytes(codec::encode(&quota))),
             Value::Other(kind, bytes) => (kind, bytes),
         }
     }
@@ -274,6 +313,11 @@ impl Value {
             }
             1 => Value::Member { salt: codec::decode_prefix(&bytes.0)? },
             2 => Value::Tombstone,
+            3 => Value::Revoked(codec::decode_prefix(&bytes.0)?),
+            4 => Value::Operator(codec::decode_prefix(&bytes.0)?),
+            5 => Value::Secret(codec::decode_prefix(&bytes.0)?),
+            6 => Value::Config(bytes),
+            7 => Value::Quota(codec::decode_prefix(&bytes.0)?),
             kind => Value::Other(kind, bytes),
         })
     }
@@ -301,7 +345,7 @@ impl Value {
             // Newer programs judge it.
             Value::Workload { version, .. } if *version > SPEC_VERSION => Ok(()),
             Value::Workload { version, bytes } => spec::decode(*version, bytes).map(drop),
-            Value::Member { .. } | Value::Tombstone | Value::Other(..) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -309,22 +353,9 @@ impl Value {
     pub fn spec(&self) -> Option<Spec> {
         match self {
             Value::Workload { version, bytes } => spec::decode(*version, bytes).ok(),
-            Value::Member { .. } | Value::Tombstone | Value::Other(..) => None,
+            _ => None,
         }
     }
-}
-
-/// The cluster root's permission for a key to write workloads.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Certificate {
-    /// The operator's key.
-    pub subject: PublicKey,
-    /// The operator's name, for people.
-    pub name: String,
-}
-
-impl Signable for Certificate {
-    const DOMAIN: &'static str = "shoal/certificate/1";
 }
 
 /// A change as it is sent and stored, with the chain that shows its author's right to write it.
@@ -332,8 +363,8 @@ impl Signable for Certificate {
 pub struct RawChange {
     /// The signed change.
     pub change: Unverified<ChangeBody>,
-    /// The author's certificate, where the key needs one.
-    pub certificate: Option<Unverified<Certificate>>,
+    /// The grants that lead from the root to the author.
+    pub chain: Chain,
 }
 
 /// A change that `trust` has accepted.
@@ -341,14 +372,14 @@ pub struct RawChange {
 pub struct Change {
     /// The signed change.
     pub signed: Signed<ChangeBody>,
-    /// The author's certificate, as it came.
-    pub certificate: Option<Unverified<Certificate>>,
+    /// The grants that lead from the root to the author, as they came.
+    pub chain: Chain,
 }
 
 impl Change {
     /// The form that is sent and stored.
     pub fn raw(&self) -> RawChange {
-        RawChange { change: self.signed.wire(), certificate: self.certificate.clone() }
+        RawChange { change: self.signed.wire(), chain: self.chain.clone() }
     }
 
     /// The hash of author and bytes, which names the change.

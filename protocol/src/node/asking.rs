@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::membership::State;
-use crate::model::{Digest, Key, Lane, NodeId, Spec, Time, WorkloadName};
+use crate::model::{Digest, Key, Lane, NodeId, Spec, Time, Value, WorkloadName};
 
 use super::Node;
 use super::contract::{Action, Command, Draft, MAX_UNHEARD, Refusal, Reply, RequestId};
@@ -187,10 +187,21 @@ impl Node {
         unheard: Vec<String>,
     ) -> Result<Reply, Refusal> {
         let current = self.desired.workload(name).map(|workload| workload.spec.clone());
-        let context = self.desired.context(&Key::Workload(name.clone()), self.wall(now));
-        let context = context.map_err(|error| Refusal::Full(error.to_string()))?;
-        let draft = Draft { clock: context.clock, serial: context.serial, uid: context.uid };
+        let draft = self.draft_of(now, &Key::Workload(name.clone()))?;
         Ok(Reply::Prepared { draft, current, unheard })
+    }
+
+    /// The draft for the author of the next change of any key.
+    pub(super) fn draft(&self, now: Time, key: &Key) -> Result<Reply, Refusal> {
+        let draft = self.draft_of(now, key)?;
+        let current = self.desired.effective(key).map(|change| change.signed.value.clone());
+        Ok(Reply::Drafted { draft, current: current.filter(|it| *it != Value::Tombstone) })
+    }
+
+    fn draft_of(&self, now: Time, key: &Key) -> Result<Draft, Refusal> {
+        let context = self.desired.context(key, self.wall(now));
+        let context = context.map_err(|error| Refusal::Full(error.to_string()))?;
+        Ok(Draft { clock: context.clock, serial: context.serial, uid: context.uid })
     }
 
     fn names_of(&self, nodes: BTreeSet<NodeId>) -> Vec<String> {

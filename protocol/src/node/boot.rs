@@ -9,10 +9,10 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::artifacts::Artifacts;
 use crate::auction::Auction;
 use crate::claims::Claims;
-use crate::desired::Desired;
+use crate::desired::{Applied, Barred, Desired};
 use crate::holding::Holding;
 use crate::membership::Membership;
-use crate::model::{Facts, Key, NodeId, Time, WallClock, fill_order};
+use crate::model::{Change, Facts, Key, NodeId, Time, WallClock, fill_order};
 use crate::plan::RescueThrottle;
 use crate::readiness::Readiness;
 use crate::rulings::Rulings;
@@ -22,6 +22,7 @@ use crate::trust;
 use super::asking::Questions;
 use super::budgets::Budgets;
 use super::contract::Saved;
+use super::doors::Doors;
 use super::outbox::Outbox;
 use super::ownership::Ownership;
 use super::pending_sends::PendingSends;
@@ -100,6 +101,7 @@ impl Node {
             relay: Relay::new(incarnation),
             pending_sends: PendingSends::default(),
             budgets: Budgets::default(),
+            doors: Doors::default(),
             returned: VecDeque::new(),
             due: Due::default(),
             outbox: Outbox::default(),
@@ -116,10 +118,25 @@ impl Node {
         self.auction.set_capacity(self.device.facts.capacity);
         let mut unreadable = 0;
         // They come in the order of their keys, in which the maps would take twice the memory.
+        let mut changes: Vec<Change> = Vec::new();
         for raw in fill_order(saved.changes) {
             match trust::accept(&self.identity.genesis, raw) {
-                Ok(change) => unreadable += usize::from(self.desired.apply(change).is_err()),
+                Ok(change) => changes.push(change),
                 Err(_) => unreadable += 1,
+            }
+        }
+        // Those that a member made wait for its own admission.
+        while !changes.is_empty() {
+            let before = changes.len();
+            changes.retain(|change| match self.desired.apply(change.clone()) {
+                Ok(applied) => applied == Applied::Barred(Barred::Unrooted),
+                Err(_) => {
+                    unreadable += 1;
+                    false
+                }
+            });
+            if changes.len() == before {
+                break;
             }
         }
         self.repair.restore_all(Tree::Desired, self.desired.digests());
@@ -140,7 +157,6 @@ impl Node {
             self.index_workload(uid);
             self.due.routes.insert(name);
         }
-        self.admit_founder(now);
         self.publish_roster(now);
         for record in saved.nodes {
             match record.verify(&self.cluster) {
@@ -187,13 +203,6 @@ impl Node {
             .map(|(node, record)| (Membership::item_key(&node), record.hash()));
         self.repair.restore_all(Tree::Records, hashes);
         self.saving.cache = Cache::default();
-    }
-
-    /// The founder of a cluster admits itself.
-    pub(super) fn admit_founder(&mut self, now: Time) {
-        if self.config.founder && self.desired.members().is_empty() {
-            self.admit(now, self.me, None);
-        }
     }
 
     /// Passes the roster to membership.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::{Bucket, Change, Key, NodeId, Queue, Time};
+use crate::model::{Bucket, Change, Key, NodeId, Queue, Role, Time};
 
 use super::{Level, Node};
 
@@ -81,8 +81,8 @@ impl Node {
     pub(super) fn is_flood(&mut self, now: Time, from: NodeId, change: &Change) -> bool {
         let Key::Member(node) = &change.signed.key else { return false };
         let is_new = self.desired.effective(&change.signed.key).is_none();
-        let by_join_key = change.signed.by() == self.identity.genesis.join;
-        if !is_new || !by_join_key || *node == self.me || !self.readiness.is_ready() {
+        let by_member = change.chain.peek().is_some_and(|it| matches!(it.role, Role::Admits(_)));
+        if !is_new || !by_member || *node == self.me || !self.readiness.is_ready() {
             return false;
         }
         let peer = if self.is_member(&from) { from } else { NodeId([0; 32]) };
@@ -92,7 +92,7 @@ impl Node {
         self.count("admissions_delayed");
         if self.shown.counters.get("admissions_delayed").is_some_and(|it| it.is_power_of_two()) {
             let message = "it passes on more admissions than a cluster grows by, and the surplus \
-                waits: somebody who has the join line may be adding nodes without end";
+                waits: somebody who has an invite of many uses may be adding nodes";
             self.emit_event(
                 now,
                 Level::Warning,

@@ -31,6 +31,7 @@ impl Node {
                 Err(Rejection::Never(why)) => Err(Refusal::Invalid(why.to_string())),
                 Err(Rejection::NotYet(why)) => Err(Refusal::Invalid(why.to_string())),
             },
+            Command::Draft { key } => self.check_writable().and_then(|()| self.draft(now, &key)),
             Command::Uploaded { artifact, kind } => self.uploaded(now, artifact, kind),
         };
         let reply = outcome.unwrap_or_else(Reply::Refused);
@@ -87,6 +88,9 @@ impl Node {
         self.check_not_stale(&change)?;
         // A bad spec from a peer is kept unread; a user gets the reason.
         change.signed.value.check().map_err(|why| Refusal::Invalid(format!("spec: {why}")))?;
+        if let Some(why) = self.desired.barred(&change) {
+            return Err(Refusal::Invalid(why.to_string()));
+        }
         let wall = self.wall(now);
         self.desired
             .plausible(&change.signed, wall)
@@ -96,9 +100,6 @@ impl Node {
 
     /// Refuses a change whose author has not seen all changes that it would supersede.
     fn check_not_stale(&self, change: &Change) -> Result<(), Refusal> {
-        if let Key::Member(_) = change.signed.key {
-            return Err(Refusal::Invalid("nodes are admitted by nodes, not by users".into()));
-        }
         let seen = |sibling: &Change| {
             let known = change.signed.clock.get(&sibling.signed.writer);
             // An author's own entry names the change itself, so its earlier write must have a lower
@@ -127,6 +128,7 @@ fn key_of(command: &Command) -> Option<Key> {
     match command {
         Command::Prepare { name, .. } => Some(Key::Workload(name.clone())),
         Command::Submit { change } => change.change.peek().ok().map(|body| body.key.clone()),
+        Command::Draft { key } => Some(key.clone()),
         Command::Uploaded { .. } => None,
     }
 }

@@ -16,10 +16,20 @@ use super::{Level, Node};
 impl Node {
     pub(super) fn on_message(&mut self, now: Time, from: NodeId, message: Message) {
         let is_member = self.desired.members().contains_key(&from);
+        // The peer has not shown yet who it is, or the link to a node that was removed is closing.
+        if !message.is_greeting() && (self.doors.is_closed(&from) || !is_member) {
+            return self.count("dropped_stranger");
+        }
         match message {
-            Message::Join { record } => self.on_join(now, from, record),
-            Message::Admitted { changes } => self.on_admitted(now, changes),
-            // Also from strangers: by comparison a node learns which nodes are admitted.
+            Message::Join { record, chain } => self.on_join(now, from, record, chain),
+            Message::Admitted { changes } => self.on_admitted(now, from, changes),
+            Message::Greet { lineage, revocations } => {
+                self.on_greet(now, from, lineage, revocations)
+            }
+            Message::Revocations { changes, more, answer } => {
+                self.on_revocations(now, from, changes, more, answer)
+            }
+            Message::NotAdmitted { why, changes } => self.on_not_admitted(now, from, &why, changes),
             Message::Repair(message) => self.with_repair(now, |repair, now, source, out| {
                 repair.handle_message(now, from, message, source, out)
             }),
@@ -28,7 +38,6 @@ impl Node {
                     room.handle_message(now, from, message, out)
                 });
             }
-            _ if !is_member => self.count("dropped_stranger"),
             Message::Claims(message) => {
                 self.with_claims(now, |claims, sight, out| {
                     let knows = |node: &NodeId, replica: &ReplicaId| sight.knows(node, replica);
@@ -93,6 +102,9 @@ impl Node {
             | Message::AskHolder { .. }
             | Message::AskKey { .. }
             | Message::SameKey { .. }
+            | Message::Greet { .. }
+            | Message::Revocations { .. }
+            | Message::NotAdmitted { .. }
             | Message::Carry(_) => Verdict::Reject,
         }
     }

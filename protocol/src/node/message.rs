@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, NodeId, NodeRecord, RawChange, Ruling, Slot, Unverified};
+use crate::model::{Chain, Digest, NodeId, NodeRecord, RawChange, Ruling, Slot, Unverified};
 use crate::{auction, claims, membership, sync};
 
 use super::relay::Sealed;
@@ -10,6 +10,10 @@ use super::relay::Sealed;
 /// Changes in one message: the admissions of a joining node and of 16 earlier members, each with
 /// few concurrent versions.
 pub const MAX_CHANGES: usize = 64;
+
+/// Admissions in a greeting: a device that was let in by one that was let in, and so on. Further
+/// ones are learned by comparison.
+pub const MAX_LINEAGE: usize = 8;
 
 /// A message between two nodes, or to all by gossip.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -41,10 +45,12 @@ pub enum Message {
         /// The artifact's digest.
         digest: Digest,
     },
-    /// The sender asks to be admitted. Its link shows that it knows the join key.
+    /// The sender asks to be admitted.
     Join {
         /// The sender's own record.
         record: Unverified<NodeRecord>,
+        /// The invite's grants, and its ticket for the receiver to admit the sender.
+        chain: Chain,
     },
     /// The receiver is admitted: its own admission, then those of some earlier members.
     Admitted {
@@ -77,11 +83,35 @@ pub enum Message {
     /// A message to a member that its author cannot dial: on its way to the member that carries it,
     /// or from that one to the addressee.
     Carry(Unverified<Sealed>),
+    /// The first word of a member over a new link: who it is, and which revocations it knows.
+    Greet {
+        /// Its admission, and those of the members that lead from it to an operator; at most
+        /// [`MAX_LINEAGE`].
+        lineage: Vec<RawChange>,
+        /// The hash of all revocations that it holds.
+        revocations: Digest,
+    },
+    /// Revocations, before anything else is exchanged between nodes that know different ones.
+    Revocations {
+        /// At most [`MAX_CHANGES`] at a time.
+        changes: Vec<RawChange>,
+        /// Whether more of them follow.
+        more: bool,
+        /// Whether the receiver answers with its own.
+        answer: bool,
+    },
+    /// The receiver does not belong to the cluster, or no longer; the link is closed.
+    NotAdmitted {
+        /// The reason, for people.
+        why: String,
+        /// The revocation that shows it, if it is that.
+        changes: Vec<RawChange>,
+    },
 }
 
 impl Message {
     /// Kinds that this program knows: the variants are numbered from 0.
-    pub const KINDS: u32 = 14;
+    pub const KINDS: u32 = 17;
 
     /// The name of the variant in counters and traces.
     pub fn kind(&self) -> &'static str {
@@ -100,6 +130,22 @@ impl Message {
             Message::AskKey { .. } => "ask-key",
             Message::SameKey { .. } => "same-key",
             Message::Carry(_) => "carry",
+            Message::Greet { .. } => "greet",
+            Message::Revocations { .. } => "revocations",
+            Message::NotAdmitted { .. } => "not-admitted",
         }
+    }
+
+    /// Whether it may be said over a link whose other end has not shown yet that it belongs to the
+    /// cluster.
+    pub fn is_greeting(&self) -> bool {
+        matches!(
+            self,
+            Message::Join { .. }
+                | Message::Admitted { .. }
+                | Message::Greet { .. }
+                | Message::Revocations { .. }
+                | Message::NotAdmitted { .. }
+        )
     }
 }

@@ -13,6 +13,7 @@
 //! | `boot` | from a saved state to a running node |
 //! | `budgets` | how much a member may cause at other nodes |
 //! | `links`, `pending_sends` | links, and messages that wait for one |
+//! | `doors` | links whose other end has not shown yet who it is |
 //! | `inbox`, `joining` | messages from peers; admitting a node |
 //! | `reach` | this node's addresses, and the seeds that it dials |
 //! | `relay`, `reachability` | messages over one common member; members that cannot be dialled |
@@ -40,6 +41,7 @@ mod calls;
 mod claim_facts;
 mod commands;
 mod contract;
+mod doors;
 mod explaining;
 mod fetching;
 mod holding;
@@ -89,7 +91,7 @@ use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
 use crate::model::view::EventView;
 use crate::model::{
-    ClusterId, Digest, Facts, KeptVolume, KeyPair, NodeId, ReplicaId, Time, WallClock,
+    Chain, ClusterId, Digest, Facts, KeptVolume, KeyPair, NodeId, ReplicaId, Time, WallClock,
 };
 use crate::plan::RescueThrottle;
 use crate::readiness::Readiness;
@@ -101,7 +103,7 @@ use outbox::Outbox;
 
 pub use contract::*;
 pub use images::ImageUse;
-pub use message::{MAX_CHANGES, Message};
+pub use message::{MAX_CHANGES, MAX_LINEAGE, Message};
 pub use relay::Sealed;
 
 /// The configuration of a node, fixed for one run.
@@ -117,7 +119,7 @@ pub struct Config {
     pub seeds: Vec<String>,
     /// The program's version, for people.
     pub version: String,
-    /// True if this node founds the cluster: if it knows no member, it admits itself.
+    /// True if this node founded the cluster: it need not wait for others.
     pub founder: bool,
     /// Failure detection and links.
     pub membership: membership::Config,
@@ -144,8 +146,17 @@ pub struct Identity {
     pub keys: KeyPair,
     /// The keys that define the cluster.
     pub genesis: Genesis,
-    /// The cluster's join key, with which members admit others.
-    pub join: KeyPair,
+    /// The invite with which this node joins; none for a founder and a member.
+    pub invite: Option<Admittance>,
+}
+
+/// The right to be admitted.
+#[derive(Clone, Debug)]
+pub struct Admittance {
+    /// The invite's own key.
+    pub keys: KeyPair,
+    /// The grants that lead to it.
+    pub chain: Chain,
 }
 
 /// The reason for the next deadline.
@@ -181,6 +192,8 @@ pub enum Reason {
     Join,
     /// Stop waiting for a member's answer to a question.
     Question,
+    /// Close a link whose other end does not show who it is.
+    Greeting,
 }
 
 /// The severity of an event.
@@ -222,6 +235,7 @@ pub struct Node {
     relay: relay::Relay,
     pending_sends: pending_sends::PendingSends,
     budgets: budgets::Budgets,
+    doors: doors::Doors,
 
     /// Facts that rooms returned and the node has not handled. Empty between inputs.
     returned: VecDeque<calls::Returned>,
@@ -261,7 +275,7 @@ impl Node {
             Input::Gossip { ticket, from, message } => self.on_gossip(now, ticket, from, message),
             Input::Garbage { from, why } => self.on_garbage(now, from, &why),
             Input::OtherVersion { from, why } => self.on_other_version(now, from, &why),
-            Input::LinkUp { peer } => self.on_link_up(now, peer),
+            Input::LinkUp { peer, dialled } => self.on_link_up(now, peer, dialled),
             Input::LinkDown { peer } => self.on_link_down(now, peer),
             Input::PathChanged { peer, is_stalling } => {
                 self.on_path_changed(now, peer, is_stalling)
@@ -307,6 +321,7 @@ impl Node {
         self.resume_throttled(now);
         self.retry_seeds(now);
         self.retry_join(now);
+        self.close_doors(now);
         self.flush_cache(now);
         self.close_questions(now);
         self.reconcile(now);
@@ -332,6 +347,7 @@ impl Node {
             after(self.rescue_throttle.poll_timeout(), Reason::Grace),
             after(self.saving.cache.due(), Reason::Cache),
             after(self.reach.join_at, Reason::Join),
+            after(self.doors.poll_timeout(), Reason::Greeting),
             after(self.questions.poll_timeout(), Reason::Question),
         ]
         .into_iter()

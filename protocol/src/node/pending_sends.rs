@@ -73,7 +73,10 @@ impl Node {
             | Message::Slot(_)
             | Message::Ruled(_)
             | Message::AskKey { .. }
-            | Message::SameKey { .. } => false,
+            | Message::SameKey { .. }
+            | Message::Greet { .. }
+            | Message::Revocations { .. }
+            | Message::NotAdmitted { .. } => false,
         };
         if !may_wait || self.membership.has_link(&to) {
             if may_wait {

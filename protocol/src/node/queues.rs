@@ -5,7 +5,7 @@ use crate::model::claim::SLOTS;
 use crate::model::{Digest, Queue};
 
 use super::saving::{MAX_DEFERRED, MAX_STAGED};
-use super::{Node, asking, pending_sends, relay};
+use super::{Node, asking, doors, pending_sends, relay};
 
 /// Incarnations on their way to disk. Only their rate bounds them: one each time that others
 /// declare this node down in its last one. The driver gives up a disk that hangs for so long.
@@ -34,6 +34,7 @@ impl Node {
             Queue::new("changes on their way to disk", self.saving.staged.len(), MAX_STAGED),
             Queue::new("commands that wait for one", self.saving.deferred.len(), MAX_DEFERRED),
             Queue::new("rows not on disk", self.saving.rows.len(), rows + MAX_STAGED),
+            Queue::new("links behind doors", self.doors.len(), doors::MAX_DOORS),
             Queue::new("questions to all", self.questions.len(), asking::MAX_QUESTIONS),
             Queue::new("others' slots on their way to disk", cached_slots, (members + 1) * slots),
             Queue::new("records on their way to disk", cached_records, members + 1),

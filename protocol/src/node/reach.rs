@@ -8,7 +8,7 @@ use crate::model::record::MAX_ADDRESSES;
 use crate::model::{NodeId, Time};
 
 use super::contract::{Action, DialFailure, DialTarget, OwnAddresses};
-use super::links::JOIN_RETRY;
+use super::joining::JOIN_RETRY;
 use super::{Level, Node};
 
 /// The first pause before a seed is dialled again, and the longest.
@@ -28,6 +28,8 @@ pub(super) struct Reach {
     pub trouble: Option<String>,
     /// The time to ask a member (again) for admission.
     pub join_at: Option<Time>,
+    /// Why a member did not let this node in.
+    pub refused: Option<String>,
 }
 
 /// An address to dial whose node is not known.
@@ -49,7 +51,7 @@ impl Seed {
 impl Reach {
     pub(super) fn new(now: Time, seeds: &[String]) -> Self {
         let seeds = seeds.iter().map(|address| (address.clone(), Seed::new(now))).collect();
-        Reach { seeds, trouble: None, join_at: None }
+        Reach { seeds, trouble: None, join_at: None, refused: None }
     }
 
     /// Adds announced addresses of a member, as far as there is room.

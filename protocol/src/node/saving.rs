@@ -61,8 +61,8 @@ pub(super) struct Staged {
 pub(super) enum Then {
     /// Answer the author.
     Answer(RequestId),
-    /// Tell the node that it is admitted, if it asked for it and thus sent its record.
-    Admit(NodeId, Option<Box<Signed<NodeRecord>>>),
+    /// Tell the node that it is admitted. It sent its record.
+    Admit(NodeId, Box<Signed<NodeRecord>>),
 }
 
 impl Row {
@@ -175,9 +175,7 @@ impl Node {
             }
             Then::Admit(node, record) => {
                 self.outbox.push(Action::Broadcast(Message::Changed { change: raw, holder: None }));
-                if let Some(record) = record {
-                    self.send_admission(now, node, *record);
-                }
+                self.send_admission(now, node, *record);
             }
         }
     }
@@ -187,7 +185,10 @@ impl Node {
             Then::Answer(request) => {
                 self.outbox.push(Action::Reply { request, reply: Reply::Refused(refusal) })
             }
-            Then::Admit(node, _) => self.emit_not_admitted(now, node, &refusal),
+            Then::Admit(node, _) => {
+                self.emit_not_admitted(now, node, &refusal);
+                self.refuse_peer(node, refusal.to_string(), Vec::new());
+            }
         }
     }
 
@@ -238,8 +239,6 @@ impl Node {
         let batch = self.persist(records);
         self.saving.incarnations.extend(batch.zip(incarnation));
         self.saving.cache.make_due(now);
-        // The disk may have refused the founder's own admission.
-        self.admit_founder(now);
         self.due.all();
         self.due.facts = true;
         self.mark_all_dirty();

@@ -26,11 +26,12 @@ fn effects_of_a_run(seed: [u8; 32]) -> Vec<String> {
     let cluster = cluster();
     let config = Config { name: "a".into(), founder: true, ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
-    let node =
-        Node::new(config, cluster.identity(10), Saved::default(), facts(), wall, seed, Time::ZERO);
+    let mut saved = cluster.founded();
+    saved.changes.push(cluster.admission(NodeId([9; 32])).raw());
+    let node = Node::new(config, cluster.identity(10), saved, facts(), wall, seed, Time::ZERO);
     let mut harness = Harness::new(node);
     harness.publish(&cluster, &spec(3, 32 << 20));
-    harness.input(Input::LinkUp { peer: NodeId([9; 32]) });
+    harness.link(NodeId([9; 32]));
     harness.input(Input::Garbage { from: NodeId([9; 32]), why: "noise".into() });
     harness.run_for(Duration::from_secs(30));
     harness.input(Input::LinkDown { peer: NodeId([9; 32]) });
@@ -265,8 +266,8 @@ fn lone_joiner() -> (NodeId, Harness) {
     );
     let (me, other) = (node.id(), NodeId([9; 32]));
     let mut harness = Harness::new(node);
-    harness.input(Input::LinkUp { peer: other });
-    let admission = trust::admit(&cluster.genesis, &cluster.join, me, 1, 1).unwrap();
+    harness.input(Input::LinkUp { peer: other, dialled: true });
+    let admission = cluster.admission(me);
     harness.input(Input::Message {
         from: other,
         message: Message::Admitted { changes: vec![admission.raw()] },
@@ -346,6 +347,6 @@ fn view_of_a_node_names_who_answers_at_its_address() {
         harness.node.nodes().into_iter().find(|view| view.id == id.to_string()).unwrap()
     };
     assert_eq!(view(&harness).answered_by, [(address, "node a".to_owned())].into());
-    harness.input(Input::LinkUp { peer: id });
+    harness.link(id);
     assert!(view(&harness).answered_by.is_empty(), "it answers for itself");
 }

@@ -1,12 +1,10 @@
 //! Desired state: applying changes from users and peers, and admitting nodes.
 
-use crate::desired::Applied;
-use crate::model::{Change, Digest, Key, NodeId, NodeRecord, Signed, Time};
+use crate::desired::{Applied, Moved};
+use crate::model::{Change, Digest, Key, NodeId, Time, Value};
 use crate::sync::Tree;
-use crate::trust;
 
-use super::contract::{Record, Refusal};
-use super::saving::Then;
+use super::contract::{Action, Record, Refusal};
 use super::{Level, Node};
 
 impl Node {
@@ -24,24 +22,44 @@ impl Node {
         let key = change.signed.key.clone();
         let before = self.desired.effective(&key).map(Change::uid);
         let applied = self.desired.apply(change).map_err(|full| full.to_string())?;
-        let Applied::New { effective } = applied else { return Ok(()) };
-        if !is_written {
-            self.persist_key(&key);
+        let (effective, also) = match applied {
+            Applied::New { effective, also } => (effective, also),
+            Applied::Barred(why) => return Err(why.to_string()),
+            Applied::Known | Applied::Superseded => return Ok(()),
+        };
+        self.on_key_changed(now, &key, is_written);
+        if effective {
+            self.on_effective(now, &key, before);
         }
-        if let Some((key, hash)) = self.desired.digest(&key) {
-            self.repair.note(now, Tree::Desired, key, hash);
+        if matches!(key, Key::Revocation(_)) {
+            self.on_revoked(now, &key);
+        }
+        for Moved { key, before } in also {
+            self.on_key_changed(now, &key, false);
+            self.on_effective(now, &key, before);
+        }
+        Ok(())
+    }
+
+    /// The changes of a key are other ones.
+    fn on_key_changed(&mut self, now: Time, key: &Key, is_written: bool) {
+        if !is_written {
+            self.persist_key(key);
+        }
+        match self.desired.digest(key) {
+            Some((key, hash)) => self.repair.note(now, Tree::Desired, key, hash),
+            None => self.repair.forget(now, Tree::Desired, &key.hash()),
         }
         self.shown.version += 1;
-        if !effective {
-            return Ok(());
-        }
-        match &key {
+    }
+
+    fn on_effective(&mut self, now: Time, key: &Key, before: Option<Digest>) {
+        match key {
             Key::Member(node) => self.on_member_changed(now, *node),
-            Key::Other(..) => {}
             Key::Workload(name) => {
                 let uid = self.desired.workload(name).map(|workload| workload.uid);
                 self.due.routes.insert(name.clone());
-                let counts = self.desired.effective(&key).map(Change::uid);
+                let counts = self.desired.effective(key).map(Change::uid);
                 [before, counts].into_iter().flatten().for_each(|uid| self.index_workload(uid));
                 let is_gone = |before: &Digest| !self.desired.is_living(before);
                 if let Some(gone) = before.filter(is_gone) {
@@ -60,8 +78,26 @@ impl Node {
                 self.due.holding = true;
                 self.due.duplicates = true;
             }
+            Key::Revocation(_)
+            | Key::Operator(_)
+            | Key::Secret(_)
+            | Key::Config(_)
+            | Key::Quota(_)
+            | Key::Other(..) => {}
         }
-        Ok(())
+    }
+
+    /// Shows a revocation.
+    fn on_revoked(&mut self, now: Time, key: &Key) {
+        let Some(change) = self.desired.effective(key) else { return };
+        let (Key::Revocation(of), Value::Revoked(it)) = (key, &change.signed.value) else { return };
+        let node = NodeId(of.0);
+        let is_node = self.desired.effective(&Self::member_key(node)).is_some();
+        let by = change.chain.peek().map_or_else(|| "the root key".to_owned(), |it| it.name);
+        let why = if it.why.is_empty() { String::new() } else { format!(": {}", it.why) };
+        let message = format!("the rights of key {} were revoked by {by}{why}", of.short());
+        let node = is_node.then_some(node);
+        self.emit_event(now, Level::Warning, "revoked", None, node, message);
     }
 
     fn forget_workload(&mut self, now: Time, uid: &Digest) {
@@ -77,16 +113,11 @@ impl Node {
 
     fn on_member_changed(&mut self, now: Time, node: NodeId) {
         let salt = self.desired.members().get(&node).copied();
-        let genesis = self.identity.genesis;
-        // Whoever has the join key may have moved this node on the ring: its own salt has the last
-        // word.
-        if node == self.me
-            && self.membership.is_placed()
-            && salt.is_some_and(|salt| salt != trust::admission_salt(&genesis, &node))
-        {
-            self.admit(now, node, None);
-        }
+        let was_member = self.membership.has_member(&node);
         let joined = salt.is_some();
+        if joined && was_member {
+            return;
+        }
         self.with_membership(now, |membership, now, out| {
             membership.set_member(now, node, salt, out)
         });
@@ -107,29 +138,23 @@ impl Node {
             self.artifacts.forget_holder(&node);
             self.saving.forget(&node);
             self.forget_author(&node);
-            self.emit_event(
-                now,
-                Level::Info,
-                "node-left",
-                None,
-                Some(node),
-                "a node was removed from the cluster".into(),
-            );
+            if was_member {
+                let message = "a node was removed from the cluster".into();
+                self.emit_event(now, Level::Info, "node-left", None, Some(node), message);
+            }
+            self.part_from(now, node);
             self.mark_all_dirty();
         }
     }
 
-    /// Signs a node's admission with the join key. It takes effect, and the node gets it, once it
-    /// is on disk.
-    pub(super) fn admit(&mut self, now: Time, node: NodeId, record: Option<Signed<NodeRecord>>) {
-        let key = Self::member_key(node);
-        if self.saving.is_staged(&key.hash()) {
-            return; // the node asks again because this disk is slow
-        }
-        let admission = trust::admission(&self.identity.genesis, &self.identity.join, node);
-        let Ok(change) = admission else { return };
-        if let Err(refusal) = self.stage(now, change, Then::Admit(node, record.map(Box::new))) {
-            self.emit_not_admitted(now, node, &refusal);
+    /// Ends the link to a node that is no member any more.
+    fn part_from(&mut self, now: Time, node: NodeId) {
+        if node == self.me {
+            // Nobody else of the cluster is this node's business now.
+            let peers: Vec<NodeId> = self.membership.links().collect();
+            peers.into_iter().for_each(|peer| self.outbox.push(Action::Disconnect(peer)));
+        } else if self.membership.has_link(&node) || self.doors.is_closed(&node) {
+            self.turn_away(now, node);
         }
     }
 

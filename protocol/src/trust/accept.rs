@@ -4,13 +4,13 @@ use crate::model::change::{MAX_CLOCK, MAX_SERIAL};
 use crate::model::codec::Malformed;
 use crate::model::sign::BadSigned;
 use crate::model::{
-    Certificate, Change, ChangeBody, Key, NodeId, PublicKey, RawChange, Unverified, Value,
+    Chain, Change, ChangeBody, Clock, Key, Label, NodeId, PublicKey, RawChange, Role, Value,
+    WallClock, WorkloadName,
 };
-use crate::model::{Clock, WorkloadName};
 
+use super::chain::{Authority, authority};
 use super::{
-    ADMISSION_SERIAL, Genesis, MAX_CERTIFICATE, MAX_CHANGE, MAX_OPERATOR_NAME, admission_salt,
-    admission_writer,
+    Genesis, MAX_CHANGE, MAX_CONFIG, MAX_GRANT, MAX_WHY, admission_salt, admission_writer,
 };
 
 /// Why a change was not accepted.
@@ -25,7 +25,7 @@ pub enum Rejection {
     NotYet(#[from] Unjudged),
 }
 
-/// The fault in a change or a certificate; its author or its relay is to blame.
+/// The fault in a change or a grant; its author or its relay is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Fault {
@@ -33,19 +33,38 @@ pub enum Fault {
     Size(usize),
     #[error("the change's signature by {} does not match", .0.short())]
     Signature(PublicKey),
-    #[error("key {} may not write this: it needs a certificate of this cluster's root", .0.short())]
+    #[error("key {} may not write this: no grant of this cluster's root leads to it", .0.short())]
     Stranger(PublicKey),
-    #[error("the certificate has {0} bytes, at most {MAX_CERTIFICATE} are allowed")]
-    CertificateSize(usize),
-    #[error("the certificate was signed by {}, which is not this cluster's root, or was \
-        altered", .0.short())]
-    CertificateIssuer(PublicKey),
-    #[error("the certificate is for key {}, but {} signed", .subject.short(), .author.short())]
-    CertificateSubject { subject: PublicKey, author: PublicKey },
-    #[error("an operator's name has 1 to {MAX_OPERATOR_NAME} bytes and no control characters")]
-    OperatorName,
-    #[error("a certificate is carried that the author does not need")]
-    NeedlessCertificate,
+    #[error("the grant has {0} bytes, at most {MAX_GRANT} are allowed")]
+    GrantSize(usize),
+    #[error("{0} grants lead to the author, at most {max} may", max = crate::model::grant::MAX_CHAIN)]
+    ChainLength(usize),
+    #[error("a grant is signed by {}, and only {} could give it", .by.short(), .giver.short())]
+    GrantGiver { by: PublicKey, giver: PublicKey },
+    #[error("a grant's signature by {} does not match: it is of another cluster, or was altered",
+        .0.short())]
+    GrantSignature(PublicKey),
+    #[error("the grant is for key {}, but {} signed", .subject.short(), .author.short())]
+    GrantSubject { subject: PublicKey, author: PublicKey },
+    #[error("a name in a grant has 1 to {max} bytes and no control characters",
+        max = crate::model::grant::MAX_GRANT_NAME)]
+    GrantName,
+    #[error("a grant names 1 to {max} namespaces, or all; not {0}",
+        max = crate::model::grant::MAX_NAMESPACES)]
+    GrantNamespaces(usize),
+    #[error("an invite has 1 to {uses} uses, at most {labels} labels, an end, and no namespace",
+        uses = crate::model::grant::MAX_USES, labels = crate::model::grant::MAX_LABELS)]
+    InviteForm,
+    #[error("a key with the role {giver} cannot give the role {role}")]
+    GrantRole { giver: &'static str, role: &'static str },
+    #[error("a key with rights in {giver} cannot give rights in {given}")]
+    GrantWider { giver: String, given: String },
+    #[error("the grant of `{name}` ended at {expires}, and this was written at {at}")]
+    Expired { name: String, expires: WallClock, at: WallClock },
+    #[error("a grant is carried that the author does not need")]
+    NeedlessGrant,
+    #[error("the author's role is {role} in {namespaces}, and this takes {needed}")]
+    Role { role: &'static str, namespaces: String, needed: String },
     #[error("the clock has {0} entries, 1 to {MAX_CLOCK} are allowed")]
     ClockSize(usize),
     #[error("the clock's entry of the writer is not the change's serial")]
@@ -62,16 +81,20 @@ pub enum Fault {
     SpecVersion(u16),
     #[error("the spec is called `{spec}`, but stands under `{key}`")]
     Name { spec: WorkloadName, key: WorkloadName },
-    #[error("a member has no uid")]
-    MemberUid,
-    #[error("the join key admits under a writer of its own, with nothing else in the clock")]
+    #[error("only workloads, secrets and configs have a uid")]
+    Uid,
+    #[error("a member admits under a writer of its own, with nothing else in the clock")]
     Admission,
-    #[error("the join key admits with a serial of at most {ADMISSION_SERIAL}, not {0}")]
-    AdmissionSerial(u64),
     #[error("the admission gives {} a salt that is not its own", .0.short())]
     AdmissionSalt(NodeId),
-    #[error("the join key only admits nodes; removing {} takes an operator", .0.short())]
-    JoinKeyRemoves(NodeId),
+    #[error("a member can only admit the device that asked it, and not write {0}")]
+    Admits(String),
+    #[error("the root key cannot be revoked")]
+    RevokesRoot,
+    #[error("the reason of a revocation has at most {MAX_WHY} bytes and no control characters")]
+    Why,
+    #[error("a config has at most {MAX_CONFIG} bytes, not {0}")]
+    ConfigSize(usize),
 }
 
 /// A form that this program cannot decode.
@@ -83,100 +106,33 @@ pub enum Unjudged {
             upgrade this node"
     )]
     Change(Malformed),
-    #[error("the key is of a kind ({0}) that this program does not know: upgrade this node")]
-    Kind(u16),
     #[error(
-        "the certificate is in a form this program does not know ({0}); a newer program wrote it: \
+        "the grant is in a form this program does not know ({0}); a newer program wrote it: \
             upgrade this node"
     )]
-    Certificate(Malformed),
+    Grant(Malformed),
 }
 
-/// The right by which an author writes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Right {
-    /// The author is the root, or the root certified it.
-    Operator,
-    /// The author is the join key.
-    Admission,
-}
-
-/// Judges a change by its bytes and the certificate it carries, for the cluster of `genesis`.
+/// Judges a change by its bytes and the grants it carries, for the cluster of `genesis`.
 pub fn accept(genesis: &Genesis, raw: RawChange) -> Result<Change, Rejection> {
     let bytes = raw.change.raw().len();
     if bytes > MAX_CHANGE {
         return Err(Fault::Size(bytes).into());
     }
     let author = raw.change.by();
-    let right = right(genesis, author, raw.certificate.as_ref())?;
-    let signed = raw.change.verify(&genesis.cluster()).map_err(|bad| match bad {
-        BadSigned::Signature(by) => Rejection::Never(Fault::Signature(by)),
-        // The author has the right and signed this, so this program is too old.
-        BadSigned::Malformed(malformed) => Rejection::NotYet(Unjudged::Change(malformed)),
-    })?;
-    check_clock(signed.body())?;
-    match &signed.key {
-        Key::Workload(name) => check_workload(name, signed.body(), right, author)?,
-        Key::Member(node) => check_member(node, signed.body(), right, genesis)?,
-        // Kept and passed on; newer programs judge it.
-        Key::Other(..) if right == Right::Operator => {}
-        Key::Other(kind, _) => return Err(Rejection::NotYet(Unjudged::Kind(*kind))),
-    }
-    Ok(Change { signed, certificate: raw.certificate })
-}
-
-/// Checks that the root of `genesis` signed this certificate. Also used for an operator's own
-/// certificate, read from disk.
-pub fn check_certificate(
-    genesis: &Genesis,
-    certificate: &Unverified<Certificate>,
-) -> Result<Certificate, Rejection> {
-    let bytes = certificate.raw().len();
-    if bytes > MAX_CERTIFICATE {
-        return Err(Fault::CertificateSize(bytes).into());
-    }
-    let issuer = certificate.by();
-    if issuer != genesis.root {
-        return Err(Fault::CertificateIssuer(issuer).into());
-    }
-    let signed = certificate.clone().verify(&genesis.cluster()).map_err(|bad| match bad {
-        BadSigned::Signature(by) => Rejection::Never(Fault::CertificateIssuer(by)),
-        BadSigned::Malformed(malformed) => Rejection::NotYet(Unjudged::Certificate(malformed)),
-    })?;
-    check_operator_name(&signed.name)?;
-    Ok(signed.body().clone())
-}
-
-pub(super) fn check_operator_name(name: &str) -> Result<(), Fault> {
-    let good = (1..=MAX_OPERATOR_NAME).contains(&name.len()) && !name.chars().any(char::is_control);
-    if good { Ok(()) } else { Err(Fault::OperatorName) }
-}
-
-pub(super) fn right(
-    genesis: &Genesis,
-    author: PublicKey,
-    certificate: Option<&Unverified<Certificate>>,
-) -> Result<Right, Rejection> {
-    let own = if author == genesis.root {
-        Some(Right::Operator)
-    } else if author == genesis.join {
-        Some(Right::Admission)
-    } else {
-        None
-    };
-    match (own, certificate) {
-        (Some(right), None) => Ok(right),
-        // A change has one form: a relay must not be able to attach a certificate to it.
-        (Some(_), Some(_)) => Err(Fault::NeedlessCertificate.into()),
-        (None, None) => Err(Fault::Stranger(author).into()),
-        (None, Some(certificate)) => {
-            let subject = check_certificate(genesis, certificate)?.subject;
-            if subject != author {
-                return Err(Fault::CertificateSubject { subject, author }.into());
-            }
-            Ok(Right::Operator)
+    let signed = match raw.change.verify(&genesis.cluster()) {
+        Ok(signed) => signed,
+        Err(BadSigned::Signature(by)) => return Err(Fault::Signature(by).into()),
+        Err(BadSigned::Malformed(malformed)) => {
+            // Whoever may write at all may write in a newer form.
+            authority(genesis, &raw.chain, author, None)?;
+            return Err(Unjudged::Change(malformed).into());
         }
-    }
+    };
+    let right = authority(genesis, &raw.chain, author, Some(signed.serial))?;
+    check_clock(signed.body())?;
+    check_key(genesis, signed.body(), &right, author)?;
+    Ok(Change { signed, chain: raw.chain })
 }
 
 /// The rules that make clocks safe to merge.
@@ -205,21 +161,103 @@ fn check_clock(body: &ChangeBody) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_workload(
-    name: &WorkloadName,
+/// Whether this author may write this key, and the value fits it.
+fn check_key(
+    genesis: &Genesis,
     body: &ChangeBody,
-    right: Right,
+    right: &Authority,
     author: PublicKey,
-) -> Result<(), Fault> {
-    if right != Right::Operator {
-        return Err(Fault::Stranger(author));
+) -> Result<(), Rejection> {
+    if let Role::Admits(node) = &right.role {
+        return Ok(check_admission(genesis, body, node, author)?);
     }
-    match &body.value {
+    let has_uid = matches!(body.key, Key::Workload(_) | Key::Secret(_) | Key::Config(_));
+    if body.uid.is_some() && !has_uid && !matches!(body.key, Key::Other(..)) {
+        return Err(Fault::Uid.into());
+    }
+    let is_removal = body.value == Value::Tombstone;
+    match (&body.key, &body.value) {
+        (Key::Workload(name), value) => {
+            publishes(right, &name.namespace)?;
+            Ok(check_workload(name, value)?)
+        }
+        (Key::Secret(name), Value::Secret(_) | Value::Tombstone | Value::Other(..)) => {
+            publishes(right, &name.namespace)
+        }
+        (Key::Config(name), Value::Config(bytes)) if bytes.0.len() > MAX_CONFIG => {
+            publishes(right, &name.namespace)?;
+            Err(Fault::ConfigSize(bytes.0.len()).into())
+        }
+        (Key::Config(name), Value::Config(_) | Value::Tombstone | Value::Other(..)) => {
+            publishes(right, &name.namespace)
+        }
+        (Key::Quota(namespace), Value::Quota(_) | Value::Tombstone | Value::Other(..)) => {
+            match right.role == Role::Admin && right.namespaces.has(namespace) {
+                true => Ok(()),
+                false => Err(lacks(right, &format!("an admin of namespace {namespace}"))),
+            }
+        }
+        (Key::Member(node), value) => {
+            rules_cluster(right, "of nodes")?;
+            match value {
+                Value::Member { salt } if *salt != admission_salt(genesis, node) => {
+                    Err(Fault::AdmissionSalt(*node).into())
+                }
+                Value::Member { .. } | Value::Tombstone | Value::Other(..) => Ok(()),
+                _ => Err(Fault::Kind.into()),
+            }
+        }
+        (Key::Revocation(of), Value::Revoked(revoked)) => {
+            rules_cluster(right, "that revokes")?;
+            if *of == genesis.root {
+                return Err(Fault::RevokesRoot.into());
+            }
+            let is_text =
+                revoked.why.len() <= MAX_WHY && !revoked.why.chars().any(char::is_control);
+            if is_text { Ok(()) } else { Err(Fault::Why.into()) }
+        }
+        // A revocation stays: a key that was lost once is never trusted again.
+        (Key::Revocation(_), Value::Other(..)) => rules_cluster(right, "that revokes"),
+        (Key::Operator(of), Value::Operator(chain)) => check_operator(genesis, right, *of, chain),
+        (Key::Operator(_), Value::Other(..)) => rules_cluster(right, "of operators"),
+        (Key::Operator(_), _) if is_removal => rules_cluster(right, "of operators"),
+        // Kept and passed on; newer programs judge it.
+        (Key::Other(..), _) if matches!(right.role, Role::Publisher | Role::Admin) => Ok(()),
+        (Key::Other(..), _) => Err(lacks(right, "a publisher")),
+        _ => Err(Fault::Kind.into()),
+    }
+}
+
+fn publishes(right: &Authority, namespace: &Label) -> Result<(), Rejection> {
+    match right.publishes(namespace) {
+        true => Ok(()),
+        false => Err(lacks(right, &format!("a publisher of namespace {namespace}"))),
+    }
+}
+
+fn rules_cluster(right: &Authority, what: &str) -> Result<(), Rejection> {
+    match right.rules_cluster() {
+        true => Ok(()),
+        false => Err(lacks(right, &format!("an admin {what}, with all namespaces"))),
+    }
+}
+
+fn lacks(right: &Authority, needed: &str) -> Rejection {
+    Fault::Role {
+        role: right.role.name(),
+        namespaces: right.namespaces.to_string(),
+        needed: needed.to_owned(),
+    }
+    .into()
+}
+
+fn check_workload(name: &WorkloadName, value: &Value) -> Result<(), Fault> {
+    match value {
         // A removal may lack the uid: its author's node may not know the workload that other nodes
         // have.
         Value::Tombstone => Ok(()),
         Value::Workload { version: 0, .. } => Err(Fault::SpecVersion(0)),
-        Value::Workload { .. } => match body.value.spec() {
+        Value::Workload { .. } => match value.spec() {
             Some(spec) if spec.name != *name => {
                 Err(Fault::Name { spec: spec.name.clone(), key: name.clone() })
             }
@@ -228,41 +266,47 @@ fn check_workload(
             Some(_) | None => Ok(()),
         },
         Value::Other(..) => Ok(()),
-        Value::Member { .. } => Err(Fault::Kind),
+        _ => Err(Fault::Kind),
     }
 }
 
-/// Operators admit and remove members as they write anything else. The join key, which every node
-/// holds, only admits: under a writer fixed by the node's id, with nothing else in the clock. So
-/// its writes can never supersede an operator's removal.
-fn check_member(
-    node: &NodeId,
-    body: &ChangeBody,
-    right: Right,
+/// An operator's entry shows the chain of its key. Nobody enters wider rights than its own.
+fn check_operator(
     genesis: &Genesis,
+    right: &Authority,
+    of: PublicKey,
+    chain: &Chain,
+) -> Result<(), Rejection> {
+    let granted = authority(genesis, chain, of, None)?;
+    if matches!(granted.role, Role::Inviter { .. } | Role::Admits(_)) {
+        return Err(Fault::Kind.into());
+    }
+    match right.role == Role::Admin && right.namespaces.cover(&granted.namespaces) {
+        true => Ok(()),
+        false => Err(lacks(right, &format!("an admin of {}", granted.namespaces))),
+    }
+}
+
+/// A member admits the device that has an invite: this device only, under a writer fixed by both,
+/// with nothing else in the clock. So it can never supersede an operator's removal.
+fn check_admission(
+    genesis: &Genesis,
+    body: &ChangeBody,
+    node: &NodeId,
+    by: PublicKey,
 ) -> Result<(), Fault> {
-    if matches!(body.value, Value::Workload { .. }) {
-        return Err(Fault::Kind);
+    if body.key != Key::Member(*node) {
+        return Err(Fault::Admits(format!("{:?}", body.key)));
     }
+    let Value::Member { salt } = body.value else { return Err(Fault::Kind) };
     if body.uid.is_some() {
-        return Err(Fault::MemberUid);
+        return Err(Fault::Uid);
     }
-    if right == Right::Admission {
-        if body.value == Value::Tombstone {
-            return Err(Fault::JoinKeyRemoves(*node));
-        }
-        if body.writer != admission_writer(&genesis.join, node) || body.clock.len() != 1 {
-            return Err(Fault::Admission);
-        }
-        // Admissions of older programs have a lower serial and a salt drawn at random. The last
-        // word has the one admission that every node would write alike.
-        if body.serial > ADMISSION_SERIAL {
-            return Err(Fault::AdmissionSerial(body.serial));
-        }
-        let own = Value::Member { salt: admission_salt(genesis, node) };
-        if body.serial == ADMISSION_SERIAL && body.value != own {
-            return Err(Fault::AdmissionSalt(*node));
-        }
+    if body.writer != admission_writer(&by, node) || body.clock.len() != 1 {
+        return Err(Fault::Admission);
     }
-    Ok(())
+    match salt == admission_salt(genesis, node) {
+        true => Ok(()),
+        false => Err(Fault::AdmissionSalt(*node)),
+    }
 }

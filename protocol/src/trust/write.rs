@@ -1,63 +1,117 @@
-//! Signing changes and certificates that [`super::accept`] accepts.
+//! Signing changes and grants that every node accepts.
 
 use crate::model::{
-    Certificate, Change, ChangeBody, Clock, Key, KeyPair, NodeId, PublicKey, RawChange, Signed,
+    Chain, Change, ChangeBody, Clock, Grant, Key, KeyPair, Namespaces, NodeId, PublicKey,
+    RawChange, Role, Signed, Unverified, Value, WallClock,
 };
-use crate::model::{Unverified, Value};
 
-use super::accept::{Fault, Rejection, accept, check_operator_name};
-use super::{ADMISSION_SERIAL, Genesis, admission_salt, admission_writer};
+use super::accept::{Rejection, accept};
+use super::chain::{authority, check_form};
+use super::{Genesis, admission_salt, admission_writer, writer_id};
 
-/// Signs `body`, whose clock already has the writer at the serial. `certificate` is the author's
-/// own; none for the root and the join key. Refuses what every node would refuse, so that nothing
-/// is signed in vain.
+/// Signs `body`, whose clock already has the writer at the serial. `chain` leads from the root to
+/// the author. Refuses what every node would refuse, so that nothing is signed in vain.
 pub fn sign_change(
     genesis: &Genesis,
     keys: &KeyPair,
-    certificate: Option<&Unverified<Certificate>>,
+    chain: &Chain,
     body: ChangeBody,
 ) -> Result<Change, Rejection> {
     let signed = Signed::sign(body, keys, &genesis.cluster());
-    accept(genesis, RawChange { change: signed.wire(), certificate: certificate.cloned() })
+    accept(genesis, RawChange { change: signed.wire(), chain: chain.clone() })
 }
 
-/// Admits `node` with the join key. All nodes write this admission alike, to the byte. Has no
-/// effect on a node that an operator removed: only an operator can admit it again.
-pub fn admission(genesis: &Genesis, join: &KeyPair, node: NodeId) -> Result<Change, Rejection> {
-    admit(genesis, join, node, admission_salt(genesis, &node), ADMISSION_SERIAL)
+/// What a grant gives.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The name of the key's holder, for people.
+    pub name: String,
+    /// The right.
+    pub role: Role,
+    /// Where it holds.
+    pub namespaces: Namespaces,
+    /// When it is given, as a serial.
+    pub serial: u64,
+    /// When it ends.
+    pub expires: Option<WallClock>,
 }
 
-/// An admission as older programs write it: with a random salt, and a serial from the clock.
+/// Gives `subject` a right, in the name of `giver`, whose chain is `chain`; returns the chain of
+/// `subject`.
+///
+/// # Errors
+/// The right is wider than the giver's, or every node would refuse it for its form.
+pub fn grant(
+    genesis: &Genesis,
+    giver: &KeyPair,
+    chain: &Chain,
+    subject: PublicKey,
+    terms: Terms,
+) -> Result<Chain, Rejection> {
+    let Terms { name, role, namespaces, serial, expires } = terms;
+    let grant = Grant { subject, name, role, namespaces, serial, expires };
+    check_form(&grant)?;
+    let longer = chain.with(Signed::sign(grant, giver, &genesis.cluster()).wire());
+    authority(genesis, &longer, subject, Some(serial))?;
+    Ok(longer)
+}
+
+/// The invite's word that the member with the key `by` may admit `node`.
+pub fn ticket(
+    genesis: &Genesis,
+    invite: &KeyPair,
+    by: PublicKey,
+    node: NodeId,
+    serial: u64,
+) -> Unverified<Grant> {
+    let grant = Grant {
+        subject: by,
+        name: "ticket".into(),
+        role: Role::Admits(node),
+        namespaces: Namespaces::All,
+        serial,
+        expires: None,
+    };
+    Signed::sign(grant, invite, &genesis.cluster()).wire()
+}
+
+/// Admits `node` in the name of the member with the keys `by`. `chain` is that of the invite, with
+/// the ticket.
 pub fn admit(
     genesis: &Genesis,
-    join: &KeyPair,
+    by: &KeyPair,
+    chain: &Chain,
     node: NodeId,
-    salt: u64,
     serial: u64,
 ) -> Result<Change, Rejection> {
-    let writer = admission_writer(&genesis.join, &node);
+    let writer = admission_writer(&by.public(), &node);
     let body = ChangeBody {
         key: Key::Member(node),
         writer,
         serial,
         clock: Clock::from([(writer, serial)]),
         uid: None,
-        value: Value::Member { salt },
+        value: Value::Member { salt: admission_salt(genesis, &node) },
     };
-    sign_change(genesis, join, None, body)
+    sign_change(genesis, by, chain, body)
 }
 
-/// The root's certificate that `subject`, called `name`, is an operator.
-pub fn certify(
+/// Admits `node` in the name of an administrator, as the founder of a cluster does with itself.
+pub fn admit_as_operator(
     genesis: &Genesis,
-    root: &KeyPair,
-    subject: PublicKey,
-    name: &str,
-) -> Result<Unverified<Certificate>, Fault> {
-    if root.public() != genesis.root {
-        return Err(Fault::CertificateIssuer(root.public()));
-    }
-    check_operator_name(name)?;
-    let certificate = Certificate { subject, name: name.to_owned() };
-    Ok(Signed::sign(certificate, root, &genesis.cluster()).wire())
+    keys: &KeyPair,
+    chain: &Chain,
+    node: NodeId,
+    serial: u64,
+) -> Result<Change, Rejection> {
+    let writer = writer_id(&keys.public(), &[0; 16]);
+    let body = ChangeBody {
+        key: Key::Member(node),
+        writer,
+        serial,
+        clock: Clock::from([(writer, serial)]),
+        uid: None,
+        value: Value::Member { salt: admission_salt(genesis, &node) },
+    };
+    sign_change(genesis, keys, chain, body)
 }

@@ -11,12 +11,21 @@ use crate::trust::{self, Genesis};
 
 /// A message of each kind that can be made here alone, from fixed keys.
 fn samples() -> Vec<(&'static str, Message)> {
-    let (root, join, node) =
+    let (root, invite, node) =
         (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]), KeyPair::from_seed(&[3; 32]));
-    let genesis = Genesis { root: root.public(), join: join.public() };
+    let genesis = Genesis { root: root.public() };
     let cluster = genesis.cluster();
     let id = NodeId(node.public().0);
-    let admission = trust::admit(&genesis, &join, id, 77, 1_000).unwrap().raw();
+    let terms = trust::Terms {
+        name: "invite".into(),
+        role: Role::Inviter { uses: 3, labels: vec![("zone".into(), "shop".into())] },
+        namespaces: Namespaces::All,
+        serial: 900,
+        expires: Some(WallClock(1_000)),
+    };
+    let chain = trust::grant(&genesis, &root, &Chain::default(), invite.public(), terms).unwrap();
+    let chain = chain.with(trust::ticket(&genesis, &invite, node.public(), NodeId([9; 32]), 950));
+    let admission = trust::admit(&genesis, &node, &chain, NodeId([9; 32]), 1_000).unwrap().raw();
     let replica = ReplicaId { uid: Digest([4; 32]), place: Place::Ordinal(2) };
     let token = Token { counter: 9, by: id, incarnation: 1 };
     let auction = AuctionId { owner: id, number: (5 << 32) | 6 };
@@ -71,8 +80,9 @@ fn samples() -> Vec<(&'static str, Message)> {
         ("slot", Message::Slot(slot.wire())),
         ("ruled", Message::Ruled(ruling.wire())),
         ("have", Message::Have { node: id, digest: Digest([6; 32]) }),
-        ("join", Message::Join { record: record.wire() }),
-        ("admitted", Message::Admitted { changes: vec![admission] }),
+        ("join", Message::Join { record: record.wire(), chain }),
+        ("admitted", Message::Admitted { changes: vec![admission.clone()] }),
+        ("greet", Message::Greet { lineage: vec![admission], revocations: Digest([8; 32]) }),
         ("ask-holder", Message::AskHolder { digest: Digest([6; 32]) }),
         ("claims", Message::Claims(claims::Message::AskKeeper { replica, token, question: 1 })),
         (
@@ -80,6 +90,7 @@ fn samples() -> Vec<(&'static str, Message)> {
             Message::Auction(auction::Message::Claimed { auction, claims: vec![(replica, token)] }),
         ),
         ("carry", Message::Carry(sealed.wire())),
+        ("not-admitted", Message::NotAdmitted { why: "revoked".into(), changes: Vec::new() }),
     ]
 }
 
@@ -94,17 +105,19 @@ fn message_bytes_do_not_change() {
     assert_eq!(hashes, golden);
 }
 
-const GOLDEN: [(&str, &str); 10] = [
-    ("changed", "a64d126d"),
-    ("slot", "fbed95d6"),
-    ("ruled", "e96d4605"),
+const GOLDEN: [(&str, &str); 12] = [
+    ("changed", "af32deda"),
+    ("slot", "33b09352"),
+    ("ruled", "ed9d276b"),
     ("have", "e5c48fa4"),
-    ("join", "27b8689d"),
-    ("admitted", "b48908c3"),
+    ("join", "85f13976"),
+    ("admitted", "9bda66c4"),
+    ("greet", "4eb455b9"),
     ("ask-holder", "2e84ab65"),
     ("claims", "fa712b61"),
     ("auction", "70d3359e"),
-    ("carry", "81377d4e"),
+    ("carry", "0b2cb513"),
+    ("not-admitted", "0d9fdbc7"),
 ];
 
 #[test]
@@ -138,8 +151,8 @@ fn truncated_or_extended_message_is_refused() {
 /// A newer program sends kinds of messages that this one does not know: it is not to blame.
 #[test]
 fn appended_kind_of_message_is_named() {
-    let carried = samples().pop().expect("the last kind").1;
-    let bytes = encode(&carried);
+    let last = samples().pop().expect("the last kind").1;
+    let bytes = encode(&last);
     assert_eq!(u32::from(bytes[1]), Message::KINDS - 1, "a kind was appended: count it");
     let mut newer = bytes;
     newer[1] += 1;

@@ -1,6 +1,6 @@
 //! The commands of users, and the answers.
 
-use crate::model::{Artifact, Digest, ProgramKind, RawChange, Spec, WorkloadName};
+use crate::model::{Artifact, Digest, Key, ProgramKind, RawChange, Spec, Value, WorkloadName};
 
 /// Names of members in [`Reply::Prepared`]; for further ones it has a single entry with their
 /// number.
@@ -19,6 +19,12 @@ pub enum Command {
         /// Accept a spec that fits no member that is up, and the removal of a workload that this
         /// node does not know but other members may.
         force: bool,
+    },
+    /// Return what the author of the next change of a key must sign. Changes nothing. Answered by
+    /// [`Reply::Drafted`].
+    Draft {
+        /// The key; for a workload [`Command::Prepare`] does more.
+        key: Key,
     },
     /// Accept a change that its author has signed. Answered by [`Reply::Accepted`] once the change
     /// is on this node's disk.
@@ -53,6 +59,13 @@ pub enum Reply {
         /// so that it supersedes a version that one of them may bring. At most [`MAX_UNHEARD`]
         /// names, then one entry with the number of the others.
         unheard: Vec<String>,
+    },
+    /// What the author of the next change must sign.
+    Drafted {
+        /// The parts of the change that the author must sign.
+        draft: Draft,
+        /// The present value; none if there is none, or it was removed.
+        current: Option<Value>,
     },
     /// The change is on this node's disk, and this node has begun to gossip it.
     Accepted {

@@ -53,10 +53,12 @@ pub enum Input {
         /// The part that this program cannot read, for people.
         why: String,
     },
-    /// A link to this peer exists now; it has proven its key and that it knows the join key.
+    /// A link to this peer exists now; it has proven its key.
     LinkUp {
         /// The peer, which need not be a member.
         peer: NodeId,
+        /// Whether this node dialled it: then it says first who it is.
+        dialled: bool,
     },
     /// The link to this peer is closed, by either side or by the network.
     LinkDown {

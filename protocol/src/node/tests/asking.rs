@@ -238,7 +238,7 @@ fn member_without_a_link_in_a_large_cluster_is_not_away() {
     let node = Node::new(
         config,
         cluster.identity(10),
-        Saved::default(),
+        cluster.founded(),
         facts(),
         wall,
         [7; 32],

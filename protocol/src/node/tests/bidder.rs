@@ -18,7 +18,7 @@ impl Bidder {
         let cluster = cluster();
         let (mine, owners) = (cluster.identity(10), cluster.identity(20));
         let (me, owner) = (NodeId(mine.keys.public().0), NodeId(owners.keys.public().0));
-        let admit = |node| trust::admit(&cluster.genesis, &cluster.join, node, 1, 1).unwrap().raw();
+        let admit = |node| cluster.admission(node).raw();
         let draft = Draft { clock: crate::model::Clock::new(), serial: 1, uid: None };
         let workload =
             cluster.sign(draft, &"web".parse().unwrap(), Value::workload(&spec(1, 32 << 20)));
@@ -37,7 +37,7 @@ impl Bidder {
             [7; 32],
             Time::ZERO,
         ));
-        harness.input(Input::LinkUp { peer: owner });
+        harness.link(owner);
         let replica = ReplicaId { uid: workload.uid(), place: Place::Ordinal(0) };
         let generation = spec(1, 32 << 20).revision();
         Bidder { harness, me, owners, genesis: cluster.genesis, replica, generation }

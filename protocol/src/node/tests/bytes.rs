@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::harness::{Harness, cluster, facts, saved, spec};
 use super::*;
 use crate::model::{Artifact, NodeRecord, ProgramKind, Spec, SpecForm, WorkloadName};
-use crate::trust;
 
 fn web() -> WorkloadName {
     "web".parse().unwrap()
@@ -263,12 +262,10 @@ fn restart_names_the_published_artifact_again() {
 fn ready_member(cluster: &harness::Cluster, number: u8, harness: &mut Harness) -> NodeId {
     let keys = cluster.identity(number).keys;
     let id = NodeId(keys.public().0);
-    let admission = trust::admit(&cluster.genesis, &cluster.join, id, 1, 1).unwrap();
-    harness.input(Input::Message {
-        from: id,
-        message: Message::Admitted { changes: vec![admission.raw()] },
-    });
-    harness.input(Input::LinkUp { peer: id });
+    let admission = cluster.admission(id);
+    let me = harness.node.id();
+    harness.gossip(me, Message::Changed { change: admission.raw(), holder: None });
+    harness.link(id);
     let record = NodeRecord {
         counter: 1,
         incarnation: 1,

@@ -3,42 +3,75 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::model::change::Revoked;
 use crate::model::{
-    Artifact, Change, ChangeBody, InstanceState, Key, ProgramKind, Resources, Slot, Spec, SpecForm,
-    Unverified, Value, WorkloadName,
+    Artifact, Change, ChangeBody, InstanceState, Key, Namespaces, ProgramKind, PublicKey,
+    Resources, Role, Slot, Spec, SpecForm, Unverified, Value, WorkloadName,
 };
 
 pub struct Cluster {
     pub genesis: Genesis,
-    root: KeyPair,
-    pub join: KeyPair,
+    pub root: KeyPair,
     operator: KeyPair,
 }
 
+/// The device's clock of a founder.
+pub const NOW: WallClock = WallClock(1_800_000_000_000);
+
 pub fn cluster() -> Cluster {
-    let (root, join) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]));
-    let genesis = Genesis { root: root.public(), join: join.public() };
-    Cluster { genesis, root, join, operator: KeyPair::from_seed(&[3; 32]) }
+    let root = KeyPair::from_seed(&[1; 32]);
+    let genesis = Genesis { root: root.public() };
+    Cluster { genesis, root, operator: KeyPair::from_seed(&[3; 32]) }
 }
 
 impl Cluster {
     pub fn identity(&self, number: u8) -> Identity {
         let keys = KeyPair::from_seed(&[number; 32]);
-        Identity { keys, genesis: self.genesis, join: self.join.clone() }
+        Identity { keys, genesis: self.genesis, invite: Some(self.invite(2, 10_000)) }
     }
 
-    /// The founder of the cluster, alone in it.
-    pub fn founder(&self, saved: Saved) -> Node {
+    /// An invite for so many devices, with the key `number`, that has an hour to go.
+    pub fn invite(&self, number: u8, uses: u32) -> Admittance {
+        self.invite_until(number, uses, WallClock(NOW.0 + 3_600_000))
+    }
+
+    pub fn invite_until(&self, number: u8, uses: u32, expires: WallClock) -> Admittance {
+        let keys = KeyPair::from_seed(&[number; 32]);
+        let terms = trust::Terms {
+            name: "invite".into(),
+            role: Role::Inviter { uses, labels: Vec::new() },
+            namespaces: Namespaces::All,
+            serial: trust::serial_at(WallClock(NOW.0 - 1_000)),
+            expires: Some(expires),
+        };
+        let chain =
+            trust::grant(&self.genesis, &self.root, &Chain::default(), keys.public(), terms);
+        Admittance { keys, chain: chain.unwrap() }
+    }
+
+    /// The admission of a node by the root.
+    pub fn admission(&self, node: NodeId) -> Change {
+        trust::admit_as_operator(&self.genesis, &self.root, &Chain::default(), node, 1).unwrap()
+    }
+
+    /// The admission of a node by a member, with this invite.
+    pub fn admitted_by(&self, by: &KeyPair, invite: &Admittance, node: NodeId, at: u64) -> Change {
+        let ticket = trust::ticket(&self.genesis, &invite.keys, by.public(), node, at);
+        trust::admit(&self.genesis, by, &invite.chain.with(ticket), node, at).unwrap()
+    }
+
+    /// The disk of a founder with the key 10, at its first start.
+    pub fn founded(&self) -> Saved {
+        let id = NodeId(self.identity(10).keys.public().0);
+        Saved { changes: vec![self.admission(id).raw()], ..Saved::default() }
+    }
+
+    /// The founder of the cluster, alone in it unless it knows others.
+    pub fn founder(&self, mut saved: Saved) -> Node {
         let config = Config { name: "a".into(), founder: true, ..Config::default() };
-        Node::new(
-            config,
-            self.identity(10),
-            saved,
-            facts(),
-            WallClock(1_800_000_000_000),
-            [7; 32],
-            Time::ZERO,
-        )
+        let identity = Identity { invite: None, ..self.identity(10) };
+        saved.changes.extend(self.founded().changes);
+        Node::new(config, identity, saved, facts(), NOW, [7; 32], Time::ZERO)
     }
 
     /// A node with the key `number` asks the founder to be admitted, and is.
@@ -55,8 +88,8 @@ impl Cluster {
             Time::ZERO,
         );
         let mut joiner = Harness::new(node);
-        founder.input(Input::LinkUp { peer: id });
-        joiner.input(Input::LinkUp { peer: founder.node.id() });
+        founder.input(Input::LinkUp { peer: id, dialled: false });
+        joiner.input(Input::LinkUp { peer: founder.node.id(), dialled: true });
         let join = joiner
             .sent
             .iter()
@@ -77,14 +110,45 @@ impl Cluster {
 
     /// Signs on one of several computers of the operator.
     pub fn sign_on(&self, computer: u8, draft: Draft, name: &WorkloadName, value: Value) -> Change {
-        let certificate =
-            trust::certify(&self.genesis, &self.root, self.operator.public(), "me").unwrap();
+        let chain = self.operators_chain();
         let writer = trust::writer_id(&self.operator.public(), &[computer; 16]);
         let Draft { mut clock, serial, uid } = draft;
         clock.insert(writer, serial);
         let body =
             ChangeBody { key: Key::Workload(name.clone()), writer, serial, clock, uid, value };
-        trust::sign_change(&self.genesis, &self.operator, Some(&certificate), body).unwrap()
+        trust::sign_change(&self.genesis, &self.operator, &chain, body).unwrap()
+    }
+
+    /// The grant of the operator, who may publish everywhere.
+    pub fn operators_chain(&self) -> Chain {
+        let terms = trust::Terms {
+            name: "me".into(),
+            role: Role::Publisher,
+            namespaces: Namespaces::All,
+            serial: 1,
+            expires: None,
+        };
+        let (genesis, root) = (&self.genesis, &self.root);
+        trust::grant(genesis, root, &Chain::default(), self.operator.public(), terms).unwrap()
+    }
+
+    pub fn operator(&self) -> PublicKey {
+        self.operator.public()
+    }
+
+    /// The end of a key's rights, by the root.
+    pub fn revocation(&self, of: PublicKey, last: u64, withdraw: bool) -> Change {
+        let writer = trust::writer_id(&self.root.public(), &[0; 16]);
+        let serial = trust::serial_at(NOW) + 7;
+        let body = ChangeBody {
+            key: Key::Revocation(of),
+            writer,
+            serial,
+            clock: [(writer, serial)].into(),
+            uid: None,
+            value: Value::Revoked(Revoked { last, withdraw, why: "stolen".into() }),
+        };
+        trust::sign_change(&self.genesis, &self.root, &Chain::default(), body).unwrap()
     }
 }
 
@@ -139,6 +203,15 @@ pub struct Harness {
 }
 
 impl Harness {
+    /// There is a link to a member, which has shown who it is.
+    pub fn link(&mut self, peer: NodeId) {
+        self.input(Input::LinkUp { peer, dialled: false });
+        let revocations = self.node.desired.revocations_digest();
+        let lineage = self.node.desired.lineage(peer, 8);
+        let message = Message::Greet { lineage, revocations };
+        self.input(Input::Message { from: peer, message });
+    }
+
     pub fn new(node: Node) -> Self {
         let mut harness = Harness {
             node,

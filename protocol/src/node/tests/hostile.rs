@@ -1,4 +1,4 @@
-//! A member without an operator's key (a stolen device, whoever has the join line) against one
+//! A member without an operator's key (a stolen device) against one
 //! honest node: what it may say, and what comes of it.
 
 mod floods;
@@ -22,15 +22,17 @@ impl Liar {
     /// Admitted by the honest node, linked to it and up for it.
     fn new(cluster: &harness::Cluster, honest: &mut Harness, seed: u8) -> Liar {
         let liar = Liar::unlinked(cluster, honest, KeyPair::from_seed(&[seed; 32]));
-        honest.input(Input::LinkUp { peer: liar.id });
+        honest.link(liar.id);
         liar.says_hello(cluster, honest);
         liar
     }
 
-    /// Admitted with the join key, and no more.
+    /// Admitted by the honest node, with an invite for many, and no more.
     fn unlinked(cluster: &harness::Cluster, honest: &mut Harness, keys: KeyPair) -> Liar {
         let id = NodeId(keys.public().0);
-        let change = trust::admission(&cluster.genesis, &cluster.join, id).unwrap().raw();
+        let at = trust::serial_at(NOW) + 1;
+        let by = cluster.identity(10).keys;
+        let change = cluster.admitted_by(&by, &cluster.invite(2, 10_000), id, at).raw();
         let message = Message::Changed { change, holder: None };
         honest.input(Input::Message { from: id, message: message.clone() });
         // A stranger's word does not count: the honest node hears it from itself.

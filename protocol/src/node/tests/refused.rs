@@ -68,14 +68,14 @@ fn asks_to_join(cluster: &harness::Cluster, harness: &mut Harness) -> (NodeId, M
         Time::ZERO,
     );
     let mut joiner = Harness::new(node);
-    joiner.input(Input::LinkUp { peer: harness.node.id() });
+    joiner.input(Input::LinkUp { peer: harness.node.id(), dialled: true });
     let join = joiner
         .sent
         .iter()
         .find(|message| matches!(message, Message::Join { .. }))
         .expect("it asks")
         .clone();
-    harness.input(Input::LinkUp { peer: id });
+    harness.input(Input::LinkUp { peer: id, dialled: false });
     (id, join)
 }
 
@@ -275,17 +275,6 @@ fn waiting_for_a_slow_disk_is_bounded() {
         harness.replies.iter().map(|it| matches!(it, Reply::Refused(Refusal::Busy(_)))).collect();
     assert_eq!(busy, [true, true, false], "{:?}", harness.replies);
     harness.node.queues().iter().for_each(|queue| assert!(!queue.is_overfull(), "{queue:?}"));
-}
-
-/// The disk was full when the founder made the cluster, and its own admission was refused.
-#[test]
-fn founder_is_a_member_once_its_disk_recovers() {
-    let mut node = cluster().founder(Saved::default());
-    node.handle(Time::ZERO, Input::StoreFailed { why: FULL.into() });
-    let mut harness = Harness::new(node);
-    assert_eq!(harness.node.status().nodes, 0);
-    recovers(&mut harness);
-    assert_eq!(harness.node.status().nodes, 1);
 }
 
 /// If a read-only node started a new version, a restart would not know that and start the old one.

@@ -251,7 +251,7 @@ fn message_sealed_after_a_restart_is_taken() {
     let mut nodes = ThreeNodes::new();
     let before = (0..3).map(|_| number(&mut nodes)).max();
     let mut harness = Harness::new(nodes.cluster.founder(saved(&nodes.harness.records)));
-    harness.input(Input::LinkUp { peer: nodes.hop });
+    harness.link(nodes.hop);
     let mut nodes = ThreeNodes { harness, ..nodes };
     assert!(Some(number(&mut nodes)) > before);
 }

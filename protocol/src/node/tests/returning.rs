@@ -15,7 +15,7 @@ fn returned_old_version_is_reported_after_comparing() {
     let newer = harness.signed(&cluster, &spec(1, 64 << 20));
     let mut saved = saved(&harness.records);
     let other = NodeId(cluster.identity(20).keys.public().0);
-    saved.changes.push(trust::admit(&cluster.genesis, &cluster.join, other, 1, 1).unwrap().raw());
+    saved.changes.push(cluster.admission(other).raw());
     let mut again = Harness::new(cluster.founder(saved));
     again.input(Input::Message {
         from: other,

@@ -129,8 +129,15 @@ fn workload_without_auction_room_is_placed_later() {
     let facts = Facts { capacity: Resources { memory: 4 << 30, cpu: 4_000 }, ..facts() };
     let config = Config { name: "a".into(), founder: true, ..Config::default() };
     let wall = WallClock(1_800_000_000_000);
-    let node =
-        Node::new(config, cluster.identity(10), Saved::default(), facts, wall, [7; 32], Time::ZERO);
+    let node = Node::new(
+        config,
+        cluster.identity(10),
+        cluster.founded(),
+        facts,
+        wall,
+        [7; 32],
+        Time::ZERO,
+    );
     let mut harness = Harness::new(node);
     harness.disk_works = false;
     for name in ["one", "two"] {

@@ -124,7 +124,7 @@ fn owner_hears_of_no_claim_released_before_the_link() {
         "it is given up"
     );
     bidder.harness.sent.clear();
-    bidder.harness.input(Input::LinkUp { peer: owner });
+    bidder.harness.link(owner);
     let is_claimed =
         |message: &&Message| matches!(message, Message::Auction(auction::Message::Claimed { .. }));
     assert_eq!(bidder.harness.sent.iter().find(is_claimed), None);

@@ -111,7 +111,7 @@ fn owner_that_knows_of_a_healthy_holder_does_not_replace_it() {
             honest.input(Input::LinkDown { peer: liar.id });
             honest.run_for(Duration::from_secs(60));
             assert_eq!(state(&honest, liar.id), "down");
-            honest.input(Input::LinkUp { peer: liar.id });
+            honest.link(liar.id);
             liar.says_hello(&cluster, &mut honest);
             liar.lives(&mut honest, Duration::from_secs(1));
         }

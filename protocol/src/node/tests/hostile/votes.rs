@@ -41,7 +41,7 @@ fn newcomers_do_not_vote_beside_older_members() {
     // The members on its disk are older than its process.
     let mut honest = Harness::new(cluster.founder(saved(&before.records)));
     for member in [&old, &victim] {
-        honest.input(Input::LinkUp { peer: member.id });
+        honest.link(member.id);
         member.says_hello(&cluster, &mut honest);
     }
     victim.lives(&mut honest, Duration::from_secs(1));
