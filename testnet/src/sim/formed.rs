@@ -8,9 +8,9 @@ use rand_chacha::rand_core::RngCore;
 use shoal_protocol::membership;
 
 use shoal_protocol::model::{
-    Artifact, AuctionId, Award, Change, ChangeBody, Claim, ClusterId, Digest, Key, KeyPair, NodeId,
-    NodeRecord, Phase, Place, ReplicaId, Resources, Signed, Slot, Spec, SpecForm, Time, Token,
-    Value, WallClock, codec,
+    Artifact, AuctionId, Award, Chain, Change, ChangeBody, Claim, ClusterId, Digest, Key, KeyPair,
+    NodeId, NodeRecord, Phase, Place, ReplicaId, Resources, Signed, Slot, Spec, SpecForm, Time,
+    Token, Value, WallClock, codec,
 };
 use shoal_protocol::node::{Config, Identity, Input, Message, Node, Saved, Ticket};
 use shoal_protocol::ring::{Probes, Ring};
@@ -158,17 +158,11 @@ impl World {
     /// Signs everything that the formed cluster knows.
     fn form(&mut self, shape: Shape) -> FormedState {
         let cluster = self.genesis.cluster();
-        let salts: Vec<u64> = (0..shape.nodes).map(|_| self.rng.next_u64()).collect();
         let ids: Vec<NodeId> = self.devices.iter().map(|it| it.id).collect();
+        let salts: Vec<u64> =
+            ids.iter().map(|id| trust::admission_salt(&self.genesis, id)).collect();
         let ring = Ring::new(ids.iter().copied().zip(salts.iter().copied()));
-        let mut changes: Vec<Change> = ids
-            .iter()
-            .zip(&salts)
-            .map(|(id, salt)| {
-                trust::admit(&self.genesis, &self.join, *id, *salt, EPOCH << 16)
-                    .expect("a good admission")
-            })
-            .collect();
+        let mut changes: Vec<Change> = ids.iter().map(|id| self.admission(*id)).collect();
         let index: BTreeMap<NodeId, usize> =
             ids.iter().enumerate().map(|(index, id)| (*id, index)).collect();
         let (mut claims, mut next) = (Vec::new(), 0);
@@ -209,7 +203,8 @@ impl World {
             uid: None,
             value: Value::workload(spec),
         };
-        trust::sign_change(&self.genesis, &self.root, None, body).expect("the root may write")
+        trust::sign_change(&self.genesis, &self.root, &Chain::default(), body)
+            .expect("the root may write")
     }
 
     fn claim(

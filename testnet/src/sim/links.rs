@@ -57,8 +57,8 @@ impl World {
         self.hash_event(one, "link up");
         self.log(one, format!("link to n{other} is up"));
         let (one_id, other_id) = (self.devices[one].id, self.devices[other].id);
-        self.input(one, Input::LinkUp { peer: other_id });
-        self.input(other, Input::LinkUp { peer: one_id });
+        self.input(one, Input::LinkUp { peer: other_id, dialled: true });
+        self.input(other, Input::LinkUp { peer: one_id, dialled: false });
     }
 
     /// Removes a link at one device, and informs its daemon.

@@ -52,6 +52,7 @@ mod network;
 pub(crate) mod operator;
 mod power;
 mod report;
+mod rights;
 mod rumour;
 mod run;
 pub(crate) mod scenario;

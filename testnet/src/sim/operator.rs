@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use shoal_protocol::model::spec::{Container, Image, PlatformImage};
 use shoal_protocol::model::{
-    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, Spec, SpecForm,
-    Unverified, Value, WorkloadName,
+    Artifact, Chain, Change, ChangeBody, Digest, Key, KeyPair, Resources, Spec, SpecForm, Value,
+    WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust;
@@ -14,7 +14,7 @@ use super::world::{World, derived, facts};
 
 pub struct Operator {
     keys: KeyPair,
-    certificate: Unverified<Certificate>,
+    chain: Chain,
 }
 
 /// The result of a write.
@@ -31,12 +31,11 @@ pub enum Outcome {
 }
 
 impl Operator {
-    /// The operator of this seed, certified by the world's root key.
+    /// The operator of this seed, made a publisher by the world's root key.
     pub fn new(world: &World, seed: u64) -> Self {
         let keys = KeyPair::from_seed(&derived(seed, "operator", 0));
-        let certificate = trust::certify(&world.genesis, &world.root, keys.public(), "tester")
-            .expect("a good name");
-        Operator { keys, certificate }
+        let chain = world.make_publisher(keys.public());
+        Operator { keys, chain }
     }
 
     /// Publishes a workload through `device`. Returns the result, and the change if one was signed.
@@ -141,7 +140,7 @@ impl Operator {
         let Draft { mut clock, serial, uid } = draft;
         clock.insert(writer, serial);
         let body = ChangeBody { key, writer, serial, clock, uid, value };
-        trust::sign_change(&world.genesis, &self.keys, Some(&self.certificate), body)
+        trust::sign_change(&world.genesis, &self.keys, &self.chain, body)
             .expect("a change that all accept")
     }
 

@@ -27,6 +27,7 @@ impl World {
         if !self.devices[device].is_on {
             self.boot_engine(device);
         }
+        let admission = self.admission(self.devices[device].id);
         let it = &mut self.devices[device];
         it.is_on = true;
         if it.disk.full {
@@ -37,6 +38,9 @@ impl World {
         it.forget_process();
         it.links.clear();
         let wall = it.clock.wall(now);
+        if founder && it.disk.desired.is_empty() {
+            it.disk.desired.insert(admission.signed.key.hash(), vec![admission.raw()]);
+        }
         let (identity, saved) = (it.identity.clone(), it.disk.load());
         let is_newer = it.is_newer;
         let facts = self.facts_of(device);

@@ -3,11 +3,9 @@
 
 use std::time::Duration;
 
-use shoal_protocol::model::{
-    Artifact, Certificate, ProgramKind, PublicKey, Spec, Unverified, WorkloadName,
-};
+use shoal_protocol::model::{Artifact, Chain, ProgramKind, PublicKey, Spec, WorkloadName};
 use shoal_protocol::node::{Command, Node, Reply};
-use shoal_protocol::trust::{self, Genesis};
+use shoal_protocol::trust::Genesis;
 
 use super::action::SimAction;
 use super::invariants;
@@ -80,10 +78,9 @@ impl TestCluster {
         &self.sim.world.genesis
     }
 
-    /// A certificate for an operator, signed by the cluster's root key.
-    pub fn certify(&self, operator: PublicKey) -> Unverified<Certificate> {
-        let world = &self.sim.world;
-        trust::certify(&world.genesis, &world.root, operator, "tester").expect("a good name")
+    /// The chain of a key that may publish everywhere, from the cluster's root key.
+    pub fn make_publisher(&self, operator: PublicKey) -> Chain {
+        self.sim.world.make_publisher(operator)
     }
 
     /// A device's core, while its daemon runs.

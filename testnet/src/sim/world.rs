@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use shoal_protocol::model::{Digest, Facts, KeyPair, NodeId, ProgramKind, Resources, Time};
-use shoal_protocol::node::{Identity, Node, Reply, RequestId};
+use shoal_protocol::node::{Admittance, Identity, Node, Reply, RequestId};
 use shoal_protocol::trust::Genesis;
 
 use super::device::Device;
@@ -15,6 +15,7 @@ use super::event::{Event, Queue};
 use super::failovers::Failovers;
 use super::meter::Meter;
 use super::network::{Network, below, between};
+use super::rights;
 use super::rumour::Relay;
 use super::trace::Trace;
 use super::watch::Watch;
@@ -37,7 +38,8 @@ pub struct World {
     pub rng: ChaCha8Rng,
     pub genesis: Genesis,
     pub root: KeyPair,
-    pub join: KeyPair,
+    /// The invite with which devices join: for many, and without an end that comes.
+    pub invite: Admittance,
     /// Capacity of each device.
     pub capacity: Resources,
     /// Duration of a disk sync, microseconds.
@@ -74,15 +76,15 @@ impl World {
     /// A world without devices.
     pub fn new(seed: u64) -> Self {
         let root = KeyPair::from_seed(&derived(seed, "root", 0));
-        let join = KeyPair::from_seed(&derived(seed, "join", 0));
+        let genesis = Genesis { root: root.public() };
         World {
             now: 0,
             devices: Vec::new(),
             network: Network::default(),
             rng: ChaCha8Rng::seed_from_u64(seed),
-            genesis: Genesis { root: root.public(), join: join.public() },
+            genesis,
+            invite: rights::invite(&genesis, &root, seed),
             root,
-            join,
             capacity: facts().capacity,
             fsync: 2_000,
             answers: VecDeque::new(),
@@ -145,7 +147,8 @@ impl World {
     fn draw_identity(&mut self) -> Identity {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        Identity { keys: KeyPair::from_seed(&seed), genesis: self.genesis, join: self.join.clone() }
+        let keys = KeyPair::from_seed(&seed);
+        Identity { keys, genesis: self.genesis, invite: Some(self.invite.clone()) }
     }
 
     /// Cuts one direction.

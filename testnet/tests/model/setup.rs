@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use shoal_protocol::membership::{self, Notice, Seen, Vote};
 use shoal_protocol::model::{
-    Artifact, ChangeBody, Clock, ClusterId, Digest, Facts, Key, KeyPair, NodeId, ProgramKind,
-    RawChange, Resources, Signed, Spec, SpecForm, Time, Value,
+    Artifact, Chain, ChangeBody, Clock, ClusterId, Digest, Facts, Key, KeyPair, Namespaces, NodeId,
+    ProgramKind, RawChange, Resources, Role, Signed, Spec, SpecForm, Time, Value,
 };
 use shoal_protocol::node::{Config, Identity, Node, Saved};
 use shoal_protocol::trust::{self, Genesis};
@@ -22,7 +22,6 @@ pub const NEVER: Duration = Duration::from_secs(3600);
 /// The identities of the cluster, and the workload.
 pub struct Setup {
     genesis: Genesis,
-    join: KeyPair,
     keys: [KeyPair; NODES],
     pub ids: [NodeId; NODES],
     pub cluster: ClusterId,
@@ -37,17 +36,25 @@ pub struct Setup {
 impl Setup {
     pub fn new() -> Self {
         let secret = |number: u8| KeyPair::from_seed(&[number; 32]);
-        let (root, join, keys) = (secret(101), secret(102), [secret(1), secret(2), secret(3)]);
-        let genesis = Genesis { root: root.public(), join: join.public() };
+        let (root, keys) = (secret(101), [secret(1), secret(2), secret(3)]);
+        let genesis = Genesis { root: root.public() };
         let ids = keys.each_ref().map(|keys| NodeId(keys.public().0));
-        let admit = |(salt, id): (u64, &NodeId)| {
-            let change = trust::admit(&genesis, &join, *id, salt, 1).expect("an honest admission");
+        let admit = |id: &NodeId| {
+            let change = trust::admit_as_operator(&genesis, &root, &Chain::default(), *id, 1)
+                .expect("an honest admission");
             (Key::Member(*id).hash(), change.raw())
         };
-        let admissions = (0..).zip(&ids).map(admit).collect();
+        let admissions = ids.iter().map(admit).collect();
         let operator = secret(103);
-        let certificate =
-            trust::certify(&genesis, &root, operator.public(), "tester").expect("a good name");
+        let terms = trust::Terms {
+            name: "tester".into(),
+            role: Role::Publisher,
+            namespaces: Namespaces::All,
+            serial: 1,
+            expires: None,
+        };
+        let chain = trust::grant(&genesis, &root, &Chain::default(), operator.public(), terms)
+            .expect("good terms");
         let spec = workload();
         let size = spec.reservation();
         let writer = trust::writer_id(&operator.public(), &[0; 16]);
@@ -55,13 +62,11 @@ impl Setup {
         let clock = Clock::from([(writer, 1)]);
         let body =
             ChangeBody { key, writer, serial: 1, clock, uid: None, value: Value::workload(&spec) };
-        let change = trust::sign_change(&genesis, &operator, Some(&certificate), body)
-            .expect("an honest change")
-            .raw();
+        let change =
+            trust::sign_change(&genesis, &operator, &chain, body).expect("an honest change").raw();
         Setup {
             cluster: genesis.cluster(),
             genesis,
-            join,
             keys,
             ids,
             admissions,
@@ -77,11 +82,8 @@ impl Setup {
 
     /// Starts the core of a device with the records of its disk.
     pub fn boot(&self, node: usize, saved: Saved, wall: model::WallClock, now: Time) -> Node {
-        let identity = Identity {
-            keys: self.keys[node].clone(),
-            genesis: self.genesis,
-            join: self.join.clone(),
-        };
+        let identity =
+            Identity { keys: self.keys[node].clone(), genesis: self.genesis, invite: None };
         // Randomness only orders questions and spreads delays, so one seed stands for all.
         Node::new(config(node), identity, saved, self.facts(), wall, [7; 32], now)
     }

@@ -148,10 +148,10 @@ impl State {
         for peer in (0..NODES).filter(|peer| *peer != node) {
             if work.is_up(peer) {
                 work.on(node, |device, now| {
-                    device.input(now, Input::LinkUp { peer: setup.ids[peer] })
+                    device.input(now, Input::LinkUp { peer: setup.ids[peer], dialled: true })
                 });
                 work.on(peer, |device, now| {
-                    device.input(now, Input::LinkUp { peer: setup.ids[node] })
+                    device.input(now, Input::LinkUp { peer: setup.ids[node], dialled: false })
                 });
             }
         }

@@ -155,6 +155,9 @@ impl<'a> Work<'a> {
             Message::Membership(membership::Message::Record(_)) if !self.synchronizing => {
                 self.send(from, to, message)
             }
+            greeting if greeting.is_greeting() && self.is_up(to) => {
+                self.instant.push_back((from, to, message))
+            }
             Message::Membership(_) if !self.synchronizing => {}
             Message::Membership(_) | Message::Repair(_) if self.is_up(to) => {
                 self.instant.push_back((from, to, message))

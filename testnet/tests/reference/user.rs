@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use shoal_protocol::model::{
-    Artifact, Certificate, Change, ChangeBody, Digest, Key, KeyPair, Resources, Spec, SpecForm,
-    Unverified, Value, WorkloadName,
+    Artifact, Chain, Change, ChangeBody, Digest, Key, KeyPair, Namespaces, Resources, Role, Spec,
+    SpecForm, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust::{self, Genesis};
@@ -25,7 +25,7 @@ pub struct User {
     keys: KeyPair,
     /// The cluster that the user is an operator of.
     genesis: Genesis,
-    certificate: Unverified<Certificate>,
+    chain: Chain,
 }
 
 /// The result of a request.
@@ -44,20 +44,27 @@ impl Response {
 }
 
 impl User {
-    /// An operator certified by the cluster's root key.
+    /// An operator of the cluster.
     pub fn operator(cluster: &TestCluster, secret: u8) -> User {
         let keys = KeyPair::from_seed(&[secret; 32]);
-        let certificate = cluster.certify(keys.public());
-        User { keys, genesis: *cluster.genesis(), certificate }
+        let chain = cluster.make_publisher(keys.public());
+        User { keys, genesis: *cluster.genesis(), chain }
     }
 
     /// An operator of another cluster.
     pub fn stranger(secret: u8) -> User {
         let (keys, root) = (KeyPair::from_seed(&[secret; 32]), KeyPair::from_seed(&[!secret; 32]));
-        let genesis = Genesis { root: root.public(), join: root.public() };
-        let certificate =
-            trust::certify(&genesis, &root, keys.public(), "stranger").expect("a good name");
-        User { keys, genesis, certificate }
+        let genesis = Genesis { root: root.public() };
+        let terms = trust::Terms {
+            name: "stranger".into(),
+            role: Role::Publisher,
+            namespaces: Namespaces::All,
+            serial: 1,
+            expires: None,
+        };
+        let chain = trust::grant(&genesis, &root, &Chain::default(), keys.public(), terms)
+            .expect("good terms");
+        User { keys, genesis, chain }
     }
 
     /// Makes a request, and repeats it while the answer is stale.
@@ -136,14 +143,14 @@ impl User {
             workload.map_or(Value::Tombstone, |workload| Value::workload(&spec(name, workload)));
         let body =
             ChangeBody { key: Key::Workload(parsed(name)), writer, serial, clock, uid, value };
-        let signed = trust::sign_change(&self.genesis, &self.keys, Some(&self.certificate), body);
+        let signed = trust::sign_change(&self.genesis, &self.keys, &self.chain, body);
         let change: Change = signed.map_err(|why| format!("a change cannot be signed: {why}"))?;
         match cluster.ask(via, Command::Submit { change: change.raw() })? {
             Some(Reply::Accepted { uid, .. }) => {
                 Ok(Response { answer: Answer::Accepted, workload: Some(workload), uid: Some(uid) })
             }
             Some(Reply::Refused(refusal)) => Ok(Response::no(answer(&refusal), Some(workload))),
-            Some(odd @ (Reply::Prepared { .. } | Reply::Done)) => {
+            Some(odd @ (Reply::Prepared { .. } | Reply::Drafted { .. } | Reply::Done)) => {
                 Err(format!("an odd answer to a change: {odd:?}"))
             }
             None => Ok(Response::no(Answer::Nothing, Some(workload))),
@@ -162,7 +169,7 @@ pub fn prepare(
     match cluster.ask(via, Command::Prepare { name: parsed(name), spec, force })? {
         Some(Reply::Prepared { draft, current, .. }) => Ok(Ok((draft, current))),
         Some(Reply::Refused(refusal)) => Ok(Err(answer(&refusal))),
-        Some(odd @ (Reply::Accepted { .. } | Reply::Done)) => {
+        Some(odd @ (Reply::Accepted { .. } | Reply::Drafted { .. } | Reply::Done)) => {
             Err(format!("an odd answer to a question: {odd:?}"))
         }
         None => Ok(Err(Answer::Nothing)),
