@@ -10,18 +10,19 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::{ClusterId, Digest, KeyPair, NodeId, PublicKey};
 use shoal_protocol::node;
-use shoal_protocol::trust::{self, Genesis};
+use shoal_protocol::trust::{Genesis, Invite};
 
 /// The identity's file in the state folder.
 pub const FILE: &str = "identity.json";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The format of programs whose clusters had a join key.
+const JOIN_KEY_FORMAT: u64 = 1;
 
 /// A node's secrets. `Debug` shows none of them.
 #[derive(Clone)]
 pub struct Identity {
     node_seed: [u8; 32],
     genesis: Genesis,
-    join_seed: [u8; 32],
     founder: bool,
 }
 
@@ -30,25 +31,28 @@ pub struct Identity {
 #[allow(missing_docs)]
 pub enum IdentityError {
     #[error(
-        "{} was cut short or altered: {why}. Restore it from a copy, or move {} away and rejoin \
-            with an empty state: `shoal up --join \
-         LINE`, with the line that `shoal join-line` prints on another node",
+        "{} was cut short or altered: {why}. Restore it from a copy, or move {} away and join \
+            again with an empty state: `shoal join \
+         LINE`, with the line that `shoal invite` prints on another node",
         file.display(), folder.display()
     )]
     Damaged { file: PathBuf, folder: PathBuf, why: String },
     #[error("{} was written by a newer shoal (format {format}): run that one", file.display())]
     Newer { file: PathBuf, format: u32 },
     #[error(
-        "this node belongs to cluster {}, and the join line is of cluster {}. To keep the first, \
-            leave --join away; to join the second, name \
+        "{} is of a cluster with a join key, as shoal made them before it had invites. This shoal \
+            cannot be a member of it, and nothing was changed. Start the shoal of before to go on \
+            as before; or move {} away on every device, `shoal up` on the first one, `shoal join` \
+            on the others, and publish the workloads again (docs/trust.md)",
+        file.display(), folder.display()
+    )]
+    JoinKey { file: PathBuf, folder: PathBuf },
+    #[error(
+        "this node belongs to cluster {}, and the invite is of cluster {}. To keep the first, \
+            start it without the invite; to join the second, name \
          an empty folder with --state", own.short(), other.short()
     )]
     OtherCluster { own: ClusterId, other: ClusterId },
-    #[error(
-        "the join line does not fit together: its join key is not that of its cluster. Copy it \
-            again, whole"
-    )]
-    Mismatched,
     #[error("{} cannot be {doing}: {source}", file.display())]
     Io { file: PathBuf, doing: &'static str, source: io::Error },
     #[error("the system gives no random numbers")]
@@ -62,8 +66,6 @@ struct IdentityFile {
     format: u32,
     node_seed: String,
     root: String,
-    join: String,
-    join_seed: String,
     /// Only a founder's file has this field.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     founder: bool,
@@ -71,18 +73,15 @@ struct IdentityFile {
 }
 
 impl Identity {
-    /// A new node of the cluster with this genesis and join seed.
-    pub fn draw(genesis: Genesis, join_seed: [u8; 32]) -> Result<Identity, IdentityError> {
-        if KeyPair::from_seed(&join_seed).public() != genesis.join {
-            return Err(IdentityError::Mismatched);
-        }
-        Ok(Identity { node_seed: random()?, genesis, join_seed, founder: false })
+    /// A new node of the cluster with this genesis.
+    pub fn draw(genesis: Genesis) -> Result<Identity, IdentityError> {
+        Ok(Identity { node_seed: random()?, genesis, founder: false })
     }
 
-    /// The first node of a new cluster. The identity says that it is the first: a node whose first
-    /// start was interrupted before it admitted itself must not wait for others to do so.
-    pub fn found(genesis: Genesis, join_seed: [u8; 32]) -> Result<Identity, IdentityError> {
-        Ok(Identity { founder: true, ..Self::draw(genesis, join_seed)? })
+    /// The first node of a new cluster. The identity says that it is the first: it need not wait
+    /// for others.
+    pub fn found(genesis: Genesis) -> Result<Identity, IdentityError> {
+        Ok(Identity { founder: true, ..Self::draw(genesis)? })
     }
 
     /// Reads the identity in `folder`; none when there is none yet.
@@ -98,18 +97,20 @@ impl Identity {
             folder: folder.to_owned(),
             why,
         };
-        // A newer program's file may have other fields, so its format is checked first.
+        // Another program's file may have other fields, so its format is checked first.
         let value: serde_json::Value =
             serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-        if let Some(format) = value
-            .get("format")
-            .and_then(serde_json::Value::as_u64)
-            .filter(|format| *format > FORMAT.into())
-        {
-            return Err(IdentityError::Newer {
-                file,
-                format: u32::try_from(format).unwrap_or(u32::MAX),
-            });
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(JOIN_KEY_FORMAT) if value.get("join_seed").is_some() => {
+                return Err(IdentityError::JoinKey { file, folder: folder.to_owned() });
+            }
+            Some(format) if format > FORMAT.into() => {
+                return Err(IdentityError::Newer {
+                    file,
+                    format: u32::try_from(format).unwrap_or(u32::MAX),
+                });
+            }
+            _ => {}
         }
         let file: IdentityFile =
             serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
@@ -144,7 +145,7 @@ impl Identity {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)
     }
 
-    /// Refuses a join line of another cluster.
+    /// Refuses an invite of another cluster.
     pub fn check_cluster(&self, other: ClusterId) -> Result<(), IdentityError> {
         let own = self.cluster();
         if own == other { Ok(()) } else { Err(IdentityError::OtherCluster { own, other }) }
@@ -160,17 +161,12 @@ impl Identity {
         self.genesis.cluster()
     }
 
-    /// The cluster's beginning: its root and join keys.
+    /// The cluster's beginning: its root key.
     pub fn genesis(&self) -> Genesis {
         self.genesis
     }
 
-    /// The seed of the cluster's join key, which the join line carries.
-    pub fn join_seed(&self) -> &[u8; 32] {
-        &self.join_seed
-    }
-
-    /// Whether this node made the cluster: it admits itself when no node is admitted yet.
+    /// Whether this node made the cluster.
     pub fn is_founder(&self) -> bool {
         self.founder
     }
@@ -180,18 +176,19 @@ impl Identity {
         &self.node_seed
     }
 
-    /// The secret of the transport, derived from the join line: peers without it cannot complete a
-    /// handshake.
-    pub(crate) fn transport_secret(&self) -> [u8; 32] {
-        trust::transport_secret(&self.join_seed)
+    /// What both ends of every handshake must know: peers of other clusters cannot complete one.
+    pub(crate) fn prologue(&self) -> [u8; 32] {
+        Digest::of_parts(&[b"shoal/transport/2", self.genesis.cluster().as_bytes()]).0
     }
 
-    /// The identity as the core takes it.
-    pub fn for_core(&self) -> node::Identity {
+    /// The identity as the core takes it; a node that is no member yet joins with `invite`.
+    pub fn for_core(&self, invite: Option<&Invite>) -> node::Identity {
+        let admittance =
+            |it: &Invite| node::Admittance { keys: it.keys(), chain: it.chain.clone() };
         node::Identity {
             keys: KeyPair::from_seed(&self.node_seed),
             genesis: self.genesis,
-            join: KeyPair::from_seed(&self.join_seed),
+            invite: invite.map(admittance),
         }
     }
 }
@@ -209,8 +206,6 @@ impl IdentityFile {
             format: FORMAT,
             node_seed: hex(identity.node_seed),
             root: identity.genesis.root.to_string(),
-            join: identity.genesis.join.to_string(),
-            join_seed: hex(identity.join_seed),
             founder: identity.founder,
             checksum: String::new(),
         };
@@ -219,11 +214,10 @@ impl IdentityFile {
     }
 
     fn sum(&self) -> String {
-        let parts =
-            [&self.node_seed, &self.root, &self.join, &self.join_seed].map(|part| part.as_bytes());
+        let parts = [&self.node_seed, &self.root].map(|part| part.as_bytes());
         let parts: Vec<&[u8]> = parts.iter().flat_map(|part| [*part, b"\n".as_slice()]).collect();
         let founder: &[u8] = if self.founder { b"founder\n" } else { b"" };
-        Digest::of_parts(&[b"shoal/identity/1\n", parts.concat().as_slice(), founder]).to_string()
+        Digest::of_parts(&[b"shoal/identity/2\n", parts.concat().as_slice(), founder]).to_string()
     }
 
     fn identity(&self) -> Result<Identity, String> {
@@ -233,17 +227,9 @@ impl IdentityFile {
         let key = |name: &str, text: &str| {
             text.parse::<PublicKey>().map_err(|error| format!("{name}: {error}"))
         };
-        let genesis = Genesis { root: key("root", &self.root)?, join: key("join", &self.join)? };
-        let join_seed = seed("join_seed", &self.join_seed)?;
-        if KeyPair::from_seed(&join_seed).public() != genesis.join {
-            return Err("its join seed and join key do not belong together".into());
-        }
-        Ok(Identity {
-            node_seed: seed("node_seed", &self.node_seed)?,
-            genesis,
-            join_seed,
-            founder: self.founder,
-        })
+        let genesis = Genesis { root: key("root", &self.root)? };
+        let node_seed = seed("node_seed", &self.node_seed)?;
+        Ok(Identity { node_seed, genesis, founder: self.founder })
     }
 }
 
@@ -260,16 +246,13 @@ mod tests {
 
     use super::*;
 
-    fn genesis(join_seed: u8) -> (Genesis, [u8; 32]) {
-        let join_seed = [join_seed; 32];
-        let root = KeyPair::from_seed(&[1; 32]).public();
-        (Genesis { root, join: KeyPair::from_seed(&join_seed).public() }, join_seed)
+    fn genesis(root: u8) -> Genesis {
+        Genesis { root: KeyPair::from_seed(&[root; 32]).public() }
     }
 
     fn made() -> (tempfile::TempDir, Identity) {
         let folder = tempfile::TempDir::new().unwrap();
-        let (genesis, join_seed) = genesis(2);
-        let identity = Identity::draw(genesis, join_seed).unwrap();
+        let identity = Identity::draw(genesis(2)).unwrap();
         identity.create(folder.path()).unwrap();
         (folder, identity)
     }
@@ -280,7 +263,7 @@ mod tests {
         let (folder, identity) = made();
         let back = Identity::load(folder.path()).unwrap().unwrap();
         assert_eq!((back.node(), back.cluster()), (identity.node(), identity.cluster()));
-        assert_eq!(back.for_core().keys.public().0, identity.node().0);
+        assert_eq!(back.for_core(None).keys.public().0, identity.node().0);
         let mode = fs::metadata(folder.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(Identity::load(tempfile::TempDir::new().unwrap().path()).unwrap().is_none());
@@ -296,8 +279,7 @@ mod tests {
             .unwrap();
         assert!(matches!(Identity::load(folder.path()), Err(IdentityError::Damaged { .. })));
         let folder = tempfile::TempDir::new().unwrap();
-        let (genesis, join_seed) = genesis(2);
-        Identity::found(genesis, join_seed).unwrap().create(folder.path()).unwrap();
+        Identity::found(genesis(2)).unwrap().create(folder.path()).unwrap();
         assert!(Identity::load(folder.path()).unwrap().unwrap().is_founder());
     }
 
@@ -305,8 +287,7 @@ mod tests {
     #[test]
     fn identity_is_never_replaced() {
         let (folder, identity) = made();
-        let (genesis, join_seed) = genesis(2);
-        assert!(Identity::draw(genesis, join_seed).unwrap().create(folder.path()).is_err());
+        assert!(Identity::draw(genesis(2)).unwrap().create(folder.path()).is_err());
         assert_eq!(Identity::load(folder.path()).unwrap().unwrap().node(), identity.node());
     }
 
@@ -315,8 +296,7 @@ mod tests {
     fn leftover_of_an_interrupted_start_is_ignored() {
         let folder = tempfile::TempDir::new().unwrap();
         fs::write(folder.path().join("identity.json.new"), b"{\"for").unwrap();
-        let (genesis, join_seed) = genesis(2);
-        Identity::draw(genesis, join_seed).unwrap().create(folder.path()).unwrap();
+        Identity::draw(genesis(2)).unwrap().create(folder.path()).unwrap();
         assert!(Identity::load(folder.path()).unwrap().is_some());
     }
 
@@ -350,18 +330,28 @@ mod tests {
         }
         fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         let text = Identity::load(folder.path()).unwrap_err().to_string();
-        assert!(text.contains("shoal up --join LINE"), "{text}");
+        assert!(text.contains("shoal join LINE"), "{text}");
     }
 
     /// The error names both clusters, so that the operator sees the mix-up.
     #[test]
-    fn join_line_of_another_cluster_is_refused() {
+    fn invite_of_another_cluster_is_refused() {
         let (_folder, identity) = made();
         identity.check_cluster(identity.cluster()).unwrap();
-        let text = identity.check_cluster(genesis(3).0.cluster()).unwrap_err().to_string();
+        let text = identity.check_cluster(genesis(3).cluster()).unwrap_err().to_string();
         assert!(text.contains(&identity.cluster().short()) && text.contains("--state"), "{text}");
-        let (genesis, _) = genesis(2);
-        assert!(matches!(Identity::draw(genesis, [9; 32]), Err(IdentityError::Mismatched)));
+    }
+
+    /// The state of a cluster with a join key is left as it is, with the way on.
+    #[test]
+    fn identity_of_a_cluster_with_a_join_key_is_refused() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let old = r#"{"format":1,"node_seed":"aa","root":"bb","join":"cc","join_seed":"dd","checksum":"ee"}"#;
+        fs::write(folder.path().join(FILE), old).unwrap();
+        let error = Identity::load(folder.path()).unwrap_err();
+        assert!(matches!(error, IdentityError::JoinKey { .. }), "{error}");
+        assert!(error.to_string().contains("publish the workloads again"), "{error}");
+        assert_eq!(fs::read_to_string(folder.path().join(FILE)).unwrap(), old);
     }
 
     /// Debug output may end in a log.

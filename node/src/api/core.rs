@@ -8,9 +8,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use shoal_protocol::model::spec::HostPort;
 use shoal_protocol::model::view::{
-    EventView, ExplainView, NodeView, ServiceView, StatusView, WorkloadView,
+    EventView, ExplainView, NodeView, OperatorView, RevokedView, ServiceView, StatusView,
+    WorkloadView,
 };
-use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, WorkloadName};
+use shoal_protocol::model::{Digest, NodeId, PublicKey, ReplicaId, ReplicaName, WorkloadName};
 use shoal_protocol::node::{Command, ImageUse, Reply, Routes};
 use tokio::sync::{broadcast, watch};
 
@@ -26,6 +27,12 @@ pub trait Core: Send + Sync + 'static {
     fn command(&self, command: Command) -> Soon<'_, Reply>;
     fn status(&self) -> Soon<'_, StatusView>;
     fn nodes(&self) -> Soon<'_, Vec<NodeView>>;
+    /// Whether this node is a member.
+    fn is_member(&self) -> Soon<'_, bool>;
+    fn operators(&self) -> Soon<'_, Vec<OperatorView>>;
+    fn revoked(&self) -> Soon<'_, Vec<RevokedView>>;
+    /// Whether the rights of a key were revoked.
+    fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool>;
     /// The names of these nodes, in the same order; a short id where none is known.
     fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>>;
     fn workloads(&self) -> Soon<'_, Vec<WorkloadView>>;
@@ -65,6 +72,22 @@ impl Core for DriverHandle {
 
     fn nodes(&self) -> Soon<'_, Vec<NodeView>> {
         self.query(|node| node.nodes()).boxed()
+    }
+
+    fn is_member(&self) -> Soon<'_, bool> {
+        self.query(|node| node.is_member(&node.id())).boxed()
+    }
+
+    fn operators(&self) -> Soon<'_, Vec<OperatorView>> {
+        self.query(|node| node.operators()).boxed()
+    }
+
+    fn revoked(&self) -> Soon<'_, Vec<RevokedView>> {
+        self.query(|node| node.revoked()).boxed()
+    }
+
+    fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool> {
+        self.query(move |node| node.is_revoked(&key)).boxed()
     }
 
     fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>> {

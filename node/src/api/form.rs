@@ -190,11 +190,59 @@ pub struct DownBody {
     pub state: PathBuf,
 }
 
-/// The answer of `GET /v1/join-line`.
+/// The answer of `GET /v1/meeting`: what an invite says besides its rights.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct JoinLineBody {
-    /// The argument of `shoal up --join` on another device.
-    pub line: String,
+pub struct MeetingBody {
+    /// The cluster that the invite is for.
+    #[serde(with = "hex")]
+    pub cluster: ClusterId,
+    /// The addresses at which others reach this node, `host:port`, the best first; empty if it
+    /// knows none.
+    pub addresses: Vec<String>,
+    /// Why there is no address.
+    pub trouble: Option<String>,
+    /// This node's clock, Unix milliseconds.
+    pub now: u64,
+}
+
+/// The request `POST /v1/draft`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DraftBody {
+    /// The key of desired state that is about to be written, encoded, in hexadecimal digits.
+    pub key: String,
+}
+
+/// The answer of `POST /v1/draft`: what the author must sign.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DraftedBody {
+    /// The greatest known serial of each writer of the key.
+    pub clock: BTreeMap<String, u64>,
+    /// The serial to sign with.
+    pub serial: u64,
+    /// What is changed; null when it is created, and for all that has no such identity.
+    pub uid: Option<String>,
+    /// Whether the key has a value now.
+    pub exists: bool,
+    /// The cluster that the signature is for.
+    #[serde(with = "hex")]
+    pub cluster: ClusterId,
+}
+
+impl DraftedBody {
+    /// What the author must sign.
+    ///
+    /// # Errors
+    /// The answer is of another version.
+    pub fn draft(self) -> Result<Draft, BadAnswer> {
+        let clock = self
+            .clock
+            .into_iter()
+            .map(|(writer, serial)| Ok((writer.parse()?, serial)))
+            .collect::<Result<_, NotAnId>>()?;
+        let uid = self.uid.as_deref().map(str::parse).transpose()?;
+        Ok(Draft { clock, serial: self.serial, uid })
+    }
 }
 
 /// A line of `GET /v1/logs/..`.

@@ -19,7 +19,7 @@ use shoal_runtimes::logs::Tail;
 use tokio_util::io::StreamReader;
 
 use super::follow::follow;
-use super::form::{AcceptedBody, PrepareBody, PreparedBody, SubmitBody};
+use super::form::{AcceptedBody, DraftBody, PrepareBody, PreparedBody, SubmitBody};
 use super::logs::{Wanted, json_line, lines};
 use super::{ApiError, Service};
 use crate::telemetry;
@@ -45,7 +45,10 @@ pub fn all(service: Service) -> Router {
         .route("/v1/running/{uid}/{node}", get(running))
         .route("/v1/volumes/{namespace}/{name}/{index}/{volume}", get(volume))
         .route("/v1/events", get(events))
-        .route("/v1/join-line", get(join_line))
+        .route("/v1/meeting", get(meeting))
+        .route("/v1/operators", get(operators))
+        .route("/v1/revoked", get(revoked))
+        .route("/v1/draft", post(draft))
         .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
         .route("/v1/images", get(images::list).post(images::pushed))
         .route("/v1/images/resolve", post(images::resolve))
@@ -271,8 +274,21 @@ async fn events(State(service): State<Service>, request: Request) -> Answer {
     Ok(lines(streamed(stream::iter(history))))
 }
 
-async fn join_line(State(service): State<Service>) -> Answer {
-    json(&service.join_line()?)
+async fn meeting(State(service): State<Service>) -> Answer {
+    json(&service.meeting())
+}
+
+async fn operators(State(service): State<Service>) -> Answer {
+    json(&service.operators().await?)
+}
+
+async fn revoked(State(service): State<Service>) -> Answer {
+    json(&service.revoked().await?)
+}
+
+async fn draft(State(service): State<Service>, request: Request) -> Answer {
+    let body: DraftBody = from_json(&text_of(request).await?)?;
+    json(&service.draft(body).await?)
 }
 
 async fn artifact(State(service): State<Service>, Path(digest): Path<String>) -> Answer {

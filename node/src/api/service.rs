@@ -6,22 +6,25 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use shoal_protocol::model::view::{NodeView, StatusView, WorkloadView};
+use shoal_protocol::model::codec::{self, Bytes};
+use shoal_protocol::model::view::{NodeView, OperatorView, RevokedView, StatusView, WorkloadView};
 use shoal_protocol::model::{
-    Artifact, ClusterId, Digest, NodeId, ProgramKind, RawChange, ReplicaName, Spec, WorkloadName,
+    Artifact, ClusterId, Digest, Key, NodeId, ProgramKind, RawChange, ReplicaName, Spec,
+    WorkloadName,
 };
-use shoal_protocol::node::{Command, Refusal, Reply};
-use shoal_protocol::trust::JoinLine;
+use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_runtimes::artifacts::{self, ArtifactStore};
 use tokio::io::AsyncRead;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::form::{DownBody, JoinLineBody};
+use super::form::{DownBody, DraftBody, DraftedBody, MeetingBody};
 use super::session::SESSIONS;
 use super::{Accepted, ApiError, Core, Prepared, Proposal};
+use crate::driver;
 use crate::executor::Directory;
+use crate::hex::from_hex;
 use crate::images::{self, Images};
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
@@ -33,7 +36,7 @@ use crate::session;
 const INSPECTED: u64 = 64 << 20;
 /// Time for an engine to list what runs.
 const INSTANCES_WITHIN: Duration = Duration::from_secs(2);
-/// The reason for a missing join line when the network gives none.
+/// The reason for a missing address when the network gives none.
 const NO_ADDRESS: &str = "this node knows no address at which others could reach it";
 
 /// Properties of a node that do not change while it runs.
@@ -45,10 +48,8 @@ pub struct About {
     pub state: PathBuf,
     /// The cluster's id.
     pub cluster: ClusterId,
-    /// The cluster's root key, for the join line.
+    /// The cluster's root key.
     pub root: shoal_protocol::model::PublicKey,
-    /// The seed of the cluster's join key, for the join line.
-    pub join_seed: [u8; 32],
     /// The mesh's listening address, `ip:port`.
     pub mesh: String,
     /// The HTTP port's listening address, `ip:port`.
@@ -108,7 +109,7 @@ impl Service {
     ) -> Self {
         let spool = about.state.join("artifacts").join(images::SPOOL);
         let host =
-            session::Host::new(about.node, about.root, &about.join_seed, runtimes.clone(), spool);
+            session::Host::new(about.node, about.root, runtimes.clone(), spool, core.clone());
         // Replaced by those of a node that has an engine or remembers images.
         let images = Images::open(&about.state.join("artifacts"), None);
         Service {
@@ -169,21 +170,47 @@ impl Service {
         }
     }
 
-    /// The line that lets another device join.
-    pub fn join_line(&self) -> Result<JoinLineBody, ApiError> {
+    /// The operators.
+    pub async fn operators(&self) -> Result<Vec<OperatorView>, ApiError> {
+        Ok(self.core.operators().await?)
+    }
+
+    /// The revoked keys.
+    pub async fn revoked(&self) -> Result<Vec<RevokedView>, ApiError> {
+        Ok(self.core.revoked().await?)
+    }
+
+    /// Where and when an invite finds this node.
+    pub fn meeting(&self) -> MeetingBody {
         let told = (self.about.addresses)();
         let told = told
             .and_then(|told| if told.is_empty() { Err(NO_ADDRESS.to_owned()) } else { Ok(told) });
-        let mut addresses = told.map_err(|why| {
-            // Without an address the line would be carried to other devices in vain.
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-address", why).hint(
-                "Ask a node that others can reach, or name an address that leads here with \
-                    --advertise IP:PORT.",
-            )
-        })?;
+        let trouble = told.as_ref().err().cloned();
+        let mut addresses = told.unwrap_or_default();
         addresses.truncate(shoal_protocol::trust::MAX_ADDRESSES);
-        let line = JoinLine { root: self.about.root, join_seed: self.about.join_seed, addresses };
-        Ok(JoinLineBody { line: line.to_string() })
+        let now = driver::wall().0;
+        MeetingBody { cluster: self.about.cluster, addresses, trouble, now }
+    }
+
+    /// What the author of the next change of a key must sign.
+    pub async fn draft(&self, body: DraftBody) -> Result<DraftedBody, ApiError> {
+        let bytes = from_hex(&body.key)
+            .ok_or_else(|| ApiError::invalid("the key is not hexadecimal digits"))?;
+        let key: (u16, Bytes) = codec::decode(&bytes)
+            .map_err(|error| ApiError::invalid(format!("the key cannot be read: {error}")))?;
+        let key = Key::of(key.0, key.1)
+            .map_err(|error| ApiError::invalid(format!("the key cannot be read: {error}")))?;
+        match self.core.command(Command::Draft { key }).await? {
+            Reply::Drafted { draft, current } => {
+                let Draft { clock, serial, uid } = draft;
+                let clock = clock.iter().map(|(writer, it)| (writer.to_string(), *it)).collect();
+                let uid = uid.map(|uid| uid.to_string());
+                let (exists, cluster) = (current.is_some(), self.about.cluster);
+                Ok(DraftedBody { clock, serial, uid, exists, cluster })
+            }
+            Reply::Refused(refusal) => Err(refusal.into()),
+            _ => Err(unexpected_reply()),
+        }
     }
 
     /// Asks the node to stop. Returns at once; the state folder becomes free when the node has
@@ -229,7 +256,7 @@ impl Service {
             .await?
         {
             Reply::Refused(refusal) => Err(refusal.into()),
-            Reply::Done | Reply::Prepared { .. } | Reply::Accepted { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -257,7 +284,7 @@ impl Service {
                 Err(self.no_such_workload(&name).await)
             }
             Reply::Refused(refusal) => Err(refusal.into()),
-            Reply::Accepted { .. } | Reply::Done => Err(unexpected_reply()),
+            _ => Err(unexpected_reply()),
         }
     }
 
@@ -266,7 +293,7 @@ impl Service {
         match self.core.command(Command::Submit { change }).await? {
             Reply::Accepted { uid, change } => Ok(Accepted { uid, change }),
             Reply::Refused(refusal) => Err(refusal.into()),
-            Reply::Prepared { .. } | Reply::Done => Err(unexpected_reply()),
+            _ => Err(unexpected_reply()),
         }
     }
 

@@ -70,6 +70,11 @@ impl CliError {
         Self::new(Exit::Usage, message)
     }
 
+    /// An error with [`Exit::NoSuchThing`].
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Exit::NoSuchThing, message)
+    }
+
     /// Adds advice for the user.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         CliError { hint: Some(hint.into()), ..self }

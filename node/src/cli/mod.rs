@@ -24,12 +24,16 @@ mod exec;
 mod explain;
 mod from_docker;
 mod image;
-mod join_line;
+mod invite;
+mod join;
 mod logs;
 mod nodes;
+mod operator;
 mod port_forward;
 mod ps;
 mod publish;
+mod revoke;
+mod rights;
 mod rm;
 mod run;
 mod scale;
@@ -54,9 +58,9 @@ pub use error::{CliError, Exit};
     disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "The way in:\n  \
-        shoal up                                    # on the first device; prints the line for \
-        the others\n  \
-        shoal up --join shoal1:..@10.0.0.5:7700     # on every other one\n  \
+        shoal up                                    # on the first device\n  \
+        shoal invite                                # there: prints a line for another device\n  \
+        shoal join shoal2:..@10.0.0.5:7700          # on that one\n  \
         shoal run hello.wasm --name hello --replicas 2\n  \
         curl http://hello.localhost:8080/\n\n\
         Exit codes: 0 done, 1 failed, 2 wrong usage or a bad file, 3 no such thing, 4 refused by \
@@ -74,7 +78,11 @@ struct Cli {
 enum Verb {
     Up(Box<up::Up>),
     Down(down::Down),
-    JoinLine(join_line::JoinLine),
+    Invite(invite::Invite),
+    Join(Box<join::Join>),
+    Revoke(revoke::Revoke),
+    Operator(operator::Operator),
+    Whoami(operator::Whoami),
     Status(status::Status),
     Run(Box<run::Run>),
     Publish(publish::Publish),
@@ -123,8 +131,10 @@ fn words() -> Vec<String> {
 }
 
 fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
-    if let Verb::Up(up) = verb {
-        return up.run(context);
+    match verb {
+        Verb::Up(up) => return up.run(context),
+        Verb::Join(join) => return join.run(context),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -134,7 +144,11 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
         match verb {
             Verb::Up(up) => up.run(context),
             Verb::Down(down) => down.run(context).await,
-            Verb::JoinLine(join_line) => join_line.run(context).await,
+            Verb::Invite(invite) => invite.run(context).await,
+            Verb::Join(join) => join.run(context),
+            Verb::Revoke(revoke) => revoke.run(context).await,
+            Verb::Operator(operator) => operator.run(context).await,
+            Verb::Whoami(whoami) => whoami.run(context),
             Verb::Status(status) => status.run(context).await,
             Verb::Run(run) => run.run(context).await,
             Verb::Publish(publish) => publish.run(context).await,

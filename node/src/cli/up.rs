@@ -16,20 +16,21 @@ use crate::telemetry;
 
 /// Run this device's daemon in the foreground
 ///
-/// The first one makes the cluster and prints the line with which others join. What is given here
-/// is remembered in the state folder: started again, it needs no options.
+/// The first one makes the cluster; `shoal invite` there prints the line with which another device
+/// joins. What is given here is remembered in the state folder: started again, it needs no options.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     shoal up                                          # the first device\n  \
-    shoal up --join shoal1:..@10.0.0.5:7700           # every other one\n  \
+    shoal join shoal2:..@10.0.0.5:7700                # every other one\n  \
     shoal up --label zone=front --memory 512MiB       # with labels and a limit\n  \
     shoal up --allow 'device=/dev/ttyUSB*,path=/data' # containers may have these\n  \
     shoal up --state /tmp/n2 --listen 127.0.0.1:0 --http 127.0.0.1:0 --join \"$(shoal \
-    join-line)\"   # a second one here")]
+    invite)\"   # a second one here")]
 pub struct Up {
-    /// The line that `shoal join-line` prints on a node of the cluster
+    /// As `shoal join LINE`: the line that `shoal invite` prints on a node of the cluster; `-` or
+    /// @FILE read it
     #[arg(long, value_name = "LINE")]
-    join: Option<String>,
+    pub(super) join: Option<String>,
     /// The name of this device [default: the host's name]
     #[arg(long)]
     name: Option<String>,
@@ -89,7 +90,7 @@ impl Up {
             .advertise(self.advertise)
             .labels(self.labels);
         if let Some(line) = self.join {
-            builder = builder.join(line);
+            builder = builder.join(super::join::invite(&line)?);
         }
         if let Some(name) = self.name {
             builder = builder.name(name);
@@ -148,12 +149,7 @@ fn announce(node: &Node) -> Result<(), CliError> {
     if !node.founded() {
         return Ok(());
     }
-    match node.join_line() {
-        Ok(line) => out::say(&format!("join: shoal up --join {line}")),
-        Err(error) => out::say(&format!(
-            "join: {error}; then `shoal join-line` prints the line for other devices"
-        )),
-    }
+    out::say("this is a new cluster; `shoal invite` prints a line with which a device joins")
 }
 
 fn refused(error: StartError) -> CliError {

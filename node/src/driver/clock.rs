@@ -20,7 +20,7 @@ pub(super) fn now() -> Time {
 }
 
 /// The device's wall clock; zero before 1970.
-pub(super) fn wall() -> WallClock {
+pub fn wall() -> WallClock {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallClock(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

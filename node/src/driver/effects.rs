@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use shoal_protocol::model::Roster;
 use shoal_protocol::node::{
     Action, DialFailure, Effect, Input, Node, PersistId, Refusal, Reply, RequestId,
 };
@@ -32,6 +33,8 @@ pub(super) struct Effects {
     next_request: u64,
     /// Inputs about effects that could not be run.
     inputs: VecDeque<Input>,
+    /// The members, as the network was last told.
+    roster: Roster,
 }
 
 /// The state of the disk: up to which batch it was asked to write, and has written.
@@ -68,6 +71,7 @@ impl Effects {
             replies: BTreeMap::new(),
             next_request: 0,
             inputs: VecDeque::new(),
+            roster: Roster::default(),
         }
     }
 
@@ -92,6 +96,12 @@ impl Effects {
 
     /// Runs or holds all effects of the node. Those that fail become inputs.
     pub(super) fn take(&mut self, node: &mut Node) {
+        let roster = node.roster();
+        if !roster.is_same(&self.roster) {
+            // Before anything is sent to a new member.
+            self.network.set_roster(roster.clone());
+            self.roster = roster;
+        }
         while let Some(effect) = node.poll_effect() {
             let Effect { after, action } = effect;
             match (&self.disk, after) {

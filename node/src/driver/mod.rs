@@ -28,6 +28,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use shoal_protocol::model::Facts;
 use shoal_protocol::node::{Config, Node, Saved};
+use shoal_protocol::trust::Invite;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -37,6 +38,8 @@ use crate::store::Store;
 
 pub use handle::{Count, DriverHandle, Fetches, Orders, Stopped};
 pub use run::DriverError;
+
+pub use clock::wall;
 
 use clock::Alarm;
 use effects::Effects;
@@ -53,6 +56,8 @@ pub struct Parts {
     pub config: Config,
     /// The node's keys and its cluster.
     pub identity: Identity,
+    /// The invite with which it joins, while it is no member.
+    pub invite: Option<Invite>,
     /// The state that was read from the store.
     pub saved: Saved,
     /// The device's facts.
@@ -95,7 +100,7 @@ impl Idle {
     /// Starts the driver on the current tokio runtime. It ends when it was asked to stop and the
     /// network has stopped after that, or with an error that the node cannot survive.
     pub fn start(self, parts: Parts) -> Result<JoinHandle<Result<(), DriverError>>, StartError> {
-        let Parts { config, identity, saved, facts, store, network, inbox, orders, fetches } =
+        let Parts { config, identity, invite, saved, facts, store, network, inbox, orders, fetches } =
             parts;
         let system = |what| move |source| StartError::System { what, source };
         let (answers_in, answers) = mpsc::channel(ANSWERS);
@@ -103,7 +108,7 @@ impl Idle {
         let alarm = Alarm::new().map_err(system("timer"))?;
         let seed = identity::random()?;
         let now = clock::now();
-        let node = Node::new(config, identity.for_core(), saved, facts, clock::wall(), seed, now);
+        let node = Node::new(config, identity.for_core(invite.as_ref()), saved, facts, clock::wall(), seed, now);
         self.handle.count(Box::new(network.handshake_counters()));
         let (net, disk) = (network.counters().clone(), store.counters().clone());
         self.handle.count(Box::new(move |all| {

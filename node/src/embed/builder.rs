@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use shoal_protocol::trust::JoinLine;
+use shoal_protocol::model::Role;
+use shoal_protocol::trust::Invite;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::warn;
 
@@ -71,7 +72,7 @@ impl Builder {
         self
     }
 
-    /// The line that another node's [`Node::join_line`] gave. Without one the first start creates a
+    /// The line that [`Node::invite`] of another node gave. Without one the first start creates a
     /// cluster.
     pub fn join(mut self, line: impl Into<String>) -> Self {
         self.join = Some(line.into());
@@ -157,7 +158,7 @@ impl Builder {
 
     /// Starts the node on the current tokio runtime, and returns when its API answers.
     pub async fn start(mut self) -> Result<Node, StartError> {
-        let line = self.join.take().map(|line| line.parse::<JoinLine>()).transpose()?;
+        let line = self.join.take().map(|line| line.parse::<Invite>()).transpose()?;
         let state = absolute(self.state.take().unwrap_or_else(config::default_state))?;
         files::make_folder(&state)?;
         let lock = Lock::take(&state)?;
@@ -216,7 +217,7 @@ impl Builder {
     }
 
     /// The saved configuration with the settings of this builder on top.
-    fn config(&mut self, state: &Path, line: Option<&JoinLine>) -> Result<Config, StartError> {
+    fn config(&mut self, state: &Path, line: Option<&Invite>) -> Result<Config, StartError> {
         let mut config = Config::load(state)?;
         config.name = self.name.take().or(config.name);
         config.listen = self.listen.unwrap_or(config.listen);
@@ -235,6 +236,11 @@ impl Builder {
         }
         if let Some(line) = line {
             config.seeds = line.addresses.clone();
+            if let Some(Role::Inviter { labels, .. }) = line.grant().map(|grant| grant.role) {
+                for (key, value) in labels {
+                    config.labels.entry(key).or_insert(value);
+                }
+            }
         }
         Ok(config)
     }

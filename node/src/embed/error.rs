@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use shoal_protocol::trust::BadJoinLine;
+use shoal_protocol::trust::{BadInvite, Rejection};
 use shoal_runtimes::artifacts;
 use shoal_runtimes::wasm::SetupError;
 
@@ -19,8 +19,10 @@ use crate::store::{LockError, StoreError};
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum StartError {
-    #[error("--join: {0}")]
-    Join(#[from] BadJoinLine),
+    #[error("the invite cannot be used: {0}")]
+    Join(#[from] BadInvite),
+    #[error("the cluster cannot be founded: {0}")]
+    Founding(#[from] Rejection),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("the state folder cannot be used: {0}")]
@@ -68,6 +70,7 @@ impl StartError {
                 Some("Is the state folder's disk full or read-only?".into())
             }
             StartError::Join(_)
+            | StartError::Founding(_)
             | StartError::Lock(_)
             | StartError::Identity(_)
             | StartError::Store(_)

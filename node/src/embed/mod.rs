@@ -5,7 +5,8 @@
 //! let builder = shoal::Node::builder().state("/var/lib/gateway/shoal").name("gateway-7");
 //! let node = builder.start().await?;
 //! node.publish(shoal::Workload::wasm("hello", "hello.wasm")?.replicas(2)).await?;
-//! println!("join with: {}", node.join_line()?);
+//! let ten_minutes = std::time::Duration::from_secs(600);
+//! println!("join with: {}", node.invite(1, ten_minutes).await?);
 //! node.stop().await;
 //! # Ok(())
 //! # }

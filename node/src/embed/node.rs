@@ -13,7 +13,8 @@ use super::running::Running;
 use crate::api::images::form::{ImageProgress, ResolveBody, ResolvedImage};
 use crate::api::{Accepted, ApiError, Prepared, Proposal, Service, StatusBody};
 use crate::publish::{
-    self, Door, Operator, OperatorError, Part, PublishError, Published, Workload,
+    self, Door, InviteError, Operator, OperatorError, Part, PublishError, Published, Wishes,
+    Workload,
 };
 
 /// A running node. Dropping it ends it at once, as a crash would; [`Node::stop`] ends it in order.
@@ -65,9 +66,12 @@ impl Node {
         self.founded
     }
 
-    /// The line with which other devices join. A secret.
-    pub fn join_line(&self) -> Result<String, ApiError> {
-        self.service.join_line().map(|body| body.line)
+    /// The line with which `uses` other devices join, until `ttl` is over, made with this node's
+    /// operator key. A secret until then.
+    pub async fn invite(&self, uses: u32, ttl: Duration) -> Result<String, InviteError> {
+        let wishes = Wishes { uses, ttl, ..Wishes::default() };
+        let operator = self.operator().map_err(|error| InviteError::Operator(error.to_string()))?;
+        Ok(publish::invite(operator, self.service.meeting(), wishes)?.to_string())
     }
 
     /// Publishes a workload, signed with this node's operator key. Returns once it is on disk here;

@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 
 use super::StartError;
 use super::address::{seeds, socket};
-use super::loaded_identity::LoadedIdentity;
+use super::loaded_identity::{LoadedIdentity, forget_invite};
 use super::ports;
 use crate::api::{About, Core, ForPeers, Service, Socket};
 use crate::config::Config;
@@ -86,9 +86,9 @@ pub(super) struct Plan {
 /// Starts all parts. When this returns, the API answers.
 pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let Plan { state, lock, config, facts, loaded, listeners, compiler } = plan;
-    let LoadedIdentity { identity, store, saved, .. } = loaded;
+    let LoadedIdentity { identity, store, saved, invite, .. } = loaded;
     let Listeners { http, http_address, network, inbox, socket: socket_path } = listeners;
-    let name = config.node_name()?;
+    let (name, state_folder) = (config.node_name()?, state.clone());
     let api = Socket::bind(&socket_path)?;
     let artifacts = ArtifactStore::open(state.join("artifacts"), Limits::default()).await?;
     let wasm_config =
@@ -132,6 +132,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let parts = driver::Parts {
         config: core_config,
         identity: identity.clone(),
+        invite: invite.clone(),
         saved,
         facts,
         store,
@@ -162,7 +163,6 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         state,
         cluster: identity.cluster(),
         root: identity.genesis().root,
-        join_seed: *identity.join_seed(),
         mesh: network.listening().to_string(),
         http: http_address.to_string(),
         addresses: Arc::new(move || {
@@ -210,6 +210,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         servers.spawn(names.serve(core, runtimes, peers, stop.clone()));
     }
     servers.spawn(log_events(service.clone(), stop.clone()));
+    if invite.is_some() {
+        servers.spawn(forget_invite_once_admitted(told_core.clone(), state_folder, stop.clone()));
+    }
     servers.spawn(tell_facts(told_facts, told_runtimes, handle.clone(), stop.clone()));
     if let Some(engine) = engine {
         servers.spawn(preload(told_core, engine, stop.clone()));
@@ -227,6 +230,31 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         servers,
         _lock: lock,
     })
+}
+
+/// Deletes the kept invite once the node is a member.
+async fn forget_invite_once_admitted(
+    core: Arc<dyn Core>,
+    state: PathBuf,
+    stop: CancellationToken,
+) {
+    let mut changes = core.changes();
+    let admitted = async {
+        loop {
+            match core.is_member().await {
+                Ok(true) => return true,
+                Ok(false) if changes.changed().await.is_ok() => {}
+                _ => return false,
+            }
+        }
+    };
+    let admitted = tokio::select! {
+        admitted = admitted => admitted,
+        () = stop.cancelled() => false,
+    };
+    if admitted && let Err(error) = forget_invite(&state) {
+        tracing::warn!("the invite stays in the state folder: {error}");
+    }
 }
 
 impl Running {

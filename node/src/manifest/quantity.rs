@@ -93,7 +93,7 @@ pub fn count(text: &str) -> Result<u32, NotAQuantity> {
     text.parse().ok().filter(|_| plain).ok_or_else(wrong)
 }
 
-/// A duration: `500ms`, `5s`, `2m`, `1h`.
+/// A duration: `500ms`, `5s`, `2m`, `1h`, `90d`.
 pub fn duration(text: &str) -> Result<Duration, NotAQuantity> {
     let wrong = || NotAQuantity {
         text: text.to_owned(),
@@ -105,6 +105,7 @@ pub fn duration(text: &str) -> Result<Duration, NotAQuantity> {
         "s" => 1_000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
+        "d" => 24 * 3_600_000,
         _ => return Err(wrong()),
     };
     let thousandths = thousandths(number).ok_or_else(wrong)?;

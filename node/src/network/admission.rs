@@ -1,7 +1,7 @@
 //! Limits on the handshakes that other nodes begin.
 //!
-//! **Strangers cannot keep members out.** Until its handshake proves the cluster's secret, a
-//! connection may come from anybody, so it takes a place of those that strangers share
+//! **Strangers cannot keep members out.** Until it is a member's, a connection may come from
+//! anybody, so it takes a place of those that strangers share
 //! ([`crate::shares`]): an address that opens silent connections only evicts its own. Addresses at
 //! which a member was met have places of their own.
 
@@ -17,9 +17,11 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::core::ConnectedPoint;
+use shoal_protocol::model::NodeId;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::names;
+use super::roster::Members;
 use crate::shares::{Bounds, Permit, Shares};
 
 /// Handshakes of strangers. One takes a few round trips, at most two seconds, a file descriptor and
@@ -49,12 +51,15 @@ pub(super) struct Admission {
     strangers: Arc<Shares>,
     members: Arc<Shares>,
     handshakes: Mutex<Handshakes>,
+    roster: Members,
 }
 
 #[derive(Debug, Default)]
 struct Handshakes {
     /// Handshakes under way: at most as many as there are places.
     under_way: BTreeMap<SocketAddr, Weak<Handshake>>,
+    /// Those of `under_way` that have proved a key which is no member's.
+    strangers: BTreeMap<SocketAddr, NodeId>,
     /// Addresses at which members were met, each with the value of `member_sightings` at that time.
     member_addresses: BTreeMap<IpAddr, u64>,
     member_sightings: u64,
@@ -68,11 +73,12 @@ struct Handshake {
 }
 
 impl Admission {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(roster: Members) -> Arc<Self> {
         Arc::new(Admission {
             strangers: Shares::new(STRANGERS),
             members: Shares::new(MEMBERS),
             handshakes: Mutex::default(),
+            roster,
         })
     }
 
@@ -100,22 +106,40 @@ impl Admission {
         })
     }
 
-    /// A handshake proved that the other end is a member.
-    pub(super) fn on_proven(&self, point: &ConnectedPoint) {
+    /// A handshake proved the key of the other end. If that is no member's, the connection keeps
+    /// its place among the strangers until it is closed, or the node becomes a member.
+    pub(super) fn on_proven(&self, point: &ConnectedPoint, node: Option<NodeId>) {
         let address: &Multiaddr = match point {
             ConnectedPoint::Listener { send_back_addr, .. } => send_back_addr,
             ConnectedPoint::Dialer { address, .. } => address,
         };
-        let Some(address) = names::socket(address) else { return };
+        let (Some(address), Some(node)) = (names::socket(address), node) else { return };
+        let is_member = self.roster.has(&node);
         let mut handshakes = self.lock();
+        if !is_member {
+            if point.is_listener() && handshakes.under_way.contains_key(&address) {
+                handshakes.strangers.insert(address, node);
+            }
+            return;
+        }
         let handshake =
             point.is_listener().then(|| handshakes.under_way.remove(&address)).flatten();
         handshakes.note_member(canonical(address.ip()));
         drop(handshakes);
-        if let Some(handshake) = handshake.as_ref().and_then(Weak::upgrade) {
-            handshake.done.store(true, Relaxed);
-            // The connection counts as a link or a carrier from now on.
-            handshake.permit.release();
+        release(handshake.as_ref());
+    }
+
+    /// The members are other ones: connections of strangers that are members now count as links.
+    pub(super) fn on_roster(&self) {
+        let mut handshakes = self.lock();
+        let joined: Vec<SocketAddr> = handshakes
+            .strangers
+            .extract_if(.., |_, node| self.roster.has(node))
+            .map(|(address, _)| address)
+            .collect();
+        for address in joined {
+            handshakes.note_member(canonical(address.ip()));
+            release(handshakes.under_way.remove(&address).as_ref());
         }
     }
 
@@ -151,6 +175,14 @@ impl Handshakes {
                 .map(|(address, _)| *address);
             oldest.and_then(|oldest| self.member_addresses.remove(&oldest));
         }
+    }
+}
+
+/// The connection counts as a link or a carrier from now on.
+fn release(handshake: Option<&Weak<Handshake>>) {
+    if let Some(handshake) = handshake.and_then(Weak::upgrade) {
+        handshake.done.store(true, Relaxed);
+        handshake.permit.release();
     }
 }
 
@@ -208,6 +240,7 @@ impl Drop for HandshakeGuard {
             |found: &Weak<Handshake>| std::ptr::eq(found.as_ptr(), Arc::as_ptr(&self.handshake));
         if handshakes.under_way.get(&self.address).is_some_and(ours) {
             handshakes.under_way.remove(&self.address);
+            handshakes.strangers.remove(&self.address);
         }
     }
 }
@@ -237,9 +270,12 @@ mod tests {
     /// A thousand strangers connect before and after a member; the member keeps its place.
     #[tokio::test(start_paused = true)]
     async fn strangers_take_no_places_of_members() {
-        let admission = Admission::new();
+        let (roster, members) = Members::new();
+        let admission = Admission::new(members);
+        let member = NodeId([1; 32]);
+        roster.send_replace([member].into_iter().collect());
         let first = admission.admit(at("10.0.0.1:1")).unwrap();
-        admission.on_proven(&from("10.0.0.1:1"));
+        admission.on_proven(&from("10.0.0.1:1"), Some(member));
         assert!(first.is_done());
         let admit_one =
             |n: u16| admission.admit(at(&format!("10.1.{}.{}:5", n / 200, n % 200))).unwrap();
@@ -258,10 +294,25 @@ mod tests {
         assert!(admission.lock().under_way.is_empty());
     }
 
+    /// Whoever proves some key still shares the places of strangers, until it is a member.
+    #[tokio::test(start_paused = true)]
+    async fn stranger_with_a_key_keeps_its_place_until_it_is_admitted() {
+        let (roster, members) = Members::new();
+        let admission = Admission::new(members);
+        let node = NodeId([9; 32]);
+        let stranger = admission.admit(at("10.0.0.7:1")).unwrap();
+        admission.on_proven(&from("10.0.0.7:1"), Some(node));
+        assert!(!stranger.is_done());
+        roster.send_replace([node].into_iter().collect());
+        admission.on_roster();
+        assert!(stranger.is_done());
+        assert!(admission.lock().member_addresses.contains_key(&at("10.0.0.7:1").ip()));
+    }
+
     /// Silent connections of the same address evict one another, not the one that sent bytes.
     #[tokio::test(start_paused = true)]
     async fn active_stranger_outlasts_silent_ones() {
-        let admission = Admission::new();
+        let admission = Admission::new(Members::new().1);
         let mut active = admission.admit(at("10.0.0.1:1")).unwrap();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(active.read(&mut cx, Poll::Ready(Ok(1))).is_ready());

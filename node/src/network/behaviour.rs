@@ -1,9 +1,9 @@
 //! The behaviours of libp2p that one swarm runs.
 
 use libp2p::connection_limits;
-use libp2p::gossipsub;
 use libp2p::swarm::NetworkBehaviour;
 
+use super::members_only::MembersOnly;
 use super::stream_protocols;
 
 #[derive(NetworkBehaviour)]
@@ -12,5 +12,5 @@ pub(super) struct Behaviour {
     /// First, so that a refused connection costs the other behaviours nothing.
     pub limits: connection_limits::Behaviour,
     pub streams: stream_protocols::Behaviour,
-    pub gossip: gossipsub::Behaviour,
+    pub gossip: MembersOnly,
 }

@@ -14,8 +14,9 @@ pub struct NetworkConfig {
     pub seed: [u8; 32],
     /// The cluster; its id is part of every protocol's name.
     pub cluster: ClusterId,
-    /// The secret that only members know: handshakes without it fail.
-    pub secret: [u8; 32],
+    /// What both ends of a handshake must know, made from the cluster's root key: handshakes with
+    /// other clusters fail. It keeps nobody out: that is what the roster does.
+    pub prologue: [u8; 32],
     /// The address to listen on. Port 0 takes any free one. If the device does not have the
     /// address, the node waits for it.
     pub listen: SocketAddr,
@@ -33,7 +34,7 @@ impl NetworkConfig {
         NetworkConfig {
             seed: *identity.node_seed(),
             cluster: identity.cluster(),
-            secret: identity.transport_secret(),
+            prologue: identity.prologue(),
             listen,
             advertise: Vec::new(),
             carriers: carriers::Limits::default(),

@@ -25,6 +25,9 @@ use super::types::{DialRequester, Ended, Signal, TaskResult};
 /// connection.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time for a node that was removed to be told so.
+const FAREWELL: Duration = Duration::from_millis(600);
+
 impl Task {
     pub(super) async fn on_connected(
         &mut self,
@@ -171,13 +174,13 @@ impl Task {
         }
         add(&self.counters.links_up, 1);
         // Before the link's task can put anything into the other inboxes.
-        self.tell(Input::LinkUp { peer: node }).await?;
+        self.tell(Input::LinkUp { peer: node, dialled: dialled_at.is_some() }).await?;
         let streams = Lanes { urgent: streams.urgent.compat(), bulk: streams.bulk.compat() };
         let inbox = Lanes { urgent: self.inputs.urgent.clone(), bulk: self.inputs.bulk.clone() };
-        let counters = self.counters.clone();
+        let (counters, members) = (self.counters.clone(), self.members.clone());
         self.running.spawn(async move {
             // If its task panicked, the link would otherwise stay up for ever.
-            let run = AssertUnwindSafe(link::run(node, handle.clone(), streams, inbox, counters))
+            let run = AssertUnwindSafe(link::run(node, handle.clone(), streams, inbox, counters, members))
                 .catch_unwind();
             let why =
                 run.await.unwrap_or_else(|_| "its task met a state that should not be".into());
@@ -196,6 +199,32 @@ impl Task {
             self.tell(Input::LinkDown { peer: node }).await?;
         }
         self.hang_up(node, connection).await
+    }
+
+    /// The members are other ones.
+    pub(super) async fn on_roster(&mut self) -> TaskResult {
+        let now = self.members.now();
+        let gone: Vec<NodeId> = self.seen.iter().filter(|node| !now.has(node)).copied().collect();
+        self.seen = now;
+        self.admission.on_roster();
+        self.swarm.behaviour_mut().gossip.on_roster();
+        for node in gone {
+            self.carriers.close(&node, "the node was removed from the cluster");
+            // The core tells it so over the link, which then ends.
+            self.farewells.push(tokio::time::sleep(FAREWELL).map(move |()| node).boxed());
+        }
+        Ok(())
+    }
+
+    /// Closes all connections of a node that was removed.
+    pub(super) async fn on_farewell(&mut self, node: NodeId) -> TaskResult {
+        if !self.members.has(&node)
+            && let Some(peer) = names::peer_id(&node)
+        {
+            // An error means that it has none.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        Ok(())
     }
 
     pub(super) async fn on_deadline(

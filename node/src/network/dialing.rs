@@ -176,7 +176,7 @@ impl Task {
         node: NodeId,
     ) -> TaskResult {
         match requester {
-            DialRequester::Core(_) => self.tell(Input::LinkUp { peer: node }).await,
+            DialRequester::Core(_) => self.tell(Input::LinkUp { peer: node, dialled: true }).await,
             DialRequester::Stream(_, linked) => {
                 // The caller may have given up.
                 let _ = linked.send(());

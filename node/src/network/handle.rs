@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use futures::future::BoxFuture;
-use shoal_protocol::model::{Lane, NodeId};
+use shoal_protocol::model::{Lane, NodeId, Roster};
 use shoal_protocol::node::{DialTarget, Message, OwnAddresses, Reachability, Ticket, Verdict};
 use shoal_protocol::wire;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -31,6 +31,8 @@ pub struct Network {
     pub(super) directory: Arc<OnceLock<Arc<dyn Directory>>>,
     /// The noise configuration that encrypts relayed streams from end to end.
     pub(super) seal: libp2p::noise::Config,
+    /// Tells all parts who is a member.
+    pub(super) roster: Arc<watch::Sender<Roster>>,
 }
 
 /// Knows the addresses of nodes, and the relays to nodes that cannot be dialled.
@@ -40,6 +42,11 @@ pub trait Directory: Send + Sync + 'static {
 }
 
 impl Network {
+    /// From now on these are the members: all others may only greet.
+    pub fn set_roster(&self, roster: Roster) {
+        self.roster.send_replace(roster);
+    }
+
     /// Queues a message for a peer. Drops and counts it when there is no link or no room.
     pub fn send(&self, to: &NodeId, lane: Lane, message: &Message) {
         let Some(link) = self.links.with(|links| links.get(to).cloned()) else {

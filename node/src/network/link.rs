@@ -19,10 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::counters::{NetCounters, add};
 use super::lane::{HEADER, LaneQueue};
+use super::roster::Members;
 
 /// Undecodable frames after which a link is closed: a newer program may send a few messages that
 /// this one does not know.
 const MAX_GARBAGE: u32 = 8;
+/// Frames that a peer may send before it is a member: it asks to be admitted, and again every two
+/// seconds, and may send what it says to members a moment too early.
+const MAX_GREETINGS: u32 = 64;
 /// How long a closing link may take to write its queues. On a dead connection the writes would
 /// never end.
 const DRAIN: Duration = Duration::from_millis(250);
@@ -100,14 +104,22 @@ pub(super) async fn run<S>(
     streams: Lanes<S>,
     inbox: Lanes<mpsc::Sender<Input>>,
     counters: Arc<NetCounters>,
+    members: Members,
 ) -> String
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let garbage = AtomicU32::new(0);
+    let (garbage, greetings) = (AtomicU32::new(0), AtomicU32::new(0));
     let (urgent_in, urgent_out) = tokio::io::split(streams.urgent);
     let (bulk_in, bulk_out) = tokio::io::split(streams.bulk);
-    let reader = |inbox| Reader { peer, inbox, counters: &counters, garbage: &garbage };
+    let reader = |inbox| Reader {
+        peer,
+        inbox,
+        counters: &counters,
+        garbage: &garbage,
+        greetings: &greetings,
+        members: &members,
+    };
     let read = read_both(reader(inbox.urgent).run(urgent_in), reader(inbox.bulk).run(bulk_in));
     let written = async {
         // Both writers end without an error only when the link is being closed.
@@ -183,6 +195,9 @@ struct Reader<'a> {
     inbox: mpsc::Sender<Input>,
     counters: &'a NetCounters,
     garbage: &'a AtomicU32,
+    /// Frames that came before the peer was a member.
+    greetings: &'a AtomicU32,
+    members: &'a Members,
 }
 
 impl Reader<'_> {
@@ -199,7 +214,15 @@ impl Reader<'_> {
                 }
                 Err(error) => return End::PeerEnded(error.to_string()),
             }
+            let is_member = self.members.has(&self.peer);
+            if !is_member && self.greetings.fetch_add(1, Relaxed) >= MAX_GREETINGS {
+                return End::Abandoned("a stranger said too much".into());
+            }
             let input = match wire::decode(&frame) {
+                Ok(message) if !is_member && !message.is_greeting() => {
+                    add(&self.counters.messages_dropped, 1);
+                    continue;
+                }
                 Ok(message) => {
                     add(&self.counters.messages_received, 1);
                     Input::Message { from: self.peer, message }

@@ -7,6 +7,7 @@ use shoal_protocol::model::NodeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::counters::{NetCounters, add};
+use super::roster::Members;
 use super::stream::{Incoming, MeshStream, Purpose};
 
 /// Inbound streams that may wait for their service.
@@ -30,6 +31,7 @@ const fn max_streams(purpose: Purpose) -> usize {
 pub(super) struct Services {
     services: Mutex<BTreeMap<Purpose, Service>>,
     counters: Arc<NetCounters>,
+    members: Members,
 }
 
 struct Service {
@@ -38,8 +40,8 @@ struct Service {
 }
 
 impl Services {
-    pub(super) fn new(counters: Arc<NetCounters>) -> Self {
-        Services { services: Mutex::default(), counters }
+    pub(super) fn new(counters: Arc<NetCounters>, members: Members) -> Self {
+        Services { services: Mutex::default(), counters, members }
     }
 
     /// From now on streams of this purpose go to `streams`.
@@ -52,22 +54,22 @@ impl Services {
         services.insert(purpose, Service { streams, permits });
     }
 
-    /// Delivers a stream to its service; `wrap` attaches the permit. Without a service or room the
-    /// stream is dropped, which resets it: the opener sees that at once.
+    /// Delivers a stream of a member to its service; `wrap` attaches the permit. Without a service
+    /// or room the stream is dropped, which resets it: the opener sees that at once.
     pub(super) fn deliver(
         &self,
         from: NodeId,
         purpose: Purpose,
         wrap: impl FnOnce(OwnedSemaphorePermit) -> MeshStream,
     ) {
-        let delivered = {
+        let delivered = self.members.has(&from).then(|| {
             let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
             services.get(&purpose).and_then(|service| {
                 let permit = service.permits.clone().try_acquire_owned().ok()?;
                 service.streams.try_send(Incoming { from, stream: wrap(permit) }).ok()
             })
-        };
-        if delivered.is_none() {
+        });
+        if delivered.flatten().is_none() {
             add(&self.counters.streams_refused, 1);
         }
     }

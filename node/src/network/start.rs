@@ -20,6 +20,8 @@ use super::link::Links;
 use super::listening::{self, ListenState};
 use super::local_addresses::LocalAddresses;
 use super::mdns::Mdns;
+use super::members_only::MembersOnly;
+use super::roster::Members;
 use super::services::Services;
 use super::task::Task;
 use super::types::{Inbox, Inputs, NetworkError};
@@ -61,11 +63,12 @@ pub(super) async fn start_among(
     let local_addresses = LocalAddresses::default();
     let counters = Arc::<NetCounters>::default();
     let keys = names::keypair(&config.seed);
-    let seal = hop::seal(&keys, &config.secret).map_err(|error| set_up(&error))?;
-    let admission = Admission::new();
+    let seal = hop::seal(&keys, &config.prologue).map_err(|error| set_up(&error))?;
+    let (roster, members) = Members::new();
+    let admission = Admission::new(members.clone());
     let (arrive, arrived) = mpsc::channel(carriers::MAX_PENDING_IN);
     let (transport, canceller) =
-        transport::transport(&keys, config.secret, &counters, &local_addresses, &admission, arrive)
+        transport::transport(&keys, config.prologue, &counters, &local_addresses, &admission, arrive)
             .map_err(|error| set_up(&error))?;
     let (gossip_behaviour, gossip) =
         Gossip::new(&keys, &config.cluster).map_err(|error| set_up(&error))?;
@@ -77,7 +80,7 @@ pub(super) async fn start_among(
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
         streams: stream_protocols::Behaviour::new(&config.cluster),
-        gossip: gossip_behaviour,
+        gossip: MembersOnly::new(gossip_behaviour, members.clone()),
     };
     let swarm_config =
         swarm::Config::with_tokio_executor().with_max_negotiating_inbound_streams(32);
@@ -99,17 +102,18 @@ pub(super) async fn start_among(
     let mdns = me.zip(seen).and_then(|(me, interfaces)| {
         Mdns::start(
             me,
-            &config.secret,
+            &config.prologue,
             listening,
             interfaces,
             inputs.urgent.clone(),
             counters.clone(),
         )
     });
-    let services = Arc::new(Services::new(counters.clone()));
+    let services = Arc::new(Services::new(counters.clone(), members.clone()));
     let carriers = Arc::new(Carriers::new(
         keys,
-        config.secret,
+        config.prologue,
+        members.clone(),
         counters.clone(),
         services.clone(),
         commands_in.downgrade(),
@@ -127,6 +131,8 @@ pub(super) async fn start_among(
         Dials::new(canceller, mdns),
         services,
         carriers.clone(),
+        members,
+        admission.clone(),
     );
     tokio::spawn(task.run(commands));
     Ok((
@@ -140,6 +146,7 @@ pub(super) async fn start_among(
             own_addresses,
             directory: Arc::default(),
             seal,
+            roster: Arc::new(roster),
         },
         Inbox { urgent, gossip: gossip_out, bulk },
     ))

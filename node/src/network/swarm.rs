@@ -44,11 +44,13 @@ impl Task {
                 },
                 event = self.swarm.select_next_some() => self.on_swarm(event).await,
                 () = self.listen_state.changed() => self.on_own_addresses().await,
+                () = self.members.changed() => self.on_roster().await,
                 Some(Ok(ended)) = self.running.join_next() => self.on_ended(ended).await,
                 Some(key) = self.dials.wake_ups.next() => self.advance_race(key).await,
                 Some((node, connection)) = self.deadlines.next() => {
                     self.on_deadline(node, connection).await
                 }
+                Some(node) = self.farewells.next() => self.on_farewell(node).await,
             };
             if done.is_err() {
                 return;
@@ -62,7 +64,7 @@ impl Task {
                 let fits = bytes.len() <= MAX_GOSSIP;
                 debug_assert!(fits, "the core keeps what it broadcasts within {MAX_GOSSIP} bytes");
                 let sent =
-                    fits && self.gossip.publish(&mut self.swarm.behaviour_mut().gossip, bytes);
+                    fits && self.gossip.publish(self.swarm.behaviour_mut().gossip.inner(), bytes);
                 add(
                     if sent { &self.counters.gossip_sent } else { &self.counters.gossip_dropped },
                     1,
@@ -87,7 +89,7 @@ impl Task {
                 }
             }
             Command::Verdict(ticket, verdict) => {
-                self.gossip.judge(&mut self.swarm.behaviour_mut().gossip, ticket, verdict);
+                self.gossip.judge(self.swarm.behaviour_mut().gossip.inner(), ticket, verdict);
             }
             Command::Open { node, purpose, reply } => {
                 let link = self.peers.get(&node).and_then(|peer| peer.link.as_ref());
@@ -141,9 +143,10 @@ impl Task {
                 num_established,
                 ..
             } => {
-                if num_established > 0 {
+                let is_member = names::node_id(&peer_id).is_some_and(|it| self.members.has(&it));
+                if num_established > 0 && is_member {
                     gossip::introduce(
-                        &mut self.swarm.behaviour_mut().gossip,
+                        self.swarm.behaviour_mut().gossip.inner(),
                         peer_id,
                         connection_id,
                         &endpoint,
@@ -180,7 +183,7 @@ impl Task {
             return;
         };
         let Some(from) = names::node_id(&propagation_source) else { return };
-        let behaviour = &mut self.swarm.behaviour_mut().gossip;
+        let behaviour = self.swarm.behaviour_mut().gossip.inner();
         let ticket = self.gossip.ticket(behaviour, message_id, propagation_source);
         add(&self.counters.gossip_received, 1);
         let (input, is_judged) = match wire::decode(&message.data) {
@@ -198,7 +201,7 @@ impl Task {
             add(&self.counters.gossip_dropped, 1);
         }
         if is_judged || !queued {
-            self.gossip.judge(&mut self.swarm.behaviour_mut().gossip, ticket, Verdict::Ignore);
+            self.gossip.judge(self.swarm.behaviour_mut().gossip.inner(), ticket, Verdict::Ignore);
         }
     }
 

@@ -7,10 +7,11 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use libp2p::Swarm;
 use libp2p::swarm::ConnectionId;
-use shoal_protocol::model::NodeId;
+use shoal_protocol::model::{NodeId, Roster};
 use shoal_protocol::node::Input;
 use tokio::task::JoinSet;
 
+use super::admission::Admission;
 use super::behaviour::Behaviour;
 use super::carriers::Carriers;
 use super::config::NetworkConfig;
@@ -22,6 +23,7 @@ use super::listening::ListenState;
 use super::names;
 use super::peers::Peer;
 use super::resolver::Resolver;
+use super::roster::Members;
 use super::services::Services;
 use super::types::{DriverGone, Ended, Inputs, TaskResult};
 
@@ -40,6 +42,12 @@ pub(super) struct Task {
     pub(super) carriers: Arc<Carriers>,
     pub(super) running: JoinSet<Ended>,
     pub(super) deadlines: FuturesUnordered<BoxFuture<'static, (NodeId, ConnectionId)>>,
+    pub(super) members: Members,
+    /// The members when they were last looked at.
+    pub(super) seen: Roster,
+    pub(super) admission: Arc<Admission>,
+    /// Nodes that were removed, each when its connections are closed.
+    pub(super) farewells: FuturesUnordered<BoxFuture<'static, NodeId>>,
 }
 
 impl Task {
@@ -58,6 +66,8 @@ impl Task {
         dials: Dials,
         services: Arc<Services>,
         carriers: Arc<Carriers>,
+        members: Members,
+        admission: Arc<Admission>,
     ) -> Self {
         let me = names::node_id(swarm.local_peer_id()).expect("our own key is an Ed25519 key");
         debug_assert_eq!(
@@ -81,6 +91,10 @@ impl Task {
             carriers,
             running: JoinSet::new(),
             deadlines: FuturesUnordered::new(),
+            members,
+            seen: Roster::default(),
+            admission,
+            farewells: FuturesUnordered::new(),
         }
     }
 

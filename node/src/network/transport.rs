@@ -1,4 +1,4 @@
-//! TCP, then noise with the cluster's secret, then yamux; and what a failed dial means.
+//! TCP, then noise with the cluster's prologue, then yamux; and what a failed dial means.
 
 use std::error::Error;
 use std::io;
@@ -32,7 +32,7 @@ const MAX_STREAMS: usize = 256;
 
 pub(super) fn transport(
     keys: &Keypair,
-    secret: [u8; 32],
+    prologue: [u8; 32],
     counters: &Arc<NetCounters>,
     local_addresses: &LocalAddresses,
     admission: &Arc<Admission>,
@@ -40,8 +40,8 @@ pub(super) fn transport(
 ) -> Result<(Boxed<(PeerId, StreamMuxerBox)>, DialCanceller), noise::Error> {
     let (counters, local_addresses, handshakes) =
         (counters.clone(), local_addresses.clone(), admission.clone());
-    // A peer without the secret cannot complete the handshake, so gossip never greets a stranger.
-    let noise = noise::Config::new(keys)?.with_prologue(secret.to_vec());
+    // A peer of another cluster cannot complete the handshake.
+    let noise = noise::Config::new(keys)?.with_prologue(prologue.to_vec());
     let transport = tcp::TcpTransport::new(carriers, admission.clone())
         .map(move |(stream, guard), _| {
             let local = stream.0.local_addr().ok().map(|address| address.ip());
@@ -54,7 +54,7 @@ pub(super) fn transport(
         .timeout(DIAL_TIMEOUT)
         .boxed()
         .map(move |connection, point| {
-            handshakes.on_proven(&point);
+            handshakes.on_proven(&point, names::node_id(&connection.0));
             connection
         })
         .boxed();
@@ -163,7 +163,7 @@ fn outcome_at(address: &Multiaddr, error: &TransportError<io::Error>) -> DialOut
 
 fn other_cluster(address: &Multiaddr) -> DialOutcome {
     DialOutcome::Stranger(format!(
-        "{} is of another cluster, or the join line is not its",
+        "{} is of another cluster, or the invite is not of its",
         names::show(address)
     ))
 }
@@ -280,7 +280,7 @@ mod tests {
             [0; 32],
             &Arc::default(),
             &LocalAddresses::default(),
-            &Admission::new(),
+            &Admission::new(super::super::roster::Members::new().1),
             carriers,
         )
         .unwrap();

@@ -19,6 +19,7 @@ mod batch;
 pub(crate) mod container;
 mod difference;
 pub(crate) mod files;
+mod invite;
 mod mount;
 mod operator;
 mod part;
@@ -41,8 +42,9 @@ use crate::api::{Accepted, ApiError, Prepared, Proposal};
 pub use batch::{NotAll, publish_all, remove_all};
 pub use difference::{Difference, differences, shown_port};
 pub use files::FileError;
+pub use invite::{InviteError, Wishes, invite};
 pub use operator::{
-    Founding, INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, ROOT_FILE,
+    Founding, INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, OperatorFile, ROOT_FILE,
 };
 pub use part::{ImageFile, ImageFileError, Part, image_file};
 pub(crate) use workload::reserved_below;

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::access::{Access, RawAccess};
 use shoal_protocol::model::{
-    Certificate, ChangeBody, ClusterId, Digest, Key, KeyPair, PublicKey, RawChange, Spec,
-    Unverified, Value, WorkloadName, codec,
+    Chain, ChangeBody, ClusterId, Digest, Key, KeyPair, Namespaces, NodeId, PublicKey, RawChange,
+    Role, Spec, Value, WallClock, WorkloadName, codec,
 };
 use shoal_protocol::node::Draft;
-use shoal_protocol::trust::{self, Genesis, Rejection};
+use shoal_protocol::trust::{self, Authority, Genesis, Rejection, Terms};
 
 use super::files::{self, FileError};
 use crate::hex::{from_hex, to_hex};
@@ -20,7 +20,7 @@ use crate::identity::{self, IdentityError};
 
 /// The operator's file in the config folder.
 pub const OPERATOR_FILE: &str = "operator.json";
-/// The root key's file beside it. It certifies operators; keep it somewhere safe.
+/// The root key's file beside it. It gives all rights; keep it somewhere safe.
 pub const ROOT_FILE: &str = "root.json";
 /// The random id of this installation of the key.
 pub const INSTALLATION_FILE: &str = "installation";
@@ -32,7 +32,7 @@ pub struct Operator {
     genesis: Genesis,
     name: String,
     seed: [u8; 32],
-    certificate: Unverified<Certificate>,
+    chain: Chain,
     installation: [u8; 16],
 }
 
@@ -50,8 +50,8 @@ pub enum OperatorError {
     File(#[from] FileError),
     #[error(transparent)]
     Random(#[from] IdentityError),
-    #[error("the operator's name cannot be certified: {0}")]
-    Name(#[from] trust::Fault),
+    #[error("the grant cannot be given: {0}")]
+    Grant(#[from] Rejection),
 }
 
 impl OperatorError {
@@ -64,25 +64,23 @@ impl OperatorError {
                  --config or SHOAL_CONFIG.",
             ),
             OperatorError::Damaged { .. } => {
-                Some("Restore it from a copy; without a copy, the root key can certify another.")
+                Some("Restore it from a copy; without a copy, an administrator can make another.")
             }
             OperatorError::OtherCluster { .. } => Some(
-                "To join that cluster, give its join line with --join. To make another, name \
+                "To join that cluster, `shoal join` an invite of it. To make another, name \
                     another folder with --config or SHOAL_CONFIG: a \
                  key is never overwritten.",
             ),
-            OperatorError::File(_) | OperatorError::Random(_) | OperatorError::Name(_) => None,
+            OperatorError::File(_) | OperatorError::Random(_) | OperatorError::Grant(_) => None,
         }
     }
 }
 
-/// A new cluster's keys: root, join and first operator. Kept in the state folder until the
+/// A new cluster's keys: root and first operator. Kept in the state folder until the
 /// operator's files and the node's identity are written, so that a first start that is interrupted
 /// continues with the same cluster.
 pub struct Founding {
     root_seed: [u8; 32],
-    /// The seed of the join key.
-    pub join_seed: [u8; 32],
     operator_seed: [u8; 32],
 }
 
@@ -91,7 +89,6 @@ pub struct Founding {
 struct FoundingForm {
     format: u32,
     root_seed: String,
-    join_seed: String,
     operator_seed: String,
 }
 
@@ -101,10 +98,9 @@ struct OperatorForm {
     format: u32,
     cluster: String,
     root: String,
-    join: String,
     name: String,
     seed: String,
-    certificate: String,
+    chain: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -112,7 +108,6 @@ struct OperatorForm {
 struct RootForm {
     format: u32,
     cluster: String,
-    join: String,
     seed: String,
 }
 
@@ -121,7 +116,6 @@ impl Founding {
     pub fn draw() -> Result<Founding, OperatorError> {
         Ok(Founding {
             root_seed: identity::random()?,
-            join_seed: identity::random()?,
             operator_seed: identity::random()?,
         })
     }
@@ -150,7 +144,6 @@ impl Founding {
         };
         Ok(Some(Founding {
             root_seed: seed(&form.root_seed)?,
-            join_seed: seed(&form.join_seed)?,
             operator_seed: seed(&form.operator_seed)?,
         }))
     }
@@ -161,19 +154,28 @@ impl Founding {
         let form = FoundingForm {
             format: FORMAT,
             root_seed: hex(self.root_seed),
-            join_seed: hex(self.join_seed),
             operator_seed: hex(self.operator_seed),
         };
         Ok(files::write_json(file, &form)?)
     }
 
-    /// The cluster's root and join keys.
+    /// The cluster's beginning.
     pub fn genesis(&self) -> Genesis {
-        let public = |seed| KeyPair::from_seed(seed).public();
-        Genesis { root: public(&self.root_seed), join: public(&self.join_seed) }
+        Genesis { root: KeyPair::from_seed(&self.root_seed).public() }
     }
 
-    /// Writes the root key and the certified operator key into `config`, and returns the operator.
+    /// The admission of the first node, by the root.
+    ///
+    /// # Errors
+    /// The clock is beyond the greatest serial.
+    pub fn admit(&self, node: NodeId, now: WallClock) -> Result<RawChange, Rejection> {
+        let (genesis, root) = (self.genesis(), KeyPair::from_seed(&self.root_seed));
+        let serial = trust::serial_at(now).max(1);
+        trust::admit_as_operator(&genesis, &root, &Chain::default(), node, serial)
+            .map(|change| change.raw())
+    }
+
+    /// Writes the root key and the first administrator's key into `config`, and returns the operator.
     /// Files of another cluster are an error and stay; those of this cluster are kept.
     pub fn establish(&self, config: &Path, name: &str) -> Result<Operator, OperatorError> {
         let genesis = self.genesis();
@@ -194,7 +196,6 @@ impl Founding {
         let root = RootForm {
             format: FORMAT,
             cluster: cluster.to_string(),
-            join: genesis.join.to_string(),
             seed: Digest(self.root_seed).to_string(),
         };
         match files::read(&root_file)? {
@@ -211,16 +212,22 @@ impl Founding {
             },
         }
         let subject = KeyPair::from_seed(&self.operator_seed).public();
-        let certificate =
-            trust::certify(&genesis, &KeyPair::from_seed(&self.root_seed), subject, name)?;
+        let terms = Terms {
+            name: name.to_owned(),
+            role: Role::Admin,
+            namespaces: Namespaces::All,
+            serial: 1,
+            expires: None,
+        };
+        let root = KeyPair::from_seed(&self.root_seed);
+        let chain = trust::grant(&genesis, &root, &Chain::default(), subject, terms)?;
         let form = OperatorForm {
             format: FORMAT,
             cluster: cluster.to_string(),
             root: genesis.root.to_string(),
-            join: genesis.join.to_string(),
             name: name.to_owned(),
             seed: Digest(self.operator_seed).to_string(),
-            certificate: to_hex(&codec::encode(&certificate)),
+            chain: to_hex(&codec::encode(&chain)),
         };
         files::write_json(&config.join(OPERATOR_FILE), &form)?;
         Operator::load(config)
@@ -237,12 +244,12 @@ impl Operator {
         let damaged = |why: String| OperatorError::Damaged { file: file.clone(), why };
         let form: OperatorForm =
             serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-        let (genesis, seed, certificate) = form.read().map_err(damaged)?;
+        let (genesis, seed, chain) = form.read().map_err(damaged)?;
         Ok(Operator {
             genesis,
             name: form.name,
             seed,
-            certificate,
+            chain,
             installation: installation(config)?,
         })
     }
@@ -252,9 +259,32 @@ impl Operator {
         self.genesis.cluster()
     }
 
-    /// The operator's name in the certificate.
+    /// The operator's name in its grant.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The cluster's beginning.
+    pub fn genesis(&self) -> Genesis {
+        self.genesis
+    }
+
+    /// The operator's key pair.
+    pub fn keys(&self) -> KeyPair {
+        KeyPair::from_seed(&self.seed)
+    }
+
+    /// The grants that lead from the root to the operator.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// What the operator may do.
+    ///
+    /// # Errors
+    /// Its chain does not hold; it was checked when it was loaded.
+    pub fn authority(&self) -> Result<Authority, Rejection> {
+        trust::authority(&self.genesis, &self.chain, self.keys().public(), None)
     }
 
     /// Signs `spec` (`None`: a removal) for `name`. `draft` is from the node that shall take it.
@@ -264,23 +294,52 @@ impl Operator {
         spec: Option<&Spec>,
         draft: Draft,
     ) -> Result<RawChange, Rejection> {
+        let value = spec.map_or(Value::Tombstone, Value::workload);
+        self.sign_value(Key::Workload(name.clone()), value, draft)
+    }
+
+    /// Signs the next value of any key. `draft` is from the node that shall take it.
+    pub fn sign_value(&self, key: Key, value: Value, draft: Draft) -> Result<RawChange, Rejection> {
         let Draft { mut clock, serial, uid } = draft;
-        let keys = KeyPair::from_seed(&self.seed);
+        let keys = self.keys();
         let writer = trust::writer_id(&keys.public(), &self.installation);
         clock.insert(writer, serial);
-        let value = spec.map_or(Value::Tombstone, Value::workload);
-        let body =
-            ChangeBody { key: Key::Workload(name.clone()), writer, serial, clock, uid, value };
-        trust::sign_change(&self.genesis, &keys, Some(&self.certificate), body)
-            .map(|change| change.raw())
+        let body = ChangeBody { key, writer, serial, clock, uid, value };
+        trust::sign_change(&self.genesis, &keys, &self.chain, body).map(|change| change.raw())
+    }
+
+    /// Gives `subject` a right in the operator's name; returns the chain of `subject`.
+    pub fn grant(&self, subject: PublicKey, terms: Terms) -> Result<Chain, Rejection> {
+        trust::grant(&self.genesis, &self.keys(), &self.chain, subject, terms)
+    }
+
+    /// Signs a request to a running replica.
+    pub fn sign_access(&self, access: Access) -> RawAccess {
+        trust::sign_access(&self.genesis, &self.keys(), &self.chain, access)
     }
 }
 
-impl Operator {
-    /// Signs a request to a running replica.
-    pub fn sign_access(&self, access: Access) -> RawAccess {
-        let keys = KeyPair::from_seed(&self.seed);
-        trust::sign_access(&self.genesis, &keys, Some(&self.certificate), access)
+/// An operator's file, for another computer.
+pub struct OperatorFile(OperatorForm);
+
+impl OperatorFile {
+    /// The file of the key that `chain` leads to. Without a seed its holder has to fill it in.
+    pub fn new(genesis: Genesis, name: &str, seed: Option<[u8; 32]>, chain: &Chain) -> Self {
+        OperatorFile(OperatorForm {
+            format: FORMAT,
+            cluster: genesis.cluster().to_string(),
+            root: genesis.root.to_string(),
+            name: name.to_owned(),
+            seed: seed.map(|seed| Digest(seed).to_string()).unwrap_or_default(),
+            chain: to_hex(&codec::encode(chain)),
+        })
+    }
+
+    /// Its text.
+    pub fn text(&self) -> String {
+        let mut text = serde_json::to_string_pretty(&self.0).unwrap_or_default();
+        text.push('\n');
+        text
     }
 }
 
@@ -291,22 +350,18 @@ impl std::fmt::Debug for Operator {
 }
 
 impl OperatorForm {
-    fn read(&self) -> Result<(Genesis, [u8; 32], Unverified<Certificate>), String> {
-        let key = |text: &str| text.parse::<PublicKey>().map_err(|error| error.to_string());
-        let genesis = Genesis { root: key(&self.root)?, join: key(&self.join)? };
+    fn read(&self) -> Result<(Genesis, [u8; 32], Chain), String> {
+        let root = self.root.parse::<PublicKey>().map_err(|error| error.to_string())?;
+        let genesis = Genesis { root };
         let seed = self.seed.parse::<Digest>().map_err(|error| error.to_string())?.0;
-        let bytes =
-            from_hex(&self.certificate).ok_or("the certificate is not hexadecimal digits")?;
-        let certificate: Unverified<Certificate> =
-            codec::decode(&bytes).map_err(|error| error.to_string())?;
-        let checked =
-            trust::check_certificate(&genesis, &certificate).map_err(|error| error.to_string())?;
-        if genesis.cluster().to_string() != self.cluster
-            || checked.subject != KeyPair::from_seed(&seed).public()
-        {
-            return Err("its keys do not belong together".into());
+        let bytes = from_hex(&self.chain).ok_or("the chain is not hexadecimal digits")?;
+        let chain: Chain = codec::decode(&bytes).map_err(|error| error.to_string())?;
+        let key = KeyPair::from_seed(&seed).public();
+        trust::authority(&genesis, &chain, key, None).map_err(|error| error.to_string())?;
+        match genesis.cluster().to_string() == self.cluster {
+            true => Ok((genesis, seed, chain)),
+            false => Err("its keys do not belong together".into()),
         }
-        Ok((genesis, seed, certificate))
     }
 }
 

@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use shoal_protocol::model::access::Action;
-use shoal_protocol::model::{KeyPair, NodeId, ReplicaName};
+use shoal_protocol::model::{NodeId, ReplicaName};
 use shoal_protocol::trust::{Genesis, accept_access};
 use shoal_runtimes::session::{Duplex, Output, Process, SessionError};
 use shoal_runtimes::{Endpoint, InstanceId, Service};
@@ -23,7 +23,8 @@ use tokio::time::{sleep, timeout};
 use tracing::info;
 
 use super::frame::{ALIVE_EVERY, Failed, Frame, Frames, Receiver, Sender};
-use crate::api::ApiError;
+use crate::api::{ApiError, Core};
+use crate::driver;
 use crate::identity;
 use crate::runtimes::RuntimeSet;
 
@@ -49,6 +50,8 @@ pub struct Host {
     pub runtimes: RuntimeSet,
     /// A folder for archives that are not whole yet.
     pub spool: PathBuf,
+    /// Knows who was revoked.
+    pub core: Arc<dyn Core>,
 }
 
 impl Host {
@@ -56,12 +59,11 @@ impl Host {
     pub fn new(
         node: NodeId,
         root: shoal_protocol::model::PublicKey,
-        join_seed: &[u8; 32],
         runtimes: RuntimeSet,
         spool: PathBuf,
+        core: Arc<dyn Core>,
     ) -> Self {
-        let genesis = Genesis { root, join: KeyPair::from_seed(join_seed).public() };
-        Host { node, genesis, runtimes, spool }
+        Host { node, genesis: Genesis { root }, runtimes, spool, core }
     }
 }
 
@@ -137,9 +139,16 @@ pub(super) async fn begin(
     let Frame::Open(raw) = opened? else {
         return Err(refused("a signed request is expected".into()));
     };
-    let certificate = raw.certificate.as_ref().and_then(|it| it.peek().ok());
-    let access = accept_access(&host.genesis, raw)
+    let grant = raw.chain.peek();
+    let keys: Vec<_> = raw.chain.grants().iter().map(|it| it.by()).chain([raw.access.by()]).collect();
+    let access = accept_access(&host.genesis, raw, driver::wall())
         .map_err(|error| refused(format!("the operator's signature is not accepted: {error}")))?;
+    for key in keys {
+        let is_revoked = host.core.is_revoked(key).await;
+        if is_revoked.map_err(ApiError::from)? {
+            return Err(refused(format!("key {} was revoked", key.short())));
+        }
+    }
     let is_meant = access.node == host.node
         && access.nonce == nonce
         && access.workload == replica.workload
@@ -147,7 +156,7 @@ pub(super) async fn begin(
     if !is_meant {
         return Err(refused("the request was signed for another session".into()));
     }
-    let by = certificate.map_or_else(|| access.by().short(), |it| it.name);
+    let by = grant.map_or_else(|| access.by().short(), |it| it.name);
     Ok((by, access.body().action.clone()))
 }
 

@@ -116,6 +116,13 @@ impl Store {
         Ok((Store { file, location }, saved))
     }
 
+    /// Writes one record, and returns once it is on disk. Blocks.
+    pub fn put(&self, record: Record) -> Result<(), StoreError> {
+        self.file
+            .commit(&BTreeMap::from([(row::key(&record), record)]))
+            .map_err(StoreError::Unwritable)
+    }
+
     /// Takes the incarnation of this start, one above any used before, and returns once it is on
     /// disk: two lives of a node must never be confused. Blocks.
     pub fn draw_incarnation(&self, saved: &mut Saved) -> Result<(), StoreError> {

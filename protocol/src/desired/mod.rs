@@ -391,6 +391,14 @@ impl Desired {
         self.registers.get(key_hash).map(Register::digest)
     }
 
+    /// The effective entries of operators.
+    pub fn operators(&self) -> impl Iterator<Item = &Change> {
+        let is_one = |change: &&Change| matches!(change.signed.key, Key::Operator(_));
+        let any = self.counts[kind(&Key::Operator(PublicKey([0; 32])))] > 0;
+        let registers = any.then(|| self.registers.values().filter_map(Register::effective));
+        registers.into_iter().flatten().filter(is_one)
+    }
+
     /// The revoked keys.
     pub fn revoked(&self) -> &OrdMap<PublicKey, Revoked> {
         self.standing.revoked()

@@ -68,7 +68,17 @@ impl Key {
         }
     }
 
-    fn of(kind: u16, bytes: Bytes) -> Result<Key, Malformed> {
+    /// The key as it is asked for: its kind and its bytes, encoded.
+    pub fn encoded(&self) -> Vec<u8> {
+        let (kind, bytes) = self.parts();
+        codec::encode(&(kind, Bytes(bytes)))
+    }
+
+    /// The key of this kind and these bytes.
+    ///
+    /// # Errors
+    /// The bytes are no key of a kind that this program knows.
+    pub fn of(kind: u16, bytes: Bytes) -> Result<Key, Malformed> {
         Ok(match kind {
             0 => Key::Workload(codec::decode(&bytes.0)?),
             1 => Key::Member(codec::decode(&bytes.0)?),

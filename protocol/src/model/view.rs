@@ -225,6 +225,38 @@ pub struct StatusView {
     pub roots: BTreeMap<String, String>,
 }
 
+/// An operator.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct OperatorView {
+    /// Its name.
+    pub name: String,
+    /// Its key, 64 hexadecimal digits.
+    pub key: String,
+    /// Its role: `reader`, `publisher` or `admin`.
+    pub role: String,
+    /// The namespaces in which it has it; empty for all.
+    pub namespaces: Vec<String>,
+    /// When its rights end, RFC 3339 in UTC; null for never.
+    pub expires: Option<String>,
+    /// The name of the operator that gave them, or `root`.
+    pub by: String,
+    /// The reason of its revocation, if it was revoked.
+    pub revoked: Option<String>,
+}
+
+/// A revoked key.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RevokedView {
+    /// The key, 64 hexadecimal digits.
+    pub key: String,
+    /// The name of the node, if it is a node's.
+    pub node: Option<String>,
+    /// The reason.
+    pub why: String,
+    /// Whether all that it ever wrote was withdrawn.
+    pub withdrawn: bool,
+}
+
 /// An auction, for `explain`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AuctionView {

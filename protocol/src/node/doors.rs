@@ -64,6 +64,10 @@ impl Node {
     pub(super) fn on_link_up(&mut self, now: Time, peer: NodeId, dialled: bool) {
         self.back_off_seeds(now);
         self.shown.version += 1;
+        // A dial led to the link that there is.
+        if self.membership.has_link(&peer) {
+            return self.on_link_open(now, peer);
+        }
         if self.doors.closed.len() >= MAX_DOORS && !self.doors.is_closed(&peer) {
             self.count("doors_full");
             return self.outbox.push(Action::Disconnect(peer));
@@ -201,9 +205,12 @@ impl Node {
 
     /// The peer belongs to the cluster: the rooms learn of the link.
     pub(super) fn open_door(&mut self, now: Time, peer: NodeId) {
-        if self.doors.closed.remove(&peer).is_none() {
-            return;
+        if self.doors.closed.remove(&peer).is_some() {
+            self.on_link_open(now, peer);
         }
+    }
+
+    fn on_link_open(&mut self, now: Time, peer: NodeId) {
         // A comparison may bring the peer's state before membership reports it up.
         if self.membership.state(&peer) == membership::State::Down {
             self.rescue_throttle.reached(now);

@@ -30,6 +30,7 @@
 //! | `slot_gossip` | the rate at which this node's claims are gossiped |
 //! | `outbox`, `message` | effects not taken yet; the messages between nodes |
 //! | `views`, `replica_views`, `explaining` | read-only views for people and programs |
+//! | `rights` | who may do what, for people |
 //! | `queues` | every collection that grows, with its bound |
 //! | `simulator_clone` | a node with the state of another, for large simulations |
 //! | `test_fingerprint` | the state that tests compare |
@@ -66,6 +67,7 @@ mod reconcile;
 mod relay;
 mod replica_views;
 mod replication;
+mod rights;
 mod routes;
 mod saving;
 mod sight;
@@ -91,7 +93,7 @@ use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
 use crate::model::view::EventView;
 use crate::model::{
-    Chain, ClusterId, Digest, Facts, KeptVolume, KeyPair, NodeId, ReplicaId, Time, WallClock,
+    Chain, ClusterId, Digest, Facts, KeptVolume, KeyPair, NodeId, ReplicaId, Roster, Time, WallClock,
 };
 use crate::plan::RescueThrottle;
 use crate::readiness::Readiness;
@@ -380,6 +382,11 @@ impl Node {
             None if *node == self.me => self.config.name.clone(),
             None => node.short(),
         }
+    }
+
+    /// The members, for the network: it lets nobody else say anything but greetings.
+    pub fn roster(&self) -> Roster {
+        self.desired.members().clone().into()
     }
 
     /// Whether this node is a member.

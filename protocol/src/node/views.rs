@@ -70,11 +70,7 @@ impl Node {
             );
         }
         if !self.admitted() {
-            warnings.push(
-                "not a member yet: no member has answered; check that a seed address \
-                can be reached"
-                    .into(),
-            );
+            warnings.push(self.not_admitted_warning());
         } else if !self.readiness.is_ready() {
             warnings.push(
                 "catching up: this node owns nothing until it knows what the others know".into(),
@@ -88,6 +84,7 @@ impl Node {
             );
         }
         warnings.extend(self.reach.trouble.clone());
+        warnings.extend(self.expiry_warnings());
         self.add_unreachable_warnings(&mut warnings);
         for key in self.desired.conflicts() {
             if let Key::Workload(name) = key {
@@ -103,6 +100,20 @@ impl Node {
             ));
         }
         warnings
+    }
+
+    fn not_admitted_warning(&self) -> String {
+        if self.is_revoked(&self.me.into()) {
+            return "this node was revoked: it runs nothing. To use the device again, empty its \
+                state folder and join with a new invite"
+                .into();
+        }
+        match &self.reach.refused {
+            Some(why) => format!("not a member: {why}"),
+            None => "not a member yet: no member has answered; check that a seed address can be \
+                reached"
+                .into(),
+        }
     }
 
     /// Every member, by name.

@@ -1,4 +1,4 @@
-//! Makes a carrier: TCP, the preamble, noise with the cluster's secret, yamux.
+//! Makes a carrier: TCP, the preamble, noise with the cluster's prologue, yamux.
 
 use std::io;
 use std::net::SocketAddr;
@@ -110,9 +110,9 @@ pub(super) async fn accept(
     timeout(transport::DIAL_TIMEOUT, handshake).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
-/// As for links: a peer without the secret cannot complete the handshake.
+/// As for links: a peer of another cluster cannot complete the handshake.
 fn noise(carriers: &Carriers) -> Result<noise::Config, noise::Error> {
-    Ok(noise::Config::new(&carriers.keys)?.with_prologue(carriers.secret.to_vec()))
+    Ok(noise::Config::new(&carriers.keys)?.with_prologue(carriers.prologue.to_vec()))
 }
 
 fn metered(

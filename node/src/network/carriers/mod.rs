@@ -32,6 +32,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::counters::{NetCounters, add};
+use super::roster::Members;
 use super::services::Services;
 use super::tcp::{InboundCarrier, SMALL_SEGMENT};
 use super::types::{Command, Signal};
@@ -79,7 +80,8 @@ impl Default for Limits {
 /// All carriers of a node.
 pub(super) struct Carriers {
     keys: Keypair,
-    secret: [u8; 32],
+    prologue: [u8; 32],
+    members: Members,
     counters: Arc<NetCounters>,
     services: Arc<Services>,
     /// Weak, so that a carrier does not keep the network running.
@@ -127,7 +129,8 @@ pub(super) enum Availability {
 impl Carriers {
     pub(super) fn new(
         keys: Keypair,
-        secret: [u8; 32],
+        prologue: [u8; 32],
+        members: Members,
         counters: Arc<NetCounters>,
         services: Arc<Services>,
         swarm: mpsc::WeakSender<Command>,
@@ -135,7 +138,8 @@ impl Carriers {
     ) -> Self {
         Carriers {
             keys,
-            secret,
+            prologue,
+            members,
             counters,
             services,
             swarm,
@@ -230,6 +234,9 @@ impl Carriers {
                 let connected = dial::accept(&carriers, stream).await;
                 drop(permit);
                 let refused = match connected {
+                    Ok((node, _)) if !carriers.members.has(&node) => {
+                        Some("the node is no member".to_owned())
+                    }
                     Ok((node, connected)) => carriers
                         .start(node, connected)
                         .is_none()

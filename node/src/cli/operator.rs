@@ -1,0 +1,190 @@
+//! `shoal operator`, `shoal whoami`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use shoal_protocol::model::view::OperatorView;
+use shoal_protocol::model::{Key, KeyPair, Label, Namespaces, PublicKey, Role, Value, WallClock};
+use shoal_protocol::trust::{self, Terms};
+
+use super::context::Context;
+use super::error::CliError;
+use super::rights::submit;
+use super::{out, render};
+use crate::api::form::MeetingBody;
+use crate::identity;
+use crate::manifest::quantity;
+use crate::publish::{Operator as Operating, OperatorFile};
+
+/// Say who may do what: people and programs that operate the cluster
+#[derive(Args)]
+#[command(after_help = "Examples:\n  shoal operator ls\n  shoal operator add ann --role publisher \
+    --namespace shop > ann.json\n  shoal operator add ci --role reader --ttl 90d > ci.json\n  \
+    shoal revoke ann")]
+pub struct Operator {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Add(Add),
+    Ls(Ls),
+}
+
+/// Give somebody a key with a role, and print it: the file `operator.json` of their config folder
+///
+/// The file is a secret. It goes to ~/.config/shoal/operator.json on the other computer, or into
+/// any folder that --config names.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  shoal operator add ann --role publisher --namespace shop > \
+    ann.json\n  scp ann.json ann-laptop:.config/shoal/operator.json\n  shoal operator add ann \
+    --key 1a2b..9f --ttl 90d --role publisher > ann.json   # renews the rights of that key")]
+struct Add {
+    /// Who it is, for people
+    name: String,
+    /// What the key may do
+    #[arg(long, value_enum, default_value = "publisher")]
+    role: RoleName,
+    /// The namespaces in which it may; may be given several times [default: all]
+    #[arg(short, long = "namespace", value_name = "NAME")]
+    namespaces: Vec<Label>,
+    /// How long the rights last, for example 90d [default: for ever]
+    #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
+    ttl: Option<Duration>,
+    /// A key that exists, 64 hexadecimal digits: its holder keeps it, and gets new rights
+    #[arg(long, value_name = "KEY")]
+    key: Option<PublicKey>,
+}
+
+/// A role that an operator can have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum RoleName {
+    /// Look
+    Reader,
+    /// Publish, scale and remove workloads, and open sessions with them
+    Publisher,
+    /// Give and revoke rights as well; with all namespaces also invite and revoke nodes
+    Admin,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Role {
+        match name {
+            RoleName::Reader => Role::Reader,
+            RoleName::Publisher => Role::Publisher,
+            RoleName::Admin => Role::Admin,
+        }
+    }
+}
+
+/// List the operators
+#[derive(Args)]
+#[command(after_help = "Example:\n  shoal operator ls")]
+struct Ls {}
+
+impl Operator {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        match self.verb {
+            Verb::Add(add) => add.run(context).await,
+            Verb::Ls(_) => ls(context).await,
+        }
+    }
+}
+
+impl Add {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        let client = context.client();
+        let meeting: MeetingBody = client.get("/v1/meeting").await?;
+        let operator = context.operator()?;
+        let namespaces = match self.namespaces.is_empty() {
+            true => Namespaces::All,
+            false => Namespaces::Only(self.namespaces.into_iter().collect::<BTreeSet<_>>()),
+        };
+        let seed = match self.key {
+            Some(_) => None,
+            None => Some(identity::random().map_err(|error| CliError::failed(error.to_string()))?),
+        };
+        let key = match (self.key, &seed) {
+            (Some(key), _) => key,
+            (None, Some(seed)) => KeyPair::from_seed(seed).public(),
+            (None, None) => return Err(CliError::failed("there is no key")),
+        };
+        let ends = self.ttl.map(|ttl| {
+            let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+            WallClock(meeting.now.saturating_add(ttl))
+        });
+        let terms = Terms {
+            name: self.name.clone(),
+            role: self.role.into(),
+            namespaces,
+            serial: trust::serial_at(WallClock(meeting.now)),
+            expires: ends,
+        };
+        let chain = operator.grant(key, terms).map_err(|error| {
+            CliError::usage(format!("{error}. `shoal whoami` says what your own key may do"))
+        })?;
+        submit(&client, &operator, Key::Operator(key), Value::Operator(chain.clone())).await?;
+        let file = OperatorFile::new(operator.genesis(), &self.name, seed, &chain);
+        out::say_raw(&file.text())?;
+        let ends = ends.map_or_else(|| "for ever".to_owned(), |it| format!("until {it}"));
+        context.note(&format!(
+            "{} may act as a {} {ends}, with key {}. The file goes to ~/.config/shoal/operator.json \
+                there{}",
+            self.name,
+            Role::from(self.role).name(),
+            key.short(),
+            if seed.is_some() { "; it is a secret" } else { ", with the seed that is there" }
+        ));
+        Ok(())
+    }
+}
+
+async fn ls(context: &Context) -> Result<(), CliError> {
+    let bytes = context.client().get_bytes("/v1/operators").await?;
+    if context.json() {
+        return out::say_bytes(&bytes);
+    }
+    let views: Vec<OperatorView> = out::parse(&bytes)?;
+    out::say_raw(&render::operators(&views))
+}
+
+/// Say whose key this is, what it may do, and of which cluster
+#[derive(Args)]
+#[command(after_help = "Example:\n  shoal whoami")]
+pub struct Whoami {}
+
+#[derive(Serialize)]
+struct Me {
+    name: String,
+    key: String,
+    role: String,
+    namespaces: String,
+    until: Option<String>,
+    cluster: String,
+}
+
+impl Whoami {
+    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+        let operator: Operating = context.operator()?;
+        let right = operator.authority().map_err(|error| CliError::failed(error.to_string()))?;
+        let me = Me {
+            name: operator.name().to_owned(),
+            key: operator.keys().public().to_string(),
+            role: right.role.name().to_owned(),
+            namespaces: right.namespaces.to_string(),
+            until: right.expires.map(|it| it.to_string()),
+            cluster: operator.cluster().to_string(),
+        };
+        if context.json() {
+            return out::say_json(&me);
+        }
+        let until = me.until.map_or_else(|| "for ever".to_owned(), |it| format!("until {it}"));
+        out::say(&format!(
+            "{}: {} in {}, {until}\nkey {}\ncluster {}",
+            me.name, me.role, me.namespaces, me.key, me.cluster
+        ))
+    }
+}

@@ -1,0 +1,119 @@
+//! `shoal revoke`.
+
+use clap::Args;
+use shoal_protocol::model::change::Revoked;
+use shoal_protocol::model::view::{NodeView, OperatorView};
+use shoal_protocol::model::{Key, PublicKey, Value};
+use shoal_protocol::trust;
+
+use super::context::Context;
+use super::error::CliError;
+use super::rights::submit;
+use super::terminal;
+use crate::api::form::MeetingBody;
+use crate::publish::Operator;
+
+/// End the rights of a node, an operator or an invite, for ever
+///
+/// Every node that can be reached closes its links to the node within a second, and its work goes
+/// elsewhere; a part of the cluster that is cut off learns of it at its first contact. What an
+/// operator wrote before stays, unless it is withdrawn.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  shoal revoke till-7 --why 'stolen in Lyon'\n  shoal revoke \
+    ann                 # an operator\n  shoal revoke ann --withdraw      # and all that she ever \
+    wrote or gave\n  shoal revoke 1a2b3c4d            # by key: an invite, for example\n\n\
+    A revoked key is never trusted again: a device comes back with an empty state folder and a new \
+    invite, an operator with a new key.")]
+pub struct Revoke {
+    /// A node or an operator by name, or a key by at least eight of its hexadecimal digits
+    who: String,
+    /// Also take back all that the key ever wrote, and every right that it gave
+    #[arg(long)]
+    withdraw: bool,
+    /// The reason, for people: it is shown in events and to the node
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    why: String,
+    /// Do not ask, even if it is this operator's own key or the last administrator's
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// The key that was meant, and what it is.
+struct Meant {
+    key: PublicKey,
+    what: String,
+}
+
+impl Revoke {
+    pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        let client = context.client();
+        let meeting: MeetingBody = client.get("/v1/meeting").await?;
+        let nodes: Vec<NodeView> = client.get("/v1/nodes").await?;
+        let operators: Vec<OperatorView> = client.get("/v1/operators").await?;
+        let operator = context.operator()?;
+        let meant = meant(&self.who, &nodes, &operators)?;
+        if let Some(question) = question(&meant, &operator, &operators)
+            && !self.yes
+            && !terminal::confirm(&question).unwrap_or(false)
+        {
+            return Err(CliError::usage(format!("{question} Nothing was changed; --yes does it")));
+        }
+        // Also what the key writes within the next moment, by a clock that is a little ahead.
+        let last = trust::serial_at(shoal_protocol::model::WallClock(meeting.now));
+        let revoked = Revoked { last, withdraw: self.withdraw, why: self.why };
+        let key = Key::Revocation(meant.key);
+        submit(&client, &operator, key, Value::Revoked(revoked)).await?;
+        context.note(&format!("{} is revoked", meant.what));
+        Ok(())
+    }
+}
+
+fn meant(
+    who: &str,
+    nodes: &[NodeView],
+    operators: &[OperatorView],
+) -> Result<Meant, CliError> {
+    let mut found: Vec<Meant> = Vec::new();
+    let is_key = |key: &str| who.len() >= 8 && key.starts_with(&who.to_lowercase());
+    for node in nodes.iter().filter(|it| it.name == who || is_key(&it.id)) {
+        let key = node.id.parse().map_err(|_| CliError::failed("a node has a strange id"))?;
+        found.push(Meant { key, what: format!("node {}", node.name) });
+    }
+    for it in operators.iter().filter(|it| it.name == who || is_key(&it.key)) {
+        let key = it.key.parse().map_err(|_| CliError::failed("an operator has a strange key"))?;
+        found.push(Meant { key, what: format!("operator {}", it.name) });
+    }
+    if let (true, Ok(key)) = (found.is_empty(), who.parse::<PublicKey>()) {
+        found.push(Meant { key, what: format!("key {}", key.short()) });
+    }
+    match found.len() {
+        1 => Ok(found.swap_remove(0)),
+        0 => Err(CliError::not_found(format!(
+            "there is no node and no operator `{who}`: `shoal nodes` and `shoal operator ls` list \
+                them; an invite is revoked by its whole key (64 digits, `shoal invite -o json`)"
+        ))),
+        _ => {
+            let all: Vec<String> =
+                found.iter().map(|it| format!("{} ({})", it.what, it.key.short())).collect();
+            Err(CliError::usage(format!("`{who}` is {}: name its key", all.join(" and "))))
+        }
+    }
+}
+
+/// The question before a revocation that its author may regret.
+fn question(meant: &Meant, operator: &Operator, operators: &[OperatorView]) -> Option<String> {
+    let admins = operators.iter().filter(|it| {
+        it.role == "admin" && it.namespaces.is_empty() && it.revoked.is_none()
+    });
+    let others = admins.filter(|it| it.key != meant.key.to_string()).count();
+    if meant.key == operator.keys().public() {
+        return Some(format!(
+            "{} is your own key: after this you can change nothing any more.",
+            meant.what
+        ));
+    }
+    let is_admin = operators.iter().any(|it| it.key == meant.key.to_string() && it.role == "admin");
+    (is_admin && others == 0).then(|| {
+        format!("{} is the last administrator: then only the root key rules.", meant.what)
+    })
+}

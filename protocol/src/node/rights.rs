@@ -1,0 +1,96 @@
+//! Who may do what, for people: the operators, their ends, and the revoked keys.
+
+use crate::model::view::{OperatorView, RevokedView};
+use crate::model::{Change, Key, Namespaces, NodeId, PublicKey, Value, WallClock};
+use crate::trust;
+
+use super::Node;
+
+/// How long before its end a grant is warned of, milliseconds: three weeks.
+const WARNED_BEFORE: u64 = 21 * 24 * 60 * 60 * 1000;
+
+impl Node {
+    /// The operators that were entered, by name.
+    pub fn operators(&self) -> Vec<OperatorView> {
+        let mut views: Vec<OperatorView> =
+            self.desired.operators().filter_map(|change| self.operator_view(change)).collect();
+        views.sort_by(|one, other| (&one.name, &one.key).cmp(&(&other.name, &other.key)));
+        views
+    }
+
+    fn operator_view(&self, change: &Change) -> Option<OperatorView> {
+        let (Key::Operator(of), Value::Operator(chain)) = (&change.signed.key, &change.signed.value)
+        else {
+            return None;
+        };
+        let right = trust::authority(&self.identity.genesis, chain, *of, None).ok()?;
+        let own = chain.peek()?;
+        let givers = chain.grants().iter().rev().nth(1).and_then(|it| it.peek().ok());
+        let namespaces = match right.namespaces {
+            Namespaces::All => Vec::new(),
+            Namespaces::Only(only) => only.iter().map(ToString::to_string).collect(),
+        };
+        Some(OperatorView {
+            name: own.name,
+            key: of.to_string(),
+            role: right.role.name().into(),
+            namespaces,
+            expires: right.expires.map(|it| it.to_string()),
+            by: givers.map_or_else(|| "root".into(), |it| it.name),
+            revoked: self.desired.revoked().get(of).map(|it| it.why.clone()),
+        })
+    }
+
+    /// The revoked keys: those of nodes with their names.
+    pub fn revoked(&self) -> Vec<RevokedView> {
+        let view = |(key, it): (&PublicKey, &crate::model::change::Revoked)| {
+            let node = NodeId(key.0);
+            let is_node = self.desired.effective(&Self::member_key(node)).is_some();
+            RevokedView {
+                key: key.to_string(),
+                node: is_node.then(|| self.name_of(&node)),
+                why: it.why.clone(),
+                withdrawn: it.withdraw,
+            }
+        };
+        self.desired.revoked().iter().map(view).collect()
+    }
+
+    /// Whether the rights of a key, or of one that gave it its own, were revoked.
+    pub fn is_revoked(&self, key: &PublicKey) -> bool {
+        self.desired.revoked().contains_key(key)
+    }
+
+    /// Warnings of grants that end soon, or have ended.
+    pub(super) fn expiry_warnings(&self) -> Vec<String> {
+        let here = self.device.clock.0;
+        let mut warnings = Vec::new();
+        for change in self.desired.operators() {
+            let (Key::Operator(of), Value::Operator(chain)) =
+                (&change.signed.key, &change.signed.value)
+            else {
+                continue;
+            };
+            let right = trust::authority(&self.identity.genesis, chain, *of, None);
+            let (Some(grant), Ok(right)) = (chain.peek(), right) else { continue };
+            if let Some(expires) = right.expires.filter(|_| !self.is_revoked(of)) {
+                warnings.extend(ends(&grant.name, expires, here));
+            }
+        }
+        warnings
+    }
+}
+
+fn ends(name: &str, expires: WallClock, here: WallClock) -> Option<String> {
+    let days = expires.0.saturating_sub(here.0) / (24 * 60 * 60 * 1000);
+    let renew = format!("`shoal operator add {name}` with the same key renews them");
+    match () {
+        () if expires < here => {
+            Some(format!("the rights of operator {name} ended at {expires}: {renew}"))
+        }
+        () if expires.0 - here.0 <= WARNED_BEFORE => {
+            Some(format!("the rights of operator {name} end in {days} days, at {expires}: {renew}"))
+        }
+        () => None,
+    }
+}
