@@ -13,13 +13,15 @@ use futures::{FutureExt, StreamExt};
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+
 use shoal_protocol::model::spec::HostPort;
 use shoal_protocol::model::view::{
-    EventView, ExplainView, NodeView, ReplicaView, ServiceView, StatusView, WorkloadView,
+    EventView, ExplainView, NodeView, OperatorView, ReplicaView, RevokedView, ServiceView,
+    StatusView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Artifact, Digest, InstanceState, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec,
-    SpecForm, WorkloadName,
+    Artifact, Digest, InstanceState, NodeId, Place, PublicKey, ReplicaId, ReplicaName, Resources,
+    Spec, SpecForm, WorkloadName,
 };
 use shoal_protocol::node::{Command, ImageUse, Refusal, Reply, Routes};
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
@@ -334,6 +336,7 @@ pub struct FakeCore {
     pub images: Mutex<Vec<ImageUse>>,
     pub replies: Mutex<Vec<Reply>>,
     pub commands: Mutex<Vec<Command>>,
+    pub revoked_keys: Mutex<Vec<PublicKey>>,
     /// Questions about workloads and names.
     pub looks: AtomicUsize,
     pub changes: watch::Sender<u64>,
@@ -354,6 +357,7 @@ impl FakeCore {
             images: Mutex::default(),
             replies: Mutex::default(),
             commands: Mutex::default(),
+            revoked_keys: Mutex::default(),
             looks: AtomicUsize::new(0),
             changes: watch::Sender::new(1),
             routes: watch::Sender::new(Arc::default()),
@@ -387,6 +391,22 @@ impl Core for FakeCore {
 
     fn nodes(&self) -> Soon<'_, Vec<NodeView>> {
         soon(self.nodes.lock().unwrap().clone())
+    }
+
+    fn is_member(&self) -> Soon<'_, bool> {
+        soon(true)
+    }
+
+    fn operators(&self) -> Soon<'_, Vec<OperatorView>> {
+        soon(Vec::new())
+    }
+
+    fn revoked(&self) -> Soon<'_, Vec<RevokedView>> {
+        soon(Vec::new())
+    }
+
+    fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool> {
+        soon(self.revoked_keys.lock().unwrap().contains(&key))
     }
 
     fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>> {

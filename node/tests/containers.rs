@@ -99,7 +99,12 @@ async fn image_of_a_file_runs_elsewhere_and_outlives_its_daemon(kind: Kind) {
     let (first, second) = (folder.path().join("1"), folder.path().join("2"));
     let socket = engine.socket.to_str().unwrap();
     let one = start(&first, "none", None).await;
-    let two = start(&second, socket, Some(one.join_line().unwrap())).await;
+    let two = start(
+        &second,
+        socket,
+        Some(one.invite(9, std::time::Duration::from_secs(600)).await.unwrap()),
+    )
+    .await;
     let name: WorkloadName = "web".parse().unwrap();
     let web = Workload::image_file(name.clone(), &file, None)
         .with_container(|container| container.http = Some(8080));
@@ -143,7 +148,7 @@ async fn image_that_one_engine_has_runs_on_every_node(here: Kind, there: Kind) {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("1"), folder.path().join("2"));
     let one = start(&first, engine.socket.to_str().unwrap(), None).await;
-    let line = one.join_line().unwrap();
+    let line = one.invite(9, std::time::Duration::from_secs(600)).await.unwrap();
     let two = start(&second, other.socket.to_str().unwrap(), Some(line)).await;
     let name: WorkloadName = "web".parse().unwrap();
     let web = Workload::container(name.clone(), &built)
@@ -195,7 +200,12 @@ async fn node_that_is_taken_down_does_not_come_back(kind: Kind) {
     let (first, second) = (folder.path().join("1"), folder.path().join("2"));
     let one = start(&first, "none", None).await;
     let socket = engine.socket.to_str().unwrap();
-    let two = start(&second, socket, Some(one.join_line().unwrap())).await;
+    let two = start(
+        &second,
+        socket,
+        Some(one.invite(9, std::time::Duration::from_secs(600)).await.unwrap()),
+    )
+    .await;
     let name: WorkloadName = "web".parse().unwrap();
     let web = Workload::image_file(name.clone(), &file, None)
         .command(vec!["deaf".into()])
@@ -227,7 +237,12 @@ async fn replica_stays_where_its_volume_is(kind: Kind) {
     let (first, second) = (folder.path().join("1"), folder.path().join("2"));
     let socket = engine.socket.to_str().unwrap();
     let one = start(&first, "none", None).await;
-    let two = start(&second, socket, Some(one.join_line().unwrap())).await;
+    let two = start(
+        &second,
+        socket,
+        Some(one.invite(9, std::time::Duration::from_secs(600)).await.unwrap()),
+    )
+    .await;
     let name: WorkloadName = "web".parse().unwrap();
     let source = VolumeSource::Kept;
     let web = Workload::image_file(name.clone(), &file, None)
@@ -298,7 +313,12 @@ async fn workloads_reach_one_another_by_name(kind: Kind) {
     std::fs::write(&file, &engines::image::archives()[0]).unwrap();
     let socket = engine.socket.to_str().unwrap();
     let one = start(&folder.path().join("1"), socket, None).await;
-    let two = start(&folder.path().join("2"), socket, Some(one.join_line().unwrap())).await;
+    let two = start(
+        &folder.path().join("2"),
+        socket,
+        Some(one.invite(9, std::time::Duration::from_secs(600)).await.unwrap()),
+    )
+    .await;
     let server = |name: &str| {
         Workload::image_file(name.parse().unwrap(), &file, None)
             .with_container(|container| container.http = Some(8080))

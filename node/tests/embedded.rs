@@ -82,7 +82,7 @@ async fn embedded_nodes_serve_one_another_and_fail_over() {
     let (one_home, two_home) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let one = in_time("a first start", builder(one_home.path(), "one").start()).await.unwrap();
     assert!(one.founded());
-    let line = one.join_line().unwrap();
+    let line = one.invite(9, std::time::Duration::from_secs(600)).await.unwrap();
     let two =
         in_time("a joining", builder(two_home.path(), "two").join(&line).start()).await.unwrap();
     assert!(!two.founded());
@@ -184,7 +184,7 @@ async fn failed_start_says_why_and_changes_nothing() {
 
     // A node of one cluster does not join another.
     let two = in_time("another cluster", builder(two_home.path(), "two").start()).await.unwrap();
-    let line = one.join_line().unwrap();
+    let line = one.invite(9, std::time::Duration::from_secs(600)).await.unwrap();
     in_time("a stop", two.stop()).await;
     let error = builder(two_home.path(), "two")
         .join(line)

@@ -39,7 +39,7 @@ async fn gateway() -> anyhow::Result<()> {
     }
     let node = builder.start().await?;
     println!("{} is up; workloads answer on http://{}/", node.name(), node.http());
-    println!("others join with: {}", node.join_line()?);
+    println!("others join with: {}", node.invite(1, std::time::Duration::from_secs(600)).await?);
 
     // A node that joined holds no operator key: it runs what others publish, and cannot publish.
     if node.founded() {

@@ -57,7 +57,6 @@ impl World {
             state: "/var/lib/shoal".into(),
             cluster: ClusterId([3; 32]),
             root: PublicKey([4; 32]),
-            join_seed: [5; 32],
             mesh: "10.0.0.5:7700".into(),
             http: "0.0.0.0:8080".into(),
             addresses: Arc::new(|| Ok(vec!["10.0.0.5:7700".into()])),
@@ -563,17 +562,16 @@ async fn refused_upload_says_why_and_keeps_the_bytes() {
     assert!(world.service.holds(&digest).is_some(), "the next try need not send it again");
 }
 
-/// The join line has the cluster's keys and this node's address; `down` answers at once and asks
-/// the node to stop.
+/// Invites are made from the node's addresses and by its clock; `down` answers at once and asks the
+/// node to stop.
 #[tokio::test]
-async fn join_line_names_this_node_and_down_requests_stop() {
+async fn meeting_names_this_node_and_down_requests_stop() {
     let world = World::new().await;
-    let (_, text) = world.get("/v1/join-line").await;
-    let body: form::JoinLineBody = serde_json::from_str(&text).unwrap();
-    let line: shoal_protocol::trust::JoinLine = body.line.parse().unwrap();
+    let (_, text) = world.get("/v1/meeting").await;
+    let body: form::MeetingBody = serde_json::from_str(&text).unwrap();
     assert_eq!(
-        (line.root, line.join_seed, line.addresses),
-        (PublicKey([4; 32]), [5; 32], vec!["10.0.0.5:7700".to_owned()])
+        (body.cluster, body.addresses, body.trouble),
+        (ClusterId([3; 32]), vec!["10.0.0.5:7700".to_owned()], None)
     );
     assert!(!world.down.is_cancelled());
     let (status, text) = world.call(Method::POST, "/v1/down", "").await;
@@ -598,7 +596,7 @@ async fn socket_replaces_stale_socket_but_no_other_file() {
     let serving = tokio::spawn(socket.serve(world.service.clone(), stop.clone()));
     let mut client = UnixStream::connect(&path).await.unwrap();
     client
-        .write_all(b"GET /v1/join-line HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .write_all(b"GET /v1/meeting HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await
         .unwrap();
     let mut answer = String::new();
@@ -617,13 +615,13 @@ async fn socket_replaces_stale_socket_but_no_other_file() {
     assert_eq!(std::fs::read(&path).unwrap()[..1], *b"a");
 }
 
-/// The line was printed with an address that was gone, and carried to other devices in vain.
+/// An invite was printed with an address that was gone, and carried to other devices in vain.
 #[tokio::test]
-async fn unreachable_node_prints_no_join_line() {
+async fn unreachable_node_says_why() {
     let mut world = World::new().await;
     let trouble = "10.0.0.5:7700, where this node listens, is no address of this device";
     world.service.about.addresses = Arc::new(move || Err(trouble.to_owned()));
-    let (status, body) = world.get("/v1/join-line").await;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(body.contains("no-address") && body.contains(trouble), "{body}");
+    let (_, text) = world.get("/v1/meeting").await;
+    let body: form::MeetingBody = serde_json::from_str(&text).unwrap();
+    assert_eq!((body.addresses.len(), body.trouble.as_deref()), (0, Some(trouble)));
 }

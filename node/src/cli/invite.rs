@@ -16,12 +16,14 @@ use crate::publish::{self, Wishes};
 
 /// Make a line with which devices join
 #[derive(Args)]
-#[command(after_help = "Examples:\n  shoal invite                                   # one device, \
+#[command(
+    after_help = "Examples:\n  shoal invite                                   # one device, \
     within ten minutes\n  shoal invite --uses 20 --ttl 8h --label shop=12 # a technician's round\n  \
     shoal invite --qr                              # for a device with a camera\n  \
     shoal invite | ssh other-device shoal join -\n\n\
     Until it ends the line is a secret: whoever has it can have that many devices admitted, though \
-    not tell them what to run. It takes an administrator's key.")]
+    not tell them what to run. It takes an administrator's key."
+)]
 pub struct Invite {
     /// How long the line holds, at most 30 days
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = quantity::duration)]
@@ -62,9 +64,9 @@ impl Invite {
         if self.no_address {
             (meeting.addresses, meeting.trouble) = (Vec::new(), None);
         }
-        let ends = WallClock(meeting.now.saturating_add(
-            u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX),
-        ));
+        let ends = WallClock(
+            meeting.now.saturating_add(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX)),
+        );
         let Invite { ttl, uses, labels, addresses, qr, .. } = self;
         let wishes = Wishes { uses, ttl, labels, addresses };
         let invite = publish::invite(&operator, meeting, wishes)

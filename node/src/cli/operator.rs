@@ -20,9 +20,11 @@ use crate::publish::{Operator as Operating, OperatorFile};
 
 /// Say who may do what: people and programs that operate the cluster
 #[derive(Args)]
-#[command(after_help = "Examples:\n  shoal operator ls\n  shoal operator add ann --role publisher \
+#[command(
+    after_help = "Examples:\n  shoal operator ls\n  shoal operator add ann --role publisher \
     --namespace shop > ann.json\n  shoal operator add ci --role reader --ttl 90d > ci.json\n  \
-    shoal revoke ann")]
+    shoal revoke ann"
+)]
 pub struct Operator {
     #[command(subcommand)]
     verb: Verb,

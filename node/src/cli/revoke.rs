@@ -68,11 +68,7 @@ impl Revoke {
     }
 }
 
-fn meant(
-    who: &str,
-    nodes: &[NodeView],
-    operators: &[OperatorView],
-) -> Result<Meant, CliError> {
+fn meant(who: &str, nodes: &[NodeView], operators: &[OperatorView]) -> Result<Meant, CliError> {
     let mut found: Vec<Meant> = Vec::new();
     let is_key = |key: &str| who.len() >= 8 && key.starts_with(&who.to_lowercase());
     for node in nodes.iter().filter(|it| it.name == who || is_key(&it.id)) {
@@ -102,9 +98,9 @@ fn meant(
 
 /// The question before a revocation that its author may regret.
 fn question(meant: &Meant, operator: &Operator, operators: &[OperatorView]) -> Option<String> {
-    let admins = operators.iter().filter(|it| {
-        it.role == "admin" && it.namespaces.is_empty() && it.revoked.is_none()
-    });
+    let admins = operators
+        .iter()
+        .filter(|it| it.role == "admin" && it.namespaces.is_empty() && it.revoked.is_none());
     let others = admins.filter(|it| it.key != meant.key.to_string()).count();
     if meant.key == operator.keys().public() {
         return Some(format!(
@@ -113,7 +109,6 @@ fn question(meant: &Meant, operator: &Operator, operators: &[OperatorView]) -> O
         ));
     }
     let is_admin = operators.iter().any(|it| it.key == meant.key.to_string() && it.role == "admin");
-    (is_admin && others == 0).then(|| {
-        format!("{} is the last administrator: then only the root key rules.", meant.what)
-    })
+    (is_admin && others == 0)
+        .then(|| format!("{} is the last administrator: then only the root key rules.", meant.what))
 }

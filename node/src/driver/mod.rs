@@ -100,15 +100,33 @@ impl Idle {
     /// Starts the driver on the current tokio runtime. It ends when it was asked to stop and the
     /// network has stopped after that, or with an error that the node cannot survive.
     pub fn start(self, parts: Parts) -> Result<JoinHandle<Result<(), DriverError>>, StartError> {
-        let Parts { config, identity, invite, saved, facts, store, network, inbox, orders, fetches } =
-            parts;
+        let Parts {
+            config,
+            identity,
+            invite,
+            saved,
+            facts,
+            store,
+            network,
+            inbox,
+            orders,
+            fetches,
+        } = parts;
         let system = |what| move |source| StartError::System { what, source };
         let (answers_in, answers) = mpsc::channel(ANSWERS);
         let store = store.start(answers_in).map_err(system("thread for the store"))?;
         let alarm = Alarm::new().map_err(system("timer"))?;
         let seed = identity::random()?;
         let now = clock::now();
-        let node = Node::new(config, identity.for_core(invite.as_ref()), saved, facts, clock::wall(), seed, now);
+        let node = Node::new(
+            config,
+            identity.for_core(invite.as_ref()),
+            saved,
+            facts,
+            clock::wall(),
+            seed,
+            now,
+        );
         self.handle.count(Box::new(network.handshake_counters()));
         let (net, disk) = (network.counters().clone(), store.counters().clone());
         self.handle.count(Box::new(move |all| {

@@ -8,25 +8,37 @@ use std::time::Duration;
 
 use shoal_protocol::model::spec::Pieces;
 use shoal_protocol::model::{
-    Artifact, ChangeBody, Digest, Facts, InstanceState, Key, KeyPair, NodeId, ProgramKind,
-    Resources, Spec, SpecForm, Value, WorkloadName,
+    Artifact, Chain, ChangeBody, Digest, Facts, InstanceState, Key, KeyPair, Namespaces, NodeId,
+    ProgramKind, Resources, Role, Spec, SpecForm, Value, WallClock, WorkloadName,
 };
-use shoal_protocol::node::{Command, Draft, FetchOutcome, Order, Refusal, Reply, Report};
-use shoal_protocol::trust::{self, Genesis};
+use shoal_protocol::node::{Command, Draft, FetchOutcome, Order, Record, Refusal, Reply, Report};
+use shoal_protocol::trust::{self, Genesis, Invite, Terms};
 use tempfile::TempDir;
 
 use super::*;
 use crate::network::{self, NetworkConfig};
 
-fn join_seed() -> [u8; 32] {
-    [2; 32]
+fn root() -> KeyPair {
+    KeyPair::from_seed(&[1; 32])
 }
 
 fn genesis() -> Genesis {
-    Genesis {
-        root: KeyPair::from_seed(&[1; 32]).public(),
-        join: KeyPair::from_seed(&join_seed()).public(),
-    }
+    Genesis { root: root().public() }
+}
+
+/// An invite for many devices.
+fn invite() -> Invite {
+    let seed = [2; 32];
+    let terms = Terms {
+        name: "invite".into(),
+        role: Role::Inviter { uses: 10, labels: Vec::new() },
+        namespaces: Namespaces::All,
+        serial: 1,
+        expires: Some(WallClock(clock::wall().0 + 3_600_000)),
+    };
+    let key = KeyPair::from_seed(&seed).public();
+    let chain = trust::grant(&genesis(), &root(), &Chain::default(), key, terms).unwrap();
+    Invite { root: genesis().root, seed, chain, addresses: Vec::new() }
 }
 
 fn facts() -> Facts {
@@ -102,10 +114,19 @@ async fn start_with(
             (identity, store, saved)
         }
         None => {
-            let identity = Identity::draw(genesis(), join_seed()).unwrap();
+            let identity = Identity::draw(genesis()).unwrap();
             let store = Store::create(folder, identity.cluster(), identity.node()).unwrap();
             identity.create(folder).unwrap();
-            (identity, store, Saved::default())
+            let mut saved = Saved::default();
+            if seeds.is_empty() {
+                let (chain, node) = (Chain::default(), identity.node());
+                let change = trust::admit_as_operator(&genesis(), &root(), &chain, node, 1);
+                let change = change.unwrap().raw();
+                let key = Key::Member(node).hash();
+                store.put(Record::Desired { key, changes: vec![change.clone()] }).unwrap();
+                saved.changes.push(change);
+            }
+            (identity, store, saved)
         }
     };
     store.draw_incarnation(&mut saved).unwrap();
@@ -126,6 +147,7 @@ async fn start_with(
     let parts = Parts {
         config,
         identity,
+        invite: (!seeds.is_empty()).then(invite),
         saved,
         facts: facts(),
         store: alter(store),
@@ -199,7 +221,15 @@ impl Daemon {
             other => return other,
         };
         let (root, operator) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[3; 32]));
-        let certificate = trust::certify(&genesis(), &root, operator.public(), "me").unwrap();
+        let terms = Terms {
+            name: "me".into(),
+            role: Role::Publisher,
+            namespaces: Namespaces::All,
+            serial: 1,
+            expires: None,
+        };
+        let chain =
+            trust::grant(&genesis(), &root, &Chain::default(), operator.public(), terms).unwrap();
         let writer = trust::writer_id(&operator.public(), &[0; 16]);
         clock.insert(writer, serial);
         let body = ChangeBody {
@@ -210,7 +240,7 @@ impl Daemon {
             uid,
             value: Value::workload(&spec),
         };
-        let change = trust::sign_change(&genesis(), &operator, Some(&certificate), body).unwrap();
+        let change = trust::sign_change(&genesis(), &operator, &chain, body).unwrap();
         self.driver.command(Command::Submit { change: change.raw() }).await.unwrap()
     }
 

@@ -233,11 +233,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
 }
 
 /// Deletes the kept invite once the node is a member.
-async fn forget_invite_once_admitted(
-    core: Arc<dyn Core>,
-    state: PathBuf,
-    stop: CancellationToken,
-) {
+async fn forget_invite_once_admitted(core: Arc<dyn Core>, state: PathBuf, stop: CancellationToken) {
     let mut changes = core.changes();
     let admitted = async {
         loop {

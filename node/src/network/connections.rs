@@ -180,8 +180,15 @@ impl Task {
         let (counters, members) = (self.counters.clone(), self.members.clone());
         self.running.spawn(async move {
             // If its task panicked, the link would otherwise stay up for ever.
-            let run = AssertUnwindSafe(link::run(node, handle.clone(), streams, inbox, counters, members))
-                .catch_unwind();
+            let run = AssertUnwindSafe(link::run(
+                node,
+                handle.clone(),
+                streams,
+                inbox,
+                counters,
+                members,
+            ))
+            .catch_unwind();
             let why =
                 run.await.unwrap_or_else(|_| "its task met a state that should not be".into());
             handle.ended.cancel();

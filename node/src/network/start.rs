@@ -67,9 +67,15 @@ pub(super) async fn start_among(
     let (roster, members) = Members::new();
     let admission = Admission::new(members.clone());
     let (arrive, arrived) = mpsc::channel(carriers::MAX_PENDING_IN);
-    let (transport, canceller) =
-        transport::transport(&keys, config.prologue, &counters, &local_addresses, &admission, arrive)
-            .map_err(|error| set_up(&error))?;
+    let (transport, canceller) = transport::transport(
+        &keys,
+        config.prologue,
+        &counters,
+        &local_addresses,
+        &admission,
+        arrive,
+    )
+    .map_err(|error| set_up(&error))?;
     let (gossip_behaviour, gossip) =
         Gossip::new(&keys, &config.cluster).map_err(|error| set_up(&error))?;
     let limits = ConnectionLimits::default()

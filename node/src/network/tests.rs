@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use shoal_protocol::model::{ClusterId, Digest, KeyPair, Lane, NodeId};
+use shoal_protocol::model::{ClusterId, Digest, KeyPair, Lane, NodeId, Roster};
 use shoal_protocol::node::{
     Answerer, DialFailure, DialTarget, Input, Message, OwnAddresses, Reachability, Verdict,
 };
@@ -26,7 +26,7 @@ use super::*;
 mod carriers;
 
 const CLUSTER: ClusterId = ClusterId([7; 32]);
-const SECRET: [u8; 32] = [8; 32];
+const PROLOGUE: [u8; 32] = [8; 32];
 /// No process listens there.
 const DEAD: &str = "/ip4/127.0.0.1/tcp/1";
 
@@ -43,11 +43,11 @@ async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
     }
 }
 
-fn config(seed: u8, secret: [u8; 32]) -> NetworkConfig {
+fn config(seed: u8, prologue: [u8; 32]) -> NetworkConfig {
     NetworkConfig {
         seed: [seed; 32],
         cluster: CLUSTER,
-        secret,
+        prologue,
         listen: "127.0.0.1:0".parse().unwrap(),
         advertise: Vec::new(),
         carriers: CarrierLimits {
@@ -62,8 +62,14 @@ fn id(seed: u8) -> NodeId {
     NodeId(KeyPair::from_seed(&[seed; 32]).public().0)
 }
 
+/// All peers of the tests are members.
+fn everybody() -> Roster {
+    (1..=40).map(id).collect()
+}
+
 async fn peer(seed: u8) -> Peer {
-    let (network, inbox) = start(config(seed, SECRET)).await.unwrap();
+    let (network, inbox) = start(config(seed, PROLOGUE)).await.unwrap();
+    network.set_roster(everybody());
     Peer { id: id(seed), network, inbox }
 }
 
@@ -121,7 +127,7 @@ impl Peer {
 
     async fn link_up(&mut self) -> NodeId {
         match self.urgent().await {
-            Input::LinkUp { peer } => peer,
+            Input::LinkUp { peer, .. } => peer,
             other => panic!("a link was expected, not {other:?}"),
         }
     }
@@ -191,9 +197,9 @@ async fn dead_peer_is_noticed_and_returns_at_another_port() {
     }
 }
 
-/// A node with another secret cannot complete the handshake, and its error names the address.
+/// A node of another cluster cannot complete the handshake, and its error names the address.
 #[tokio::test]
-async fn peer_without_the_join_line_is_a_stranger() {
+async fn peer_of_another_cluster_is_a_stranger() {
     let b = peer(2).await;
     let (network, inbox) = start(config(1, [9; 32])).await.unwrap();
     let mut stranger = Peer { id: id(1), network, inbox };
@@ -468,7 +474,8 @@ async fn unaccepted_streams_and_too_many_streams_are_refused() {
 async fn a_taken_port_is_named() {
     let a = peer(1).await;
     let listen = a.network.listening();
-    let error = start(NetworkConfig { listen, ..config(2, SECRET) }).await.map(|_| ()).unwrap_err();
+    let error =
+        start(NetworkConfig { listen, ..config(2, PROLOGUE) }).await.map(|_| ()).unwrap_err();
     assert!(matches!(error, NetworkError::Taken(address) if address == listen));
     assert!(error.to_string().contains(&listen.port().to_string()), "{error}");
 }

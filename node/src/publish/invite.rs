@@ -46,13 +46,17 @@ pub enum InviteError {
     Uses(u32),
     #[error("an invite holds for a second to 30 days, not {0:?}")]
     Ttl(Duration),
-    #[error("an invite gives at most {MAX_LABELS} labels, each with a key of 1 to \
-        {MAX_GRANT_NAME} bytes and a value of at most as many")]
+    #[error(
+        "an invite gives at most {MAX_LABELS} labels, each with a key of 1 to \
+        {MAX_GRANT_NAME} bytes and a value of at most as many"
+    )]
     Labels,
     #[error("{0}")]
     NoAddress(String),
-    #[error("the clock of this node says {0}: an invite could not end. Set the clock, or make the \
-        invite on another node")]
+    #[error(
+        "the clock of this node says {0}: an invite could not end. Set the clock, or make the \
+        invite on another node"
+    )]
     Clock(WallClock),
     #[error("the operator key is of cluster {operator}, this node is of cluster {node}")]
     OtherCluster { operator: String, node: String },

@@ -114,10 +114,7 @@ struct RootForm {
 impl Founding {
     /// Draws the keys of a new cluster.
     pub fn draw() -> Result<Founding, OperatorError> {
-        Ok(Founding {
-            root_seed: identity::random()?,
-            operator_seed: identity::random()?,
-        })
+        Ok(Founding { root_seed: identity::random()?, operator_seed: identity::random()? })
     }
 
     /// Refuses a config folder that holds another cluster's key, which is every key when there is
@@ -245,13 +242,7 @@ impl Operator {
         let form: OperatorForm =
             serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         let (genesis, seed, chain) = form.read().map_err(damaged)?;
-        Ok(Operator {
-            genesis,
-            name: form.name,
-            seed,
-            chain,
-            installation: installation(config)?,
-        })
+        Ok(Operator { genesis, name: form.name, seed, chain, installation: installation(config)? })
     }
 
     /// The cluster this operator may write for.

@@ -140,7 +140,8 @@ pub(super) async fn begin(
         return Err(refused("a signed request is expected".into()));
     };
     let grant = raw.chain.peek();
-    let keys: Vec<_> = raw.chain.grants().iter().map(|it| it.by()).chain([raw.access.by()]).collect();
+    let keys: Vec<_> =
+        raw.chain.grants().iter().map(|it| it.by()).chain([raw.access.by()]).collect();
     let access = accept_access(&host.genesis, raw, driver::wall())
         .map_err(|error| refused(format!("the operator's signature is not accepted: {error}")))?;
     for key in keys {

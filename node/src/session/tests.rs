@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use shoal_protocol::model::access::{Access, Action, Exec};
 use shoal_protocol::model::{Place, ReplicaName, codec};
 use shoal_runtimes::InstanceId;
@@ -6,7 +8,7 @@ use tokio::io::DuplexStream;
 
 use super::*;
 use crate::api::ApiError;
-use crate::fakes::{FakeRuntime, NODE};
+use crate::fakes::{FakeCore, FakeRuntime, NODE};
 use crate::publish::{Founding, Operator};
 
 struct World {
@@ -14,6 +16,7 @@ struct World {
     host: Host,
     operator: Operator,
     replica: ReplicaName,
+    core: Arc<FakeCore>,
 }
 
 fn world(runtime: &FakeRuntime) -> World {
@@ -21,9 +24,10 @@ fn world(runtime: &FakeRuntime) -> World {
     let folder = tempfile::tempdir().unwrap();
     let operator = founding.establish(folder.path(), "ann").unwrap();
     let spool = folder.path().to_owned();
-    let host = Host::new(NODE, founding.genesis().root, &founding.join_seed, runtime.set(), spool);
+    let core = FakeCore::new();
+    let host = Host::new(NODE, founding.genesis().root, runtime.set(), spool, core.clone());
     let replica = ReplicaName { workload: "web".parse().unwrap(), place: Place::Ordinal(0) };
-    World { _folder: folder, host, operator, replica }
+    World { _folder: folder, host, operator, replica, core }
 }
 
 fn instance() -> InstanceId {
@@ -101,6 +105,19 @@ async fn only_this_sessions_statement_of_an_operator_opens_it() {
     second.sender.send([statement]).await.unwrap();
     let error = refused(second.receiver.next().await.unwrap());
     assert!(error.message.contains("another session"), "{error}");
+}
+
+/// An operator whose key was revoked keeps the file with it.
+#[tokio::test]
+async fn revoked_operator_opens_nothing() {
+    let runtime = FakeRuntime::new();
+    runtime.run(instance());
+    let world = world(&runtime);
+    world.core.revoked_keys.lock().unwrap().push(world.operator.keys().public());
+    let (mut frames, nonce) = world.challenge().await;
+    frames.sender.send([world.signed(&world.operator, nonce)]).await.unwrap();
+    let error = refused(frames.receiver.next().await.unwrap());
+    assert!(error.code == "not-allowed" && error.message.contains("was revoked"), "{error}");
 }
 
 /// Without a signed request, nothing is told but that one is expected.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
-use shoal_protocol::model::{ChangeBody, Facts, Key, RawChange, Resources, Value, WriterId};
+use shoal_protocol::model::{Chain, ChangeBody, Facts, Key, RawChange, Resources, Value, WriterId};
 use shoal_protocol::model::{Digest, KeyPair, NodeRecord, Ruling, RulingBody, Signed, Slot};
 use tempfile::TempDir;
 
@@ -440,7 +440,7 @@ fn mostly_unused_file_is_compacted_at_start() {
         value: Value::Workload { version: 1, bytes: vec![5; 2_000] },
     };
     let change =
-        RawChange { change: Signed::sign(body, &keys(), &CLUSTER).wire(), certificate: None };
+        RawChange { change: Signed::sign(body, &keys(), &CLUSTER).wire(), chain: Chain::default() };
     let desired = |many: u64, changes: Vec<RawChange>| {
         (0..many)
             .map(|n| Record::Desired {

@@ -93,7 +93,8 @@ use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
 use crate::model::view::EventView;
 use crate::model::{
-    Chain, ClusterId, Digest, Facts, KeptVolume, KeyPair, NodeId, ReplicaId, Roster, Time, WallClock,
+    Chain, ClusterId, Digest, Facts, KeptVolume, KeyPair, NodeId, ReplicaId, Roster, Time,
+    WallClock,
 };
 use crate::plan::RescueThrottle;
 use crate::readiness::Readiness;

@@ -19,7 +19,8 @@ impl Node {
     }
 
     fn operator_view(&self, change: &Change) -> Option<OperatorView> {
-        let (Key::Operator(of), Value::Operator(chain)) = (&change.signed.key, &change.signed.value)
+        let (Key::Operator(of), Value::Operator(chain)) =
+            (&change.signed.key, &change.signed.value)
         else {
             return None;
         };

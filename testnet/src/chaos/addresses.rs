@@ -133,10 +133,10 @@ fn reports_move(world: &World, moved: &[usize], witness: usize) -> Result<()> {
             .iter()
             .any(|event| event.kind == "node-moved" && event.node.as_deref() == Some(name));
         ensure!(is_told, "{} has no event about the move of {name}", world.name(witness));
-        let line = world.cluster.shoal(*node, &["join-line"])?;
+        let line = world.cluster.shoal(*node, &["invite"])?;
         if !line.contains(&ip) {
             bail!(
-                "the join line of {name}, which is at {ip}, leads to {}",
+                "the invite of {name}, which is at {ip}, leads to {}",
                 line.split('@').nth(1).unwrap_or("nowhere")
             );
         }

@@ -62,8 +62,8 @@ fn gives_no_address(world: &World, node: usize) -> Result<()> {
         "{name} has no network and warns of {warnings}"
     );
     ensure!(
-        world.cluster.shoal(node, &["join-line"]).is_err(),
-        "{name} prints a join line that leads nowhere"
+        world.cluster.shoal(node, &["invite"]).is_err(),
+        "{name} prints an invite that leads nowhere"
     );
     Ok(())
 }
@@ -71,7 +71,7 @@ fn gives_no_address(world: &World, node: usize) -> Result<()> {
 fn gives_its_address(world: &World, node: usize) -> Result<()> {
     let (name, ip) = (world.name(node), world.net()?.ip(node)?.to_string());
     eventually(&format!("{name} tells where it is"), || {
-        let line = world.cluster.shoal(node, &["join-line"])?;
+        let line = world.cluster.shoal(node, &["invite"])?;
         ensure!(line.contains(&ip), "it prints {line}");
         let warnings = world.cluster.nodes[node].api().status()?["warnings"].to_string();
         ensure!(!warnings.contains("no network interface"), "it warns of {warnings}");

@@ -98,7 +98,7 @@ impl Cluster {
         let mut node = Daemon::new(&name, &binary, folder, self.operator(), place)?;
         // Only the first node makes an operator key; the others join.
         let line = match self.nodes.first() {
-            Some(first) => Some(join_line(first)?),
+            Some(first) => Some(invite(first)?),
             None => None,
         };
         let Place { listen, http, engine, .. } = node.place.clone();
@@ -255,9 +255,13 @@ fn in_step(node: &Daemon, size: u64) -> Result<()> {
     Ok(())
 }
 
-fn join_line(first: &Daemon) -> Result<String> {
-    let answer: Value = first.api().get("/v1/join-line")?;
-    Ok(answer["line"].as_str().context("the API gives no join line")?.to_owned())
+/// A line for one more node.
+fn invite(first: &Daemon) -> Result<String> {
+    let output = first.shoal(&["invite", "--quiet"]).stderr(Stdio::piped()).output()?;
+    if !output.status.success() {
+        bail!("no invite: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// Links the binary into the folder: cargo may replace the file in its build folder, and all starts

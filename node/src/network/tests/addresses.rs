@@ -30,7 +30,7 @@ fn interfaces(all: &[(Class, &str)]) -> Arc<Interfaces> {
 
 async fn peer_on(seed: u8, listen: &str, found: Arc<Interfaces>) -> (Peer, Device) {
     let (device, found) = watch::channel(found);
-    let config = NetworkConfig { listen: listen.parse().unwrap(), ..config(seed, SECRET) };
+    let config = NetworkConfig { listen: listen.parse().unwrap(), ..config(seed, PROLOGUE) };
     let (network, inbox) = start_among(config, Ok(found)).await.unwrap();
     (Peer { id: id(seed), network, inbox }, device)
 }
@@ -121,7 +121,7 @@ async fn configured_addresses_replace_the_devices_own() {
     let (_device, found) = watch::channel(interfaces(&[(Class::Lan, "10.0.0.5")]));
     let (listen, advertise) =
         ("0.0.0.0:0".parse().unwrap(), vec!["203.0.113.9:7700".parse().unwrap()]);
-    let config = NetworkConfig { listen, advertise, ..config(1, SECRET) };
+    let config = NetworkConfig { listen, advertise, ..config(1, PROLOGUE) };
     let (network, _inbox) = start_among(config, Ok(found)).await.unwrap();
     assert_eq!(network.own_addresses().addresses, ["/ip4/203.0.113.9/tcp/7700"]);
 }
@@ -130,7 +130,7 @@ async fn configured_addresses_replace_the_devices_own() {
 #[tokio::test]
 async fn without_netlink_configured_address_is_announced() {
     let denied = || Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied));
-    let (network, _inbox) = start_among(config(1, SECRET), denied()).await.unwrap();
+    let (network, _inbox) = start_among(config(1, PROLOGUE), denied()).await.unwrap();
     let port = network.listening().port();
     assert_eq!(network.own_addresses().addresses, [format!("/ip4/127.0.0.1/tcp/{port}")]);
 }

@@ -139,10 +139,10 @@ async fn link_carries_streams_without_a_carrier() {
 #[tokio::test]
 async fn idle_carrier_is_closed() {
     let limits =
-        CarrierLimits { idle_after: Duration::from_millis(300), ..config(1, SECRET).carriers };
+        CarrierLimits { idle_after: Duration::from_millis(300), ..config(1, PROLOGUE).carriers };
     let peer = async |seed| {
         let (network, inbox) =
-            start(NetworkConfig { carriers: limits, ..config(seed, SECRET) }).await.unwrap();
+            start(NetworkConfig { carriers: limits, ..config(seed, PROLOGUE) }).await.unwrap();
         Peer { id: id(seed), network, inbox }
     };
     let (mut a, mut b) = (peer(1).await, peer(2).await);
