@@ -143,6 +143,7 @@ async fn idle_carrier_is_closed() {
     let peer = async |seed| {
         let (network, inbox) =
             start(NetworkConfig { carriers: limits, ..config(seed, PROLOGUE) }).await.unwrap();
+        network.set_roster(everybody());
         Peer { id: id(seed), network, inbox }
     };
     let (mut a, mut b) = (peer(1).await, peer(2).await);
