@@ -125,8 +125,10 @@ fn exit_of(error: &PublishError) -> Exit {
         | PublishError::Image(_)
         | PublishError::NotRunnable { .. }
         | PublishError::Spec(_) => Exit::Usage,
-        PublishError::OtherCluster { .. } | PublishError::Contended(_) => Exit::Refused,
-        PublishError::NoOperator(_) | PublishError::Signing(_) => Exit::Failed,
+        PublishError::OtherCluster { .. }
+        | PublishError::Contended(_)
+        | PublishError::Signing(_) => Exit::Refused,
+        PublishError::NoOperator(_) => Exit::Failed,
     }
 }
 

@@ -84,8 +84,7 @@ impl Invite {
         let devices = if uses == 1 { "one device".to_owned() } else { format!("{uses} devices") };
         context.note(&format!(
             "On the device: shoal join LINE. It admits {devices} until {ends}; to end it before: \
-                shoal revoke {}",
-            id.short()
+                shoal revoke {id}"
         ));
         Ok(())
     }

@@ -77,10 +77,15 @@ pub(super) fn load_or_create(
     let identity = Identity::found(founding.genesis())?;
     let store = Store::create(state, identity.cluster(), identity.node())?;
     let mut saved = Saved::default();
-    let admission = founding.admit(identity.node(), driver::wall())?;
-    let key = Key::Member(identity.node()).hash();
-    store.put(Record::Desired { key, changes: vec![admission.clone()] })?;
-    saved.changes.push(admission);
+    let now = driver::wall();
+    let (member, entered) = (Key::Member(identity.node()), Key::Operator(operator.keys().public()));
+    for (key, change) in [
+        (member, founding.admit(identity.node(), now)?),
+        (entered, founding.enter(&operator, now)?),
+    ] {
+        store.put(Record::Desired { key: key.hash(), changes: vec![change.clone()] })?;
+        saved.changes.push(change);
+    }
     store.draw_incarnation(&mut saved)?;
     identity.create(state)?;
     delete(&founding_file)?;

@@ -148,12 +148,16 @@ impl PublishError {
                     .into(),
             ),
             PublishError::Contended(_) => Some("Try again.".into()),
+            PublishError::Signing(_) => Some(
+                "`shoal whoami` says what this key may do; an administrator gives more with `shoal \
+                    operator add`. Nothing was changed."
+                    .into(),
+            ),
             PublishError::File { .. }
             | PublishError::Image(_)
             | PublishError::NotRunnable { .. }
             | PublishError::Spec(_)
-            | PublishError::NoOperator(_)
-            | PublishError::Signing(_) => None,
+            | PublishError::NoOperator(_) => None,
         }
     }
 }

@@ -172,6 +172,25 @@ impl Founding {
             .map(|change| change.raw())
     }
 
+    /// The first administrator's entry among the operators, by the root.
+    ///
+    /// # Errors
+    /// As for [`Founding::admit`].
+    pub fn enter(&self, operator: &Operator, now: WallClock) -> Result<RawChange, Rejection> {
+        let (genesis, root) = (self.genesis(), KeyPair::from_seed(&self.root_seed));
+        let (writer, serial) =
+            (trust::writer_id(&root.public(), &[0; 16]), trust::serial_at(now).max(1));
+        let body = ChangeBody {
+            key: Key::Operator(operator.keys().public()),
+            writer,
+            serial,
+            clock: [(writer, serial)].into(),
+            uid: None,
+            value: Value::Operator(operator.chain.clone()),
+        };
+        trust::sign_change(&genesis, &root, &Chain::default(), body).map(|change| change.raw())
+    }
+
     /// Writes the root key and the first administrator's key into `config`, and returns the operator.
     /// Files of another cluster are an error and stay; those of this cluster are kept.
     pub fn establish(&self, config: &Path, name: &str) -> Result<Operator, OperatorError> {

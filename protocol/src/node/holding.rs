@@ -349,6 +349,13 @@ impl Node {
         }
     }
 
+    /// Releases all that this node holds.
+    pub(super) fn release_all(&mut self, now: Time, why: &str) {
+        for replica in self.holding.replicas().collect::<Vec<_>>() {
+            self.release(now, &replica, "replica-removed", why.to_owned());
+        }
+    }
+
     /// Handles retries, releases and delayed health reports that are due.
     pub(super) fn retry_replicas(&mut self, now: Time) {
         self.due.duplicates |= self.holding.end_report_delays(now);

@@ -9,7 +9,7 @@ use crate::model::{
 use crate::trust::{self, serial_at, serial_time};
 
 use super::Node;
-use super::contract::{Action, Refusal};
+use super::contract::Action;
 use super::message::{MAX_CHANGES, MAX_LINEAGE, Message};
 use super::saving::Then;
 
@@ -25,6 +25,9 @@ const MAX_BEHIND: u64 = 10 * 60 * 1000;
 impl Node {
     /// Asks `peer` to admit this node, with a ticket for that peer alone.
     pub(super) fn ask_to_join(&mut self, now: Time, peer: NodeId) {
+        if self.is_expelled() {
+            return;
+        }
         let (Some(invite), Some(record)) =
             (&self.identity.invite, self.membership.record(&self.me))
         else {
@@ -75,8 +78,7 @@ impl Node {
         match self.judge_join(now, from, &chain) {
             Ok(change) => self.admit(now, from, change, record),
             Err(why) => {
-                let refusal = Refusal::Invalid(why.clone());
-                self.emit_not_admitted(now, from, &refusal);
+                self.emit_not_admitted(now, from, &why);
                 self.refuse_peer(from, why, Vec::new());
             }
         }
@@ -139,7 +141,7 @@ impl Node {
             return; // the node asks again because this disk is slow
         }
         if let Err(refusal) = self.stage(now, change, Then::Admit(node, Box::new(record))) {
-            self.emit_not_admitted(now, node, &refusal);
+            self.emit_not_admitted(now, node, &refusal.to_string());
             self.refuse_peer(node, refusal.to_string(), Vec::new());
         }
     }

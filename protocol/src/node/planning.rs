@@ -73,7 +73,9 @@ impl Node {
     }
 
     pub(super) fn may_plan(&self) -> bool {
-        self.membership.settled() && self.readiness.may_plan(|| self.is_in_step())
+        self.admitted()
+            && self.membership.settled()
+            && self.readiness.may_plan(|| self.is_in_step())
     }
 
     /// A comparison brought a change. The claims of its new places come from the same peer a moment

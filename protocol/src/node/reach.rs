@@ -186,6 +186,9 @@ impl Node {
     /// missing, which may have moved, so that a seed may know their new addresses; and while this
     /// node is a newcomer, which may know only other newcomers.
     fn needs_seeds(&self) -> bool {
+        if self.is_expelled() {
+            return false;
+        }
         !self.admitted()
             || self.readiness.is_newcomer()
             || !self.membership.is_whole()

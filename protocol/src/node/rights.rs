@@ -57,7 +57,12 @@ impl Node {
         self.desired.revoked().iter().map(view).collect()
     }
 
-    /// Whether the rights of a key, or of one that gave it its own, were revoked.
+    /// Whether this node itself was revoked: it has no business with the cluster any more.
+    pub(super) fn is_expelled(&self) -> bool {
+        self.is_revoked(&self.me.into())
+    }
+
+    /// Whether the rights of a key were revoked.
     pub fn is_revoked(&self, key: &PublicKey) -> bool {
         self.desired.revoked().contains_key(key)
     }

@@ -186,7 +186,7 @@ impl Node {
                 self.outbox.push(Action::Reply { request, reply: Reply::Refused(refusal) })
             }
             Then::Admit(node, _) => {
-                self.emit_not_admitted(now, node, &refusal);
+                self.emit_not_admitted(now, node, &refusal.to_string());
                 self.refuse_peer(node, refusal.to_string(), Vec::new());
             }
         }

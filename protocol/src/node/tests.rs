@@ -1,6 +1,7 @@
 mod asking;
 mod bidder;
 mod bytes;
+mod doors;
 mod harness;
 mod hostile;
 mod reach;

@@ -103,7 +103,7 @@ impl Node {
     }
 
     fn not_admitted_warning(&self) -> String {
-        if self.is_revoked(&self.me.into()) {
+        if self.is_expelled() {
             return "this node was revoked: it runs nothing. To use the device again, empty its \
                 state folder and join with a new invite"
                 .into();

@@ -4,7 +4,7 @@ use crate::desired::{Applied, Moved};
 use crate::model::{Change, Digest, Key, NodeId, Time, Value};
 use crate::sync::Tree;
 
-use super::contract::{Action, Record, Refusal};
+use super::contract::{Action, Record};
 use super::{Level, Node};
 
 impl Node {
@@ -118,6 +118,7 @@ impl Node {
         if joined && was_member {
             return;
         }
+        let name = self.name_of(&node);
         self.with_membership(now, |membership, now, out| {
             membership.set_member(now, node, salt, out)
         });
@@ -133,13 +134,16 @@ impl Node {
                 self.compare_with_all(now);
             }
         } else {
+            if node == self.me {
+                self.release_all(now, "this node is no member any more");
+            }
             let claimed = self.claims.forget_node(&node);
             self.reroute(claimed.into_iter().map(|replica| replica.uid));
             self.artifacts.forget_holder(&node);
             self.saving.forget(&node);
             self.forget_author(&node);
             if was_member {
-                let message = "a node was removed from the cluster".into();
+                let message = format!("{name} was removed from the cluster");
                 self.emit_event(now, Level::Info, "node-left", None, Some(node), message);
             }
             self.part_from(now, node);
@@ -158,8 +162,8 @@ impl Node {
         }
     }
 
-    pub(super) fn emit_not_admitted(&mut self, now: Time, node: NodeId, refusal: &Refusal) {
-        let message = format!("not admitted: {refusal}");
+    pub(super) fn emit_not_admitted(&mut self, now: Time, node: NodeId, why: &str) {
+        let message = format!("a device asked to be admitted, and was not: {why}");
         self.emit_event(now, Level::Warning, "node-refused", None, Some(node), message);
     }
 }

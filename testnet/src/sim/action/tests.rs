@@ -9,10 +9,10 @@ fn drawn_actions_round_trip_through_text() {
     let mut world = World::new(1);
     for device in 0..5 {
         world.add();
-        world.start(device, device == 0, &[]);
+        world.start(device, device == 0, if device == 0 { &[] } else { &[0] });
     }
-    // The founder becomes a member once its admission is on disk.
-    world.run_for(std::time::Duration::from_secs(1)).unwrap();
+    // The others are admitted meanwhile.
+    world.run_for(std::time::Duration::from_secs(5)).unwrap();
     world.devices[2].disk.full = true;
     let mut words = std::collections::BTreeSet::new();
     for _ in 0..3_000 {

@@ -272,7 +272,7 @@ fn wakes_after(seed: u64, sim: &mut Simulation, holder: usize, time: Duration) {
 #[test]
 fn late_claim_delays_health_report() {
     let mut came_late = 0;
-    for seed in 0..40 {
+    for seed in 0..80 {
         let mut sim = cluster(seed, 3);
         sim.world.network.weather = Weather { delay: 100_000, jitter: 50_000, ..Weather::LAN };
         sim.world.run_for(Duration::from_secs(5)).unwrap();
