@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use shoal_protocol::model::{
-    Artifact, Certificate, ProgramKind, PublicKey, Spec, Unverified, WorkloadName,
+    Artifact, Certificate, Change, Key, ProgramKind, PublicKey, Spec, Time, Unverified, Value,
+    WorkloadName,
 };
-use shoal_protocol::node::{Command, Node, Reply};
+use shoal_protocol::node::{Command, Config, Draft, Identity, Node, Reply, Saved};
 use shoal_protocol::trust::{self, Genesis};
 
 use super::action::SimAction;
@@ -19,6 +20,21 @@ use super::world::World;
 /// An error means that an invariant was broken, and holds the trace that led to it.
 pub struct TestCluster {
     sim: Simulation,
+}
+
+/// A device as it was at one moment, to be driven by somebody else.
+#[derive(Clone)]
+pub struct TakenDevice {
+    /// The core of its daemon.
+    pub node: Node,
+    /// The time of its last input.
+    pub now: Time,
+    /// Its keys.
+    pub identity: Identity,
+    /// Its settings.
+    pub config: Config,
+    /// The state on its disk, for a next start.
+    pub saved: Saved,
 }
 
 impl TestCluster {
@@ -84,6 +100,23 @@ impl TestCluster {
     pub fn certify(&self, operator: PublicKey) -> Unverified<Certificate> {
         let world = &self.sim.world;
         trust::certify(&world.genesis, &world.root, operator, "tester").expect("a good name")
+    }
+
+    /// A copy of a device whose daemon runs.
+    pub fn take(&self, device: usize) -> Option<TakenDevice> {
+        let (world, it) = (&self.sim.world, &self.sim.world.devices[device]);
+        Some(TakenDevice {
+            node: it.node.clone()?,
+            now: it.clock.running(world.now),
+            identity: it.identity.clone(),
+            config: world.config(device, device == 0),
+            saved: it.disk.clone().load(),
+        })
+    }
+
+    /// A change as the user signs it on the computer of this number.
+    pub fn sign(&self, computer: usize, key: Key, value: Value, draft: Draft) -> Change {
+        self.sim.operator.sign(&self.sim.world, computer, key, value, draft)
     }
 
     /// A device's core, while its daemon runs.
