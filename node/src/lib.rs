@@ -34,6 +34,8 @@ pub mod embed;
 pub mod executor;
 #[cfg(test)]
 mod fakes;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hex;
 pub mod identity;
 pub mod images;

@@ -30,6 +30,8 @@ pub mod artifacts;
 pub mod auction;
 pub mod claims;
 pub mod desired;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod holding;
 pub mod membership;
 pub mod model;

@@ -45,6 +45,8 @@ pub mod container;
 pub mod contract;
 mod endpoint;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "images")]
 pub mod images;
 pub mod logs;

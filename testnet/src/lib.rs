@@ -16,6 +16,7 @@ pub mod chaos;
 pub mod check;
 pub mod demo;
 pub mod engines;
+pub mod fuzz;
 pub mod kill;
 pub mod law;
 pub mod real;

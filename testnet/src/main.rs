@@ -7,6 +7,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use shoal_testnet::bench::{self, Benches};
 use shoal_testnet::chaos::{self, Chaos};
 use shoal_testnet::check::{self, Step};
+use shoal_testnet::fuzz::{self, Fuzz};
 use shoal_testnet::real::{Options, leave_to_signal};
 use shoal_testnet::scale::{self, Scale};
 use shoal_testnet::simulate::{self, Sim};
@@ -62,6 +63,7 @@ enum Verb {
     Bench(Benches),
     Sim(Sim),
     Scale(Scale),
+    Fuzz(Fuzz),
 }
 
 fn main() -> ExitCode {
@@ -97,5 +99,6 @@ fn run(verb: Verb, matches: &ArgMatches) -> anyhow::Result<bool> {
         }
         Verb::Sim(sim) => Ok(simulate::run(&sim)),
         Verb::Scale(scale) => scale::run(&scale),
+        Verb::Fuzz(fuzz) => fuzz::run(&workspace, &fuzz),
     }
 }

@@ -29,6 +29,7 @@ mod error;
 mod explain;
 mod follow;
 pub mod form;
+pub(crate) mod fuzzing;
 pub mod images;
 mod logs;
 mod routes;

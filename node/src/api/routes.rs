@@ -338,7 +338,7 @@ async fn prepare(State(service): State<Service>, request: Request) -> Answer {
 
 /// The refusal of a spec with a field that a later version will have. Asked only about a text that
 /// was refused, so that no other text is read twice.
-fn of_later(text: &[u8]) -> Option<ApiError> {
+pub(super) fn of_later(text: &[u8]) -> Option<ApiError> {
     let body: serde_json::Value = serde_json::from_slice(text).ok()?;
     let not_yet = body.get("spec")?.as_object()?.keys().find_map(|it| InvalidSpec::not_yet(it))?;
     Some(ApiError::invalid(not_yet.to_string()).hint("Leave it away; nothing was changed."))
@@ -395,7 +395,7 @@ async fn text_of(request: Request) -> Result<Bytes, ApiError> {
     })
 }
 
-fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+pub(super) fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(text)
         .map_err(|error| ApiError::invalid(format!("the request's body: {error}")))
 }
@@ -412,4 +412,20 @@ fn replica_name(
     (namespace, name, index): &(String, String, String),
 ) -> Result<ReplicaName, ApiError> {
     format!("{namespace}/{name}/{index}").parse().map_err(ApiError::invalid)
+}
+
+/// Reads a request's target as the routes do, for `fuzzing`.
+pub(super) fn read_target(text: &str) {
+    let Ok(request) = http::Request::builder().uri(text).body(axum::body::Body::empty()) else {
+        return;
+    };
+    _ = query::<WatchQuery>(&request).map(|it| it.watch);
+    _ = query::<LogsQuery>(&request).and_then(LogsQuery::wanted);
+    _ = query::<EventsQuery>(&request).map(|it| it.since);
+    _ = query::<NodeQuery>(&request).map(|it| it.node);
+    let mut parts = request.uri().path().split('/').map(str::to_owned);
+    let parts = [(); 3].map(|()| parts.next().unwrap_or_default());
+    let [namespace, name, index] = parts;
+    _ = (digest(&name), workload_name(&namespace, &name));
+    _ = replica_name(&(namespace, name, index));
 }

@@ -23,6 +23,7 @@ mod events;
 mod exec;
 mod explain;
 mod from_docker;
+pub(crate) mod fuzzing;
 mod image;
 mod invite;
 mod join;

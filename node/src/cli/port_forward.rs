@@ -52,7 +52,7 @@ pub struct PortForward {
 
 /// A port here and one of a replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Ports {
+pub(super) struct Ports {
     local: u16,
     remote: u16,
 }

@@ -133,6 +133,11 @@ impl Run {
                 self.command[0]
             ));
         }
+        publish(context, &[self.workload()?], None, self.force, &self.wait).await
+    }
+
+    /// The workload that the options describe.
+    fn workload(&self) -> Result<Workload, CliError> {
         let named = |what: &str, error: &dyn std::fmt::Display| {
             CliError::usage(format!("--{what}: {error}"))
         };
@@ -143,16 +148,20 @@ impl Run {
         let mut workload = self
             .program(name)?
             .replicas(self.replicas)
-            .envs(unique("env", self.env)?)
-            .requires(unique("require", self.require)?);
+            .envs(unique("env", self.env.clone())?)
+            .requires(unique("require", self.require.clone())?);
         if let Some(memory) = self.memory {
             workload = workload.memory(memory);
         }
         if let Some(cpu) = self.cpu.or_else(|| reserved_below(self.cpu_limit)) {
             workload = workload.cpu(cpu);
         }
-        workload = workload.limit(self.memory_limit, self.cpu_limit);
-        publish(context, &[workload], None, self.force, &self.wait).await
+        Ok(workload.limit(self.memory_limit, self.cpu_limit))
+    }
+
+    /// Whether the options make a spec, for tests of them. No file is read.
+    pub(super) fn makes_spec(&self) -> bool {
+        self.workload().is_ok_and(|workload| workload.spec(None).is_ok())
     }
 }
 

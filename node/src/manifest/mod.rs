@@ -26,6 +26,7 @@ pub mod quantity;
 mod container;
 mod error;
 mod foreign;
+pub(crate) mod fuzzing;
 
 use std::collections::BTreeMap;
 use std::path::Path;

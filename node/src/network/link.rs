@@ -148,7 +148,7 @@ where
 }
 
 /// How a lane's reading ended.
-enum End {
+pub(super) enum End {
     /// The stream ended or broke.
     PeerEnded(String),
     /// This node stopped reading.
@@ -190,18 +190,18 @@ async fn write(
     stream.shutdown().await
 }
 
-struct Reader<'a> {
-    peer: NodeId,
-    inbox: mpsc::Sender<Input>,
-    counters: &'a NetCounters,
-    garbage: &'a AtomicU32,
+pub(super) struct Reader<'a> {
+    pub peer: NodeId,
+    pub inbox: mpsc::Sender<Input>,
+    pub counters: &'a NetCounters,
+    pub garbage: &'a AtomicU32,
     /// Frames that came before the peer was a member.
-    greetings: &'a AtomicU32,
-    members: &'a Members,
+    pub greetings: &'a AtomicU32,
+    pub members: &'a Members,
 }
 
 impl Reader<'_> {
-    async fn run(self, mut stream: impl AsyncRead + Unpin) -> End {
+    pub async fn run(self, mut stream: impl AsyncRead + Unpin) -> End {
         let mut frame = Vec::new();
         loop {
             match read(&mut stream, &mut frame).await {

@@ -46,6 +46,7 @@ mod connections;
 mod counters;
 mod dialing;
 mod dials;
+pub(crate) mod fuzzing;
 mod gossip;
 mod handle;
 pub mod hop;

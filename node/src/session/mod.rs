@@ -13,6 +13,7 @@
 //! request and a number which that node has just drawn. Nodes in between copy bytes.
 
 mod frame;
+pub(crate) mod fuzzing;
 mod open;
 mod serve;
 #[cfg(test)]

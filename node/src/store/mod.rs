@@ -12,6 +12,7 @@
 
 mod disk;
 mod file;
+pub(crate) mod fuzzing;
 mod lock;
 mod probe;
 mod row;

@@ -7,7 +7,7 @@ use shoal_protocol::node::{Record, Saved};
 /// The format version of a row's bytes.
 const FORMAT: u8 = 1;
 /// Bytes of the checksum at a row's end: the head of a SHA-256 over the key and the rest.
-const CHECK: usize = 8;
+pub(super) const CHECK: usize = 8;
 
 const INCARNATION: u8 = 1;
 const DESIRED: u8 = 2;
@@ -76,7 +76,7 @@ fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend(part);
 }
 
-fn checksum(key: &RowKey, bytes: &[u8]) -> [u8; CHECK] {
+pub(super) fn checksum(key: &RowKey, bytes: &[u8]) -> [u8; CHECK] {
     let length = u32::try_from(key.0.len()).expect("a key has some 70 bytes").to_be_bytes();
     let digest = Digest::of_parts(&[b"shoal/row", &length, &key.0, bytes]);
     digest.0[..CHECK].try_into().expect("a digest is longer than a checksum")

@@ -14,6 +14,7 @@
 
 mod exchange;
 mod fetch;
+pub(crate) mod fuzzing;
 mod inbox;
 mod pieces;
 mod rate_limit;

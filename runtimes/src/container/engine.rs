@@ -342,7 +342,7 @@ impl Engine {
 }
 
 /// The error in the lines of an answer of success.
-fn loading_failed(answer: &[u8]) -> Option<String> {
+pub(super) fn loading_failed(answer: &[u8]) -> Option<String> {
     let lines = answer.split(|byte| *byte == b'\n');
     let mut values = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
     values.find_map(|value| Some(value.get("errorDetail")?.get("message")?.as_str()?.to_owned()))
@@ -367,7 +367,7 @@ fn name(is_podman: bool) -> &'static str {
     if is_podman { "Podman" } else { "Docker" }
 }
 
-fn parse(api: &str) -> Option<(u32, u32)> {
+pub(super) fn parse(api: &str) -> Option<(u32, u32)> {
     let (major, minor) = api.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }

@@ -233,10 +233,15 @@ impl BlockStats {
             let entries = self.io_service_bytes_recursive.iter().flatten();
             let is_wanted =
                 |it: &&BlockEntry| it.op.as_ref().is_some_and(|op| op.eq_ignore_ascii_case(wanted));
-            entries.filter(is_wanted).filter_map(|it| it.value).sum()
+            sum(entries.filter(is_wanted).filter_map(|it| it.value))
         };
         Traffic { input: of("read"), output: of("write") }
     }
+}
+
+/// The sum of counters. An engine's counter may be anything: the greatest number stands for more.
+fn sum(counters: impl Iterator<Item = u64>) -> u64 {
+    counters.fold(0, u64::saturating_add)
 }
 
 /// Memory that a container uses.
@@ -344,8 +349,8 @@ impl Stats {
             active: 0,
             // A container in the device's network, or in none, has no interface of its own.
             network: self.networks.as_ref().filter(|all| !all.is_empty()).map(|all| Traffic {
-                input: all.values().filter_map(|it| it.rx_bytes).sum(),
-                output: all.values().filter_map(|it| it.tx_bytes).sum(),
+                input: sum(all.values().filter_map(|it| it.rx_bytes)),
+                output: sum(all.values().filter_map(|it| it.tx_bytes)),
             }),
             disk: self.blkio_stats.as_ref().map(BlockStats::traffic),
         })
@@ -395,5 +400,7 @@ mod tests {
             {"op":"Write","value":2},{"op":"Total","value":7}]}"#;
         assert_eq!(usage(podman), (Some((7, 1)), Some((5, 2))));
         assert_eq!(usage(r#""memory_stats":{}"#), (None, None));
+        let absurd = r#""networks":{"a":{"rx_bytes":18446744073709551615},"b":{"rx_bytes":9}}"#;
+        assert_eq!(usage(absurd), (Some((u64::MAX, 0)), None));
     }
 }

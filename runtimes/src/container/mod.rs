@@ -33,6 +33,7 @@ mod engine;
 mod events;
 mod export;
 mod forms;
+pub(crate) mod fuzzing;
 mod image;
 mod instance;
 mod life;

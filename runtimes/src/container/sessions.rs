@@ -297,7 +297,7 @@ impl Sessions for Containers {
 }
 
 /// Podman's own trouble with a command that did not start, behind the reason why it did not.
-fn is_noise(piece: &Output) -> bool {
+pub(super) fn is_noise(piece: &Output) -> bool {
     let (Output::Out(bytes) | Output::Err(bytes)) = piece;
     bytes.starts_with(b"Error: read unixpacket @->/proc/self/fd/")
         && bytes.trim_ascii_end().ends_with(b": connection reset by peer")
@@ -328,11 +328,11 @@ fn framed(
     .boxed()
 }
 
-fn whole(buffer: &mut BytesMut) -> Option<Output> {
+pub(super) fn whole(buffer: &mut BytesMut) -> Option<Output> {
     (!buffer.is_empty()).then(|| Output::Out(buffer.split().freeze()))
 }
 
-fn frame(buffer: &mut BytesMut) -> io::Result<Option<Output>> {
+pub(super) fn frame(buffer: &mut BytesMut) -> io::Result<Option<Output>> {
     let Some((head, rest)) = buffer.split_first_chunk::<8>() else { return Ok(None) };
     let [source, _, _, _, length @ ..] = *head;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);

@@ -26,6 +26,7 @@
 mod config;
 mod docker;
 mod error;
+pub(crate) mod fuzzing;
 mod names;
 mod oci;
 mod open;

@@ -5,6 +5,9 @@ use std::fmt;
 use super::FoundImage;
 use super::error::PickError;
 
+/// Bytes of host and path, with the slash between them.
+const MAX_NAME: usize = 255;
+
 /// A reference in full: `redis` is `docker.io/library/redis:latest`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Name {
@@ -31,7 +34,7 @@ impl Name {
             let digits = it.strip_prefix("sha256:").unwrap_or_default();
             digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         };
-        if digest.is_some_and(|it| !is_digest(it)) || text.len() > 255 {
+        if digest.is_some_and(|it| !is_digest(it)) {
             return None;
         }
         let (host, rest) = match text.split_once('/') {
@@ -58,6 +61,10 @@ impl Name {
             true => format!("library/{path}"),
             false => path.to_owned(),
         };
+        // Of the name in full, as engines count it: or the full name of a reference would be none.
+        if host.len() + 1 + path.len() > MAX_NAME {
+            return None;
+        }
         let (tag, digest) = (tag.map(str::to_owned), digest.map(str::to_owned));
         Some(Name { host: host.to_owned(), has_host, path, tag, digest })
     }

@@ -121,7 +121,7 @@ pub(super) fn encode(line: &LogLine, text: &mut String) {
     writeln!(text, "{at} {stream} {}", line.text).unwrap_or_default();
 }
 
-fn decode(line: &str) -> Option<LogLine> {
+pub(super) fn decode(line: &str) -> Option<LogLine> {
     let (at, rest) = line.split_once(' ')?;
     let (stream, text) = rest.split_once(' ')?;
     let at: SystemTime = UNIX_EPOCH.checked_add(Duration::from_millis(at.parse().ok()?))?;

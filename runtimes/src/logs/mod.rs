@@ -8,6 +8,7 @@
 
 mod files;
 mod follow;
+pub(crate) mod fuzzing;
 mod lines;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ mod compile;
 mod engine;
 mod exchange;
 mod fault;
+pub(crate) mod fuzzing;
 mod guest;
 mod host;
 mod inspect;

@@ -32,6 +32,10 @@ fn setup(workspace: &Workspace) -> Result<()> {
 
 fn format(workspace: &Workspace) -> Result<()> {
     passes(workspace.cargo(["fmt", "--all", "--check"]))?;
+    // Its targets are tested in the crates that they are of; only nightly builds the programs.
+    let mut fuzz = workspace.cargo(["fmt", "--check", "--manifest-path"]);
+    fuzz.arg(workspace.root.join("testnet/fuzz/Cargo.toml"));
+    passes(fuzz)?;
     passes(guests(workspace, ["fmt", "--all", "--check"]))
 }
 

@@ -66,4 +66,4 @@ mod watch;
 mod workloads;
 pub(crate) mod world;
 
-pub use test_cluster::TestCluster;
+pub use test_cluster::{TakenDevice, TestCluster};

@@ -133,7 +133,14 @@ impl Operator {
         }
     }
 
-    fn sign(&self, world: &World, device: usize, key: Key, value: Value, draft: Draft) -> Change {
+    pub(super) fn sign(
+        &self,
+        world: &World,
+        device: usize,
+        key: Key,
+        value: Value,
+        draft: Draft,
+    ) -> Change {
         let mut installation = [0; 16];
         installation[..8].copy_from_slice(&(device as u64).to_be_bytes());
         let writer = trust::writer_id(&self.keys.public(), &installation);

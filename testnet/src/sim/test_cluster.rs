@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use shoal_protocol::model::{Artifact, Chain, ProgramKind, PublicKey, Spec, WorkloadName};
-use shoal_protocol::node::{Command, Node, Reply};
+use shoal_protocol::model::{
+    Artifact, Chain, Change, Key, ProgramKind, PublicKey, Spec, Time, Value, WorkloadName,
+};
+use shoal_protocol::node::{Command, Config, Draft, Identity, Node, Reply, Saved};
 use shoal_protocol::trust::Genesis;
 
 use super::action::SimAction;
@@ -17,6 +19,21 @@ use super::world::World;
 /// An error means that an invariant was broken, and holds the trace that led to it.
 pub struct TestCluster {
     sim: Simulation,
+}
+
+/// A device as it was at one moment, to be driven by somebody else.
+#[derive(Clone)]
+pub struct TakenDevice {
+    /// The core of its daemon.
+    pub node: Node,
+    /// The time of its last input.
+    pub now: Time,
+    /// Its keys.
+    pub identity: Identity,
+    /// Its settings.
+    pub config: Config,
+    /// The state on its disk, for a next start.
+    pub saved: Saved,
 }
 
 impl TestCluster {
@@ -81,6 +98,23 @@ impl TestCluster {
     /// The chain of a key that may publish everywhere, from the cluster's root key.
     pub fn make_publisher(&self, operator: PublicKey) -> Chain {
         self.sim.world.make_publisher(operator)
+    }
+
+    /// A copy of a device whose daemon runs.
+    pub fn take(&self, device: usize) -> Option<TakenDevice> {
+        let (world, it) = (&self.sim.world, &self.sim.world.devices[device]);
+        Some(TakenDevice {
+            node: it.node.clone()?,
+            now: it.clock.running(world.now),
+            identity: it.identity.clone(),
+            config: world.config(device, device == 0),
+            saved: it.disk.clone().load(),
+        })
+    }
+
+    /// A change as the user signs it on the computer of this number.
+    pub fn sign(&self, computer: usize, key: Key, value: Value, draft: Draft) -> Change {
+        self.sim.operator.sign(&self.sim.world, computer, key, value, draft)
     }
 
     /// A device's core, while its daemon runs.

@@ -3,6 +3,8 @@
 mod pack;
 mod unpack;
 
+pub(super) use unpack::unpack;
+
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use shoal_protocol::model::view::{NodeView, WorkloadView};
 use super::context::Context;
 use super::error::CliError;
 use super::{out, render};
-use files::VolumeName;
+pub(super) use files::VolumeName;
 
 /// List, back up, restore and remove the volumes that nodes keep for replicas
 ///

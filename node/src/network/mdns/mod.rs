@@ -14,6 +14,7 @@
 //! libp2p-mdns does not fit: it has one service name for all clusters, stores the announcements of
 //! strangers, joins every interface with an address, and announces every address on all of them.
 
+pub(super) mod fuzzing;
 mod lan;
 mod packet;
 mod secret;

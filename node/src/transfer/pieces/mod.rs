@@ -17,6 +17,7 @@
 //! it before it is kept or passed on. A peer that gives other bytes is not asked again.
 
 mod fetch;
+pub(super) mod fuzzing;
 mod serve;
 mod session;
 #[cfg(test)]

@@ -25,6 +25,11 @@ fn names_are_read_as_engines_read_them() {
     }
     let with_digest = format!("redis@{digest}");
     assert_eq!(full(&with_digest).unwrap(), format!("docker.io/library/redis@{digest}"));
+    // The longest full name is read again, one byte more is none.
+    let room = 255 - "docker.io/library/".len();
+    let longest = full(&"e".repeat(room)).unwrap();
+    assert_eq!(full(&longest).as_ref(), Some(&longest));
+    assert_eq!(full(&"e".repeat(room + 1)), None);
     for text in ["", ":", "/", "a:", ":a", "A", "a b", "-a", "a//b", "a@sha256:1", "a:b:c", "ü"] {
         assert_eq!(full(text), None, "{text:?}");
     }

@@ -1,0 +1,2 @@
+#![no_main]
+shoal_fuzz::program!(shoal_runtimes::fuzzing::target("component"));

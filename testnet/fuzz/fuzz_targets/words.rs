@@ -1,0 +1,2 @@
+#![no_main]
+shoal_fuzz::program!(shoal::fuzzing::target("words"));
