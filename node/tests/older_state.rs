@@ -1,19 +1,16 @@
-//! A state folder that the version before wrote: the node goes on where that version stopped.
+//! A state folder of a version whose clusters had a join key.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use shoal::Node;
 
 /// Written by `shoal up`, `shoal run hello.wasm --name hello --require zone=shop --force`,
 /// `shoal run hello.wasm --name hello2 --replicas 2` and `shoal down` of version 0.1.0, layout 1.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/state-1");
-/// Far above what a start takes on a busy machine: only a hang reaches it.
-const TIME_LIMIT: Duration = Duration::from_secs(90);
-
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -27,33 +24,35 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-async fn start(state: &Path) -> Node {
-    let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    // This program is a test harness and cannot call `shoal::init` first; the daemon does.
-    let compiler = env!("CARGO_BIN_EXE_shoal");
-    let builder = Node::builder().state(state).listen(local).http(local).compiler(compiler);
-    builder.start().await.unwrap()
+/// Every file below a folder, with its bytes.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => all.extend(files(&path)),
+            false => _ = all.insert(path.clone(), fs::read(&path).unwrap()),
+        }
+    }
+    all
 }
 
-/// After an upgrade, operators' changes of layout 1 still count, and the node runs what it had
-/// claimed: nobody has to publish anything again. The second start reads what this version wrote.
+/// That cluster admitted everybody who had its join line, so this version is no member of it. It
+/// says so, names both ways on, and leaves the folder to the version that wrote it.
 #[tokio::test(flavor = "multi_thread")]
-async fn state_folder_of_layout_1_is_read_and_goes_on() {
+async fn state_of_a_cluster_with_a_join_key_is_refused_untouched() {
     let state = tempfile::tempdir().unwrap();
     copy(Path::new(FOLDER), state.path());
-    for _ in 0..2 {
-        let node = start(state.path()).await;
-        assert_eq!(node.name(), "old-1");
-        let workloads = node.workloads().await.unwrap();
-        let names: Vec<&str> = workloads.iter().map(|it| it.name.as_str()).collect();
-        assert_eq!(names, ["hello", "hello2"]);
-        assert_eq!((workloads[0].desired, workloads[0].require["zone"].as_str()), (2, "shop"));
-        let name = "hello2".parse().unwrap();
-        let healthy = tokio::time::timeout(TIME_LIMIT, node.healthy(&name)).await;
-        let hello2 = healthy.expect("it runs again").unwrap();
-        assert_eq!((hello2.healthy, hello2.env["GREETING"].as_str()), (2, "hi"));
-        let status = node.status().await.unwrap().view;
-        assert_eq!((status.nodes, status.read_only), (1, None));
-        node.stop().await;
-    }
+    let before = files(state.path());
+    let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let builder = Node::builder().state(state.path()).listen(local).http(local);
+    let error = builder.start().await.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("join key") && error.contains("the shoal of before"), "{error}");
+    assert!(
+        error.contains("shoal join") && error.contains("publish the workloads again"),
+        "{error}"
+    );
+    let after = files(state.path());
+    let kept = |path: &&PathBuf| after.get(*path) == before.get(*path);
+    assert_eq!(before.keys().filter(kept).count(), before.len());
 }

@@ -220,7 +220,7 @@ fn members_that_nobody_admitted_admit_nobody() {
     let invite = keys.invite(100);
     let stranger = pair(70);
     let by_stranger = keys.admit(&stranger, &invite, 61, 1_000);
-    let mut desired = replica(&[founding.clone()]);
+    let mut desired = replica(std::slice::from_ref(&founding));
     assert_eq!(desired.apply(by_stranger.clone()), Ok(Applied::Barred(Barred::Unrooted)));
     // Of a chain of devices, each admitted by the one before, all are members in any order.
     let ids = |it: &KeyPair| NodeId(it.public().0);
