@@ -39,11 +39,12 @@ Nothing is left: no process, file or port. What to try next:
 
   cargo testnet kill --times 20     the same kill, again and again
   cargo testnet bench failover      how long it takes, measured with release binaries
-  cargo run -p shoal -- up          a node of your own; it prints the line by which others join
+  cargo run -p shoal -- up          a node of your own; `shoal invite` lets others join
 ";
 
 fn tell(cluster: &mut Cluster) -> Result<()> {
     shoal(cluster, 0, &["nodes"])?;
+    turned_away(cluster)?;
 
     say("publishing a WASM component that answers HTTP, twice");
     let component = cluster.guest(HELLO)?;
@@ -57,6 +58,27 @@ fn tell(cluster: &mut Cluster) -> Result<()> {
 
     first_kill(cluster, &view)?;
     second_kill(cluster)
+}
+
+/// An invite admits one device until it ends.
+fn turned_away(cluster: &Cluster) -> Result<()> {
+    say("an invite for one device that holds for a second, and a device that comes too late");
+    let line = cluster.shoal(0, &["invite", "--quiet", "--ttl", "1s"])?;
+    let line = line.trim();
+    println!(
+        "  n1 $ shoal invite --ttl 1s\n  {}... ({} characters)",
+        line.get(..40).unwrap_or(line),
+        line.len()
+    );
+    std::thread::sleep(Duration::from_millis(1_200));
+    let mut late = cluster.stranger("late", line)?;
+    let refused = eventually("the refusal", || {
+        let warnings = late.api().status()?["warnings"].to_string();
+        ensure!(warnings.contains("the invite ended"), "it says {warnings}");
+        Ok(warnings)
+    })?;
+    println!("  late $ shoal status\n  {}", refused.trim_matches(['[', ']', '"']));
+    late.stop()
 }
 
 fn first_kill(cluster: &mut Cluster, view: &WorkloadView) -> Result<()> {

@@ -14,6 +14,7 @@
 //! roster has it, and nothing keeps track of that yet. The bound on keys counts them.
 
 mod orphans;
+mod quota;
 mod register;
 mod standing;
 mod sweep;
@@ -37,6 +38,7 @@ use register::Register;
 use standing::Standing;
 use workloads::Workloads;
 
+pub use quota::OverQuota;
 pub use register::MAX_SIBLINGS;
 pub use standing::Barred;
 pub use workloads::Workload;

@@ -9,6 +9,7 @@ use crate::model::{
 use crate::trust::{self, Genesis, Terms};
 
 mod fuzz;
+mod quota;
 mod standing;
 
 const NOW: WallClock = WallClock(1_795_219_200_000);

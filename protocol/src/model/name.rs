@@ -32,7 +32,7 @@ fn suggestion(text: &str) -> String {
 
 /// A DNS label (RFC 1123): 1 to 63 bytes of `a-z`, `0-9`, `-`, not at the ends. Copies share the
 /// text.
-#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Label(
     /// `None` is [`DEFAULT_NAMESPACE`]: nearly every workload's name has it, and it takes no

@@ -50,6 +50,9 @@ impl Node {
     ) -> Result<Option<Reply>, Refusal> {
         self.check_writable()?;
         if let Some(spec) = spec.as_ref().filter(|spec| spec.kind.replicas() != Some(0) && !force) {
+            if let Some(over) = self.desired.would_exceed(spec) {
+                return Err(Refusal::Invalid(over.to_string()));
+            }
             self.check_placeable(spec)?;
         }
         // The user is about to wait for holders, even if nothing is to be written, and the gossip

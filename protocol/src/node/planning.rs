@@ -9,7 +9,7 @@ use rand_chacha::rand_core::RngCore;
 use crate::auction::{Excluded, Offer, OfferPlace};
 use crate::desired::Workload;
 use crate::model::claim::short_reason;
-use crate::model::{Digest, NodeId, RawChange, ReplicaId, Revision, Time, Unfit, WallClock};
+use crate::model::{Digest, NodeId, Place, RawChange, ReplicaId, Revision, Time, Unfit, WallClock};
 use crate::plan::{Free, Home, Step};
 
 use super::contract::Verdict;
@@ -125,6 +125,7 @@ impl Node {
         let mut free: BTreeMap<(Revision, Option<Home>), Vec<OfferPlace>> = BTreeMap::new();
         let mut count = 0;
         let room = self.auction.room();
+        let allowed = self.desired.over_quota(workload).map(|over| over.allowed);
         for step in self.outlook(now).steps(workload) {
             let (place, revision, counter, why, home) = match step {
                 Step::Auction { place, revision, counter, why, home } => {
@@ -137,6 +138,10 @@ impl Node {
                 }
                 Step::Wait { .. } | Step::Replace { .. } | Step::Stop { .. } => continue,
             };
+            // Beyond the quota: it waits until its namespace has room.
+            if !is_within(allowed, place) {
+                continue;
+            }
             if count >= room {
                 // The other places are auctioned as claims come in, or a little later if none come.
                 self.plan_again(now + FULL_RETRY, uid);
@@ -295,4 +300,12 @@ impl Node {
 pub(super) fn random_index(rng: &mut ChaCha8Rng, len: usize) -> Option<usize> {
     let len = u64::try_from(len).ok().filter(|len| *len > 0)?;
     usize::try_from(rng.next_u64() % len).ok()
+}
+
+/// Whether a place is among those that the quota of its namespace allows.
+pub(super) fn is_within(allowed: Option<u32>, place: Place) -> bool {
+    match (allowed, place) {
+        (Some(allowed), Place::Ordinal(number)) => number < allowed,
+        _ => true,
+    }
 }

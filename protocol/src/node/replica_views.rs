@@ -11,6 +11,7 @@ use crate::model::{Artifact, Claim, NodeId, Phase, Place, ReplicaId, ReplicaName
 use crate::plan::{Free, Step, Waiting, replacing};
 
 use super::Node;
+use super::planning::is_within;
 use crate::artifacts::Local;
 
 impl Node {
@@ -77,6 +78,11 @@ impl Node {
         why: &Free,
         latest: &BTreeMap<Place, Arc<Summary>>,
     ) -> ReplicaView {
+        if let Some(over) = self.desired.over_quota(workload)
+            && !is_within(Some(over.allowed), place)
+        {
+            return missing(workload, place, format!("waits: {over}"));
+        }
         // The reason why the last auction of the place found no taker, if this node held it.
         let untaken = |summary: &&Arc<Summary>| summary.awards.iter().all(|won| won.place != place);
         let reason = latest.get(&place).filter(untaken);

@@ -1,7 +1,7 @@
 //! Desired state: applying changes from users and peers, and admitting nodes.
 
 use crate::desired::{Applied, Moved};
-use crate::model::{Change, Digest, Key, NodeId, Time, Value};
+use crate::model::{Change, Digest, Key, Label, NodeId, Time, Value};
 use crate::sync::Tree;
 
 use super::contract::{Action, Record};
@@ -77,14 +77,24 @@ impl Node {
                 self.prune_artifacts();
                 self.due.holding = true;
                 self.due.duplicates = true;
+                if self.desired.quota(&name.namespace).is_some() {
+                    self.plan_namespace(&name.namespace);
+                }
             }
+            Key::Quota(namespace) => self.plan_namespace(namespace),
             Key::Revocation(_)
             | Key::Operator(_)
             | Key::Secret(_)
             | Key::Config(_)
-            | Key::Quota(_)
             | Key::Other(..) => {}
         }
+    }
+
+    /// The quota of a namespace, or what its workloads take of it, is another one.
+    fn plan_namespace(&mut self, namespace: &Label) {
+        let inside = self.desired.workloads().filter(|it| it.name.namespace == *namespace);
+        let uids: Vec<Digest> = inside.map(|workload| workload.uid).collect();
+        self.due.dirty.extend(uids);
     }
 
     /// Shows a revocation.

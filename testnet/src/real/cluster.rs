@@ -113,6 +113,18 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts a daemon that is none of the cluster's nodes, and asks to join with this line. Returns
+    /// once its API answers.
+    pub fn stranger(&self, name: &str, line: &str) -> Result<Daemon> {
+        let folder = self.folder.path().join(name);
+        let place = Place::loopback();
+        let mut node = Daemon::new(name, &self.options.binary, folder, self.operator(), place)?;
+        let Place { listen, http, .. } = node.place.clone();
+        node.start(&["--name", name, "--listen", &listen, "--http", &http, "--join", line])?;
+        node.ready()?;
+        Ok(node)
+    }
+
     /// The folder of the operator's key.
     pub fn operator(&self) -> PathBuf {
         self.folder.path().join("operator")
