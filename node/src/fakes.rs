@@ -16,8 +16,8 @@ use hyper::body::Frame;
 
 use shoal_protocol::model::spec::HostPort;
 use shoal_protocol::model::view::{
-    EventView, ExplainView, NodeView, OperatorView, ReplicaView, RevokedView, ServiceView,
-    StatusView, WorkloadView,
+    EventView, ExplainView, NodeView, OperatorView, QuotaView, ReplicaView, RevokedView,
+    ServiceView, StatusView, WorkloadView,
 };
 use shoal_protocol::model::{
     Artifact, Digest, InstanceState, NodeId, Place, PublicKey, ReplicaId, ReplicaName, Resources,
@@ -402,6 +402,10 @@ impl Core for FakeCore {
     }
 
     fn revoked(&self) -> Soon<'_, Vec<RevokedView>> {
+        soon(Vec::new())
+    }
+
+    fn quotas(&self) -> Soon<'_, Vec<QuotaView>> {
         soon(Vec::new())
     }
 

@@ -8,8 +8,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use shoal_protocol::model::spec::HostPort;
 use shoal_protocol::model::view::{
-    EventView, ExplainView, NodeView, OperatorView, RevokedView, ServiceView, StatusView,
-    WorkloadView,
+    EventView, ExplainView, NodeView, OperatorView, QuotaView, RevokedView, ServiceView,
+    StatusView, WorkloadView,
 };
 use shoal_protocol::model::{Digest, NodeId, PublicKey, ReplicaId, ReplicaName, WorkloadName};
 use shoal_protocol::node::{Command, ImageUse, Reply, Routes};
@@ -31,6 +31,7 @@ pub trait Core: Send + Sync + 'static {
     fn is_member(&self) -> Soon<'_, bool>;
     fn operators(&self) -> Soon<'_, Vec<OperatorView>>;
     fn revoked(&self) -> Soon<'_, Vec<RevokedView>>;
+    fn quotas(&self) -> Soon<'_, Vec<QuotaView>>;
     /// Whether the rights of a key were revoked.
     fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool>;
     /// The names of these nodes, in the same order; a short id where none is known.
@@ -84,6 +85,10 @@ impl Core for DriverHandle {
 
     fn revoked(&self) -> Soon<'_, Vec<RevokedView>> {
         self.query(|node| node.revoked()).boxed()
+    }
+
+    fn quotas(&self) -> Soon<'_, Vec<QuotaView>> {
+        self.query(|node| node.quotas()).boxed()
     }
 
     fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool> {

@@ -48,6 +48,7 @@ pub fn all(service: Service) -> Router {
         .route("/v1/meeting", get(meeting))
         .route("/v1/operators", get(operators))
         .route("/v1/revoked", get(revoked))
+        .route("/v1/quotas", get(quotas))
         .route("/v1/draft", post(draft))
         .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
         .route("/v1/images", get(images::list).post(images::pushed))
@@ -280,6 +281,10 @@ async fn meeting(State(service): State<Service>) -> Answer {
 
 async fn operators(State(service): State<Service>) -> Answer {
     json(&service.operators().await?)
+}
+
+async fn quotas(State(service): State<Service>) -> Answer {
+    json(&service.quotas().await?)
 }
 
 async fn revoked(State(service): State<Service>) -> Answer {

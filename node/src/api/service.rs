@@ -7,7 +7,9 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::codec::{self, Bytes};
-use shoal_protocol::model::view::{NodeView, OperatorView, RevokedView, StatusView, WorkloadView};
+use shoal_protocol::model::view::{
+    NodeView, OperatorView, QuotaView, RevokedView, StatusView, WorkloadView,
+};
 use shoal_protocol::model::{
     Artifact, ClusterId, Digest, Key, NodeId, ProgramKind, RawChange, ReplicaName, Spec,
     WorkloadName,
@@ -173,6 +175,11 @@ impl Service {
     /// The operators.
     pub async fn operators(&self) -> Result<Vec<OperatorView>, ApiError> {
         Ok(self.core.operators().await?)
+    }
+
+    /// The quotas.
+    pub async fn quotas(&self) -> Result<Vec<QuotaView>, ApiError> {
+        Ok(self.core.quotas().await?)
     }
 
     /// The revoked keys.

@@ -33,6 +33,7 @@ mod operator;
 mod port_forward;
 mod ps;
 mod publish;
+mod quota;
 mod revoke;
 mod rights;
 mod rm;
@@ -83,6 +84,7 @@ enum Verb {
     Join(Box<join::Join>),
     Revoke(revoke::Revoke),
     Operator(operator::Operator),
+    Quota(quota::Quota),
     Whoami(operator::Whoami),
     Status(status::Status),
     Run(Box<run::Run>),
@@ -149,6 +151,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Join(join) => join.run(context),
             Verb::Revoke(revoke) => revoke.run(context).await,
             Verb::Operator(operator) => operator.run(context).await,
+            Verb::Quota(quota) => quota.run(context).await,
             Verb::Whoami(whoami) => whoami.run(context),
             Verb::Status(status) => status.run(context).await,
             Verb::Run(run) => run.run(context).await,

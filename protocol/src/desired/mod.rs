@@ -481,10 +481,20 @@ impl Desired {
         if change.chain.grants().is_empty() {
             return;
         }
-        match self.chains.iter().find(|known| known.begins_alike(&change.chain)) {
-            Some(known) => change.chain.share(known),
-            None if self.chains.len() < SHARED_CHAINS => self.chains.push(change.chain.clone()),
-            None => {}
+        // Tickets differ in any case; invites may be of one device each.
+        let same = |count: usize| {
+            move |known: &&Chain| {
+                known.common(&change.chain) >= count.min(change.chain.grants().len())
+            }
+        };
+        let whole = self.chains.iter().find(same(2));
+        let found = whole.or_else(|| self.chains.iter().find(same(1))).cloned();
+        let is_whole = whole.is_some();
+        if let Some(known) = found {
+            change.chain.share(&known);
+        }
+        if !is_whole && self.chains.len() < SHARED_CHAINS {
+            self.chains.push(change.chain.clone());
         }
     }
 

@@ -216,10 +216,9 @@ impl Chain {
         *self = shared.collect();
     }
 
-    /// Whether both begin with the same two grants, or are the same one.
-    pub fn begins_alike(&self, other: &Chain) -> bool {
-        let (own, other) = (self.grants(), other.grants());
-        own.len().min(2) == other.len().min(2) && own.iter().zip(other).take(2).all(|(a, b)| a == b)
+    /// How many grants both begin with.
+    pub fn common(&self, other: &Chain) -> usize {
+        self.grants().iter().zip(other.grants()).take_while(|(own, other)| own == other).count()
     }
 }
 

@@ -244,6 +244,25 @@ pub struct OperatorView {
     pub revoked: Option<String>,
 }
 
+/// The quota of a namespace, and what its workloads want.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct QuotaView {
+    /// The namespace.
+    pub namespace: String,
+    /// Thousandths of a core that its workloads may reserve together; null for no limit.
+    pub cpu: Option<u64>,
+    /// Bytes; null for no limit.
+    pub memory: Option<u64>,
+    /// Replicas; null for no limit.
+    pub replicas: Option<u64>,
+    /// What all its workloads want, whether it is placed or waits.
+    pub wanted_cpu: u64,
+    /// As `wanted_cpu`, bytes.
+    pub wanted_memory: u64,
+    /// As `wanted_cpu`, replicas.
+    pub wanted_replicas: u64,
+}
+
 /// A revoked key.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RevokedView {

@@ -1,7 +1,8 @@
 //! Who may do what, for people: the operators, their ends, and the revoked keys.
 
-use crate::model::view::{OperatorView, RevokedView};
-use crate::model::{Change, Key, Namespaces, NodeId, PublicKey, Value, WallClock};
+use crate::model::change::Quota;
+use crate::model::view::{OperatorView, QuotaView, RevokedView};
+use crate::model::{Change, Key, Label, Namespaces, NodeId, PublicKey, Value, WallClock};
 use crate::trust;
 
 use super::Node;
@@ -55,6 +56,31 @@ impl Node {
             }
         };
         self.desired.revoked().iter().map(view).collect()
+    }
+
+    /// The quotas, by namespace.
+    pub fn quotas(&self) -> Vec<QuotaView> {
+        let view = |(namespace, quota): (&Label, &Quota)| {
+            let mut view = QuotaView {
+                namespace: namespace.to_string(),
+                cpu: quota.cpu,
+                memory: quota.memory,
+                replicas: quota.replicas,
+                wanted_cpu: 0,
+                wanted_memory: 0,
+                wanted_replicas: 0,
+            };
+            for it in self.desired.workloads().filter(|it| it.name.namespace == *namespace) {
+                let (each, count) = (it.spec.reservation(), u64::from(it.spec.replicas()));
+                view.wanted_cpu += u64::from(each.cpu) * count;
+                view.wanted_memory = view.wanted_memory.saturating_add(each.memory * count);
+                view.wanted_replicas += count;
+            }
+            view
+        };
+        let mut views: Vec<QuotaView> = self.desired.quotas().map(view).collect();
+        views.sort_by(|one, other| one.namespace.cmp(&other.namespace));
+        views
     }
 
     /// Whether this node itself was revoked: it has no business with the cluster any more.
