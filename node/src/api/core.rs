@@ -11,7 +11,9 @@ use shoal_protocol::model::view::{
     EventView, ExplainView, NodeView, OperatorView, RevokedView, ServiceView, StatusView,
     WorkloadView,
 };
-use shoal_protocol::model::{Digest, NodeId, PublicKey, ReplicaId, ReplicaName, WorkloadName};
+use shoal_protocol::model::{
+    Digest, NodeId, PublicKey, RawChange, ReplicaId, ReplicaName, WorkloadName,
+};
 use shoal_protocol::node::{Command, ImageUse, Reply, Routes};
 use tokio::sync::{broadcast, watch};
 
@@ -31,6 +33,8 @@ pub trait Core: Send + Sync + 'static {
     fn is_member(&self) -> Soon<'_, bool>;
     fn operators(&self) -> Soon<'_, Vec<OperatorView>>;
     fn revoked(&self) -> Soon<'_, Vec<RevokedView>>;
+    /// The admission of this node; none before it is a member.
+    fn admission(&self) -> Soon<'_, Option<RawChange>>;
     /// Whether the rights of a key were revoked.
     fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool>;
     /// The names of these nodes, in the same order; a short id where none is known.
@@ -84,6 +88,10 @@ impl Core for DriverHandle {
 
     fn revoked(&self) -> Soon<'_, Vec<RevokedView>> {
         self.query(|node| node.revoked()).boxed()
+    }
+
+    fn admission(&self) -> Soon<'_, Option<RawChange>> {
+        self.query(|node| node.admission()).boxed()
     }
 
     fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool> {

@@ -18,8 +18,9 @@
 //! | `GET /v1/volumes/{ns}/{name}/{index}/{volume}[?node=NAME]` | a session with a volume, upgraded |
 //! | `POST /v1/down` | stops gracefully |
 //!
-//! **The socket is the permission**: only its owner can open its file. Changes of desired state
-//! must also be signed.
+//! **The socket is the permission**: only its owner, and the group that `shoal up --socket-group`
+//! names, can open its file. Changes of desired state must also be signed. From elsewhere an
+//! operator asks over the mesh's port, and may what its role says (`operators`).
 //!
 //! Every answer without success has a body `{"error": {"code", "message", "hint"}}`.
 
@@ -31,6 +32,7 @@ mod follow;
 pub mod form;
 pub mod images;
 mod logs;
+pub mod operators;
 mod routes;
 mod running;
 mod service;

@@ -14,7 +14,8 @@ use http::{HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::spec::InvalidSpec;
-use shoal_protocol::model::{Digest, ProgramKind, ReplicaName, WorkloadName};
+use shoal_protocol::model::view::WorkloadView;
+use shoal_protocol::model::{Digest, Namespaces, ProgramKind, ReplicaName, WorkloadName};
 use shoal_runtimes::logs::Tail;
 use tokio_util::io::StreamReader;
 
@@ -31,7 +32,7 @@ const LINES: usize = 100;
 
 type Answer = Result<Response, ApiError>;
 
-/// All paths, for the unix socket.
+/// All paths, for the unix socket and for operators.
 pub fn all(service: Service) -> Router {
     Router::new()
         .route("/v1/status", get(status))
@@ -134,15 +135,24 @@ async fn nodes(State(service): State<Service>) -> Answer {
 
 async fn workloads(State(service): State<Service>, request: Request) -> Answer {
     let WatchQuery { watch } = query(&request)?;
+    // An operator of some namespaces sees theirs.
+    let seen = request.extensions().get::<Namespaces>().cloned().unwrap_or(Namespaces::All);
     if !watch {
-        return json(&service.workloads().await?);
+        return json(&visible(service.workloads().await?, &seen));
     }
     let core = service.core.clone();
     let look = move || {
-        let core = core.clone();
-        async move { core.workloads().await.ok() }
+        let (core, seen) = (core.clone(), seen.clone());
+        async move { Some(visible(core.workloads().await.ok()?, &seen)) }
     };
     Ok(lines(streamed(follow(service.core, look))))
+}
+
+fn visible(mut views: Vec<WorkloadView>, seen: &Namespaces) -> Vec<WorkloadView> {
+    if let Namespaces::Only(only) = seen {
+        views.retain(|view| only.iter().any(|label| label.as_str() == view.namespace));
+    }
+    views
 }
 
 async fn workload(

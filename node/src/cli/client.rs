@@ -1,7 +1,7 @@
-//! HTTP/1.1 over the daemon's unix socket.
+//! HTTP/1.1 to a daemon: over its unix socket, or over the mesh's port.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shoal_protocol::model::{Digest, ProgramKind, RawChange, WorkloadName};
+use shoal_runtimes::session::Duplex;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
@@ -24,6 +25,7 @@ use tokio_util::io::ReaderStream;
 use super::context::Context;
 use super::error::NO_DAEMON;
 use super::progress::Progress;
+use super::via::Via;
 use crate::api::form::{AcceptedBody, BadAnswer, ErrorBody, PrepareBody, PreparedBody, SubmitBody};
 use crate::api::images::form::{ImageProgress, ResolveBody, ResolveLine, ResolvedImage};
 use crate::api::{Accepted, ApiError, Prepared, Proposal};
@@ -43,12 +45,19 @@ const CHUNK: usize = 64 * 1024;
 /// megabytes.
 const LINE: usize = 64 << 20;
 
-/// A client of one daemon. Each request has a connection of its own.
+/// A client of one daemon. Each request has a connection or a stream of its own.
 #[derive(Clone)]
 pub struct Client {
-    socket: PathBuf,
+    way: Way,
     /// Shows how much of a large part was sent.
     progress: Option<Arc<Mutex<Progress>>>,
+}
+
+/// The way to the daemon.
+#[derive(Clone)]
+enum Way {
+    Socket(PathBuf),
+    Mesh(Arc<Via>),
 }
 
 /// Lines of JSON as they come.
@@ -60,7 +69,12 @@ pub struct Lines {
 impl Client {
     /// A client of the daemon behind this socket.
     pub fn new(socket: PathBuf) -> Self {
-        Client { socket, progress: None }
+        Client { way: Way::Socket(socket), progress: None }
+    }
+
+    /// A client of the node to which this way leads.
+    pub fn via(via: Arc<Via>) -> Self {
+        Client { way: Way::Mesh(via), progress: None }
     }
 
     /// The same client, which shows the progress of large uploads.
@@ -176,8 +190,13 @@ impl Client {
         request: Request<UnsyncBoxBody<Bytes, io::Error>>,
         within: Duration,
     ) -> Result<Response<Incoming>, ApiError> {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|error| self.no_daemon(&error))?;
+        let stream: Box<dyn Duplex> = match &self.way {
+            Way::Socket(socket) => {
+                let connected = UnixStream::connect(socket).await;
+                Box::new(connected.map_err(|error| no_daemon(socket, &error))?)
+            }
+            Way::Mesh(via) => Box::new(via.open().await?),
+        };
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.left(&error))?;
         tokio::spawn(async move {
@@ -187,11 +206,8 @@ impl Client {
         let response = match timeout(within, sender.send_request(request)).await {
             Ok(answered) => answered.map_err(|error| self.left(&error))?,
             Err(_) => {
-                let message = format!(
-                    "the daemon at {} did not answer within {} s",
-                    self.socket.display(),
-                    within.as_secs()
-                );
+                let message =
+                    format!("{} did not answer within {} s", self.place(), within.as_secs());
                 return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message));
             }
         };
@@ -208,27 +224,23 @@ impl Client {
         }
     }
 
-    fn no_daemon(&self, error: &io::Error) -> ApiError {
-        let socket = self.socket.display();
-        let (message, hint) = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => (
-                format!("no daemon answers at {socket}"),
-                "Start one with `shoal up`, or name another with --state, --socket, SHOAL_STATE \
-                    or SHOAL_SOCKET.",
-            ),
-            io::ErrorKind::PermissionDenied => (
-                format!("{socket} is another user's: permission denied"),
-                "Call shoal as the user whose daemon it is.",
-            ),
-            _ => (format!("no daemon answers at {socket}: {error}"), "Is --socket right?"),
+    fn left(&self, error: &hyper::Error) -> ApiError {
+        let message = format!("{} went away: {error}", self.place());
+        let hint = match &self.way {
+            Way::Socket(_) => "Was it stopped? Look at its standard error.",
+            Way::Mesh(_) => {
+                "Was it stopped, the way to it cut, or the operator's key revoked? Try again to see."
+            }
         };
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message).hint(hint)
     }
 
-    fn left(&self, error: &hyper::Error) -> ApiError {
-        let message = format!("the daemon at {} went away: {error}", self.socket.display());
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message)
-            .hint("Was it stopped? Look at its standard error.")
+    /// The daemon, for people.
+    fn place(&self) -> String {
+        match &self.way {
+            Way::Socket(socket) => format!("the daemon at {}", socket.display()),
+            Way::Mesh(via) => format!("the node at {}", via.place()),
+        }
     }
 }
 
@@ -324,6 +336,23 @@ impl Door for Client {
         let answer: AcceptedBody = self.post("/v1/submit", &SubmitBody::from(&change)).await?;
         answer.try_into().map_err(|error| nonsense(&error))
     }
+}
+
+fn no_daemon(socket: &Path, error: &io::Error) -> ApiError {
+    let socket = socket.display();
+    let (message, hint) = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => (
+            format!("no daemon answers at {socket}"),
+            "Start one with `shoal up`, or name another with --state, --socket, SHOAL_STATE \
+                or SHOAL_SOCKET.",
+        ),
+        io::ErrorKind::PermissionDenied => (
+            format!("{socket} is another user's: permission denied"),
+            "Call shoal as the user whose daemon it is.",
+        ),
+        _ => (format!("no daemon answers at {socket}: {error}"), "Is --socket right?"),
+    };
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message).hint(hint)
 }
 
 /// The path of a workload below `/v1/{what}`.

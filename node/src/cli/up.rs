@@ -73,6 +73,7 @@ pub struct Up {
 
 impl Up {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+        context.refuse_remote("up")?;
         telemetry::log_to_stderr();
         let runtime = event_loop().map_err(|error| {
             CliError::failed(format!("the system gives no event loop: {error}"))

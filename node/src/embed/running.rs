@@ -28,7 +28,7 @@ use super::StartError;
 use super::address::{seeds, socket};
 use super::loaded_identity::{LoadedIdentity, forget_invite};
 use super::ports;
-use crate::api::{About, Core, ForPeers, Service, Socket};
+use crate::api::{About, Core, ForPeers, Service, Socket, operators};
 use crate::config::Config;
 use crate::driver::{self, DriverError, DriverHandle};
 use crate::executor::{Ending, Executor, Host, executor};
@@ -206,6 +206,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     servers.spawn(hop::serve(network.clone(), hops, stop.clone()));
     servers.spawn(server::serve_port(http, ingress, stop.clone()));
     servers.spawn(api.serve(service.clone(), stop.clone()));
+    if let Some(door) = network.operators() {
+        servers.spawn(operators::serve(door, service.clone(), stop.clone()));
+    }
     if let Some(names) = names {
         servers.spawn(names.serve(core, runtimes, peers, stop.clone()));
     }

@@ -1,7 +1,7 @@
 //! Who may do what, for people: the operators, their ends, and the revoked keys.
 
 use crate::model::view::{OperatorView, RevokedView};
-use crate::model::{Change, Key, Namespaces, NodeId, PublicKey, Value, WallClock};
+use crate::model::{Change, Key, Namespaces, NodeId, PublicKey, RawChange, Value, WallClock};
 use crate::trust;
 
 use super::Node;
@@ -55,6 +55,11 @@ impl Node {
             }
         };
         self.desired.revoked().iter().map(view).collect()
+    }
+
+    /// The admission of this node, which proves to strangers that it is a member.
+    pub fn admission(&self) -> Option<RawChange> {
+        self.desired.effective(&Self::member_key(self.me)).map(Change::raw)
     }
 
     /// Whether the rights of a key, or of one that gave it its own, were revoked.

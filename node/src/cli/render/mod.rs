@@ -23,6 +23,11 @@ pub use workloads::{replicas, url, workloads};
 
 use shoal_protocol::model::view::EventView;
 
+/// The contexts, a row each.
+pub fn contexts(rows: &[Vec<String>]) -> String {
+    table::table(&["", "NAME", "AS", "CLUSTER", "VIA"], rows)
+}
+
 /// A line per volume: its name, its node, the node's state, and whether its replica runs there.
 pub fn volumes<'a>(all: impl Iterator<Item = [&'a str; 4]>) -> String {
     let rows: Vec<Vec<String>> = all.map(|cells| cells.map(str::to_owned).into()).collect();
