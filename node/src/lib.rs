@@ -34,6 +34,7 @@ pub mod embed;
 pub mod executor;
 #[cfg(test)]
 mod fakes;
+mod groups;
 mod hex;
 pub mod identity;
 pub mod images;

@@ -1,6 +1,7 @@
 //! HTTP/1.1 to a daemon: over its unix socket, or over the mesh's port.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +30,7 @@ use super::via::Via;
 use crate::api::form::{AcceptedBody, BadAnswer, ErrorBody, PrepareBody, PreparedBody, SubmitBody};
 use crate::api::images::form::{ImageProgress, ResolveBody, ResolveLine, ResolvedImage};
 use crate::api::{Accepted, ApiError, Prepared, Proposal};
+use crate::groups;
 use crate::publish::{Door, Part};
 use crate::session::PROTOCOL;
 
@@ -64,6 +66,7 @@ enum Way {
 pub struct Lines {
     body: Incoming,
     buffer: BytesMut,
+    client: Client,
 }
 
 impl Client {
@@ -96,7 +99,11 @@ impl Client {
     /// The lines at `path`.
     pub async fn lines(&self, path: &str) -> Result<Lines, ApiError> {
         let response = self.send(Method::GET, path, Bytes::new(), ANSWER_WITHIN).await?;
-        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
+        Ok(self.lines_of(response))
+    }
+
+    fn lines_of(&self, response: Response<Incoming>) -> Lines {
+        Lines { body: response.into_body(), buffer: BytesMut::new(), client: self.clone() }
     }
 
     /// Sends `body` as JSON and returns the answer.
@@ -112,7 +119,7 @@ impl Client {
     /// Sends `body` as JSON and returns the lines of the answer.
     pub async fn post_lines(&self, path: &str, body: &impl Serialize) -> Result<Lines, ApiError> {
         let response = self.post_json(path, body, ANSWER_WITHIN).await?;
-        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
+        Ok(self.lines_of(response))
     }
 
     /// Sends `body` as JSON to a path whose work may take minutes, and returns the answer.
@@ -266,10 +273,7 @@ impl Lines {
                 Some(Ok(frame)) => {
                     self.buffer.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()))
                 }
-                Some(Err(error)) => {
-                    let message = format!("the daemon went away: {error}");
-                    return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message));
-                }
+                Some(Err(error)) => return Err(self.client.left(&error)),
                 None => return Ok(None),
             }
         }
@@ -338,20 +342,43 @@ impl Door for Client {
     }
 }
 
-fn no_daemon(socket: &Path, error: &io::Error) -> ApiError {
-    let socket = socket.display();
+fn no_daemon(path: &Path, error: &io::Error) -> ApiError {
+    let socket = path.display();
     let (message, hint) = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => (
             format!("no daemon answers at {socket}"),
             "Start one with `shoal up`, or name another with --state, --socket, SHOAL_STATE \
                 or SHOAL_SOCKET.",
         ),
-        io::ErrorKind::PermissionDenied => (
-            format!("{socket} is another user's: permission denied"),
-            "Call shoal as the user whose daemon it is.",
-        ),
+        io::ErrorKind::PermissionDenied => return not_allowed(path),
         _ => (format!("no daemon answers at {socket}: {error}"), "Is --socket right?"),
     };
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message).hint(hint)
+}
+
+/// The error of a socket that is there for others: whom, and how one becomes one of them.
+fn not_allowed(path: &Path) -> ApiError {
+    let socket = path.display();
+    let folder = path.parent().unwrap_or(path);
+    // Where the folder lets nobody through, it says who may pass.
+    let found = std::fs::metadata(path).or_else(|_| std::fs::metadata(folder));
+    let group = found.ok().filter(|it| it.mode() & 0o010 != 0 || it.mode() & 0o060 == 0o060);
+    let (whom, hint) = match group.map(|it| groups::name_of(it.gid())) {
+        Some(group) => (
+            format!("its owner and the group `{group}`"),
+            format!(
+                "`sudo usermod -aG {group} $USER` makes you one of them, once you have logged in \
+                    again; or call shoal as its owner, or over the mesh with a key: --via ADDR."
+            ),
+        ),
+        None => (
+            "its owner alone".to_owned(),
+            "Call shoal as the user whose daemon it is, or let a group in: `shoal up --socket-group \
+                NAME`; or ask over the mesh with a key: --via ADDR."
+                .to_owned(),
+        ),
+    };
+    let message = format!("{socket} is for {whom}: permission denied");
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message).hint(hint)
 }
 

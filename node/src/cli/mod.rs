@@ -13,7 +13,8 @@ mod render;
 mod session;
 mod target;
 mod terminal;
-mod via;
+// For the API's tests of operators.
+pub(crate) mod via;
 mod wait;
 
 mod contexts;

@@ -90,6 +90,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let Listeners { http, http_address, network, inbox, socket: socket_path } = listeners;
     let (name, state_folder) = (config.node_name()?, state.clone());
     let api = Socket::bind(&socket_path)?;
+    api.open_to(config.socket_group.as_deref(), &state)?;
     let artifacts = ArtifactStore::open(state.join("artifacts"), Limits::default()).await?;
     let wasm_config =
         wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
