@@ -36,6 +36,7 @@ pub mod executor;
 mod fakes;
 mod groups;
 mod hex;
+pub mod history;
 pub mod identity;
 pub mod images;
 pub mod ingress;

@@ -10,6 +10,7 @@
 //! | `GET /v1/logs/{ns}/{name}/{index}[?lines=N&follow=true]` | lines of JSON from its node |
 //! | `GET /v1/running/{uid}/{node}` | what of a workload still runs on a node |
 //! | `GET /v1/events[?follow=true&since=SEQ]` | lines of JSON |
+//! | `GET /v1/history[?name=NAME]` | who changed what, lines of JSON |
 //! | `HEAD`, `PUT /v1/artifacts/{sha256}` | whether it is here; stores the verified bytes |
 //! | `GET /v1/images` | the images over all nodes |
 //! | `POST /v1/images/resolve` | the bytes that a name means: lines of JSON, the last `done` or `failed` |

@@ -20,7 +20,7 @@ use shoal_runtimes::logs::Tail;
 use tokio_util::io::StreamReader;
 
 use super::follow::follow;
-use super::form::{AcceptedBody, DraftBody, PrepareBody, PreparedBody, SubmitBody};
+use super::form::{AcceptedBody, DraftBody, PrepareBody, PreparedBody, SubmitBody, full_name};
 use super::logs::{Wanted, json_line, lines};
 use super::{ApiError, Service};
 use crate::telemetry;
@@ -46,6 +46,7 @@ pub fn all(service: Service) -> Router {
         .route("/v1/running/{uid}/{node}", get(running))
         .route("/v1/volumes/{namespace}/{name}/{index}/{volume}", get(volume))
         .route("/v1/events", get(events))
+        .route("/v1/history", get(history))
         .route("/v1/meeting", get(meeting))
         .route("/v1/operators", get(operators))
         .route("/v1/revoked", get(revoked))
@@ -97,6 +98,15 @@ struct EventsQuery {
     #[serde(default)]
     since: u64,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistoryQuery {
+    name: Option<String>,
+}
+
+/// The kinds of what has a namespace.
+const NAMESPACED: [&str; 4] = ["workload", "secret", "config", "quota"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -282,6 +292,23 @@ async fn events(State(service): State<Service>, request: Request) -> Answer {
     }
     let (history, _) = service.core.events(since);
     Ok(lines(streamed(stream::iter(history))))
+}
+
+async fn history(State(service): State<Service>, request: Request) -> Answer {
+    let HistoryQuery { name } = query(&request)?;
+    let mut all = service.history().await;
+    if let Some(name) = name {
+        let name: WorkloadName =
+            name.parse().map_err(|error| ApiError::invalid(format!("name: {error}")))?;
+        let full = full_name(&name);
+        all.retain(|it| it.name == full && NAMESPACED.contains(&it.kind.as_str()));
+    }
+    if let Some(Namespaces::Only(only)) = request.extensions().get::<Namespaces>() {
+        let is_theirs =
+            |name: &str| only.iter().any(|it| name.split('/').next() == Some(it.as_str()));
+        all.retain(|it| !NAMESPACED.contains(&it.kind.as_str()) || is_theirs(&it.name));
+    }
+    Ok(lines(streamed(stream::iter(all))))
 }
 
 async fn meeting(State(service): State<Service>) -> Answer {

@@ -26,6 +26,7 @@ mod events;
 mod exec;
 mod explain;
 mod from_docker;
+mod history;
 mod image;
 mod invite;
 mod join;
@@ -100,6 +101,7 @@ enum Verb {
     Describe(describe::Describe),
     Logs(logs::Logs),
     Events(events::Events),
+    History(history::History),
     Explain(explain::Explain),
     Stats(stats::Stats),
     Exec(exec::Exec),
@@ -176,6 +178,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Describe(describe) => describe.run(context).await,
             Verb::Logs(logs) => logs.run(context).await,
             Verb::Events(events) => events.run(context).await,
+            Verb::History(history) => history.run(context).await,
             Verb::Explain(explain) => explain.run(context).await,
             Verb::Stats(stats) => stats.run(context).await,
             Verb::Exec(exec) => exec.run(context).await,

@@ -128,6 +128,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         seeds: seeds(&config.seeds),
         version: env!("CARGO_PKG_VERSION").into(),
         founder: identity.is_founder(),
+        history: true,
         ..node::Config::default()
     };
     let parts = driver::Parts {
@@ -176,6 +177,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
             told.trouble.map_or_else(|| Ok(addresses.collect()), Err)
         }),
     };
+    let history = handle.history().kept_in(&state_folder);
     let (down, stop) = (CancellationToken::new(), CancellationToken::new());
     let service = Service::new(
         core.clone(),
@@ -187,6 +189,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         down,
     )
     .with_images(images)
+    .with_history(history.clone())
     .until(stop.clone());
     let told_core = core.clone();
     let ingress = Arc::new(Ingress::new(&name, core.clone(), runtimes.clone(), peers.clone()));
@@ -213,9 +216,14 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     if let Some(names) = names {
         servers.spawn(names.serve(core, runtimes, peers, stop.clone()));
     }
+    servers.spawn(history.keep(stop.clone()));
     servers.spawn(log_events(service.clone(), stop.clone()));
     if invite.is_some() {
-        servers.spawn(forget_invite_once_admitted(told_core.clone(), state_folder, stop.clone()));
+        servers.spawn(forget_invite_once_admitted(
+            told_core.clone(),
+            state_folder.clone(),
+            stop.clone(),
+        ));
     }
     servers.spawn(tell_facts(told_facts, told_runtimes, handle.clone(), stop.clone()));
     if let Some(engine) = engine {
