@@ -354,7 +354,7 @@ pub struct ChangeView {
     pub name: String,
     /// What was done to it, as in `scaled from 1 to 3`.
     pub what: String,
-    /// The name in the author's grant.
+    /// The name in the author's grant; of a member that admits a device, the member's.
     pub by: String,
     /// The author's key.
     pub key: String,

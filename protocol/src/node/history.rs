@@ -1,7 +1,7 @@
 //! Who changed what: a note of each change that this node took as new, for the driver to keep.
 
 use crate::model::view::ChangeView;
-use crate::model::{Change, Digest, Key, NodeId, Time, Value};
+use crate::model::{Change, Digest, Grant, Key, NodeId, Role, Time, Value};
 
 use super::Node;
 
@@ -53,11 +53,22 @@ impl Node {
             kind: kind.into(),
             name,
             what,
-            by: change.chain.peek().map_or_else(|| "root".into(), |grant| grant.name),
+            by: self.author(change),
             key: change.signed.by().to_string(),
             through: is_own.then(|| self.name_of(&self.me)),
             heard_from: None,
         });
+    }
+
+    /// The name of the author: a member that admits a device by its ticket, or an operator.
+    fn author(&self, change: &Change) -> String {
+        match change.chain.peek() {
+            None => "root".into(),
+            Some(Grant { role: Role::Admits(_), .. }) => {
+                self.name_of(&NodeId(change.signed.by().0))
+            }
+            Some(grant) => grant.name,
+        }
     }
 
     /// The kind and the name of what a change is about. None for kinds of newer programs.
@@ -77,8 +88,18 @@ impl Node {
             }
             Key::Revocation(of) => {
                 let node = NodeId(of.0);
-                let is_node = self.desired.effective(&Self::member_key(node)).is_some();
-                ("key", if is_node { self.name_of(&node) } else { of.short() })
+                let operator = self.desired.effective(&Key::Operator(*of));
+                let named = operator.and_then(|it| match &it.signed.value {
+                    Value::Operator(chain) => chain.peek(),
+                    _ => None,
+                });
+                match named {
+                    Some(grant) => ("operator", grant.name),
+                    None if self.desired.effective(&Self::member_key(node)).is_some() => {
+                        ("node", self.name_of(&node))
+                    }
+                    None => ("key", of.short()),
+                }
             }
             Key::Other(..) => return None,
         })

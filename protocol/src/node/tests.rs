@@ -2,6 +2,7 @@ mod asking;
 mod bidder;
 mod bytes;
 mod harness;
+mod history;
 mod hostile;
 mod reach;
 mod refused;

@@ -302,7 +302,7 @@ async fn refuse(mut visitor: Visitor) {
 }
 
 fn note(caller: &Caller, from: SocketAddr) {
-    info!(target: "shoal", "operator {} ({}) is connected from {from}", caller.name, caller.role());
+    debug!("operator {} ({}) is connected from {from}", caller.name, caller.role());
 }
 
 fn too_many() -> ApiError {
