@@ -1,7 +1,7 @@
-//! Who changed what: the notes of the core, kept in the state folder.
+//! The history of changes, who changed what: the notes of the core, kept in the state folder.
 //!
-//! Two files of a megabyte at most, lines of JSON; the older one is replaced when the younger one is
-//! full. Lines are written in batches, every few seconds, because flash wears out: what a crash
+//! Two files of a megabyte at most, lines of JSON; the older one is replaced when the younger one
+//! is full. Lines are written in batches, every few seconds, because flash wears out: what a crash
 //! loses is in desired state all the same, with its author.
 
 use std::collections::VecDeque;
@@ -23,8 +23,8 @@ const FILES: [&str; 2] = ["history.jsonl", "history.1.jsonl"];
 const MAX_BYTES: u64 = 1 << 20;
 /// How often what came is written.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
-/// Notes that wait to be written. A node that hears of all desired state at once has as many; beyond
-/// it the oldest are lost.
+/// Notes that wait to be written. A node that hears of all desired state at once has as many;
+/// beyond it the oldest are lost.
 const MAX_WAITING: usize = 4_096;
 
 /// Notes that are not written yet. Copies are the same one.
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    /// What was noted is there before and after it is written, once, and after a restart; a line
+    /// A note is there before and after it is written, once, and after a restart; a line
     /// that a crash cut short costs itself alone.
     #[tokio::test]
     async fn notes_are_kept_over_a_restart() {

@@ -72,7 +72,7 @@ struct IdentityFile {
     checksum: String,
 }
 
-/// What both ends of a handshake in this cluster must know. It keeps nobody out.
+/// The bytes that both ends of a handshake in this cluster must know. They keep nobody out.
 pub(crate) fn prologue(genesis: &Genesis) -> [u8; 32] {
     Digest::of_parts(&[b"shoal/transport/2", genesis.cluster().as_bytes()]).0
 }

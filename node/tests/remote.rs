@@ -19,7 +19,7 @@ fn builder(state: &Path, name: &str) -> Builder {
     node.mdns(false).engine("none").compiler(env!("CARGO_BIN_EXE_shoal"))
 }
 
-/// What a command printed, its errors behind its output, and its exit code.
+/// The text that a command printed, its errors behind its output, and its exit code.
 async fn shoal(config: &Path, words: &[&str]) -> (String, i32) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_shoal"));
     for variable in ["SHOAL_VIA", "SHOAL_CONTEXT", "SHOAL_STATE", "SHOAL_SOCKET", "SHOAL_CONFIG"] {

@@ -77,7 +77,7 @@ pub struct Service {
     pub(super) host: session::Host,
     /// A permit for each session that passes through.
     pub(super) sessions: Arc<Semaphore>,
-    /// Who changed what, if it is kept.
+    /// The notes of who changed what, if they are kept.
     pub(super) history: Option<History>,
     /// Cancelled when the node stops: sessions end.
     pub(super) stop: CancellationToken,

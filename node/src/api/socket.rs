@@ -51,8 +51,8 @@ pub enum SocketError {
     #[error("{} is in the way of the API's socket, and is no socket: move it away", .0.display())]
     InTheWay(PathBuf),
     #[error(
-        "socket_group: there is no group `{0}` on this device (/etc/group); `none` lets the owner in \
-            alone"
+        "socket_group: there is no group `{0}` on this device (/etc/group); `none` lets the owner \
+            in alone"
     )]
     NoGroup(String),
     #[error("the API's socket {} cannot be made: {source}", path.display())]

@@ -7,6 +7,7 @@
 pub(crate) mod client;
 mod context;
 mod error;
+mod no_daemon;
 mod out;
 mod progress;
 mod render;

@@ -56,7 +56,7 @@ impl Whoami {
             true => out::say_json(&me)?,
             false => out::say(&me.text())?,
         }
-        // What the key says of itself is printed also when no node takes it.
+        // Printed also when no node takes the key: it says this of itself.
         Ok(asked.map(drop)?)
     }
 }

@@ -125,7 +125,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// What it says first: a frame of at most `max` bytes. The caller bounds how long this takes.
+    /// The first that it says: a frame of at most `max` bytes. The caller bounds how long this takes.
     pub async fn hear(&mut self, max: usize) -> io::Result<Vec<u8>> {
         tokio::select! {
             heard = read_frame(&mut self.bytes, max) => heard,
@@ -240,7 +240,7 @@ pub(super) async fn write_frame(bytes: &mut MeshStream, frame: &[u8]) -> io::Res
 
 fn yamux() -> yamux::Config {
     let mut yamux = yamux::Config::default();
-    // One more than is served: the muxer may count a stream for a moment after it was dropped.
+    // More than is served, by one: the muxer may count a stream for a moment after it was dropped.
     yamux.set_max_num_streams(MAX_STREAMS + 1);
     yamux
 }

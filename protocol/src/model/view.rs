@@ -352,7 +352,7 @@ pub struct ChangeView {
     pub kind: String,
     /// Its name; `namespace/name` where it has a namespace.
     pub name: String,
-    /// What was done to it, as in `scaled from 1 to 3`.
+    /// The change itself, as in `scaled from 1 to 3`.
     pub what: String,
     /// The name in the author's grant; of a member that admits a device, the member's.
     pub by: String,

@@ -1,4 +1,4 @@
-//! Who changed what: a note of each change that this node took as new, for the driver to keep.
+//! The history of changes, who changed what: a note of each change that this node took as new, for the driver to keep.
 
 use crate::model::view::ChangeView;
 use crate::model::{Change, Digest, Grant, Key, NodeId, Role, Time, Value};
@@ -22,7 +22,7 @@ impl Node {
         self.shown.history.pop_front()
     }
 
-    /// What a change of `key` is compared with.
+    /// The state that a change of `key` is compared with.
     pub(super) fn before(&self, key: &Key) -> Option<Before> {
         let Key::Workload(name) = key else { return None };
         let workload = self.desired.workload(name)?;

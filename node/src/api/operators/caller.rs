@@ -1,4 +1,4 @@
-//! Who asks, and what it may.
+//! The operator that asks, and what it may.
 
 use http::StatusCode;
 use shoal_protocol::model::{Chain, Namespaces, PublicKey, Role, codec};

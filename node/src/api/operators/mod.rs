@@ -153,7 +153,7 @@ impl House {
         Ok(Some((caller, guest, visitor.admit().await?)))
     }
 
-    /// What this node shows of itself: that it is a member.
+    /// The greeting, in which this node shows that it is a member.
     async fn welcome(&self) -> Result<Hello, ApiError> {
         let node = self.service.about.node;
         let names = self.service.core.names(vec![node]).await?;

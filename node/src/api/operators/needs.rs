@@ -1,4 +1,4 @@
-//! What each path of the API takes.
+//! The role that each path of the API takes.
 
 use std::fmt;
 
@@ -41,7 +41,7 @@ impl Rank {
     }
 }
 
-/// What a request takes.
+/// The role that a request takes, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Need {
     pub rank: Rank,
@@ -52,8 +52,8 @@ pub(super) struct Need {
 }
 
 impl Need {
-    /// What a request takes by its path. A path that is not known here takes the most, unless it
-    /// only looks.
+    /// The need of a request by its path. A path that is not known here takes the most, unless
+    /// it only looks.
     pub(super) fn of(method: &Method, path: &str) -> Need {
         let of = |rank| Need { rank, namespace: None, everywhere: false };
         let named = |rank, name: &str| Need { namespace: Some(name.to_owned()), ..of(rank) };

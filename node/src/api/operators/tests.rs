@@ -222,7 +222,7 @@ async fn operator_asks_no_stranger() {
     assert!(error.message.contains("does not prove that it is a member"), "{}", error.message);
 }
 
-/// One address opens hundreds of connections as an operator does, and says nothing more; an
+/// An address opens hundreds of connections as an operator does, and says nothing more; an
 /// operator from another address gets in.
 #[tokio::test]
 async fn silent_connections_keep_no_operator_out() {
@@ -245,7 +245,7 @@ async fn silent_connections_keep_no_operator_out() {
     }
 }
 
-/// One key takes no more than its share of the connections.
+/// A key takes no more than its share of the connections.
 #[tokio::test]
 async fn connections_of_one_key_are_bounded() {
     let town = Town::new().await;

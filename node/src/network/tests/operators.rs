@@ -49,7 +49,7 @@ async fn operator_connects_and_is_no_link() {
     assert!(node.inbox.urgent.try_recv().is_err() && node.network.links.with(|all| all.is_empty()));
 }
 
-/// Another cluster's operator finds out that it is at the wrong door, and what else may answer there.
+/// Another cluster's operator finds out that it is at the wrong door.
 #[tokio::test]
 async fn operator_of_another_cluster_is_told() {
     let node = peer(1).await;
