@@ -58,6 +58,9 @@ pub struct Config {
     /// `["device=/dev/ttyUSB*", "path=/data", "cap=NET_ADMIN", "host-network"]`; also
     /// `security=OPTION`, and `privileged`, which is all of it. At most 64.
     pub allow: Vec<String>,
+    /// The group whose members may use the API's socket, as its owner may, by name or number. If
+    /// null: the owner alone.
+    pub socket_group: Option<String>,
 }
 
 impl Default for Config {
@@ -75,6 +78,7 @@ impl Default for Config {
             cpu: None,
             engine: None,
             allow: Vec::new(),
+            socket_group: None,
         }
     }
 }
@@ -258,7 +262,7 @@ fn home_folder(variable: &str, below_home: &str) -> PathBuf {
     set.unwrap_or_else(|| std::env::home_dir().unwrap_or_else(|| "/".into()).join(below_home))
 }
 
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "name",
     "listen",
     "http",
@@ -270,6 +274,7 @@ const FIELDS: [&str; 11] = [
     "cpu",
     "engine",
     "allow",
+    "socket_group",
 ];
 
 fn unknown_field(message: &str) -> Option<&str> {
@@ -326,7 +331,8 @@ mod tests {
         "memory": null,
         "cpu": null,
         "engine": null,
-        "allow": []
+        "allow": [],
+        "socket_group": null
     }"#;
 
     /// The documented example must not drift from the defaults, or miss a field.

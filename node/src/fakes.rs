@@ -20,8 +20,8 @@ use shoal_protocol::model::view::{
     ServiceView, StatusView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Artifact, Digest, InstanceState, NodeId, Place, PublicKey, ReplicaId, ReplicaName, Resources,
-    Spec, SpecForm, WorkloadName,
+    Artifact, Digest, InstanceState, NodeId, Place, PublicKey, RawChange, ReplicaId, ReplicaName,
+    Resources, Spec, SpecForm, WorkloadName,
 };
 use shoal_protocol::node::{Command, ImageUse, Refusal, Reply, Routes};
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
@@ -337,6 +337,7 @@ pub struct FakeCore {
     pub replies: Mutex<Vec<Reply>>,
     pub commands: Mutex<Vec<Command>>,
     pub revoked_keys: Mutex<Vec<PublicKey>>,
+    pub admission: Mutex<Option<RawChange>>,
     /// Questions about workloads and names.
     pub looks: AtomicUsize,
     pub changes: watch::Sender<u64>,
@@ -358,6 +359,7 @@ impl FakeCore {
             replies: Mutex::default(),
             commands: Mutex::default(),
             revoked_keys: Mutex::default(),
+            admission: Mutex::default(),
             looks: AtomicUsize::new(0),
             changes: watch::Sender::new(1),
             routes: watch::Sender::new(Arc::default()),
@@ -407,6 +409,10 @@ impl Core for FakeCore {
 
     fn quotas(&self) -> Soon<'_, Vec<QuotaView>> {
         soon(Vec::new())
+    }
+
+    fn admission(&self) -> Soon<'_, Option<RawChange>> {
+        soon(self.admission.lock().unwrap().clone())
     }
 
     fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool> {

@@ -72,6 +72,11 @@ struct IdentityFile {
     checksum: String,
 }
 
+/// The bytes that both ends of a handshake in this cluster must know. They keep nobody out.
+pub(crate) fn prologue(genesis: &Genesis) -> [u8; 32] {
+    Digest::of_parts(&[b"shoal/transport/2", genesis.cluster().as_bytes()]).0
+}
+
 impl Identity {
     /// A new node of the cluster with this genesis.
     pub fn draw(genesis: Genesis) -> Result<Identity, IdentityError> {
@@ -178,7 +183,7 @@ impl Identity {
 
     /// What both ends of every handshake must know: peers of other clusters cannot complete one.
     pub(crate) fn prologue(&self) -> [u8; 32] {
-        Digest::of_parts(&[b"shoal/transport/2", self.genesis.cluster().as_bytes()]).0
+        prologue(&self.genesis)
     }
 
     /// The identity as the core takes it; a node that is no member yet joins with `invite`.

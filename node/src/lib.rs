@@ -36,7 +36,9 @@ pub mod executor;
 mod fakes;
 #[doc(hidden)]
 pub mod fuzzing;
+mod groups;
 mod hex;
+pub mod history;
 pub mod identity;
 pub mod images;
 pub mod ingress;

@@ -11,7 +11,9 @@ use shoal_protocol::model::view::{
     EventView, ExplainView, NodeView, OperatorView, QuotaView, RevokedView, ServiceView,
     StatusView, WorkloadView,
 };
-use shoal_protocol::model::{Digest, NodeId, PublicKey, ReplicaId, ReplicaName, WorkloadName};
+use shoal_protocol::model::{
+    Digest, NodeId, PublicKey, RawChange, ReplicaId, ReplicaName, WorkloadName,
+};
 use shoal_protocol::node::{Command, ImageUse, Reply, Routes};
 use tokio::sync::{broadcast, watch};
 
@@ -32,6 +34,8 @@ pub trait Core: Send + Sync + 'static {
     fn operators(&self) -> Soon<'_, Vec<OperatorView>>;
     fn revoked(&self) -> Soon<'_, Vec<RevokedView>>;
     fn quotas(&self) -> Soon<'_, Vec<QuotaView>>;
+    /// The admission of this node; none before it is a member.
+    fn admission(&self) -> Soon<'_, Option<RawChange>>;
     /// Whether the rights of a key were revoked.
     fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool>;
     /// The names of these nodes, in the same order; a short id where none is known.
@@ -89,6 +93,10 @@ impl Core for DriverHandle {
 
     fn quotas(&self) -> Soon<'_, Vec<QuotaView>> {
         self.query(|node| node.quotas()).boxed()
+    }
+
+    fn admission(&self) -> Soon<'_, Option<RawChange>> {
+        self.query(|node| node.admission()).boxed()
     }
 
     fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool> {

@@ -205,6 +205,34 @@ pub struct MeetingBody {
     pub now: u64,
 }
 
+/// The answer of a node to an operator's grants, on a connection over the mesh's port.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hello {
+    /// Requests may follow.
+    Welcome {
+        /// The node's name.
+        name: String,
+        /// The canonical bytes of the change by which the node became a member, in hexadecimal
+        /// digits: the operator need not believe a stranger.
+        admission: String,
+    },
+    /// The connection ends.
+    Refused {
+        /// The HTTP status that a request would get.
+        status: u16,
+        /// Why.
+        body: ErrorBody,
+    },
+}
+
+impl Hello {
+    /// The refusal with this error.
+    pub fn refused(error: &super::ApiError) -> Hello {
+        Hello::Refused { status: error.status.as_u16(), body: error.body() }
+    }
+}
+
 /// The request `POST /v1/draft`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

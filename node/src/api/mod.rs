@@ -10,6 +10,7 @@
 //! | `GET /v1/logs/{ns}/{name}/{index}[?lines=N&follow=true]` | lines of JSON from its node |
 //! | `GET /v1/running/{uid}/{node}` | what of a workload still runs on a node |
 //! | `GET /v1/events[?follow=true&since=SEQ]` | lines of JSON |
+//! | `GET /v1/history[?name=NAME]` | who changed what, lines of JSON |
 //! | `HEAD`, `PUT /v1/artifacts/{sha256}` | whether it is here; stores the verified bytes |
 //! | `GET /v1/images` | the images over all nodes |
 //! | `POST /v1/images/resolve` | the bytes that a name means: lines of JSON, the last `done` or `failed` |
@@ -18,8 +19,9 @@
 //! | `GET /v1/volumes/{ns}/{name}/{index}/{volume}[?node=NAME]` | a session with a volume, upgraded |
 //! | `POST /v1/down` | stops gracefully |
 //!
-//! **The socket is the permission**: only its owner can open its file. Changes of desired state
-//! must also be signed.
+//! **The socket is the permission**: only its owner, and the group that `shoal up --socket-group`
+//! names, can open its file. Changes of desired state must also be signed. From elsewhere an
+//! operator asks over the mesh's port, and may what its role says (`operators`).
 //!
 //! Every answer without success has a body `{"error": {"code", "message", "hint"}}`.
 
@@ -32,6 +34,7 @@ pub mod form;
 pub(crate) mod fuzzing;
 pub mod images;
 mod logs;
+pub mod operators;
 mod routes;
 mod running;
 mod service;

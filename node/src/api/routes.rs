@@ -14,12 +14,13 @@ use http::{HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::spec::InvalidSpec;
-use shoal_protocol::model::{Digest, ProgramKind, ReplicaName, WorkloadName};
+use shoal_protocol::model::view::WorkloadView;
+use shoal_protocol::model::{Digest, Namespaces, ProgramKind, ReplicaName, WorkloadName};
 use shoal_runtimes::logs::Tail;
 use tokio_util::io::StreamReader;
 
 use super::follow::follow;
-use super::form::{AcceptedBody, DraftBody, PrepareBody, PreparedBody, SubmitBody};
+use super::form::{AcceptedBody, DraftBody, PrepareBody, PreparedBody, SubmitBody, full_name};
 use super::logs::{Wanted, json_line, lines};
 use super::{ApiError, Service};
 use crate::telemetry;
@@ -31,7 +32,7 @@ const LINES: usize = 100;
 
 type Answer = Result<Response, ApiError>;
 
-/// All paths, for the unix socket.
+/// All paths, for the unix socket and for operators.
 pub fn all(service: Service) -> Router {
     Router::new()
         .route("/v1/status", get(status))
@@ -45,6 +46,7 @@ pub fn all(service: Service) -> Router {
         .route("/v1/running/{uid}/{node}", get(running))
         .route("/v1/volumes/{namespace}/{name}/{index}/{volume}", get(volume))
         .route("/v1/events", get(events))
+        .route("/v1/history", get(history))
         .route("/v1/meeting", get(meeting))
         .route("/v1/operators", get(operators))
         .route("/v1/revoked", get(revoked))
@@ -100,6 +102,15 @@ struct EventsQuery {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct HistoryQuery {
+    name: Option<String>,
+}
+
+/// The kinds of what has a namespace.
+const NAMESPACED: [&str; 4] = ["workload", "secret", "config", "quota"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct LogsQuery {
     lines: Option<usize>,
     #[serde(default)]
@@ -135,15 +146,24 @@ async fn nodes(State(service): State<Service>) -> Answer {
 
 async fn workloads(State(service): State<Service>, request: Request) -> Answer {
     let WatchQuery { watch } = query(&request)?;
+    // An operator of some namespaces sees theirs.
+    let seen = request.extensions().get::<Namespaces>().cloned().unwrap_or(Namespaces::All);
     if !watch {
-        return json(&service.workloads().await?);
+        return json(&visible(service.workloads().await?, &seen));
     }
     let core = service.core.clone();
     let look = move || {
-        let core = core.clone();
-        async move { core.workloads().await.ok() }
+        let (core, seen) = (core.clone(), seen.clone());
+        async move { Some(visible(core.workloads().await.ok()?, &seen)) }
     };
     Ok(lines(streamed(follow(service.core, look))))
+}
+
+fn visible(mut views: Vec<WorkloadView>, seen: &Namespaces) -> Vec<WorkloadView> {
+    if let Namespaces::Only(only) = seen {
+        views.retain(|view| only.iter().any(|label| label.as_str() == view.namespace));
+    }
+    views
 }
 
 async fn workload(
@@ -273,6 +293,23 @@ async fn events(State(service): State<Service>, request: Request) -> Answer {
     }
     let (history, _) = service.core.events(since);
     Ok(lines(streamed(stream::iter(history))))
+}
+
+async fn history(State(service): State<Service>, request: Request) -> Answer {
+    let HistoryQuery { name } = query(&request)?;
+    let mut all = service.history().await;
+    if let Some(name) = name {
+        let name: WorkloadName =
+            name.parse().map_err(|error| ApiError::invalid(format!("name: {error}")))?;
+        let full = full_name(&name);
+        all.retain(|it| it.name == full && NAMESPACED.contains(&it.kind.as_str()));
+    }
+    if let Some(Namespaces::Only(only)) = request.extensions().get::<Namespaces>() {
+        let is_theirs =
+            |name: &str| only.iter().any(|it| name.split('/').next() == Some(it.as_str()));
+        all.retain(|it| !NAMESPACED.contains(&it.kind.as_str()) || is_theirs(&it.name));
+    }
+    Ok(lines(streamed(stream::iter(all))))
 }
 
 async fn meeting(State(service): State<Service>) -> Answer {

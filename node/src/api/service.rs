@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::codec::{self, Bytes};
 use shoal_protocol::model::view::{
-    NodeView, OperatorView, QuotaView, RevokedView, StatusView, WorkloadView,
+    ChangeView, NodeView, OperatorView, QuotaView, RevokedView, StatusView, WorkloadView,
 };
 use shoal_protocol::model::{
     Artifact, ClusterId, Digest, Key, NodeId, ProgramKind, RawChange, ReplicaName, Spec,
@@ -27,6 +27,7 @@ use super::{Accepted, ApiError, Core, Prepared, Proposal};
 use crate::driver;
 use crate::executor::Directory;
 use crate::hex::from_hex;
+use crate::history::History;
 use crate::images::{self, Images};
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
@@ -76,6 +77,8 @@ pub struct Service {
     pub(super) host: session::Host,
     /// A permit for each session that passes through.
     pub(super) sessions: Arc<Semaphore>,
+    /// The notes of who changed what, if they are kept.
+    pub(super) history: Option<History>,
     /// Cancelled when the node stops: sessions end.
     pub(super) stop: CancellationToken,
 }
@@ -125,7 +128,22 @@ impl Service {
             down,
             host,
             sessions: Arc::new(Semaphore::new(SESSIONS)),
+            history: None,
             stop: CancellationToken::new(),
+        }
+    }
+
+    /// With the history of changes.
+    #[must_use]
+    pub fn with_history(self, history: History) -> Self {
+        Service { history: Some(history), ..self }
+    }
+
+    /// The changes that this node took, the oldest first.
+    pub async fn history(&self) -> Vec<ChangeView> {
+        match &self.history {
+            Some(history) => history.all().await,
+            None => Vec::new(),
         }
     }
 

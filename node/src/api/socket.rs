@@ -1,8 +1,8 @@
 //! The unix socket of the API, and the API for other nodes.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +26,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::{Service, routes};
+use crate::groups;
 use crate::ingress::server::PeerApi;
 
-/// Connections to the API at one time. All are from this machine and the socket's owner.
+/// Connections to the API at one time. All are from this machine, its owner or the socket's group.
 const CLIENTS: usize = 128;
 /// Time for a request's head, and for an idle connection between two requests.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
@@ -36,6 +37,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_millis(500);
 /// Bytes of a unix socket's path, its closing zero included.
 const LONGEST_PATH: usize = 108;
+
+/// The mode of a state folder through which the socket's group may pass.
+const FOR_GROUP: u32 = 0o710;
 
 /// Why the API's socket could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,11 @@ pub enum SocketError {
     TooLong(PathBuf),
     #[error("{} is in the way of the API's socket, and is no socket: move it away", .0.display())]
     InTheWay(PathBuf),
+    #[error(
+        "socket_group: there is no group `{0}` on this device (/etc/group); `none` lets the owner \
+            in alone"
+    )]
+    NoGroup(String),
     #[error("the API's socket {} cannot be made: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
@@ -72,8 +81,29 @@ impl Socket {
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         let socket = Socket { path: path.to_owned(), listener };
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(socket)
+    }
+
+    /// Lets the members of a group in as well, and through `state`, if the socket is there. Without
+    /// a group nobody passes there who could not before there was one.
+    pub fn open_to(&self, group: Option<&str>, state: &Path) -> Result<(), SocketError> {
+        let failed = |source| SocketError::Io { path: self.path.clone(), source };
+        let folder = self.path.parent().filter(|folder| *folder == state);
+        let chmod = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+        let Some(group) = group else {
+            let Some(folder) = folder else { return Ok(()) };
+            let mode = fs::metadata(folder).map_err(failed)?.permissions().mode() & 0o777;
+            return if mode == FOR_GROUP { chmod(folder, 0o700).map_err(failed) } else { Ok(()) };
+        };
+        let number = groups::number_of(group).ok_or_else(|| SocketError::NoGroup(group.into()))?;
+        chown(&self.path, None, Some(number)).map_err(failed)?;
+        if let Some(folder) = folder {
+            // They may pass, and not list; what is secret in it is readable by its owner alone.
+            chown(folder, None, Some(number)).map_err(failed)?;
+            chmod(folder, FOR_GROUP).map_err(failed)?;
+        }
+        chmod(&self.path, 0o660).map_err(failed)
     }
 
     /// Serves the API until `stop`.

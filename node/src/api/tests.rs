@@ -28,13 +28,13 @@ use crate::publish::{Founding, Part, Ready, Workload, publish};
 
 mod images;
 
-struct World {
+pub(super) struct World {
     _folder: tempfile::TempDir,
-    core: Arc<FakeCore>,
+    pub(super) core: Arc<FakeCore>,
     runtime: Arc<FakeRuntime>,
     mesh: Arc<FakeMesh>,
-    service: Service,
-    down: CancellationToken,
+    pub(super) service: Service,
+    pub(super) down: CancellationToken,
 }
 
 impl World {
@@ -42,7 +42,7 @@ impl World {
         Self::of(NODE, Arc::default()).await
     }
 
-    async fn of(node: NodeId, mesh: Arc<FakeMesh>) -> Self {
+    pub(super) async fn of(node: NodeId, mesh: Arc<FakeMesh>) -> Self {
         Self::with_room(node, mesh, Limits::default().bytes).await
     }
 
@@ -624,4 +624,27 @@ async fn unreachable_node_says_why() {
     let (_, text) = world.get("/v1/meeting").await;
     let body: form::MeetingBody = serde_json::from_str(&text).unwrap();
     assert_eq!((body.addresses.len(), body.trouble.as_deref()), (0, Some(trouble)));
+}
+
+/// A group may use the socket and pass through the folder, and nothing else; once it may not, the
+/// folder is closed again.
+#[tokio::test]
+async fn socket_is_for_its_owner_or_for_a_group() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let folder = tempfile::tempdir().unwrap();
+    let (state, path) = (folder.path(), folder.path().join("api.sock"));
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    std::fs::set_permissions(state, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let socket = Socket::bind(&path).unwrap();
+    socket.open_to(None, state).unwrap();
+    assert_eq!((mode(state), mode(&path)), (0o700, 0o600));
+    // A group that this process may give things to, whoever runs it.
+    let own = path.metadata().unwrap().gid().to_string();
+    socket.open_to(Some(&own), state).unwrap();
+    assert_eq!((mode(state), mode(&path)), (0o710, 0o660));
+    drop(socket);
+    Socket::bind(&path).unwrap().open_to(None, state).unwrap();
+    assert_eq!(mode(state), 0o700);
+    let none = Socket::bind(&path).unwrap().open_to(Some("no such group"), state).unwrap_err();
+    assert!(none.to_string().contains("no group `no such group`"), "{none}");
 }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 over the daemon's unix socket.
+//! HTTP/1.1 to a daemon: over its unix socket, or over the mesh's port.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,13 +17,16 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shoal_protocol::model::{Digest, ProgramKind, RawChange, WorkloadName};
+use shoal_runtimes::session::Duplex;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
 use super::context::Context;
 use super::error::NO_DAEMON;
+use super::no_daemon::no_daemon;
 use super::progress::Progress;
+use super::via::Via;
 use crate::api::form::{AcceptedBody, BadAnswer, ErrorBody, PrepareBody, PreparedBody, SubmitBody};
 use crate::api::images::form::{ImageProgress, ResolveBody, ResolveLine, ResolvedImage};
 use crate::api::{Accepted, ApiError, Prepared, Proposal};
@@ -43,24 +46,37 @@ const CHUNK: usize = 64 * 1024;
 /// megabytes.
 const LINE: usize = 64 << 20;
 
-/// A client of one daemon. Each request has a connection of its own.
+/// A client of one daemon. Each request has a connection or a stream of its own.
 #[derive(Clone)]
 pub struct Client {
-    socket: PathBuf,
+    way: Way,
     /// Shows how much of a large part was sent.
     progress: Option<Arc<Mutex<Progress>>>,
+}
+
+/// The way to the daemon.
+#[derive(Clone)]
+enum Way {
+    Socket(PathBuf),
+    Mesh(Arc<Via>),
 }
 
 /// Lines of JSON as they come.
 pub struct Lines {
     body: Incoming,
     buffer: BytesMut,
+    client: Client,
 }
 
 impl Client {
     /// A client of the daemon behind this socket.
     pub fn new(socket: PathBuf) -> Self {
-        Client { socket, progress: None }
+        Client { way: Way::Socket(socket), progress: None }
+    }
+
+    /// A client of the node to which this way leads.
+    pub fn via(via: Arc<Via>) -> Self {
+        Client { way: Way::Mesh(via), progress: None }
     }
 
     /// The same client, which shows the progress of large uploads.
@@ -82,7 +98,11 @@ impl Client {
     /// The lines at `path`.
     pub async fn lines(&self, path: &str) -> Result<Lines, ApiError> {
         let response = self.send(Method::GET, path, Bytes::new(), ANSWER_WITHIN).await?;
-        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
+        Ok(self.lines_of(response))
+    }
+
+    fn lines_of(&self, response: Response<Incoming>) -> Lines {
+        Lines { body: response.into_body(), buffer: BytesMut::new(), client: self.clone() }
     }
 
     /// Sends `body` as JSON and returns the answer.
@@ -98,7 +118,7 @@ impl Client {
     /// Sends `body` as JSON and returns the lines of the answer.
     pub async fn post_lines(&self, path: &str, body: &impl Serialize) -> Result<Lines, ApiError> {
         let response = self.post_json(path, body, ANSWER_WITHIN).await?;
-        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
+        Ok(self.lines_of(response))
     }
 
     /// Sends `body` as JSON to a path whose work may take minutes, and returns the answer.
@@ -176,8 +196,13 @@ impl Client {
         request: Request<UnsyncBoxBody<Bytes, io::Error>>,
         within: Duration,
     ) -> Result<Response<Incoming>, ApiError> {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|error| self.no_daemon(&error))?;
+        let stream: Box<dyn Duplex> = match &self.way {
+            Way::Socket(socket) => {
+                let connected = UnixStream::connect(socket).await;
+                Box::new(connected.map_err(|error| no_daemon(socket, &error))?)
+            }
+            Way::Mesh(via) => Box::new(via.open().await?),
+        };
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.left(&error))?;
         tokio::spawn(async move {
@@ -187,11 +212,8 @@ impl Client {
         let response = match timeout(within, sender.send_request(request)).await {
             Ok(answered) => answered.map_err(|error| self.left(&error))?,
             Err(_) => {
-                let message = format!(
-                    "the daemon at {} did not answer within {} s",
-                    self.socket.display(),
-                    within.as_secs()
-                );
+                let message =
+                    format!("{} did not answer within {} s", self.place(), within.as_secs());
                 return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message));
             }
         };
@@ -208,27 +230,23 @@ impl Client {
         }
     }
 
-    fn no_daemon(&self, error: &io::Error) -> ApiError {
-        let socket = self.socket.display();
-        let (message, hint) = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => (
-                format!("no daemon answers at {socket}"),
-                "Start one with `shoal up`, or name another with --state, --socket, SHOAL_STATE \
-                    or SHOAL_SOCKET.",
-            ),
-            io::ErrorKind::PermissionDenied => (
-                format!("{socket} is another user's: permission denied"),
-                "Call shoal as the user whose daemon it is.",
-            ),
-            _ => (format!("no daemon answers at {socket}: {error}"), "Is --socket right?"),
+    fn left(&self, error: &hyper::Error) -> ApiError {
+        let message = format!("{} went away: {error}", self.place());
+        let hint = match &self.way {
+            Way::Socket(_) => "Was it stopped? Look at its standard error.",
+            Way::Mesh(_) => {
+                "Was it stopped, the way to it cut, or the key revoked? Try again to see."
+            }
         };
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message).hint(hint)
     }
 
-    fn left(&self, error: &hyper::Error) -> ApiError {
-        let message = format!("the daemon at {} went away: {error}", self.socket.display());
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message)
-            .hint("Was it stopped? Look at its standard error.")
+    /// The daemon, for people.
+    fn place(&self) -> String {
+        match &self.way {
+            Way::Socket(socket) => format!("the daemon at {}", socket.display()),
+            Way::Mesh(via) => format!("the node at {}", via.place()),
+        }
     }
 }
 
@@ -254,10 +272,7 @@ impl Lines {
                 Some(Ok(frame)) => {
                     self.buffer.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()))
                 }
-                Some(Err(error)) => {
-                    let message = format!("the daemon went away: {error}");
-                    return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NO_DAEMON, message));
-                }
+                Some(Err(error)) => return Err(self.client.left(&error)),
                 None => return Ok(None),
             }
         }

@@ -49,6 +49,19 @@ pub struct Down {
 
 impl Down {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        if let Some(remote) = &context.remote {
+            if remote.is_habit {
+                let via = remote.addresses.join(", ");
+                let why = format!("a node elsewhere would be stopped ({via}); nothing was done");
+                return Err(CliError::usage(why).hint(
+                    "Say so with --via ADDR or --context NAME; the daemon of this device is meant \
+                        with --state or --socket.",
+                ));
+            }
+            let _: DownBody = context.client().post("/v1/down", &serde_json::json!({})).await?;
+            context.note("stopping");
+            return Ok(());
+        }
         if self.no_wait {
             ask(context).await?;
             context.note("stopping");
@@ -205,11 +218,14 @@ mod tests {
 
     use super::*;
     use crate::cli::context::{Form, SOCKET_FILE};
+    use crate::cli::via::Keys;
     use crate::store::Lock;
 
     fn context(state: &Path) -> Context {
         let (socket, config) = (state.join(SOCKET_FILE), state.join("operator"));
-        Context { state: state.to_owned(), socket, config, form: Form::Table, quiet: true }
+        let keys = Keys { config: config.clone(), file: None };
+        let (state, form, quiet) = (state.to_owned(), Form::Table, true);
+        Context { state, socket, config, keys, via: None, remote: None, form, quiet }
     }
 
     /// Answers one request to stop as a daemon on `state` would, in this very process, and closes

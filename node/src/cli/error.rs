@@ -101,7 +101,7 @@ impl From<ApiError> for CliError {
         let exit = match (error.status.as_u16(), error.code.as_str()) {
             (_, NO_DAEMON) => Exit::NoDaemon,
             (404, _) => Exit::NoSuchThing,
-            (409 | 413 | 422 | 503 | 507, _) => Exit::Refused,
+            (403 | 409 | 413 | 422 | 503 | 507, _) => Exit::Refused,
             _ => Exit::Failed,
         };
         CliError { exit, message: error.message, hint: error.hint }
@@ -163,11 +163,7 @@ impl From<NotAll> for CliError {
 
 impl From<OperatorError> for CliError {
     fn from(error: OperatorError) -> Self {
-        CliError {
-            exit: Exit::Failed,
-            message: error.to_string(),
-            hint: error.hint().map(str::to_owned),
-        }
+        CliError { exit: Exit::Failed, message: error.to_string(), hint: error.hint() }
     }
 }
 

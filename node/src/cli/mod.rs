@@ -7,14 +7,18 @@
 pub(crate) mod client;
 mod context;
 mod error;
+mod no_daemon;
 mod out;
 mod progress;
 mod render;
 mod session;
 mod target;
 mod terminal;
+// For the API's tests of operators.
+pub(crate) mod via;
 mod wait;
 
+mod contexts;
 mod cp;
 mod describe;
 mod detach;
@@ -24,6 +28,7 @@ mod exec;
 mod explain;
 mod from_docker;
 pub(crate) mod fuzzing;
+mod history;
 mod image;
 mod invite;
 mod join;
@@ -43,6 +48,7 @@ mod stats;
 mod status;
 mod up;
 mod volume;
+mod whoami;
 
 use std::process::ExitCode;
 
@@ -65,6 +71,9 @@ pub use error::{CliError, Exit};
         shoal join shoal2:..@10.0.0.5:7700          # on that one\n  \
         shoal run hello.wasm --name hello --replicas 2\n  \
         curl http://hello.localhost:8080/\n\n\
+        From elsewhere, with a key of `shoal operator add`:\n  \
+        shoal --via gate.example:7700 ps\n  \
+        shoal context add shop --via gate.example --operator ann.json; shoal context use shop\n\n\
         Exit codes: 0 done, 1 failed, 2 wrong usage or a bad file, 3 no such thing, 4 refused by \
         the cluster\n\
         (nothing changed), 5 accepted but not done in time, 6 no daemon answers."
@@ -85,7 +94,8 @@ enum Verb {
     Revoke(revoke::Revoke),
     Operator(operator::Operator),
     Quota(quota::Quota),
-    Whoami(operator::Whoami),
+    Whoami(whoami::Whoami),
+    Context(contexts::Contexts),
     Status(status::Status),
     Run(Box<run::Run>),
     Publish(publish::Publish),
@@ -95,6 +105,7 @@ enum Verb {
     Describe(describe::Describe),
     Logs(logs::Logs),
     Events(events::Events),
+    History(history::History),
     Explain(explain::Explain),
     Stats(stats::Stats),
     Exec(exec::Exec),
@@ -106,9 +117,18 @@ enum Verb {
     Volume(volume::Volume),
 }
 
+impl Cli {
+    /// The options of all verbs, with defaults filled in.
+    fn context(&self) -> Result<Context, CliError> {
+        // These have nothing to do with the current context, which may even be gone.
+        let follows = !matches!(self.verb, Verb::Context(_) | Verb::Up(_) | Verb::Join(_));
+        Context::new(self.global.clone(), follows)
+    }
+}
+
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
-    let Cli { global, verb } = match Cli::try_parse() {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => match from_docker::explain(&error, &words()) {
             Some(explained) => {
@@ -118,7 +138,7 @@ pub fn main() -> ExitCode {
             None => error.exit(),
         },
     };
-    let done = Context::new(global).and_then(|context| run(&context, verb));
+    let done = cli.context().and_then(|context| run(&context, cli.verb));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -152,7 +172,8 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Revoke(revoke) => revoke.run(context).await,
             Verb::Operator(operator) => operator.run(context).await,
             Verb::Quota(quota) => quota.run(context).await,
-            Verb::Whoami(whoami) => whoami.run(context),
+            Verb::Whoami(whoami) => whoami.run(context).await,
+            Verb::Context(contexts) => contexts.run(context),
             Verb::Status(status) => status.run(context).await,
             Verb::Run(run) => run.run(context).await,
             Verb::Publish(publish) => publish.run(context).await,
@@ -162,6 +183,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Describe(describe) => describe.run(context).await,
             Verb::Logs(logs) => logs.run(context).await,
             Verb::Events(events) => events.run(context).await,
+            Verb::History(history) => history.run(context).await,
             Verb::Explain(explain) => explain.run(context).await,
             Verb::Stats(stats) => stats.run(context).await,
             Verb::Exec(exec) => exec.run(context).await,

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
 use shoal_protocol::model::view::OperatorView;
 use shoal_protocol::model::{Key, KeyPair, Label, Namespaces, PublicKey, Role, Value, WallClock};
 use shoal_protocol::trust::{self, Terms};
@@ -16,7 +15,7 @@ use super::{out, render};
 use crate::api::form::MeetingBody;
 use crate::identity;
 use crate::manifest::quantity;
-use crate::publish::{Operator as Operating, OperatorFile};
+use crate::publish::OperatorFile;
 
 /// Say who may do what: people and programs that operate the cluster
 #[derive(Args)]
@@ -42,8 +41,8 @@ enum Verb {
 /// any folder that --config names.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  shoal operator add ann --role publisher --namespace shop > \
-    ann.json\n  scp ann.json ann-laptop:.config/shoal/operator.json\n  shoal operator add ann \
-    --key 1a2b..9f --ttl 90d --role publisher > ann.json   # renews the rights of that key")]
+    ann.json\n  scp ann.json ann-laptop:\n  ann-laptop$ shoal context add shop --via gate.example \
+    --operator ann.json\n  shoal operator add ann --key 1a2b..9f --ttl 90d --role publisher > ann.json   # renews the rights of that key")]
 struct Add {
     /// Who it is, for people
     name: String,
@@ -151,42 +150,4 @@ async fn ls(context: &Context) -> Result<(), CliError> {
     }
     let views: Vec<OperatorView> = out::parse(&bytes)?;
     out::say_raw(&render::operators(&views))
-}
-
-/// Say whose key this is, what it may do, and of which cluster
-#[derive(Args)]
-#[command(after_help = "Example:\n  shoal whoami")]
-pub struct Whoami {}
-
-#[derive(Serialize)]
-struct Me {
-    name: String,
-    key: String,
-    role: String,
-    namespaces: String,
-    until: Option<String>,
-    cluster: String,
-}
-
-impl Whoami {
-    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
-        let operator: Operating = context.operator()?;
-        let right = operator.authority().map_err(|error| CliError::failed(error.to_string()))?;
-        let me = Me {
-            name: operator.name().to_owned(),
-            key: operator.keys().public().to_string(),
-            role: right.role.name().to_owned(),
-            namespaces: right.namespaces.to_string(),
-            until: right.expires.map(|it| it.to_string()),
-            cluster: operator.cluster().to_string(),
-        };
-        if context.json() {
-            return out::say_json(&me);
-        }
-        let until = me.until.map_or_else(|| "for ever".to_owned(), |it| format!("until {it}"));
-        out::say(&format!(
-            "{}: {} in {}, {until}\nkey {}\ncluster {}",
-            me.name, me.role, me.namespaces, me.key, me.cluster
-        ))
-    }
 }

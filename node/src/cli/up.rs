@@ -69,10 +69,15 @@ pub struct Up {
     /// several times [default: none]
     #[arg(long, value_name = "WHAT,..", value_delimiter = ',')]
     allow: Vec<String>,
+    /// The group whose members may use the socket of this daemon, as its owner may, or `none`
+    /// [default: none]
+    #[arg(long, value_name = "NAME")]
+    socket_group: Option<String>,
 }
 
 impl Up {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+        context.refuse_remote("up")?;
         telemetry::log_to_stderr();
         let runtime = event_loop().map_err(|error| {
             CliError::failed(format!("the system gives no event loop: {error}"))
@@ -116,6 +121,9 @@ impl Up {
         if !self.allow.is_empty() {
             let all = self.allow.into_iter().filter(|it| !it.is_empty() && it != "none");
             builder = builder.allow(all);
+        }
+        if let Some(group) = &self.socket_group {
+            builder = builder.socket_group(Some(group.as_str()).filter(|it| *it != "none"));
         }
         let node = tokio::select! {
             started = builder.start() => started.map_err(refused)?,

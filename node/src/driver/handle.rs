@@ -13,6 +13,7 @@ use shoal_protocol::node::{
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::history::Trail;
 use crate::network::Directory;
 
 use super::events::Events;
@@ -76,6 +77,7 @@ pub struct DriverHandle {
     routes: watch::Receiver<Arc<Routes>>,
     changes: watch::Receiver<u64>,
     events: Events,
+    history: Trail,
     counts: Arc<Mutex<Vec<Count>>>,
     paths: Paths,
 }
@@ -87,6 +89,7 @@ pub(super) struct Ends {
     pub routes: watch::Sender<Arc<Routes>>,
     pub changes: watch::Sender<u64>,
     pub events: Events,
+    pub history: Trail,
 }
 
 pub(super) fn handle() -> (DriverHandle, Ends) {
@@ -94,17 +97,18 @@ pub(super) fn handle() -> (DriverHandle, Ends) {
     let (notices_in, notices) = mpsc::channel(NOTICES);
     let (routes, routes_out) = watch::channel(Arc::default());
     let (changes, changes_out) = watch::channel(0);
-    let events = Events::default();
+    let (events, history) = (Events::default(), Trail::default());
     let handle = DriverHandle {
         requests: requests_in,
         notices: notices_in,
         routes: routes_out,
         changes: changes_out,
         events: events.clone(),
+        history: history.clone(),
         counts: Arc::default(),
         paths: Paths::default(),
     };
-    (handle, Ends { requests, notices, routes, changes, events })
+    (handle, Ends { requests, notices, routes, changes, events, history })
 }
 
 impl DriverHandle {
@@ -132,6 +136,11 @@ impl DriverHandle {
         });
         self.requests.send(Request::Query(look)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// The notes of who changed what, which somebody has to keep.
+    pub fn history(&self) -> Trail {
+        self.history.clone()
     }
 
     /// The routing table of the ingress. Empty until the node has routes.

@@ -224,7 +224,17 @@ impl Driver {
     }
 
     fn handle(&mut self, input: Input) {
+        let from = match &input {
+            Input::Message { from, .. } | Input::Gossip { from, .. } => Some(*from),
+            _ => None,
+        };
         self.node.handle(clock::now(), input);
+        while let Some(mut change) = self.node.poll_history() {
+            if change.through.is_none() {
+                change.heard_from = from.map(|from| self.node.node_name(&from));
+            }
+            self.ends.history.note(change);
+        }
         self.run_effects();
     }
 

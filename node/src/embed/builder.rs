@@ -44,6 +44,7 @@ pub struct Builder {
     engine: Option<String>,
     allow: Option<Vec<String>>,
     compiler: Option<PathBuf>,
+    socket_group: Option<Option<String>>,
 }
 
 impl Builder {
@@ -149,6 +150,12 @@ impl Builder {
         self
     }
 
+    /// The group whose members may use the API's socket, by name or number. Default: none.
+    pub fn socket_group(mut self, group: Option<&str>) -> Self {
+        self.socket_group = Some(group.map(str::to_owned));
+        self
+    }
+
     /// A program that calls [`super::init`] first thing in its `main`, where this program cannot:
     /// it compiles components.
     pub fn compiler(mut self, program: impl AsRef<Path>) -> Self {
@@ -227,6 +234,7 @@ impl Builder {
         config.cpu = self.cpu.take().or(config.cpu);
         config.engine = self.engine.take().or(config.engine);
         config.allow = self.allow.take().unwrap_or(config.allow);
+        config.socket_group = self.socket_group.take().unwrap_or(config.socket_group);
         if !self.advertise.is_empty() {
             config.advertise = std::mem::take(&mut self.advertise);
         }

@@ -58,7 +58,7 @@ impl StartError {
     pub fn hint(&self) -> Option<String> {
         match self {
             StartError::Config(error) => error.hint(),
-            StartError::Operator(error) => error.hint().map(str::to_owned),
+            StartError::Operator(error) => error.hint(),
             StartError::Folder(_) => {
                 Some("Name a folder that this user may write with --state or SHOAL_STATE.".into())
             }

@@ -28,7 +28,7 @@ use super::StartError;
 use super::address::{seeds, socket};
 use super::loaded_identity::{LoadedIdentity, forget_invite};
 use super::ports;
-use crate::api::{About, Core, ForPeers, Service, Socket};
+use crate::api::{About, Core, ForPeers, Service, Socket, operators};
 use crate::config::Config;
 use crate::driver::{self, DriverError, DriverHandle};
 use crate::executor::{Ending, Executor, Host, executor};
@@ -90,6 +90,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let Listeners { http, http_address, network, inbox, socket: socket_path } = listeners;
     let (name, state_folder) = (config.node_name()?, state.clone());
     let api = Socket::bind(&socket_path)?;
+    api.open_to(config.socket_group.as_deref(), &state)?;
     let artifacts = ArtifactStore::open(state.join("artifacts"), Limits::default()).await?;
     let wasm_config =
         wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
@@ -127,6 +128,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         seeds: seeds(&config.seeds),
         version: env!("CARGO_PKG_VERSION").into(),
         founder: identity.is_founder(),
+        history: true,
         ..node::Config::default()
     };
     let parts = driver::Parts {
@@ -175,6 +177,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
             told.trouble.map_or_else(|| Ok(addresses.collect()), Err)
         }),
     };
+    let history = handle.history().kept_in(&state_folder);
     let (down, stop) = (CancellationToken::new(), CancellationToken::new());
     let service = Service::new(
         core.clone(),
@@ -186,6 +189,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
         down,
     )
     .with_images(images)
+    .with_history(history.clone())
     .until(stop.clone());
     let told_core = core.clone();
     let ingress = Arc::new(Ingress::new(&name, core.clone(), runtimes.clone(), peers.clone()));
@@ -206,12 +210,20 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     servers.spawn(hop::serve(network.clone(), hops, stop.clone()));
     servers.spawn(server::serve_port(http, ingress, stop.clone()));
     servers.spawn(api.serve(service.clone(), stop.clone()));
+    if let Some(door) = network.operators() {
+        servers.spawn(operators::serve(door, service.clone(), stop.clone()));
+    }
     if let Some(names) = names {
         servers.spawn(names.serve(core, runtimes, peers, stop.clone()));
     }
+    servers.spawn(history.keep(stop.clone()));
     servers.spawn(log_events(service.clone(), stop.clone()));
     if invite.is_some() {
-        servers.spawn(forget_invite_once_admitted(told_core.clone(), state_folder, stop.clone()));
+        servers.spawn(forget_invite_once_admitted(
+            told_core.clone(),
+            state_folder.clone(),
+            stop.clone(),
+        ));
     }
     servers.spawn(tell_facts(told_facts, told_runtimes, handle.clone(), stop.clone()));
     if let Some(engine) = engine {

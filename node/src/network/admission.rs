@@ -213,13 +213,24 @@ impl HandshakeGuard {
     ) -> Poll<io::Result<usize>> {
         match polled {
             Poll::Ready(Ok(bytes)) if bytes > 0 && !self.has_spoken => {
-                self.has_spoken = true;
-                self.handshake.permit.mark_active();
+                self.spoke();
                 polled
             }
             Poll::Ready(_) => polled,
             Poll::Pending => self.evicted.as_mut().poll(cx).map(|()| Err(evicted_error())),
         }
+    }
+
+    /// The other end has sent something.
+    pub(super) fn spoke(&mut self) {
+        self.has_spoken = true;
+        self.handshake.permit.mark_active();
+    }
+
+    /// The other end has rights here: it keeps its place, and no newcomer evicts it. The caller
+    /// bounds how many such there are, to fewer than there are places.
+    pub(super) fn keep(&self) {
+        self.handshake.permit.mark_proven();
     }
 
     /// Returns once the handshake was evicted.

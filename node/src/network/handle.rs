@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures::future::BoxFuture;
 use shoal_protocol::model::{Lane, NodeId, Roster};
@@ -14,6 +14,7 @@ use super::admission::Admission;
 use super::carriers::Carriers;
 use super::counters::{NetCounters, add};
 use super::link::Links;
+use super::operators::OperatorDoor;
 use super::services;
 use super::stream::{Acceptor, Purpose};
 use super::types::Command;
@@ -33,6 +34,8 @@ pub struct Network {
     pub(super) seal: libp2p::noise::Config,
     /// Tells all parts who is a member.
     pub(super) roster: Arc<watch::Sender<Roster>>,
+    /// Where operators knock, until it is taken.
+    pub(super) operators: Arc<Mutex<Option<OperatorDoor>>>,
 }
 
 /// Knows the addresses of nodes, and the relays to nodes that cannot be dialled.
@@ -108,6 +111,11 @@ impl Network {
         // An error means that the network has stopped: no stream will come.
         let _ = self.commands.send(Command::Accept(purpose, acceptor)).await;
         Acceptor::new(incoming)
+    }
+
+    /// The connections of operators. None when somebody has taken them already.
+    pub fn operators(&self) -> Option<OperatorDoor> {
+        self.operators.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The address it listens on, with the actual port.

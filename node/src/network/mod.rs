@@ -18,6 +18,10 @@
 //! that both keep the same. Artifacts and HTTP travel on `carriers`, connections of their own, so
 //! that a stalled transfer blocks no message.
 //!
+//! The program of an operator (`shoal --via`) makes a connection of a third kind: it is no member,
+//! and its connection is no link. It carries requests to the API, after the node has judged the
+//! operator's grants; the core never hears of it.
+//!
 //! Nothing here waits for the driver while the driver waits for it: the driver's messages are
 //! queued or, when a queue is full, dropped and counted; its inputs wait for it.
 //!
@@ -29,6 +33,7 @@
 //!   admission, gossip, last_addresses, link, mdns, ranking, resolver, services
 //!   netlink, peers, race, stream_protocols, tcp
 //!   behaviour, dials, transport
+//!   operators, visit: both ends of an operator's connection
 //!   carriers, listening
 //!   config, handle: what the driver gives and gets
 //!   task: the state of the swarm's task
@@ -62,6 +67,7 @@ mod members_only;
 mod names;
 mod netlink;
 mod opening;
+mod operators;
 mod own_addresses;
 mod peers;
 mod race;
@@ -77,6 +83,7 @@ mod task;
 mod tcp;
 mod transport;
 mod types;
+mod visit;
 
 #[cfg(test)]
 mod tests;
@@ -86,8 +93,10 @@ pub use config::NetworkConfig;
 pub use counters::NetCounters;
 pub use handle::{Directory, Network};
 pub(crate) use local_route::local_route;
+pub use operators::{Knock, OperatorDoor, Streams, Visitor};
 pub use start::start;
 pub use stream::{
     Acceptor, Incoming, Mesh, MeshStream, Moved, OpenError, Purpose, describe_unreachable,
 };
 pub use types::{Inbox, NetworkError};
+pub use visit::{Line, NoVisit, Opener, dial};

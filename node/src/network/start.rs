@@ -1,7 +1,7 @@
 //! Starts the network: the port first, since it fails most often.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::{Swarm, swarm};
@@ -21,9 +21,11 @@ use super::listening::{self, ListenState};
 use super::local_addresses::LocalAddresses;
 use super::mdns::Mdns;
 use super::members_only::MembersOnly;
+use super::operators::{self, OperatorDoor};
 use super::roster::Members;
 use super::services::Services;
 use super::task::Task;
+use super::tcp::Diversions;
 use super::types::{Inbox, Inputs, NetworkError};
 use super::{hop, names, netlink, stream_protocols, transport};
 
@@ -67,13 +69,15 @@ pub(super) async fn start_among(
     let (roster, members) = Members::new();
     let admission = Admission::new(members.clone());
     let (arrive, arrived) = mpsc::channel(carriers::MAX_PENDING_IN);
+    let (knock, knocking) = mpsc::channel(operators::MAX_WAITING);
+    let door = OperatorDoor::new(knocking, &keys, &config.prologue).map_err(|it| set_up(&it))?;
     let (transport, canceller) = transport::transport(
         &keys,
         config.prologue,
         &counters,
         &local_addresses,
         &admission,
-        arrive,
+        Diversions { carriers: arrive, operators: knock },
     )
     .map_err(|error| set_up(&error))?;
     let (gossip_behaviour, gossip) =
@@ -153,6 +157,7 @@ pub(super) async fn start_among(
             directory: Arc::default(),
             seal,
             roster: Arc::new(roster),
+            operators: Arc::new(Mutex::new(Some(door))),
         },
         Inbox { urgent, gossip: gossip_out, bulk },
     ))

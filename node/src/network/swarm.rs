@@ -157,7 +157,7 @@ impl Task {
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 return self.on_dial_error(connection_id, &error).await;
             }
-            SwarmEvent::IncomingConnectionError { error, .. } if tcp::is_carrier(&error) => {}
+            SwarmEvent::IncomingConnectionError { error, .. } if tcp::is_diverted(&error) => {}
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 add(&self.counters.connections_refused, 1);
                 tracing::debug!(from = %send_back_addr, %error, "a connection was refused");

@@ -1,4 +1,4 @@
-//! TCP for the mesh: links use small segments, and one port takes links and carriers.
+//! TCP for the mesh: links use small segments, and one port takes links, carriers and operators.
 //!
 //! **No packet of a link is longer than every path must carry.** A path that loses full-sized
 //! packets (a tunnel that drops instead of refusing) then never blocks the messages that everything
@@ -32,8 +32,22 @@ pub(super) const SMALL_SEGMENT: u32 = 536;
 /// The first bytes that a carrier's dialler sends. No libp2p handshake begins with a zero.
 pub(super) const PREAMBLE: [u8; 9] = *b"\0carrier1";
 
+/// The first bytes that an operator's program sends.
+pub(super) const OPERATOR_PREAMBLE: [u8; 9] = *b"\0operate1";
+
 /// An inbound carrier after its preamble, and the address it came from.
 pub(super) type InboundCarrier = (TcpStream, SocketAddr);
+
+/// An operator's connection after its preamble, the address it came from, and its place among the
+/// strangers.
+pub(super) type InboundOperator = (TcpStream, SocketAddr, HandshakeGuard);
+
+/// The connections that are no links, to their parts of the network.
+#[derive(Clone)]
+pub(super) struct Diversions {
+    pub(super) carriers: mpsc::Sender<InboundCarrier>,
+    pub(super) operators: mpsc::Sender<InboundOperator>,
+}
 
 /// Connects. With `segment`, no packet carries more bytes than that, in either direction.
 pub(super) async fn connect(address: SocketAddr, segment: Option<u32>) -> io::Result<TcpStream> {
@@ -47,17 +61,17 @@ pub(super) async fn connect(address: SocketAddr, segment: Option<u32>) -> io::Re
 
 pub(super) struct TcpTransport {
     listener: tcp::tokio::Transport,
-    carriers: mpsc::Sender<InboundCarrier>,
+    diversions: Diversions,
     admission: Arc<Admission>,
 }
 
 impl TcpTransport {
-    /// Inbound carriers go to `carriers`; one that finds no room there is closed. A silent
-    /// connection waits until `admission` evicts it.
-    pub(super) fn new(carriers: mpsc::Sender<InboundCarrier>, admission: Arc<Admission>) -> Self {
+    /// Inbound carriers and operators go to `diversions`; one that finds no room there is closed. A
+    /// silent connection waits until `admission` evicts it.
+    pub(super) fn new(diversions: Diversions, admission: Arc<Admission>) -> Self {
         TcpTransport {
             listener: tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)),
-            carriers,
+            diversions,
             admission,
         }
     }
@@ -109,14 +123,14 @@ impl Transport for TcpTransport {
             TransportEvent::Incoming { send_back_addr, .. } => names::socket(send_back_addr),
             _ => None,
         };
-        let (carriers, admission) = (self.carriers.clone(), self.admission.clone());
+        let (diversions, admission) = (self.diversions.clone(), self.admission.clone());
         Poll::Ready(event.map_upgrade(move |accepted| {
             async move {
                 let stream = accepted.await?;
                 match from {
                     Some(from) => {
-                        let mut guard = admission.admit(from)?;
-                        let stream = dispatch(stream.0, from, &carriers, &mut guard).await?;
+                        let guard = admission.admit(from)?;
+                        let (stream, guard) = dispatch(stream.0, from, &diversions, guard).await?;
                         Ok((tcp::tokio::TcpStream(stream), Some(guard)))
                     }
                     None => Ok((stream, None)),
@@ -127,47 +141,55 @@ impl Transport for TcpTransport {
     }
 }
 
-/// Returns the connection of a link, and sends that of a carrier to `carriers`. The caller bounds
-/// how long this takes.
+/// Returns the connection of a link, and sends all others where they belong. The caller bounds how
+/// long this takes.
 async fn dispatch(
     mut stream: TcpStream,
     from: SocketAddr,
-    carriers: &mpsc::Sender<InboundCarrier>,
-    guard: &mut HandshakeGuard,
-) -> io::Result<TcpStream> {
+    diversions: &Diversions,
+    mut guard: HandshakeGuard,
+) -> io::Result<(TcpStream, HandshakeGuard)> {
     let mut first = [0];
     let peeked = tokio::select! {
         peeked = stream.peek(&mut first) => peeked?,
         error = guard.evicted() => return Err(error),
     };
     if peeked == 0 || first[0] != PREAMBLE[0] {
-        return Ok(stream);
+        return Ok((stream, guard));
     }
     let mut preamble = PREAMBLE;
     stream.read_exact(&mut preamble).await?;
-    if preamble != PREAMBLE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "neither a link nor a carrier"));
-    }
-    match carriers.try_send((stream, from)) {
-        Ok(()) => Err(io::Error::other(Diverted)),
-        Err(_) => Err(io::Error::other("more carriers come than can be taken")),
+    let is_taken = match preamble {
+        PREAMBLE => diversions.carriers.try_send((stream, from)).is_ok(),
+        OPERATOR_PREAMBLE => {
+            guard.spoke();
+            diversions.operators.try_send((stream, from, guard)).is_ok()
+        }
+        _ => {
+            let why = "neither a link nor a carrier nor an operator";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+    };
+    match is_taken {
+        true => Err(io::Error::other(Diverted)),
+        false => Err(io::Error::other("more connections come than can be taken")),
     }
 }
 
-/// An error that ends libp2p's work on a connection which is a healthy carrier.
+/// An error that ends libp2p's work on a connection which is a healthy one of another kind.
 #[derive(Debug)]
 struct Diverted;
 
 impl fmt::Display for Diverted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection is a carrier")
+        f.write_str("the connection is no link")
     }
 }
 
 impl Error for Diverted {}
 
-/// Whether an inbound connection failed only because it is a carrier and no link.
-pub(super) fn is_carrier(error: &(dyn Error + 'static)) -> bool {
+/// Whether an inbound connection failed only because it is no link.
+pub(super) fn is_diverted(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if error.is::<Diverted>() {

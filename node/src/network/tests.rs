@@ -4,6 +4,7 @@
 mod addresses;
 mod dialing;
 mod gossip;
+mod operators;
 
 use std::collections::BTreeMap;
 use std::future::Future;

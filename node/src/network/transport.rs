@@ -14,14 +14,13 @@ use libp2p::core::upgrade::{NegotiationError, ProtocolError, Version};
 use libp2p::identity::Keypair;
 use libp2p::swarm::DialError;
 use libp2p::{Multiaddr, PeerId, Transport, noise, yamux};
-use tokio::sync::mpsc;
 
 use super::admission::{Admission, HandshakeGuard};
 use super::cancellable::{CancellableTransport, DialCanceller};
 use super::counters::{NetCounters, add};
 use super::local_addresses::LocalAddresses;
 use super::names;
-use super::tcp::{self, InboundCarrier};
+use super::tcp::{self, Diversions};
 use super::types::DialOutcome;
 
 /// Time limit of a dial with its handshake, and of an inbound handshake.
@@ -36,13 +35,13 @@ pub(super) fn transport(
     counters: &Arc<NetCounters>,
     local_addresses: &LocalAddresses,
     admission: &Arc<Admission>,
-    carriers: mpsc::Sender<InboundCarrier>,
+    diversions: Diversions,
 ) -> Result<(Boxed<(PeerId, StreamMuxerBox)>, DialCanceller), noise::Error> {
     let (counters, local_addresses, handshakes) =
         (counters.clone(), local_addresses.clone(), admission.clone());
     // A peer of another cluster cannot complete the handshake.
     let noise = noise::Config::new(keys)?.with_prologue(prologue.to_vec());
-    let transport = tcp::TcpTransport::new(carriers, admission.clone())
+    let transport = tcp::TcpTransport::new(diversions, admission.clone())
         .map(move |(stream, guard), _| {
             let local = stream.0.local_addr().ok().map(|address| address.ip());
             local_addresses.bind(Counted { stream, counters, guard }, local)
@@ -274,14 +273,18 @@ mod tests {
     #[tokio::test]
     async fn dropped_guard_cancels_dial() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (keys, carriers) = (names::keypair(&[1; 32]), tokio::sync::mpsc::channel(1).0);
+        let keys = names::keypair(&[1; 32]);
+        let diversions = Diversions {
+            carriers: tokio::sync::mpsc::channel(1).0,
+            operators: tokio::sync::mpsc::channel(1).0,
+        };
         let (mut transport, canceller) = transport(
             &keys,
             [0; 32],
             &Arc::default(),
             &LocalAddresses::default(),
             &Admission::new(super::super::roster::Members::new().1),
-            carriers,
+            diversions,
         )
         .unwrap();
         let address = names::multiaddr(&silent.local_addr().unwrap());

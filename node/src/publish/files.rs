@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -21,6 +21,11 @@ impl FileError {
     pub fn new(file: &Path, doing: &'static str, source: io::Error) -> Self {
         FileError { file: file.to_owned(), doing, source }
     }
+
+    /// Whether the system does not allow it.
+    pub fn is_denied(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
 }
 
 /// Above any file of ours, so that a wrong path does not fill the memory.
@@ -34,6 +39,49 @@ pub fn read(file: &Path) -> Result<Option<String>, FileError> {
         Ok(_) => fs::read_to_string(file).map(Some).map_err(cannot),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(cannot(error)),
+    }
+}
+
+/// The text of a file with a secret; `None` when there is none.
+///
+/// # Errors
+/// Also a file that others than its owner can read: the secret may be known already.
+pub fn read_secret(file: &Path) -> Result<Option<String>, SecretError> {
+    match fs::metadata(file) {
+        Ok(found) if found.mode() & 0o077 != 0 => {
+            Err(SecretError::Open { file: file.to_owned(), mode: found.mode() & 0o777 })
+        }
+        _ => Ok(read(file)?),
+    }
+}
+
+/// A file with a secret that is not used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum SecretError {
+    #[error(
+        "others than its owner can read {} (mode {mode:03o}), and it holds a secret: it is not \
+            used", file.display()
+    )]
+    Open { file: PathBuf, mode: u32 },
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl SecretError {
+    /// Advice for the user.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            SecretError::Open { file, .. } => Some(format!(
+                "`chmod 600 {}` mends it. If somebody may have read it, an administrator can \
+                    revoke its key and give another.",
+                file.display()
+            )),
+            SecretError::File(error) if error.is_denied() => {
+                Some("It belongs to another user: copy it, or call shoal as that user.".into())
+            }
+            SecretError::File(_) => None,
+        }
     }
 }
 

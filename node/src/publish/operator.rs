@@ -14,7 +14,7 @@ use shoal_protocol::model::{
 use shoal_protocol::node::Draft;
 use shoal_protocol::trust::{self, Authority, Genesis, Rejection, Terms};
 
-use super::files::{self, FileError};
+use super::files::{self, FileError, SecretError};
 use crate::hex::{from_hex, to_hex};
 use crate::identity::{self, IdentityError};
 
@@ -25,6 +25,8 @@ pub const ROOT_FILE: &str = "root.json";
 /// The random id of this installation of the key.
 pub const INSTALLATION_FILE: &str = "installation";
 const FORMAT: u32 = 1;
+/// The name of the root key, for people.
+const ROOT_NAME: &str = "root";
 
 /// An operator's key, on one installation.
 #[derive(Clone)]
@@ -49,6 +51,8 @@ pub enum OperatorError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
     Random(#[from] IdentityError),
     #[error("the grant cannot be given: {0}")]
     Grant(#[from] Rejection),
@@ -56,11 +60,14 @@ pub enum OperatorError {
 
 impl OperatorError {
     /// Advice for the user.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+    pub fn hint(&self) -> Option<String> {
+        if let OperatorError::Secret(secret) = self {
+            return secret.hint();
+        }
+        let hint = match self {
             OperatorError::None(_) => Some(
                 "The first `shoal up` of a cluster makes one in ~/.config/shoal. Copy that \
-                    folder's operator.json here, or name it with \
+                    folder's operator.json here, or name it with --key FILE, \
                  --config or SHOAL_CONFIG.",
             ),
             OperatorError::Damaged { .. } => {
@@ -71,8 +78,12 @@ impl OperatorError {
                     another folder with --config or SHOAL_CONFIG: a \
                  key is never overwritten.",
             ),
-            OperatorError::File(_) | OperatorError::Random(_) | OperatorError::Grant(_) => None,
-        }
+            OperatorError::File(_)
+            | OperatorError::Secret(_)
+            | OperatorError::Random(_)
+            | OperatorError::Grant(_) => None,
+        };
+        hint.map(str::to_owned)
     }
 }
 
@@ -214,7 +225,7 @@ impl Founding {
             cluster: cluster.to_string(),
             seed: Digest(self.root_seed).to_string(),
         };
-        match files::read(&root_file)? {
+        match files::read_secret(&root_file)? {
             None => files::write_json(&root_file, &root)?,
             Some(text) => match serde_json::from_str::<RootForm>(&text) {
                 Ok(found) if found.cluster == root.cluster => {}
@@ -253,15 +264,39 @@ impl Founding {
 impl Operator {
     /// The operator in this config folder. Its installation id is drawn on first use.
     pub fn load(config: &Path) -> Result<Operator, OperatorError> {
-        let file = config.join(OPERATOR_FILE);
-        let Some(text) = files::read(&file)? else {
-            return Err(OperatorError::None(config.to_owned()));
+        match files::read_secret(&config.join(OPERATOR_FILE))? {
+            Some(text) => Self::of_file(&config.join(OPERATOR_FILE), &text, config),
+            None => Err(OperatorError::None(config.to_owned())),
+        }
+    }
+
+    /// The operator, or the root, whose key is in `file`, which `shoal operator add` printed or the
+    /// first `shoal up` made. `config` keeps the id of this installation.
+    pub fn load_file(file: &Path, config: &Path) -> Result<Operator, OperatorError> {
+        let Some(text) = files::read_secret(file)? else {
+            let missing = std::io::ErrorKind::NotFound.into();
+            return Err(FileError::new(file, "read", missing).into());
         };
-        let damaged = |why: String| OperatorError::Damaged { file: file.clone(), why };
+        Self::of_file(file, &text, config)
+    }
+
+    fn of_file(file: &Path, text: &str, config: &Path) -> Result<Operator, OperatorError> {
+        let damaged = |why: String| OperatorError::Damaged { file: file.to_owned(), why };
+        let installation = || installation(config);
+        if let Ok(root) = serde_json::from_str::<RootForm>(text) {
+            let (genesis, seed) = root.read().map_err(damaged)?;
+            let (name, chain, installation) = (ROOT_NAME.into(), Chain::default(), installation()?);
+            return Ok(Operator { genesis, name, seed, chain, installation });
+        }
         let form: OperatorForm =
-            serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+            serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
         let (genesis, seed, chain) = form.read().map_err(damaged)?;
-        Ok(Operator { genesis, name: form.name, seed, chain, installation: installation(config)? })
+        Ok(Operator { genesis, name: form.name, seed, chain, installation: installation()? })
+    }
+
+    /// The seed of its key.
+    pub(crate) fn seed(&self) -> &[u8; 32] {
+        &self.seed
     }
 
     /// The cluster this operator may write for.
@@ -356,6 +391,17 @@ impl OperatorFile {
 impl std::fmt::Debug for Operator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Operator({} of {:?})", self.name, self.cluster())
+    }
+}
+
+impl RootForm {
+    fn read(&self) -> Result<(Genesis, [u8; 32]), String> {
+        let seed = self.seed.parse::<Digest>().map_err(|error| error.to_string())?.0;
+        let genesis = Genesis { root: KeyPair::from_seed(&seed).public() };
+        match genesis.cluster().to_string() == self.cluster {
+            true => Ok((genesis, seed)),
+            false => Err("its key is not the cluster's".into()),
+        }
     }
 }
 

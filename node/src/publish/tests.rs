@@ -114,7 +114,7 @@ fn damaged_key_file_is_named() {
     fs::remove_file(&file).unwrap();
     assert!(matches!(Operator::load(folder.path()), Err(OperatorError::None(_))));
     fs::write(folder.path().join(INSTALLATION_FILE), "12").unwrap();
-    fs::write(&file, &whole).unwrap();
+    files::write(&file, whole.as_bytes()).unwrap();
     assert!(Operator::load(folder.path()).unwrap_err().to_string().contains("installation"));
 }
 

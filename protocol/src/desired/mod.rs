@@ -482,18 +482,13 @@ impl Desired {
             return;
         }
         // Tickets differ in any case; invites may be of one device each.
-        let same = |count: usize| {
-            move |known: &&Chain| {
-                known.common(&change.chain) >= count.min(change.chain.grants().len())
-            }
-        };
-        let whole = self.chains.iter().find(same(2));
-        let found = whole.or_else(|| self.chains.iter().find(same(1))).cloned();
-        let is_whole = whole.is_some();
-        if let Some(known) = found {
+        let most = change.chain.grants().len().min(2);
+        let best = self.chains.iter().max_by_key(|known| known.common(&change.chain)).cloned();
+        let common = best.as_ref().map_or(0, |known| known.common(&change.chain));
+        if let Some(known) = best.filter(|_| common > 0) {
             change.chain.share(&known);
         }
-        if !is_whole && self.chains.len() < SHARED_CHAINS {
+        if common < most && self.chains.len() < SHARED_CHAINS {
             self.chains.push(change.chain.clone());
         }
     }

@@ -360,3 +360,25 @@ pub struct EventView {
     /// The description of the event, in a sentence.
     pub message: String,
 }
+
+/// A change of desired state that a node took as new: `GET /v1/history`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// When this node took it.
+    pub at: String,
+    /// The kind of what was changed: `workload`, `node`, `operator`, `key`, `secret`, `config` or
+    /// `quota`.
+    pub kind: String,
+    /// Its name; `namespace/name` where it has a namespace.
+    pub name: String,
+    /// The change itself, as in `scaled from 1 to 3`.
+    pub what: String,
+    /// The name in the author's grant; of a member that admits a device, the member's.
+    pub by: String,
+    /// The author's key.
+    pub key: String,
+    /// The node at which it was submitted, if it was this one.
+    pub through: Option<String>,
+    /// The node from which this one heard of it.
+    pub heard_from: Option<String>,
+}

@@ -45,6 +45,7 @@ mod contract;
 mod doors;
 mod explaining;
 mod fetching;
+mod history;
 mod holding;
 mod images;
 mod inbox;
@@ -91,7 +92,7 @@ use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
-use crate::model::view::EventView;
+use crate::model::view::{ChangeView, EventView};
 use crate::model::{
     Chain, ClusterId, Digest, Facts, KeptVolume, KeyPair, NodeId, ReplicaId, Roster, Time,
     WallClock,
@@ -124,6 +125,8 @@ pub struct Config {
     pub version: String,
     /// True if this node founded the cluster: it need not wait for others.
     pub founder: bool,
+    /// Whether the driver takes notes of who changed what ([`Node::poll_history`]).
+    pub history: bool,
     /// Failure detection and links.
     pub membership: membership::Config,
     /// Bounds of desired state; must be the same at all nodes of a cluster.
@@ -268,6 +271,8 @@ struct Shown {
     /// The number of events since the start.
     events: u64,
     counters: BTreeMap<&'static str, u64>,
+    /// Notes of changes that the driver has not taken yet.
+    history: VecDeque<ChangeView>,
 }
 
 impl Node {

@@ -2,7 +2,9 @@
 
 use crate::model::change::Quota;
 use crate::model::view::{OperatorView, QuotaView, RevokedView};
-use crate::model::{Change, Key, Label, Namespaces, NodeId, PublicKey, Value, WallClock};
+use crate::model::{
+    Change, Key, Label, Namespaces, NodeId, PublicKey, RawChange, Value, WallClock,
+};
 use crate::trust;
 
 use super::Node;
@@ -56,6 +58,11 @@ impl Node {
             }
         };
         self.desired.revoked().iter().map(view).collect()
+    }
+
+    /// The admission of this node, which proves to strangers that it is a member.
+    pub fn admission(&self) -> Option<RawChange> {
+        self.desired.effective(&Self::member_key(self.me)).map(Change::raw)
     }
 
     /// The quotas, by namespace.

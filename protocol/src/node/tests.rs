@@ -3,6 +3,7 @@ mod bidder;
 mod bytes;
 mod doors;
 mod harness;
+mod history;
 mod hostile;
 mod reach;
 mod refused;

@@ -21,12 +21,16 @@ impl Node {
     fn take(&mut self, now: Time, change: Change, is_written: bool) -> Result<(), String> {
         let key = change.signed.key.clone();
         let before = self.desired.effective(&key).map(Change::uid);
+        let noted = self.config.history.then(|| (self.before(&key), change.clone()));
         let applied = self.desired.apply(change).map_err(|full| full.to_string())?;
         let (effective, also) = match applied {
             Applied::New { effective, also } => (effective, also),
             Applied::Barred(why) => return Err(why.to_string()),
             Applied::Known | Applied::Superseded => return Ok(()),
         };
+        if let Some((before, change)) = noted {
+            self.note_change(now, &change, before, effective, is_written);
+        }
         self.on_key_changed(now, &key, is_written);
         if effective {
             self.on_effective(now, &key, before);

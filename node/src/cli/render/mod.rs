@@ -23,7 +23,30 @@ pub use status::status;
 pub use time::{now, seconds};
 pub use workloads::{replicas, url, workloads};
 
-use shoal_protocol::model::view::EventView;
+use shoal_protocol::model::view::{ChangeView, EventView};
+
+/// A line per change: when, what, who, and how this node knows.
+pub fn history(all: &[ChangeView]) -> String {
+    let row = |it: &ChangeView| {
+        let name = match it.kind.as_str() {
+            "workload" => it.name.strip_prefix("default/").unwrap_or(&it.name).to_owned(),
+            kind => format!("{kind} {}", it.name),
+        };
+        let how = match (&it.through, &it.heard_from) {
+            (Some(node), _) => format!("through {node}"),
+            (None, Some(node)) => format!("heard from {node}"),
+            (None, None) => "-".into(),
+        };
+        vec![it.at.clone(), name, it.what.clone(), it.by.clone(), short(&it.key), how]
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    table::table(&["AT", "NAME", "WHAT", "BY", "KEY", "HOW"], &rows)
+}
+
+/// The contexts, a row each.
+pub fn contexts(rows: &[Vec<String>]) -> String {
+    table::table(&["", "NAME", "AS", "CLUSTER", "VIA"], rows)
+}
 
 /// A line per volume: its name, its node, the node's state, and whether its replica runs there.
 pub fn volumes<'a>(all: impl Iterator<Item = [&'a str; 4]>) -> String {
