@@ -42,7 +42,8 @@ enum Verb {
 #[derive(Args)]
 #[command(after_help = "Examples:\n  shoal operator add ann --role publisher --namespace shop > \
     ann.json\n  scp ann.json ann-laptop:\n  ann-laptop$ shoal context add shop --via gate.example \
-    --operator ann.json\n  shoal operator add ann --key 1a2b..9f --ttl 90d --role publisher > ann.json   # renews the rights of that key")]
+    --operator ann.json\n  shoal operator add ann --key 1a2b..9f \
+    --ttl 90d --role publisher > ann.json   # renews the rights of that key")]
 struct Add {
     /// Who it is, for people
     name: String,

@@ -125,7 +125,8 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// The first that it says: a frame of at most `max` bytes. The caller bounds how long this takes.
+    /// The first that it says: a frame of at most `max` bytes. The caller bounds how long this
+    /// takes.
     pub async fn hear(&mut self, max: usize) -> io::Result<Vec<u8>> {
         tokio::select! {
             heard = read_frame(&mut self.bytes, max) => heard,

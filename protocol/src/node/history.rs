@@ -1,4 +1,5 @@
-//! The history of changes, who changed what: a note of each change that this node took as new, for the driver to keep.
+//! The history, who changed what: a note of each change that this node took as new, for the driver
+//! to keep.
 
 use crate::model::view::ChangeView;
 use crate::model::{Change, Digest, Grant, Key, NodeId, Role, Time, Value};
