@@ -78,6 +78,7 @@ impl Node {
                 self.due.holding = true;
                 self.due.duplicates = true;
             }
+            // The workloads that use one of them have moved, too.
             Key::Revocation(_)
             | Key::Operator(_)
             | Key::Secret(_)
