@@ -45,6 +45,7 @@ pub mod container;
 pub mod contract;
 mod endpoint;
 mod error;
+pub mod given;
 #[cfg(feature = "images")]
 pub mod images;
 pub mod logs;

@@ -29,6 +29,7 @@ use crate::images::{self, Images};
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
 use crate::runtimes::RuntimeSet;
+use crate::secrets::Resolver;
 use crate::session;
 
 /// The largest artifact that is inspected at upload, since that takes its size in memory. Errors in
@@ -69,6 +70,8 @@ pub struct Service {
     pub(super) directory: Directory,
     pub(super) images: Images,
     pub(super) about: About,
+    /// Opens secrets for peers that are entitled; none in a program without them.
+    pub(super) secrets: Option<Resolver>,
     /// Cancelled when a user asks the node to stop.
     pub(super) down: CancellationToken,
     pub(super) host: session::Host,
@@ -120,11 +123,18 @@ impl Service {
             directory,
             images,
             about,
+            secrets: None,
             down,
             host,
             sessions: Arc::new(Semaphore::new(SESSIONS)),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// It passes keys of secrets on to nodes that are entitled to them.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Resolver) -> Self {
+        Service { secrets: Some(secrets), ..self }
     }
 
     /// Its sessions end when `stop` is cancelled.

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::{Service, routes};
+use super::{Asker, Service, routes};
 use crate::ingress::server::PeerApi;
 
 /// Connections to the API at one time. All are from this machine and the socket's owner.
@@ -147,7 +147,9 @@ impl PeerApi for ForPeers {
     fn answer(&self, from: NodeId, request: Request<Body>) -> BoxFuture<'_, Response<Body>> {
         debug!(from = %from.short(), path = request.uri().path(), "asked");
         let router = TowerToHyperService::new(self.0.clone());
-        let answered = router.call(request.map(axum::body::Body::new));
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(Asker(from));
+        let answered = router.call(request);
         async move {
             let response = match answered.await {
                 Ok(response) => response,

@@ -15,6 +15,7 @@ mod target;
 mod terminal;
 mod wait;
 
+mod config;
 mod cp;
 mod describe;
 mod detach;
@@ -37,9 +38,11 @@ mod rights;
 mod rm;
 mod run;
 mod scale;
+mod secret;
 mod stats;
 mod status;
 mod up;
+mod values;
 mod volume;
 
 use std::process::ExitCode;
@@ -100,6 +103,8 @@ enum Verb {
     PortForward(port_forward::PortForward),
     Scale(scale::Scale),
     Rm(rm::Rm),
+    Secret(secret::Secret),
+    Config(config::Config),
     Volume(volume::Volume),
 }
 
@@ -166,6 +171,8 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::PortForward(forward) => forward.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
             Verb::Rm(rm) => rm.run(context).await,
+            Verb::Secret(secret) => secret.run(context).await,
+            Verb::Config(config) => config.run(context).await,
             Verb::Volume(volume) => volume.run(context).await,
         }
     })

@@ -7,7 +7,7 @@ use shoal_runtimes::{Instance, Runtime};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::fakes::{FakeRuntime, LONG, NODE, OnStart, replica, spec};
+use crate::fakes::{FakeRuntime, FakeValues, LONG, NODE, OnStart, replica, spec};
 use crate::runtimes::RuntimeSet;
 
 struct ReportSink(mpsc::UnboundedSender<Report>);
@@ -24,6 +24,7 @@ struct World {
     orders: OrderSink,
     executor: Executor,
     reports: mpsc::UnboundedReceiver<Report>,
+    values: Arc<FakeValues>,
 }
 
 impl World {
@@ -41,8 +42,10 @@ impl World {
         let (orders, waiting) = executor();
         let (sender, reports) = mpsc::unbounded_channel();
         let host = Host { node: NODE, name: "n1".into() };
-        let executor = waiting.start(host, runtimes, Arc::new(ReportSink(sender)));
-        World { runtime, orders, executor, reports }
+        let values = Arc::new(FakeValues::default());
+        let reports = Arc::new(ReportSink(sender));
+        let executor = waiting.start(host, runtimes, values.clone(), reports);
+        World { runtime, orders, executor, reports, values }
     }
 
     /// As [`World::run`], with a container that has a volume.

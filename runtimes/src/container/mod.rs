@@ -33,6 +33,7 @@ mod engine;
 mod events;
 mod export;
 mod forms;
+mod given_files;
 mod image;
 mod instance;
 mod life;
@@ -119,6 +120,7 @@ impl Containers {
             engine.version,
             socket.display()
         );
+        let given = given_files::folder(&config.owner);
         let shared = Arc::new(Shared {
             logs: Logs::new(&config.logs, config.log_limits),
             statuses: config.statuses.clone(),
@@ -131,6 +133,7 @@ impl Containers {
             volumes: Mutex::default(),
             volumes_changed: Notify::new(),
             loaded: loaded::Loaded::default(),
+            given,
         });
         shared.node.spawn(events::run(shared.clone()));
         shared.node.spawn(loaded::run(shared.clone()));

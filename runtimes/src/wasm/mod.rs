@@ -172,11 +172,17 @@ impl Wasm {
             ));
         }
         if let Some(name) =
-            launch.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0']))
+            launch.whole_env().map(|(name, _)| name).find(|name| name.is_empty() || name.contains(['=', '\0']))
         {
             return invalid(format!("{name:?} cannot name a variable"));
         }
-        let env: usize = launch.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if let Some(why) = launch.given.wrong_variable() {
+            return invalid(why);
+        }
+        if !launch.given.files.is_empty() {
+            return invalid("a component has no files: give secrets and configs as variables".into());
+        }
+        let env: usize = launch.whole_env().map(|(name, value)| name.len() + value.len()).sum();
         if env > MAX_ENV {
             return invalid(format!("{env} bytes of environment, at most {MAX_ENV} are allowed"));
         }

@@ -9,6 +9,7 @@ mod stats;
 mod status;
 mod table;
 mod time;
+pub mod values;
 mod workloads;
 
 pub use describe::describe;
