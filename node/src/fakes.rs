@@ -89,6 +89,8 @@ pub struct FakeRuntime {
     pub silent: AtomicBool,
     /// The calls so far, in order.
     pub calls: Mutex<Vec<String>>,
+    /// The last launch.
+    pub launched: Mutex<Option<Launch>>,
     called: watch::Sender<usize>,
     /// Requests served.
     pub served: AtomicUsize,
@@ -139,6 +141,7 @@ impl FakeRuntime {
             found: Mutex::default(),
             silent: AtomicBool::new(false),
             calls: Mutex::default(),
+            launched: Mutex::default(),
             called: watch::Sender::new(0),
             served: AtomicUsize::new(0),
             busy: Mutex::new(false),
@@ -266,6 +269,7 @@ impl Runtime for FakeRuntime {
     }
 
     fn start(&self, launch: Launch) -> BoxFuture<'_, Result<(), StartError>> {
+        *self.launched.lock().unwrap() = Some(launch.clone());
         self.call(format!("start {}", launch.id));
         async move {
             let how = self.on_start.lock().unwrap().clone();
@@ -356,6 +360,8 @@ pub struct FakeCore {
     pub commands: Mutex<Vec<Command>>,
     pub revoked_keys: Mutex<Vec<PublicKey>>,
     pub values: Mutex<BTreeMap<Key, (Digest, Value)>>,
+    /// Nodes that are asked for the keys of secrets.
+    pub sources: Mutex<Vec<NodeId>>,
     /// Nodes that may read every secret, with their sealing keys.
     pub entitled: Mutex<BTreeMap<NodeId, SealingKey>>,
     /// Questions about workloads and names.
@@ -381,6 +387,7 @@ impl FakeCore {
             revoked_keys: Mutex::default(),
             values: Mutex::default(),
             entitled: Mutex::default(),
+            sources: Mutex::default(),
             looks: AtomicUsize::new(0),
             changes: watch::Sender::new(1),
             routes: watch::Sender::new(Arc::default()),
@@ -456,7 +463,7 @@ impl Core for FakeCore {
     }
 
     fn key_sources(&self, _: WorkloadName) -> Soon<'_, Vec<NodeId>> {
-        soon(Vec::new())
+        soon(self.sources.lock().unwrap().clone())
     }
 
     fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>> {

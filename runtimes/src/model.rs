@@ -168,6 +168,14 @@ impl ContainerPayload {
 }
 
 impl Launch {
+    /// Whether the same is to run. Secrets do not count: those of a running instance are what they
+    /// were at its start, and other ones come under another id.
+    pub fn is_as(&self, other: &Launch) -> bool {
+        let Launch { id, workload, payload, env, memory, cpu, cpu_reserved, given: _ } = self;
+        (id, workload, payload, env) == (&other.id, &other.workload, &other.payload, &other.env)
+            && (*memory, *cpu, *cpu_reserved) == (other.memory, other.cpu, other.cpu_reserved)
+    }
+
     /// Its environment with the variables that are kept from people.
     pub fn whole_env(&self) -> impl Iterator<Item = (&str, &str)> {
         let env = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));

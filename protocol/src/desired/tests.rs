@@ -10,6 +10,7 @@ use crate::trust::{self, Genesis, Terms};
 
 mod fuzz;
 mod standing;
+mod values;
 
 const NOW: WallClock = WallClock(1_795_219_200_000);
 

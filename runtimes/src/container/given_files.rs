@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::statfs;
+use rustix::fs::{Access, statfs};
 use shoal_protocol::model::Digest;
 
 use super::refusal::Failure;
@@ -19,14 +19,18 @@ use crate::model::{ContainerPayload, InstanceId, Launch};
 /// The kernel's number of file systems in memory.
 const TMPFS: i64 = 0x0102_1994;
 
-/// The folder for the files of this node's containers; none where the device has no place for it.
+/// The folder for the files of this node's containers, made when there is one; none where the
+/// device has no place for it.
 pub(super) fn folder(owner: &str) -> Option<PathBuf> {
     let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let places = own.into_iter().chain(["/run", "/dev/shm"].map(PathBuf::from));
     let name = format!("shoal-{}", Digest::of(owner.as_bytes()).short());
-    places.filter(|place| is_in_memory(place)).map(|place| place.join(&name)).find(|folder| {
-        matches!(make(folder), Ok(()))
-    })
+    let mut fit = places.filter(|place| is_in_memory(place) && can_write(place));
+    fit.next().map(|place| place.join(&name))
+}
+
+fn can_write(place: &Path) -> bool {
+    rustix::fs::access(place, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
 fn is_in_memory(place: &Path) -> bool {
@@ -83,7 +87,7 @@ pub(super) fn write(
     remove(Some(folder), &launch.id);
     let own = of_instance(folder, &launch.id);
     let user = user(payload.container.user.as_deref());
-    let written = make(&own).and_then(|()| {
+    let written = make(folder).and_then(|()| make(&own)).and_then(|()| {
         let mut files = launch.given.files.iter().enumerate();
         files.try_for_each(|(at, file)| write_one(&own.join(at.to_string()), file, user))
     });
@@ -155,19 +159,20 @@ mod tests {
 
     #[test]
     fn files_are_private_have_their_mode_and_go_with_the_container() {
-        let folder = tempfile::tempdir().unwrap();
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("shoal-1");
         let launch = with_file(0o440);
         for _ in 0..2 {
-            write(Some(folder.path()), &launch, payload(&launch)).unwrap();
+            write(Some(&folder), &launch, payload(&launch)).unwrap();
         }
-        let bind = &binds(Some(folder.path()), &launch)[0];
+        let bind = &binds(Some(&folder), &launch)[0];
         let (source, rest) = bind.split_once(':').unwrap();
         assert_eq!(rest, "/run/secrets/db:ro,Z");
         assert_eq!(fs::read(source).unwrap(), b"hunter2");
         assert_eq!(fs::metadata(source).unwrap().mode() & 0o7777, 0o440);
         let above = Path::new(source).parent().unwrap();
         assert_eq!(fs::metadata(above).unwrap().mode() & 0o777, 0o700);
-        remove(Some(folder.path()), &launch.id);
+        remove(Some(&folder), &launch.id);
         assert!(!above.exists());
     }
 

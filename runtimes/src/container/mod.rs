@@ -155,7 +155,7 @@ impl Containers {
         let mut instances = shared.lock();
         let present = instances.get(&launch.id);
         if let Some(present) = present.filter(|present| present.is_alive()) {
-            let is_same = present.launch == launch;
+            let is_same = present.launch.is_as(&launch);
             return if is_same { Ok(()) } else { Err(StartError::Differs(launch.id)) };
         }
         if present.is_none() && instances.len() >= shared.config.instances {

@@ -193,7 +193,7 @@ impl Wasm {
         let component = self.check(&launch)?;
         let mut replicas = self.lock();
         if let Some(present) = replicas.get(&launch.id).filter(|present| present.is_alive()) {
-            return if present.launch() == &launch {
+            return if present.launch().is_as(&launch) {
                 Ok(())
             } else {
                 Err(StartError::Differs(launch.id))
