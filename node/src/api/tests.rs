@@ -66,8 +66,7 @@ impl World {
         let (mut sink, waiting) = executor();
         let host = crate::executor::Host { node, name: "n1".into() };
         let values = Arc::new(crate::fakes::FakeValues::default());
-        let directory =
-            waiting.start(host, runtime.set(), values, Arc::new(NoReports)).directory();
+        let directory = waiting.start(host, runtime.set(), values, Arc::new(NoReports)).directory();
         // The executor is gone; the tests only need its directory and its order sink.
         crate::driver::Orders::order(
             &mut sink,

@@ -79,7 +79,8 @@ impl Set {
         let from_file = self.from_file.as_deref();
         let value = read_value(&what, self.from.as_deref(), from_file, MAX_CONFIG)?;
         let before = known.iter().find(|it| is(it, &self.name));
-        if before.is_some_and(|it| it.version == shoal_protocol::model::Digest::of(&value).to_string())
+        if before
+            .is_some_and(|it| it.version == shoal_protocol::model::Digest::of(&value).to_string())
         {
             context.note(&format!("{what} has this value already"));
             return Ok(());

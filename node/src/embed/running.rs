@@ -159,13 +159,8 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let host = Host { node: identity.node(), name: name.clone() };
     let core: Arc<dyn Core> = Arc::new(handle.clone());
     let peers = Peers::new(mesh);
-    let secrets = Resolver::new(
-        opener,
-        identity.cluster(),
-        identity.node(),
-        core.clone(),
-        peers.clone(),
-    );
+    let secrets =
+        Resolver::new(opener, identity.cluster(), identity.node(), core.clone(), peers.clone());
     let values = Arc::new(secrets.clone());
     let executor = waiting.start(host, runtimes.clone(), values, Arc::new(handle.clone()));
 

@@ -18,7 +18,10 @@ pub(super) enum Wanted {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Step {
     /// The launch lacks the secrets and configs that the spec uses: they are read at the start.
-    Start { spec: Spec, launch: Box<Launch> },
+    Start {
+        spec: Spec,
+        launch: Box<Launch>,
+    },
     Stop(InstanceId),
 }
 

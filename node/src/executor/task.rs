@@ -62,9 +62,16 @@ pub(super) struct Ends {
 /// How a step ended.
 enum Done {
     Started(InstanceId),
-    Refused { id: InstanceId, reason: String, retryable: bool },
+    Refused {
+        id: InstanceId,
+        reason: String,
+        retryable: bool,
+    },
     /// A secret or a config is not there, or cannot be read here yet.
-    Waits { id: InstanceId, reason: String },
+    Waits {
+        id: InstanceId,
+        reason: String,
+    },
     Stopped(InstanceId),
     NotStopped,
 }
@@ -135,11 +142,10 @@ impl Task {
                 let launch = launch(&self.host, &name, &replica, &generation, &spec);
                 self.directory.began(replica, launch.id.clone());
                 self.by_instance.insert(launch.id.clone(), replica);
-                self.slots.entry(replica).or_insert_with(|| Slot::new(generation)).run(
-                    generation,
-                    spec,
-                    launch,
-                );
+                self.slots
+                    .entry(replica)
+                    .or_insert_with(|| Slot::new(generation))
+                    .run(generation, spec, launch);
             }
             // Without a slot nothing runs here; the core is told that.
             Order::Stop { .. } => {

@@ -13,5 +13,5 @@
 mod resolve;
 pub(crate) mod seal;
 
-pub use resolve::{NoValues, Resolver, Values};
 pub(crate) use resolve::{KeyBody, KeyQuery};
+pub use resolve::{NoValues, Resolver, Values};

@@ -104,8 +104,7 @@ impl Resolver {
         to: NodeId,
     ) -> Result<Result<KeyBody, String>, Stopped> {
         let KeyQuery { name, version } = query;
-        let allowed: Result<_, NotForIt> =
-            self.0.core.may_read(name.clone(), *version, to).await?;
+        let allowed: Result<_, NotForIt> = self.0.core.may_read(name.clone(), *version, to).await?;
         let sealing = match allowed {
             Ok(sealing) => sealing,
             Err(why) => return Ok(Err(why.to_string())),
@@ -143,9 +142,7 @@ impl Resolver {
         match self.0.core.value(kind.key(name.clone())).await.map_err(stopped)? {
             Some((_, Value::Config(bytes))) => Ok(bytes.0),
             Some((version, Value::Secret(secret))) => self.open(name, &version, &secret).await,
-            _ => Err(NoValues(format!(
-                "{word} {name} does not exist: `shoal {word} set {name}`"
-            ))),
+            _ => Err(NoValues(format!("{word} {name} does not exist: `shoal {word} set {name}`"))),
         }
     }
 

@@ -78,8 +78,8 @@ impl Opener {
     /// It was not, or not for this secret.
     pub fn open(&self, of: Of<'_>, sealed: &[u8]) -> Result<DataKey, DoesNotOpen> {
         let (head, rest) = sealed.split_at_checked(ENCAPSULATED).ok_or(DoesNotOpen)?;
-        let head = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(head)
-            .map_err(|_| DoesNotOpen)?;
+        let head =
+            <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(head).map_err(|_| DoesNotOpen)?;
         let key = hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
             &OpModeR::Base,
             &self.private,
@@ -117,14 +117,15 @@ impl DataKey {
     /// Seals the key to a node; none if that is no key that anything can be sealed to.
     pub fn seal(&self, of: Of<'_>, to: &SealingKey) -> Option<Vec<u8>> {
         let to = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&to.0).ok()?;
-        let (head, sealed) = hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
-            &OpModeS::Base,
-            &to,
-            &of.bytes("key"),
-            &self.0,
-            b"",
-        )
-        .ok()?;
+        let (head, sealed) =
+            hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+                &OpModeS::Base,
+                &to,
+                &of.bytes("key"),
+                &self.0,
+                b"",
+            )
+            .ok()?;
         Some([head.to_bytes().as_slice(), &sealed].concat())
     }
 

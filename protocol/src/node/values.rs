@@ -96,11 +96,8 @@ impl Node {
         }
         // Those that need it first, where not all find room.
         view.nodes.sort_by_key(|it| (!it.holds, it.id.clone()));
-        view.users = self
-            .desired
-            .users(&Key::Secret(name.clone()))
-            .map(ToString::to_string)
-            .collect();
+        view.users =
+            self.desired.users(&Key::Secret(name.clone())).map(ToString::to_string).collect();
         view
     }
 

@@ -96,7 +96,8 @@ pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
     // The reservation is left out: with it, an update of the daemon would restart the containers
     // that were made before it had a part in them. An instance's id changes with the spec anyway.
     // Secrets are left out: a label is no place for a hash of them, and the id changes with them.
-    let Launch { id, workload: _, payload: _, env, memory, cpu, cpu_reserved: _, given: _ } = launch;
+    let Launch { id, workload: _, payload: _, env, memory, cpu, cpu_reserved: _, given: _ } =
+        launch;
     let ContainerPayload { container, hostname, ports, volumes, stdin, tty } = payload;
     // Pieces are a way to carry the image: they change nothing about the container.
     let mut container = container.clone();

@@ -171,8 +171,10 @@ impl Wasm {
                 launch.memory
             ));
         }
-        if let Some(name) =
-            launch.whole_env().map(|(name, _)| name).find(|name| name.is_empty() || name.contains(['=', '\0']))
+        if let Some(name) = launch
+            .whole_env()
+            .map(|(name, _)| name)
+            .find(|name| name.is_empty() || name.contains(['=', '\0']))
         {
             return invalid(format!("{name:?} cannot name a variable"));
         }
@@ -180,7 +182,9 @@ impl Wasm {
             return invalid(why);
         }
         if !launch.given.files.is_empty() {
-            return invalid("a component has no files: give secrets and configs as variables".into());
+            return invalid(
+                "a component has no files: give secrets and configs as variables".into(),
+            );
         }
         let env: usize = launch.whole_env().map(|(name, value)| name.len() + value.len()).sum();
         if env > MAX_ENV {

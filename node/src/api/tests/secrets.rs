@@ -44,9 +44,7 @@ fn variable() -> Target {
 fn secret(nodes: &[NodeId], holders_only: bool) -> Value {
     let (db, key) = (name("shop/db"), DataKey::draw().unwrap());
     let of = Of { cluster: &CLUSTER, name: &db };
-    let seal = |node: &NodeId| {
-        (*node, Bytes(key.seal(of, &opener(*node).public()).unwrap()))
-    };
+    let seal = |node: &NodeId| (*node, Bytes(key.seal(of, &opener(*node).public()).unwrap()));
     let keys = nodes.iter().map(seal).collect();
     Value::Secret(Secret { sealed: Bytes(key.encrypt(of, b"hunter2")), keys, holders_only })
 }

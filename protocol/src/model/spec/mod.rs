@@ -17,9 +17,9 @@ mod platform;
 mod ports;
 mod program;
 mod shown;
-mod values;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

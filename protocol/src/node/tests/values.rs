@@ -6,7 +6,7 @@ use crate::membership;
 use crate::model::change::Secret;
 use crate::model::codec::Bytes;
 use crate::model::spec::{Target, ValueKind, ValueUse};
-use crate::model::{KeyPair, NodeRecord, PublicKey, SealingKey, Signed, SpecForm, Value};
+use crate::model::{Key, KeyPair, NodeRecord, PublicKey, SealingKey, Signed, SpecForm, Value};
 
 const OTHER: u8 = 11;
 const SEALING: SealingKey = SealingKey([5; 32]);
@@ -48,7 +48,7 @@ fn two(cluster: &Cluster, facts: Facts) -> Harness {
     let mut founder = Harness::new(cluster.founder(Saved::default()));
     cluster.join_member(OTHER, &mut founder);
     let record = NodeRecord {
-        counter: 1,
+        counter: 9,
         incarnation: 1,
         name: "b".into(),
         addresses: Vec::new(),
