@@ -147,7 +147,7 @@ fn seal(
     Ok((Value::Secret(Sealed { sealed, keys, holders_only }), count))
 }
 
-/// What the author should know about nodes that were left out.
+/// Notes for the author about nodes that were left out.
 fn notes(readers: &ReadersView, holders_only: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if !readers.without.is_empty() {

@@ -1,4 +1,4 @@
-//! What `shoal secret` and `shoal config` have in common.
+//! Parts that `shoal secret` and `shoal config` have in common.
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;

@@ -33,7 +33,7 @@ fn generation(desired: &Desired, text: &str) -> Digest {
     desired.workload(&name(text)).unwrap().generation
 }
 
-/// What a change moved beside its own key.
+/// The keys that a change moved beside its own.
 fn moved(desired: &mut Desired, key: &Key, value: Value) -> Vec<Key> {
     let change = author(1).write(desired, key, value);
     match desired.apply(change).unwrap() {

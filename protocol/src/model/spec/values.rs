@@ -21,7 +21,7 @@ const MAX_PATH: usize = 200;
 pub enum ValueKind {
     /// Sealed to the nodes that may read it.
     Secret,
-    /// Plain.
+    /// For every node to read.
     Config,
 }
 
@@ -151,4 +151,84 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Artifact, Container, Image, Spec, Tmpfs};
+    use super::*;
+    use crate::model::{Digest, Resources, Value};
+
+    const SIZE: Resources = Resources { memory: 64 << 20, cpu: 100 };
+
+    fn used(kind: ValueKind, name: &str, to: Target) -> ValueUse {
+        ValueUse { kind, name: name.parse().unwrap(), to }
+    }
+
+    fn env(variable: &str) -> Target {
+        Target::Env(variable.into())
+    }
+
+    fn file(path: &str) -> Target {
+        Target::File { path: path.into(), mode: 0o400, uid: None, gid: None }
+    }
+
+    fn container(values: Vec<ValueUse>) -> Result<Spec, InvalidSpec> {
+        let mut container = Container::of("main", Image::named("db:1"));
+        container.env.insert("PORT".into(), "1".into());
+        container.tmpfs.push(Tmpfs { path: "/tmp".into(), size: None, exec: false });
+        let mut form = SpecForm::container_service("shop/db".parse().unwrap(), container, 1, SIZE);
+        form.later.values = values;
+        form.try_into()
+    }
+
+    /// They are signed with the spec, are read back as they were, and are part of what runs.
+    #[test]
+    fn values_travel_with_the_spec_and_replace_replicas() {
+        let secret = used(ValueKind::Secret, "pw", file("/run/secrets/pw"));
+        let spec = container(vec![secret.clone()]).unwrap();
+        let value = Value::workload(&spec);
+        assert!(matches!(&value, Value::Workload { version: 3, .. }));
+        assert_eq!(value.spec(), Some(spec.clone()));
+        let plain = container(Vec::new()).unwrap();
+        assert_ne!(spec.revision(), plain.revision());
+        assert_ne!(spec.revision_with(Some(Digest([1; 32]))), spec.revision());
+        assert_eq!(plain.revision_with(None), plain.revision());
+        assert_eq!(secret.key(&spec.name.namespace), Key::Secret("shop/pw".parse().unwrap()));
+    }
+
+    #[test]
+    fn values_that_cannot_be_given_are_refused_by_name() {
+        let secret = |to| used(ValueKind::Secret, "pw", to);
+        let deep = Target::File { path: "/pw".into(), mode: 0o7777, uid: None, gid: None };
+        for (values, part) in [
+            (vec![secret(file("/a")), used(ValueKind::Config, "b", file("/a"))], "two are mounted"),
+            (vec![secret(file("/tmp"))], "two are mounted"),
+            (vec![secret(file("run/pw"))], "no absolute path"),
+            (vec![secret(file("/a:b"))], "no absolute path"),
+            (vec![secret(file("/a/../b"))], "no absolute path"),
+            (vec![secret(deep)], "mode"),
+            (vec![secret(env("PORT"))], "set twice"),
+            (vec![secret(env("A")), used(ValueKind::Config, "b", env("A"))], "set twice"),
+            (vec![secret(env("1A"))], "not a variable name"),
+            (vec![secret(env("SHOAL_NODE"))], "reserved"),
+            (vec![secret(env("A")); MAX_USES + 1], "at most"),
+        ] {
+            let error = container(values).unwrap_err().to_string();
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn component_gets_variables_only() {
+        let artifact = Artifact { digest: Digest([7; 32]), size: 10 };
+        let name = || "web".parse().unwrap();
+        let with = |to| {
+            let mut form = SpecForm::wasm_service(name(), artifact, 1, SIZE);
+            form.later.values = vec![used(ValueKind::Secret, "pw", to)];
+            Spec::try_from(form)
+        };
+        with(env("PW")).unwrap();
+        assert!(with(file("/pw")).unwrap_err().to_string().contains("pw:env=NAME"));
+    }
 }
