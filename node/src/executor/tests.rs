@@ -47,8 +47,8 @@ impl World {
         let (sender, reports) = mpsc::unbounded_channel();
         let host = Host { node: NODE, name: "n1".into() };
         let values = Arc::new(FakeValues::default());
-        let reports = Arc::new(ReportSink(sender));
-        let executor = waiting.start(host, runtimes, values.clone(), reports);
+        let sink = Arc::new(ReportSink(sender));
+        let executor = waiting.start(host, runtimes, values.clone(), sink);
         World { runtime, orders, executor, reports, values }
     }
 
