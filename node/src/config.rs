@@ -217,6 +217,7 @@ impl Config {
             capacity: Resources { memory, cpu },
             allowed: self.allowed()?,
             volumes: Vec::new(),
+            sealing: None,
             busy_ports: BTreeSet::new(),
         })
     }

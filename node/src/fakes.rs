@@ -16,14 +16,15 @@ use hyper::body::Frame;
 
 use shoal_protocol::model::spec::HostPort;
 use shoal_protocol::model::view::{
-    EventView, ExplainView, NodeView, OperatorView, QuotaView, ReplicaView, RevokedView,
-    ServiceView, StatusView, WorkloadView,
+    EventView, ExplainView, NodeView, OperatorView, QuotaView, ReadersView, ReplicaView,
+    RevokedView, ServiceView, StatusView, ValueView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Artifact, Digest, InstanceState, NodeId, Place, PublicKey, RawChange, ReplicaId, ReplicaName,
-    Resources, Spec, SpecForm, WorkloadName,
+    Artifact, Digest, InstanceState, Key, NodeId, Place, PublicKey, RawChange, ReplicaId,
+    ReplicaName, Resources, SealingKey, Spec, SpecForm, Value, WorkloadName,
 };
-use shoal_protocol::node::{Command, ImageUse, Refusal, Reply, Routes};
+use shoal_protocol::node::{Command, ImageUse, NotForIt, Refusal, Reply, Routes};
+use shoal_runtimes::given::Given;
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
 use shoal_runtimes::session::Sessions;
 use shoal_runtimes::{
@@ -35,6 +36,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use crate::api::{Core, Soon};
 use crate::network::{Incoming, Mesh, MeshStream, OpenError, Purpose};
 use crate::runtimes::RuntimeSet;
+use crate::secrets::{NoValues, Values};
 
 /// Far longer than any step takes; on a paused clock it is over as soon as nothing else happens.
 pub const LONG: Duration = Duration::from_secs(3600);
@@ -55,6 +57,22 @@ pub fn replica(index: u32) -> ReplicaId {
     ReplicaId { uid: Digest([9; 32]), place: Place::Ordinal(index) }
 }
 
+/// The values of replicas, as a test sets them; nothing for the reason why they lack some.
+pub struct FakeValues(pub Mutex<Result<Given, NoValues>>);
+
+impl Default for FakeValues {
+    fn default() -> Self {
+        FakeValues(Mutex::new(Ok(Given::default())))
+    }
+}
+
+impl Values for FakeValues {
+    fn resolve<'a>(&'a self, _: &'a Spec) -> BoxFuture<'a, Result<Given, NoValues>> {
+        let found = self.0.lock().unwrap().clone();
+        async { found }.boxed()
+    }
+}
+
 /// A runtime on a real status table. The outcome of a start is set beforehand.
 pub struct FakeRuntime {
     me: Weak<FakeRuntime>,
@@ -71,6 +89,8 @@ pub struct FakeRuntime {
     pub silent: AtomicBool,
     /// The calls so far, in order.
     pub calls: Mutex<Vec<String>>,
+    /// The last launch.
+    pub launched: Mutex<Option<Launch>>,
     called: watch::Sender<usize>,
     /// Requests served.
     pub served: AtomicUsize,
@@ -121,6 +141,7 @@ impl FakeRuntime {
             found: Mutex::default(),
             silent: AtomicBool::new(false),
             calls: Mutex::default(),
+            launched: Mutex::default(),
             called: watch::Sender::new(0),
             served: AtomicUsize::new(0),
             busy: Mutex::new(false),
@@ -248,6 +269,7 @@ impl Runtime for FakeRuntime {
     }
 
     fn start(&self, launch: Launch) -> BoxFuture<'_, Result<(), StartError>> {
+        *self.launched.lock().unwrap() = Some(launch.clone());
         self.call(format!("start {}", launch.id));
         async move {
             let how = self.on_start.lock().unwrap().clone();
@@ -338,6 +360,11 @@ pub struct FakeCore {
     pub commands: Mutex<Vec<Command>>,
     pub revoked_keys: Mutex<Vec<PublicKey>>,
     pub admission: Mutex<Option<RawChange>>,
+    pub values: Mutex<BTreeMap<Key, (Digest, Value)>>,
+    /// Nodes that are asked for the keys of secrets.
+    pub sources: Mutex<Vec<NodeId>>,
+    /// Nodes that may read every secret, with their sealing keys.
+    pub entitled: Mutex<BTreeMap<NodeId, SealingKey>>,
     /// Questions about workloads and names.
     pub looks: AtomicUsize,
     pub changes: watch::Sender<u64>,
@@ -360,6 +387,9 @@ impl FakeCore {
             commands: Mutex::default(),
             revoked_keys: Mutex::default(),
             admission: Mutex::default(),
+            values: Mutex::default(),
+            entitled: Mutex::default(),
+            sources: Mutex::default(),
             looks: AtomicUsize::new(0),
             changes: watch::Sender::new(1),
             routes: watch::Sender::new(Arc::default()),
@@ -417,6 +447,33 @@ impl Core for FakeCore {
 
     fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool> {
         soon(self.revoked_keys.lock().unwrap().contains(&key))
+    }
+
+    fn value(&self, key: Key) -> Soon<'_, Option<(Digest, Value)>> {
+        soon(self.values.lock().unwrap().get(&key).cloned())
+    }
+
+    fn values(&self) -> Soon<'_, Vec<ValueView>> {
+        soon(Vec::new())
+    }
+
+    fn readers(&self, _: WorkloadName) -> Soon<'_, ReadersView> {
+        soon(ReadersView::default())
+    }
+
+    fn may_read(
+        &self,
+        _: WorkloadName,
+        _: Digest,
+        node: NodeId,
+    ) -> Soon<'_, Result<SealingKey, NotForIt>> {
+        let entitled = self.entitled.lock().unwrap();
+        let found = entitled.get(&node).copied().ok_or(NotForIt::NotEntitled);
+        async { Ok(found) }.boxed()
+    }
+
+    fn key_sources(&self, _: WorkloadName) -> Soon<'_, Vec<NodeId>> {
+        soon(self.sources.lock().unwrap().clone())
     }
 
     fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>> {

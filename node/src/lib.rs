@@ -48,6 +48,7 @@ pub mod nearest;
 pub mod network;
 pub mod publish;
 pub mod runtimes;
+pub mod secrets;
 pub mod session;
 pub mod shares;
 mod spool;

@@ -47,6 +47,7 @@ mod endpoint;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod given;
 #[cfg(feature = "images")]
 pub mod images;
 pub mod logs;

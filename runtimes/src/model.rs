@@ -10,6 +10,8 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::spec::{Container, NetworkMode, Port};
 
+use crate::given::Given;
+
 /// The cause of a body's early end.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of a request or of an answer, streamed.
@@ -85,6 +87,8 @@ pub struct Launch {
     pub cpu: u32,
     /// Thousandths of a core that are reserved: its share where instances compete for the device.
     pub cpu_reserved: u32,
+    /// Its secrets and configs. An instance's id changes with them.
+    pub given: Given,
 }
 
 /// The program of a launch.
@@ -164,6 +168,20 @@ impl ContainerPayload {
 }
 
 impl Launch {
+    /// Whether the same is to run. Secrets do not count: those of a running instance are what they
+    /// were at its start, and other ones come under another id.
+    pub fn is_as(&self, other: &Launch) -> bool {
+        let Launch { id, workload, payload, env, memory, cpu, cpu_reserved, given: _ } = self;
+        (id, workload, payload, env) == (&other.id, &other.workload, &other.payload, &other.env)
+            && (*memory, *cpu, *cpu_reserved) == (other.memory, other.cpu, other.cpu_reserved)
+    }
+
+    /// Its environment with the variables that are kept from people.
+    pub fn whole_env(&self) -> impl Iterator<Item = (&str, &str)> {
+        let env = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        env.chain(self.given.variables())
+    }
+
     /// Whether it needs something that no other instance of its replica may have at the same time:
     /// a volume, a device, or a port of the device.
     pub fn is_exclusive(&self) -> bool {

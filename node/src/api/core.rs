@@ -8,13 +8,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use shoal_protocol::model::spec::HostPort;
 use shoal_protocol::model::view::{
-    EventView, ExplainView, NodeView, OperatorView, QuotaView, RevokedView, ServiceView,
-    StatusView, WorkloadView,
+    EventView, ExplainView, NodeView, OperatorView, QuotaView, ReadersView, RevokedView,
+    ServiceView, StatusView, ValueView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Digest, NodeId, PublicKey, RawChange, ReplicaId, ReplicaName, WorkloadName,
+    Digest, Key, NodeId, PublicKey, RawChange, ReplicaId, ReplicaName, SealingKey, Value,
+    WorkloadName,
 };
-use shoal_protocol::node::{Command, ImageUse, Reply, Routes};
+use shoal_protocol::node::{Command, ImageUse, NotForIt, Reply, Routes};
 use tokio::sync::{broadcast, watch};
 
 use crate::driver::{DriverHandle, Stopped};
@@ -38,6 +39,21 @@ pub trait Core: Send + Sync + 'static {
     fn admission(&self) -> Soon<'_, Option<RawChange>>;
     /// Whether the rights of a key were revoked.
     fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool>;
+    /// A secret or config as it is in desired state, and its version.
+    fn value(&self, key: Key) -> Soon<'_, Option<(Digest, Value)>>;
+    /// All secrets and configs, without their contents.
+    fn values(&self) -> Soon<'_, Vec<ValueView>>;
+    /// The members to which a secret can be sealed.
+    fn readers(&self, name: WorkloadName) -> Soon<'_, ReadersView>;
+    /// The sealing key of a node to which the key of a secret may be passed on.
+    fn may_read(
+        &self,
+        name: WorkloadName,
+        version: Digest,
+        node: NodeId,
+    ) -> Soon<'_, Result<SealingKey, NotForIt>>;
+    /// The nodes that are up and can have the key of a secret.
+    fn key_sources(&self, name: WorkloadName) -> Soon<'_, Vec<NodeId>>;
     /// The names of these nodes, in the same order; a short id where none is known.
     fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>>;
     fn workloads(&self) -> Soon<'_, Vec<WorkloadView>>;
@@ -101,6 +117,31 @@ impl Core for DriverHandle {
 
     fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool> {
         self.query(move |node| node.is_revoked(&key)).boxed()
+    }
+
+    fn value(&self, key: Key) -> Soon<'_, Option<(Digest, Value)>> {
+        self.query(move |node| node.value(&key)).boxed()
+    }
+
+    fn values(&self) -> Soon<'_, Vec<ValueView>> {
+        self.query(|node| node.values()).boxed()
+    }
+
+    fn readers(&self, name: WorkloadName) -> Soon<'_, ReadersView> {
+        self.query(move |node| node.readers(&name)).boxed()
+    }
+
+    fn may_read(
+        &self,
+        name: WorkloadName,
+        version: Digest,
+        asker: NodeId,
+    ) -> Soon<'_, Result<SealingKey, NotForIt>> {
+        self.query(move |node| node.may_read(&name, &version, &asker)).boxed()
+    }
+
+    fn key_sources(&self, name: WorkloadName) -> Soon<'_, Vec<NodeId>> {
+        self.query(move |node| node.key_sources(&name)).boxed()
     }
 
     fn names(&self, nodes: Vec<NodeId>) -> Soon<'_, Vec<String>> {

@@ -395,6 +395,7 @@ mod tests {
                 stdin: false,
                 tty: false,
                 exposed: Vec::new(),
+                values: Vec::new(),
             };
             change(&mut body);
             Spec::try_from(body).unwrap_err().to_string()

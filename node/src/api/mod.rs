@@ -17,6 +17,7 @@
 //! | `POST /v1/images`, `/v1/images/remove`, `/v1/images/prune` | a pushed image's name; removal |
 //! | `POST /v1/prepare`, `/v1/submit` | what to sign; accepted once it is on disk |
 //! | `GET /v1/volumes/{ns}/{name}/{index}/{volume}[?node=NAME]` | a session with a volume, upgraded |
+//! | `GET /v1/values`, `/v1/readers/{ns}/{name}`, `/v1/configs/{ns}/{name}` | secrets and configs; to whom a secret can be sealed; a config's bytes |
 //! | `POST /v1/down` | stops gracefully |
 //!
 //! **The socket is the permission**: only its owner, and the group that `shoal up --socket-group`
@@ -42,6 +43,7 @@ mod session;
 mod since;
 mod socket;
 mod usage;
+mod values;
 mod volumes;
 
 pub use change::{Accepted, Prepared, Proposal};
@@ -50,6 +52,7 @@ pub use error::ApiError;
 pub use service::{About, Service, StatusBody, short_name};
 pub use since::Since;
 pub use socket::{ForPeers, Socket, SocketError};
+pub(crate) use values::Asker;
 
 #[cfg(test)]
 mod tests;

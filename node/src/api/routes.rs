@@ -22,7 +22,7 @@ use tokio_util::io::StreamReader;
 use super::follow::follow;
 use super::form::{AcceptedBody, DraftBody, PrepareBody, PreparedBody, SubmitBody, full_name};
 use super::logs::{Wanted, json_line, lines};
-use super::{ApiError, Service};
+use super::{ApiError, Asker, Service};
 use crate::telemetry;
 
 /// Bytes of a request's JSON: a spec with a full environment takes some 60 KiB.
@@ -51,6 +51,9 @@ pub fn all(service: Service) -> Router {
         .route("/v1/operators", get(operators))
         .route("/v1/revoked", get(revoked))
         .route("/v1/quotas", get(quotas))
+        .route("/v1/values", get(values))
+        .route("/v1/readers/{namespace}/{name}", get(readers))
+        .route("/v1/configs/{namespace}/{name}", get(config))
         .route("/v1/draft", post(draft))
         .route("/v1/artifacts/{digest}", head(artifact).merge(put(upload)))
         .route("/v1/images", get(images::list).post(images::pushed))
@@ -76,6 +79,7 @@ pub fn for_peers(service: Service) -> Router {
         .route("/v1/connect/{namespace}/{name}/{index}/{port}", get(connect_here))
         .route("/v1/volumes/{namespace}/{name}/{index}/{volume}", get(volume_here))
         .route("/v1/running/{uid}", get(running_here))
+        .route("/v1/secret-key/{namespace}/{name}/{version}", get(secret_key))
         .route("/v1/images", get(images::list_here))
         .route("/v1/images/remove", post(images::remove_here))
         .route("/v1/images/prune", post(images::prune_here))
@@ -326,6 +330,36 @@ async fn quotas(State(service): State<Service>) -> Answer {
 
 async fn revoked(State(service): State<Service>) -> Answer {
     json(&service.revoked().await?)
+}
+
+async fn values(State(service): State<Service>) -> Answer {
+    json(&service.values().await?)
+}
+
+async fn readers(
+    State(service): State<Service>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Answer {
+    json(&service.readers(workload_name(&namespace, &name)?).await?)
+}
+
+async fn config(
+    State(service): State<Service>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Answer {
+    let bytes = service.config(workload_name(&namespace, &name)?).await?;
+    let kind = HeaderValue::from_static("application/octet-stream");
+    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
+}
+
+async fn secret_key(
+    State(service): State<Service>,
+    Path((namespace, name, version)): Path<(String, String, String)>,
+    request: Request,
+) -> Answer {
+    let asker = request.extensions().get::<Asker>().copied();
+    let name = workload_name(&namespace, &name)?;
+    json(&service.secret_key(name, digest(&version)?, asker).await?)
 }
 
 async fn draft(State(service): State<Service>, request: Request) -> Answer {

@@ -32,6 +32,7 @@ use crate::images::{self, Images};
 use crate::ingress::peers::Peers;
 use crate::nearest::nearest;
 use crate::runtimes::RuntimeSet;
+use crate::secrets::Resolver;
 use crate::session;
 
 /// The largest artifact that is inspected at upload, since that takes its size in memory. Errors in
@@ -72,6 +73,8 @@ pub struct Service {
     pub(super) directory: Directory,
     pub(super) images: Images,
     pub(super) about: About,
+    /// Opens secrets for peers that are entitled; none in a program without them.
+    pub(super) secrets: Option<Resolver>,
     /// Cancelled when a user asks the node to stop.
     pub(super) down: CancellationToken,
     pub(super) host: session::Host,
@@ -125,6 +128,7 @@ impl Service {
             directory,
             images,
             about,
+            secrets: None,
             down,
             host,
             sessions: Arc::new(Semaphore::new(SESSIONS)),
@@ -145,6 +149,12 @@ impl Service {
             Some(history) => history.all().await,
             None => Vec::new(),
         }
+    }
+
+    /// It passes keys of secrets on to nodes that are entitled to them.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Resolver) -> Self {
+        Service { secrets: Some(secrets), ..self }
     }
 
     /// Its sessions end when `stop` is cancelled.

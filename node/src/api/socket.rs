@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::{Service, routes};
+use super::{Asker, Service, routes};
 use crate::groups;
 use crate::ingress::server::PeerApi;
 
@@ -177,7 +177,9 @@ impl PeerApi for ForPeers {
     fn answer(&self, from: NodeId, request: Request<Body>) -> BoxFuture<'_, Response<Body>> {
         debug!(from = %from.short(), path = request.uri().path(), "asked");
         let router = TowerToHyperService::new(self.0.clone());
-        let answered = router.call(request.map(axum::body::Body::new));
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(Asker(from));
+        let answered = router.call(request);
         async move {
             let response = match answered.await {
                 Ok(response) => response,

@@ -27,6 +27,7 @@ use crate::network::Acceptor;
 use crate::publish::{Founding, Part, Ready, Workload, publish};
 
 mod images;
+mod secrets;
 
 pub(super) struct World {
     _folder: tempfile::TempDir,
@@ -64,7 +65,8 @@ impl World {
         let down = CancellationToken::new();
         let (mut sink, waiting) = executor();
         let host = crate::executor::Host { node, name: "n1".into() };
-        let directory = waiting.start(host, runtime.set(), Arc::new(NoReports)).directory();
+        let values = Arc::new(crate::fakes::FakeValues::default());
+        let directory = waiting.start(host, runtime.set(), values, Arc::new(NoReports)).directory();
         // The executor is gone; the tests only need its directory and its order sink.
         crate::driver::Orders::order(
             &mut sink,

@@ -181,6 +181,19 @@ const VERBS: &[(&[&str], &str)] = &[
             rm` removes those that are named",
     ),
     (
+        &["secret create", "config create", "secret update", "config update"],
+        "`shoal secret set NAME` and `shoal config set NAME` make one, or change it",
+    ),
+    (
+        &["secret inspect", "secret get", "secret list", "config inspect", "config list"],
+        "`shoal secret ls` and `shoal config ls` list them, `-o wide` with more, and `shoal config \
+            get NAME` prints one; nobody can read a secret back",
+    ),
+    (
+        &["secret remove", "config remove"],
+        "`shoal secret rm NAME` and `shoal config rm NAME` remove one",
+    ),
+    (
         &["image pull", "image build", "image load", "image tag", "image save", "image inspect"],
         "`shoal image ls` lists images, and `shoal image push IMAGE` keeps one of this node's \
             engine for all nodes; engines build, load and tag them",
@@ -200,7 +213,8 @@ pub fn explain(error: &clap::Error, words: &[String]) -> Option<CliError> {
             let at = words.iter().position(|word| word == given)?;
             let nested = words[..at].last().map(|parent| format!("{parent} {given}"));
             let has = |names: &[&str], name: &str| names.contains(&name);
-            let within = nested.filter(|it| it.starts_with("volume ") || it.starts_with("image "));
+            let parents = ["volume ", "image ", "secret ", "config "];
+            let within = nested.filter(|it| parents.iter().any(|parent| it.starts_with(parent)));
             let name = within.unwrap_or_else(|| given.to_owned());
             let (_, instead) = VERBS.iter().find(|(names, _)| has(names, &name))?;
             Some(CliError::usage(format!("there is no `shoal {name}`: {instead}")))

@@ -18,6 +18,7 @@ mod terminal;
 pub(crate) mod via;
 mod wait;
 
+mod config;
 mod contexts;
 mod cp;
 mod describe;
@@ -44,9 +45,11 @@ mod rights;
 mod rm;
 mod run;
 mod scale;
+mod secret;
 mod stats;
 mod status;
 mod up;
+mod values;
 mod volume;
 mod whoami;
 
@@ -114,6 +117,8 @@ enum Verb {
     PortForward(port_forward::PortForward),
     Scale(scale::Scale),
     Rm(rm::Rm),
+    Secret(secret::Secret),
+    Config(config::Config),
     Volume(volume::Volume),
 }
 
@@ -192,6 +197,8 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::PortForward(forward) => forward.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
             Verb::Rm(rm) => rm.run(context).await,
+            Verb::Secret(secret) => secret.run(context).await,
+            Verb::Config(config) => config.run(context).await,
             Verb::Volume(volume) => volume.run(context).await,
         }
     })

@@ -189,9 +189,11 @@ fn readable_secrets(spec: &Spec) -> Option<String> {
         return None;
     }
     let (name, all) = (&spec.name, names.join(", "));
+    let first = names[0];
     let verb = if names.len() == 1 { "looks like a secret" } else { "look like secrets" };
     Some(format!(
-        "{name}: {all} {verb}: every node of the cluster can read the environment of workloads"
+        "{name}: {all} {verb}: every node of the cluster can read the environment of workloads. \
+         `shoal secret set NAME` keeps it from them, and --secret NAME:env={first} gives it"
     ))
 }
 
@@ -238,6 +240,7 @@ mod tests {
         assert_eq!(told(&["PORT", "DB_PASSWORD_FILE", "TOKENIZER_PATH_FILE"]), None);
         let one = told(&["DB_PASSWORD", "PORT"]).unwrap();
         assert!(one.starts_with("web: DB_PASSWORD looks like a secret"), "{one}");
+        assert!(one.contains("shoal secret set") && one.contains(":env=DB_PASSWORD"), "{one}");
         let two = told(&["apiToken", "AWS_SECRET_ACCESS_KEY"]).unwrap();
         assert!(two.contains("AWS_SECRET_ACCESS_KEY, apiToken look like"), "{two}");
     }

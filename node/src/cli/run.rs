@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::Args;
 use shoal_protocol::model::WorkloadName;
-use shoal_protocol::model::spec::MAX_REPLICAS;
+use shoal_protocol::model::spec::{MAX_REPLICAS, ValueUse};
 
 use super::context::Context;
 use super::error::CliError;
@@ -15,7 +15,7 @@ use super::publish::publish;
 use super::wait::WaitArgs;
 use crate::manifest::quantity;
 use crate::publish::container::{ContainerOptions, is_file, pair};
-use crate::publish::{Source, Workload, reserved_below};
+use crate::publish::{Source, Workload, given, reserved_below};
 
 /// Run a WebAssembly component or a container, on as many nodes as wished
 ///
@@ -29,6 +29,8 @@ use crate::publish::{Source, Workload, reserved_below};
     shoal run --name web --port 80 nginx:1.27\n  \
     shoal run --name web --port 80 web.tar            # of `docker save`: no registry is needed\n  \
     shoal run --name db --volume data:/var/lib/postgresql/data postgres:17\n  \
+    shoal run --name db --secret db:env=POSTGRES_PASSWORD postgres:17
+  \
     shoal run --name meter --device /dev/ttyUSB0 meter.tar   # on a node that allows it\n  \
     shoal run --name cache --memory 128MiB redis:7 redis-server --appendonly yes\n\n\
     A component is built with: cargo build --release --target wasm32-wasip2")]
@@ -73,6 +75,21 @@ pub struct Run {
     /// The most CPU a container may take, in cores [default: what is free]
     #[arg(long, visible_alias = "cpus", value_name = "CORES", value_parser = quantity::cpu)]
     cpu_limit: Option<u32>,
+    /// A secret that it gets, as /run/secrets/NAME or where the options say; a component gets it as
+    /// a variable only, NAME:env=VARIABLE; may be given several times
+    #[arg(
+        long = "secret",
+        value_name = "NAME[:target=PATH|:env=VARIABLE]",
+        value_parser = given::secret
+    )]
+    secrets: Vec<ValueUse>,
+    /// A config that it gets, as the file /NAME or where the options say; may be given several times
+    #[arg(
+        long = "config-file",
+        value_name = "NAME[:PATH|:env=VARIABLE]",
+        value_parser = given::config
+    )]
+    configs: Vec<ValueUse>,
     /// A label its nodes must have; may be given several times
     #[arg(long = "require", value_name = "K=V", value_parser = pair)]
     require: Vec<(String, String)>,
@@ -149,6 +166,7 @@ impl Run {
             .program(name)?
             .replicas(self.replicas)
             .envs(unique("env", self.env.clone())?)
+            .given(self.secrets.iter().cloned().chain(self.configs.iter().cloned()))
             .requires(unique("require", self.require.clone())?);
         if let Some(memory) = self.memory {
             workload = workload.memory(memory);

@@ -38,6 +38,8 @@ use crate::ingress::{Ingress, server};
 use crate::names;
 use crate::network::{Inbox, Mesh, Network, Purpose, hop};
 use crate::runtimes::{RuntimeSet, engine};
+use crate::secrets::Resolver;
+use crate::secrets::seal::Opener;
 use crate::store::Lock;
 use crate::transfer::{self, Transfer};
 
@@ -115,7 +117,9 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let runtimes =
         RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>].into_iter().chain(containers));
     let told = told_volumes(&saved, &identity.cluster(), identity.node());
-    let facts = Facts { runtimes: runtimes.kinds(), volumes: told, ..facts };
+    let opener = Opener::of(identity.node_seed());
+    let sealing = Some(opener.public());
+    let facts = Facts { runtimes: runtimes.kinds(), volumes: told, sealing, ..facts };
     let (told_facts, told_runtimes) = (facts.clone(), runtimes.clone());
     let mesh: Arc<dyn Mesh> = Arc::new(network.clone());
 
@@ -155,10 +159,13 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     });
     handle.count(transfer.count());
     let host = Host { node: identity.node(), name: name.clone() };
-    let executor = waiting.start(host, runtimes.clone(), Arc::new(handle.clone()));
-
     let core: Arc<dyn Core> = Arc::new(handle.clone());
     let peers = Peers::new(mesh);
+    let secrets =
+        Resolver::new(opener, identity.cluster(), identity.node(), core.clone(), peers.clone());
+    let values = Arc::new(secrets.clone());
+    let executor = waiting.start(host, runtimes.clone(), values, Arc::new(handle.clone()));
+
     let known = network.clone();
     let about = About {
         node: identity.node(),
@@ -190,6 +197,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     )
     .with_images(images)
     .with_history(history.clone())
+    .with_secrets(secrets)
     .until(stop.clone());
     let told_core = core.clone();
     let ingress = Arc::new(Ingress::new(&name, core.clone(), runtimes.clone(), peers.clone()));

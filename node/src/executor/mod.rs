@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 
 use crate::driver::{DriverHandle, Orders};
 use crate::runtimes::RuntimeSet;
+use crate::secrets::Values;
 
 pub use mailbox::Directory;
 use mailbox::{Inbox, Outbox};
@@ -103,12 +104,22 @@ pub fn executor() -> (OrderSink, Waiting) {
 impl Waiting {
     /// Starts to carry out orders. Instances that run now, and that no order names soon, are
     /// stopped.
-    pub fn start(self, host: Host, runtimes: RuntimeSet, reports: Arc<dyn Reports>) -> Executor {
+    pub fn start(
+        self,
+        host: Host,
+        runtimes: RuntimeSet,
+        values: Arc<dyn Values>,
+        reports: Arc<dyn Reports>,
+    ) -> Executor {
         let directory = Directory::default();
         let outbox = Outbox::default();
         let (stop, stopped) = oneshot::channel();
-        let task =
-            task::Task::new(host, runtimes, self.inbox.clone(), outbox.clone(), directory.clone());
+        let ends = task::Ends {
+            inbox: self.inbox.clone(),
+            outbox: outbox.clone(),
+            directory: directory.clone(),
+        };
+        let task = task::Task::new(host, runtimes, values, ends);
         let task = tokio::spawn(task.run(stopped));
         let reporter = tokio::spawn(async move {
             loop {
@@ -213,6 +224,7 @@ fn launch(
         memory: spec.resources.limit.memory,
         cpu: spec.resources.limit.cpu,
         cpu_reserved: spec.resources.reservation.cpu,
+        given: shoal_runtimes::given::Given::default(),
     }
 }
 

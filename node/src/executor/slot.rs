@@ -3,21 +3,25 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shoal_protocol::model::{Digest, InstanceState, ProgramKind, ReplicaId};
+use shoal_protocol::model::{Digest, InstanceState, ReplicaId, Spec};
 use shoal_protocol::node::Report;
 use shoal_runtimes::{InstanceId, Launch, Runtime};
 
 /// The state that the core ordered.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Wanted {
-    Run { generation: Digest, kind: ProgramKind, launch: Box<Launch> },
+    Run { generation: Digest, spec: Spec, launch: Box<Launch> },
     Stop,
 }
 
 /// A call to the runtime.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Step {
-    Start { kind: ProgramKind, launch: Box<Launch> },
+    /// The launch lacks the secrets and configs that the spec uses: they are read at the start.
+    Start {
+        spec: Spec,
+        launch: Box<Launch>,
+    },
     Stop(InstanceId),
 }
 
@@ -53,10 +57,10 @@ impl Slot {
         }
     }
 
-    pub(super) fn run(&mut self, generation: Digest, kind: ProgramKind, launch: Launch) {
+    pub(super) fn run(&mut self, generation: Digest, spec: Spec, launch: Launch) {
         self.generation = generation;
         self.start_due = true;
-        self.wanted = Wanted::Run { generation, kind, launch: Box::new(launch) };
+        self.wanted = Wanted::Run { generation, spec, launch: Box::new(launch) };
     }
 
     pub(super) fn stop(&mut self) {
@@ -74,9 +78,9 @@ impl Slot {
         }
         match &self.wanted {
             Wanted::Stop => self.begun.keys().next().cloned().map(Step::Stop),
-            Wanted::Run { kind, launch, .. } if self.start_due => match self.in_the_way() {
+            Wanted::Run { spec, launch, .. } if self.start_due => match self.in_the_way() {
                 Some(old) => Some(Step::Stop(old.clone())),
-                None => Some(Step::Start { kind: *kind, launch: launch.clone() }),
+                None => Some(Step::Start { spec: spec.clone(), launch: launch.clone() }),
             },
             Wanted::Run { launch, .. } => {
                 // An old one answers until the new one does, also while the new one fails. One that
@@ -104,6 +108,18 @@ impl Slot {
         if let Some(begun) = self.begun.get_mut(id) {
             begun.has_run = true;
         }
+    }
+
+    /// The wanted instance lacks a secret or a config, so nothing of it was begun.
+    pub(super) fn waits(&mut self, id: &InstanceId) {
+        if self.begun.get(id).is_some_and(|begun| !begun.has_run) {
+            self.begun.remove(id);
+        }
+    }
+
+    /// The wanted instance is to be started again, if it is not being started.
+    pub(super) fn start_again(&mut self) {
+        self.start_due |= matches!(self.wanted, Wanted::Run { .. });
     }
 
     /// Whether no instance is left, and none wanted.

@@ -9,13 +9,14 @@ use shoal_protocol::node::{Order, Report};
 use shoal_runtimes::{InstanceId, Runtime, StartError, Status};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::mailbox::{Directory, Inbox, Outbox};
 use super::slot::{Begun, Slot, Step, Wanted};
 use super::{Ending, GRACE, Host, launch};
 use crate::runtimes::{RuntimeSet, Watches};
+use crate::secrets::{NoValues, Values};
 
 /// Calls to a runtime at one time. More would only queue inside the runtime, and each holds memory.
 const CALLS: usize = 32;
@@ -27,6 +28,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 const STOP_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Time for an order to claim an instance that ran before the start.
 const FOUND_WAITS: Duration = Duration::from_secs(10);
+/// Pause before a start that lacks a secret or a config looks for it again. A new value comes with
+/// an order of its own, so this is for what other nodes have to pass on.
+const VALUES_AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// Pause between looks for such instances when the last one found none.
 const STRAYS_EVERY: Duration = Duration::from_secs(60);
 
@@ -42,12 +46,32 @@ pub(super) struct Task {
     steps: JoinSet<(ReplicaId, Done)>,
     /// The step of each task, so that a panic in an adapter frees the slot.
     step_of: BTreeMap<Id, (ReplicaId, Step)>,
+    values: Arc<dyn Values>,
+    /// Replicas whose start waits for a secret or a config; at most one for each slot.
+    waiting: BTreeSet<ReplicaId>,
+    again: Interval,
+}
+
+/// The executor's ends of its mailboxes.
+pub(super) struct Ends {
+    pub inbox: Inbox,
+    pub outbox: Outbox,
+    pub directory: Directory,
 }
 
 /// How a step ended.
 enum Done {
     Started(InstanceId),
-    Refused { id: InstanceId, reason: String, retryable: bool },
+    Refused {
+        id: InstanceId,
+        reason: String,
+        retryable: bool,
+    },
+    /// A secret or a config is not there, or cannot be read here yet.
+    Waits {
+        id: InstanceId,
+        reason: String,
+    },
     Stopped(InstanceId),
     NotStopped,
 }
@@ -56,10 +80,12 @@ impl Task {
     pub(super) fn new(
         host: Host,
         runtimes: RuntimeSet,
-        inbox: Inbox,
-        outbox: Outbox,
-        directory: Directory,
+        values: Arc<dyn Values>,
+        ends: Ends,
     ) -> Self {
+        let Ends { inbox, outbox, directory } = ends;
+        let mut again = interval(VALUES_AGAIN_AFTER);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Task {
             calls: Calls::of(&runtimes),
             host,
@@ -71,6 +97,9 @@ impl Task {
             by_instance: BTreeMap::new(),
             steps: JoinSet::new(),
             step_of: BTreeMap::new(),
+            values,
+            waiting: BTreeSet::new(),
+            again,
         }
     }
 
@@ -103,6 +132,7 @@ impl Task {
             statuses = watch.next() => {
                 statuses.into_iter().for_each(|status| self.on_status(status))
             }
+            _ = self.again.tick(), if !self.waiting.is_empty() => self.start_waiting(),
         }
     }
 
@@ -112,11 +142,10 @@ impl Task {
                 let launch = launch(&self.host, &name, &replica, &generation, &spec);
                 self.directory.began(replica, launch.id.clone());
                 self.by_instance.insert(launch.id.clone(), replica);
-                self.slots.entry(replica).or_insert_with(|| Slot::new(generation)).run(
-                    generation,
-                    spec.program.kind(),
-                    launch,
-                );
+                self.slots
+                    .entry(replica)
+                    .or_insert_with(|| Slot::new(generation))
+                    .run(generation, spec, launch);
             }
             // Without a slot nothing runs here; the core is told that.
             Order::Stop { .. } => {
@@ -124,6 +153,16 @@ impl Task {
             }
         }
         self.advance(replica);
+    }
+
+    /// Tries again what waits for a secret or a config.
+    fn start_waiting(&mut self) {
+        for replica in std::mem::take(&mut self.waiting) {
+            if let Some(slot) = self.slots.get_mut(&replica) {
+                slot.start_again();
+                self.advance(replica);
+            }
+        }
     }
 
     fn on_status(&mut self, status: Status) {
@@ -184,6 +223,17 @@ impl Task {
                     self.outbox.put(Report { replica, generation: *generation, state });
                 }
             }
+            Done::Waits { id, reason } => {
+                slot.waits(&id);
+                if let Wanted::Run { generation, launch, .. } = &slot.wanted
+                    && launch.id == id
+                    && !slot.start_due
+                {
+                    let state = InstanceState::Waiting { reason };
+                    self.outbox.put(Report { replica, generation: *generation, state });
+                    self.waiting.insert(replica);
+                }
+            }
             Done::Stopped(id) => {
                 // It served until now, and the one in its place does not yet.
                 if slot.in_the_way() == Some(&id)
@@ -224,10 +274,10 @@ impl Task {
         };
         let runtime = match &step {
             Step::Stop(id) => slot.begun[id].runtime.clone(),
-            Step::Start { kind, launch } => {
+            Step::Start { spec, launch } => {
                 slot.start_due = false;
                 let generation = slot.generation;
-                match runtimes.get(*kind) {
+                match runtimes.get(spec.program.kind()) {
                     Ok(runtime) => {
                         // Recorded before the call: a call that is cut short may have begun an
                         // instance.
@@ -245,7 +295,8 @@ impl Task {
             }
         };
         slot.busy = true;
-        let call = call(runtime.clone(), self.calls.of_kind(runtime.kind()), step.clone());
+        let calls = self.calls.of_kind(runtime.kind());
+        let call = call(runtime.clone(), calls, self.values.clone(), step.clone());
         let task = self.steps.spawn(async move { (replica, call.await) });
         self.step_of.insert(task.id(), (replica, step));
     }
@@ -282,7 +333,23 @@ impl Calls {
     }
 }
 
-async fn call(runtime: Arc<dyn Runtime>, calls: Arc<Semaphore>, step: Step) -> Done {
+async fn call(
+    runtime: Arc<dyn Runtime>,
+    calls: Arc<Semaphore>,
+    values: Arc<dyn Values>,
+    mut step: Step,
+) -> Done {
+    if let Step::Start { spec, launch } = &mut step
+        && !spec.later.values.is_empty()
+    {
+        // Without a permit: others may be asked for a key, and answer late.
+        let resolved = timeout(START_WITHIN, values.resolve(spec)).await;
+        let late = || NoValues("its secrets were not read in time".into());
+        match resolved.unwrap_or_else(|_| Err(late())) {
+            Ok(given) => launch.given = given,
+            Err(NoValues(reason)) => return Done::Waits { id: launch.id.clone(), reason },
+        }
+    }
     let permit = calls.acquire().await.expect("the semaphore is never closed");
     match step {
         Step::Start { launch, .. } => {

@@ -1,14 +1,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use shoal_protocol::model::spec::{Container, Image, Mount, OnLoss, Volume, VolumeSource};
+use shoal_protocol::model::spec::{
+    Container, Image, Mount, OnLoss, Target, ValueKind, ValueUse, Volume, VolumeSource,
+};
 use shoal_protocol::model::{Digest, InstanceState, Resources, SpecForm, WorkloadName};
+use shoal_runtimes::given::{Given, Hidden};
 use shoal_runtimes::{Instance, Runtime};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::fakes::{FakeRuntime, LONG, NODE, OnStart, replica, spec};
+use crate::fakes::{FakeRuntime, FakeValues, LONG, NODE, OnStart, replica, spec};
 use crate::runtimes::RuntimeSet;
+use crate::secrets::NoValues;
 
 struct ReportSink(mpsc::UnboundedSender<Report>);
 
@@ -24,6 +28,7 @@ struct World {
     orders: OrderSink,
     executor: Executor,
     reports: mpsc::UnboundedReceiver<Report>,
+    values: Arc<FakeValues>,
 }
 
 impl World {
@@ -41,8 +46,10 @@ impl World {
         let (orders, waiting) = executor();
         let (sender, reports) = mpsc::unbounded_channel();
         let host = Host { node: NODE, name: "n1".into() };
-        let executor = waiting.start(host, runtimes, Arc::new(ReportSink(sender)));
-        World { runtime, orders, executor, reports }
+        let values = Arc::new(FakeValues::default());
+        let sink = Arc::new(ReportSink(sender));
+        let executor = waiting.start(host, runtimes, values.clone(), sink);
+        World { runtime, orders, executor, reports, values }
     }
 
     /// As [`World::run`], with a container that has a volume.
@@ -448,4 +455,77 @@ async fn kind_without_a_runtime_is_refused_for_good() {
     world.stop(0);
     world.until(0, InstanceState::Stopped).await;
     assert_eq!(*world.runtime.calls.lock().unwrap(), Vec::<String>::new());
+}
+
+/// As [`World::run`], with a secret.
+fn run_with_secret(world: &mut World, generation: u8) -> InstanceId {
+    let (name, generation) = ("web".parse().unwrap(), Digest([generation; 32]));
+    let id = instance_id(&name, &replica(0), &generation);
+    let mut form = SpecForm::from(spec("web", 2));
+    form.later.values = vec![ValueUse {
+        kind: ValueKind::Secret,
+        name: "db".parse().unwrap(),
+        to: Target::Env("DB".into()),
+    }];
+    let spec = form.try_into().unwrap();
+    world.orders.order(Order::Run { replica: replica(0), name, generation, spec });
+    id
+}
+
+fn lacks(reason: &str) -> Result<Given, NoValues> {
+    Err(NoValues(reason.into()))
+}
+
+fn has(value: &str) -> Result<Given, NoValues> {
+    let value = Hidden::new(value.as_bytes());
+    Ok(Given { env: [("DB".to_owned(), value)].into(), files: Vec::new() })
+}
+
+/// It says what it lacks, and starts by itself once that is there.
+#[tokio::test(start_paused = true)]
+async fn replica_waits_for_its_secret_and_starts_with_it() {
+    let mut world = World::new();
+    *world.values.0.lock().unwrap() = lacks("secret db does not exist");
+    let id = run_with_secret(&mut world, 1);
+    let reason = "secret db does not exist".into();
+    let report = world.until(0, InstanceState::Waiting { reason }).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    assert!(world.runtime.calls.lock().unwrap().is_empty(), "nothing was started");
+    *world.values.0.lock().unwrap() = has("hunter2");
+    world.until(0, InstanceState::Running).await;
+    assert_eq!(world.runtime.calls(1).await, [format!("start {id}")]);
+    let launched = world.runtime.launched.lock().unwrap().clone().unwrap();
+    assert_eq!(launched.whole_env().find(|(name, _)| *name == "DB"), Some(("DB", "hunter2")));
+    assert!(!format!("{launched:?}").contains("hunter2"));
+}
+
+/// A new version that lacks its secret must not end the old one, which serves.
+#[tokio::test(start_paused = true)]
+async fn old_generation_serves_while_the_new_one_lacks_its_secret() {
+    let mut world = World::new();
+    *world.values.0.lock().unwrap() = has("hunter2");
+    let old = run_with_secret(&mut world, 1);
+    world.until(0, InstanceState::Running).await;
+    *world.values.0.lock().unwrap() = lacks("gone");
+    let new = run_with_secret(&mut world, 2);
+    world.until(0, InstanceState::Waiting { reason: "gone".into() }).await;
+    assert_eq!(world.runtime.calls(1).await, [format!("start {old}")]);
+    *world.values.0.lock().unwrap() = has("hunter3");
+    world.until(0, InstanceState::Running).await;
+    let calls = world.runtime.calls(3).await;
+    assert_eq!(calls[1..], [format!("start {new}"), format!("stop {old}")]);
+}
+
+/// An order to stop ends the wait.
+#[tokio::test(start_paused = true)]
+async fn replica_that_waits_for_a_secret_can_be_stopped() {
+    let mut world = World::new();
+    *world.values.0.lock().unwrap() = lacks("gone");
+    run_with_secret(&mut world, 1);
+    world.until(0, InstanceState::Waiting { reason: "gone".into() }).await;
+    world.stop(0);
+    world.until(0, InstanceState::Stopped).await;
+    *world.values.0.lock().unwrap() = has("hunter2");
+    tokio::time::sleep(LONG).await;
+    assert!(world.runtime.calls.lock().unwrap().is_empty());
 }

@@ -10,6 +10,8 @@
 //! cpu: 0.1               # cores, or 100m; default 0.1
 //! env: { GREETING: hi }
 //! require: { zone: shop }
+//! secrets: ["db:env=DB_PASSWORD"]   # as the options of `shoal run`; or a mapping of their parts
+//! configs: ["site:/etc/site.conf"]   # a container's file
 //! ```
 //!
 //! A container has further fields: `command`, `entrypoint`, `port` (its HTTP port), `user`,
@@ -27,6 +29,7 @@ mod container;
 mod error;
 mod foreign;
 pub(crate) mod fuzzing;
+mod given;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,7 +39,7 @@ use serde_saphyr::Spanned;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::{Label, WorkloadName};
 
-use crate::publish::{Source, Workload, reserved_below};
+use crate::publish::{Source, Workload, given as options, reserved_below};
 
 pub use error::ManifestError;
 
@@ -100,6 +103,8 @@ struct Document {
     env: BTreeMap<String, String>,
     #[serde(default)]
     require: BTreeMap<String, String>,
+    secrets: Option<Spanned<Vec<given::Given>>>,
+    configs: Option<Spanned<Vec<given::Given>>>,
     // The fields of a container; `container` reads them.
     command: Option<Spanned<container::Command>>,
     entrypoint: Option<Spanned<container::Command>>,
@@ -154,8 +159,11 @@ impl Document {
             self.memory.as_ref().map(|text| field("memory", text, quantity::memory)).transpose()?;
         let cpu = self.cpu.as_ref().map(|text| field("cpu", text, quantity::cpu)).transpose()?;
         let limit = self.limit.take();
+        let secrets = given::uses("secrets", self.secrets.take(), options::secret)?;
+        let configs = given::uses("configs", self.configs.take(), options::config)?;
         let program = self.program(WorkloadName { namespace, name }, base)?;
         let mut workload = program.envs(self.env).requires(self.require);
+        workload = workload.given(secrets.into_iter().chain(configs));
         if let Some(replicas) = replicas {
             workload = workload.replicas(replicas);
         }

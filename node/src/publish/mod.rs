@@ -19,6 +19,7 @@ mod batch;
 pub(crate) mod container;
 mod difference;
 pub(crate) mod files;
+pub mod given;
 mod invite;
 mod mount;
 mod operator;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
     Container, DEFAULT_CPU, DEFAULT_MEMORY, Image, InvalidSpec, Kind, MAX_EXPOSED, NO_CPU_LIMIT,
-    Port, Program, Volume,
+    Port, Program, ValueUse, Volume,
 };
 use shoal_protocol::model::{Artifact, Digest, Resources, Spec, SpecForm, WorkloadName};
 
@@ -211,6 +211,12 @@ impl Workload {
         if let Some(env) = env {
             env.extend(all);
         }
+        self
+    }
+
+    /// Gives its replicas secrets and configs of its namespace.
+    pub fn given(mut self, all: impl IntoIterator<Item = ValueUse>) -> Workload {
+        self.form.later.values.extend(all);
         self
     }
 

@@ -352,6 +352,7 @@ mod tests {
             memory: 64 << 20,
             cpu: 100,
             cpu_reserved: 100,
+            given: shoal_runtimes::given::Given::default(),
         }
     }
 

@@ -21,6 +21,7 @@ fn launch(text: &str) -> Launch {
         memory: 1 << 20,
         cpu: 100,
         cpu_reserved: 100,
+        given: shoal_runtimes::given::Given::default(),
     }
 }
 

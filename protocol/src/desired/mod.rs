@@ -18,6 +18,7 @@ mod quota;
 mod register;
 mod standing;
 mod sweep;
+mod values;
 mod workloads;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ use workloads::Workloads;
 pub use quota::OverQuota;
 pub use register::MAX_SIBLINGS;
 pub use standing::Barred;
+pub use values::version;
 pub use workloads::Workload;
 
 /// A wall clock before this was never set: 2020-01-01.
@@ -190,6 +192,8 @@ pub struct Desired {
 
 /// Kinds of keys that have a bound of their own.
 const KINDS: usize = 6;
+/// The kind of secrets, configs and quotas.
+const VALUES: usize = 5;
 
 /// The kind of a key among those that have a bound of their own.
 fn kind(key: &Key) -> usize {
@@ -199,7 +203,7 @@ fn kind(key: &Key) -> usize {
         Key::Other(..) => 2,
         Key::Operator(_) => 3,
         Key::Revocation(_) => 4,
-        Key::Secret(_) | Key::Config(_) | Key::Quota(_) => 5,
+        Key::Secret(_) | Key::Config(_) | Key::Quota(_) => VALUES,
     }
 }
 
@@ -528,16 +532,15 @@ impl Desired {
         let change = self.registers.get(&at).and_then(Register::effective).cloned();
         match key {
             Key::Workload(name) => match &change {
-                Some(change) => self.workloads.set(name, change),
+                Some(change) => {
+                    let registers = &self.registers;
+                    self.workloads.set(name, change, |spec| values::versions(registers, spec));
+                }
                 None => self.workloads.remove(name),
             },
             Key::Member(node) => self.on_admission(*node, before, change.as_ref(), also),
-            Key::Revocation(_)
-            | Key::Operator(_)
-            | Key::Secret(_)
-            | Key::Config(_)
-            | Key::Quota(_)
-            | Key::Other(..) => {}
+            Key::Secret(_) | Key::Config(_) => self.on_value(key, also),
+            Key::Revocation(_) | Key::Operator(_) | Key::Quota(_) | Key::Other(..) => {}
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::trust::{self, Genesis, Terms};
 mod fuzz;
 mod quota;
 mod standing;
+mod values;
 
 const NOW: WallClock = WallClock(1_795_219_200_000);
 

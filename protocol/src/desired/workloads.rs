@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::model::{Change, Digest, Spec, Value, WorkloadName};
+use crate::model::{Change, Digest, Key, Spec, Value, WorkloadName};
 
 /// A living workload in a form that this program can decode.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,8 +14,11 @@ pub struct Workload {
     pub name: WorkloadName,
     /// Its identity: the hash of the change that created it.
     pub uid: Digest,
-    /// The hash of the parts of the spec whose change needs a restart.
+    /// The hash of all whose change needs a restart: parts of the spec, and the versions of the
+    /// secrets and configs that it uses.
     pub generation: Digest,
+    /// The hash of the versions of the secrets and configs that it uses; `None` if it uses none.
+    pub versions: Option<Digest>,
     /// The spec of the effective change.
     pub spec: Spec,
     /// The hash of the effective change.
@@ -27,6 +30,8 @@ pub(super) struct Workloads {
     known: OrdMap<WorkloadName, Arc<Workload>>,
     opaque: OrdMap<WorkloadName, Digest>,
     by_uid: OrdMap<Digest, Arc<Workload>>,
+    /// The workloads of `known` that use a secret or a config.
+    users: OrdMap<Key, BTreeSet<WorkloadName>>,
     /// Workloads of `known` per artifact; never more keys than `known`.
     artifacts: OrdMap<Digest, u32>,
     /// Names whose uid belongs to another workload: only when an operator forged a uid. The first
@@ -36,14 +41,21 @@ pub(super) struct Workloads {
 }
 
 impl Workloads {
-    /// Replaces the workload `name` by what `change`, now effective, says.
-    pub(super) fn set(&mut self, name: &WorkloadName, change: &Change) {
+    /// Replaces the workload `name` by what `change`, now effective, says. `versions` are those of
+    /// the secrets and configs that a spec uses.
+    pub(super) fn set(
+        &mut self,
+        name: &WorkloadName,
+        change: &Change,
+        versions: impl Fn(&Spec) -> Option<Digest>,
+    ) {
         self.remove(name);
         match (&change.signed.value, change.signed.value.spec()) {
             (_, Some(spec)) => self.enter(Workload {
                 name: name.clone(),
                 uid: change.uid(),
-                generation: spec.revision(),
+                generation: spec.revision_with(versions(&spec)),
+                versions: versions(&spec),
                 spec,
                 change: change.hash(),
             }),
@@ -64,6 +76,9 @@ impl Workloads {
             for artifact in workload.spec.program.artifacts() {
                 self.runs_no_more(&artifact.digest);
             }
+            for used in &workload.spec.later.values {
+                self.uses_no_more(&used.key(&name.namespace), name);
+            }
         }
     }
 
@@ -72,6 +87,10 @@ impl Workloads {
         self.known.insert(workload.name.clone(), Arc::clone(&workload));
         for artifact in workload.spec.program.artifacts() {
             *self.artifacts.entry(artifact.digest).or_default() += 1;
+        }
+        for used in &workload.spec.later.values {
+            let key = used.key(&workload.name.namespace);
+            self.users.entry(key).or_default().insert(workload.name.clone());
         }
         match self.by_uid.get(&workload.uid) {
             Some(first) if first.name < workload.name => {
@@ -94,6 +113,20 @@ impl Workloads {
             self.by_uid.insert(workload.uid, Arc::clone(heir));
         }
         next.map(|next| self.rivals.remove(&next));
+    }
+
+    fn uses_no_more(&mut self, key: &Key, name: &WorkloadName) {
+        if let Some(users) = self.users.get_mut(key) {
+            users.remove(name);
+            if users.is_empty() {
+                self.users.remove(key);
+            }
+        }
+    }
+
+    /// The workloads that use a secret or a config.
+    pub(super) fn users(&self, key: &Key) -> impl Iterator<Item = &WorkloadName> {
+        self.users.get(key).into_iter().flatten()
     }
 
     fn runs_no_more(&mut self, artifact: &Digest) {

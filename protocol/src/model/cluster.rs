@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use imbl::OrdMap;
 
-use super::id::NodeId;
+use super::id::{Digest, NodeId};
 use super::ruling::Ruling;
 
 /// State that all nodes agree on once they are in step: the members, what operators decided about
@@ -18,6 +18,8 @@ pub struct View<'a> {
     pub policies: &'a BTreeMap<NodeId, NodePolicy>,
     /// The rulings about the workload, by key.
     pub rulings: &'a [&'a Ruling],
+    /// The versions of the secrets and configs that the workload uses; `None` if it uses none.
+    pub versions: Option<Digest>,
 }
 
 /// The policy of an operator for a node.

@@ -37,7 +37,7 @@ pub use instance::InstanceState;
 pub use name::{Label, WorkloadName};
 pub use out::{Lane, Out, Outgoing};
 pub use queue::Queue;
-pub use record::NodeRecord;
+pub use record::{NodeRecord, SealingKey};
 pub use replica::{Place, ReplicaId, ReplicaName, Revision, Token};
 pub use resources::{ResourceSum, Resources};
 pub use roster::Roster;

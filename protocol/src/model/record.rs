@@ -14,6 +14,10 @@ pub const MAX_ADDRESSES: usize = 16;
 /// with more of them is as good as cut off.
 pub const MAX_NO_WAY: usize = 16;
 
+/// The public half of the key to which secrets are sealed for a node (X25519).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SealingKey(pub [u8; 32]);
+
 /// The statement of a node about itself; the signer is the node. The greater `(counter, hash)`
 /// counts. On the wire its form stands in front, and behind it all that older programs do not read
 /// (see `Later`); a newer program may append fields. Layout 1, as it lies in state folders and
@@ -51,8 +55,12 @@ impl Signable for NodeRecord {
         let mut raw = codec::encode(&(FORM, self));
         let Facts { allowed, volumes, .. } = &self.facts;
         let later = Later { allowed: allowed.clone(), volumes: volumes.clone() };
-        if later != Later::default() {
+        let sealing = self.facts.sealing;
+        if later != Later::default() || sealing.is_some() {
             raw.extend(codec::encode(&later));
+        }
+        if let Some(key) = sealing {
+            raw.extend(codec::encode(&key));
         }
         raw
     }
@@ -62,8 +70,11 @@ impl Signable for NodeRecord {
             Header { form: ..=FORM, .. } => {
                 let ((_, mut record), rest): ((u16, NodeRecord), _) = codec::decode_rest(raw)?;
                 if !rest.is_empty() {
-                    let Later { allowed, volumes } = codec::decode_prefix(rest)?;
+                    let (Later { allowed, volumes }, rest) = codec::decode_rest(rest)?;
                     (record.facts.allowed, record.facts.volumes) = (allowed, volumes);
+                    if !rest.is_empty() {
+                        record.facts.sealing = Some(codec::decode_prefix(rest)?);
+                    }
                 }
                 Ok(record)
             }
@@ -88,7 +99,8 @@ impl Signable for NodeRecord {
 const FORM: u16 = 2;
 
 /// The facts that came after form 2 was frozen: they stand behind the record, where programs that
-/// do not know them ignore them. None of them means the default of each. New ones are appended.
+/// do not know them ignore them. None of them means the default of each. New ones are appended: the
+/// first of those is the node's sealing key, which may be missing.
 #[derive(PartialEq, Default, Serialize, Deserialize)]
 struct Later {
     allowed: Allowed,
@@ -146,9 +158,14 @@ mod tests {
         let (before, after) = (record().write(), allowing.write());
         assert!(after.starts_with(&before) && after.len() > before.len());
         assert_eq!(NodeRecord::read(&after), Ok(allowing.clone()));
-        let raw = [after.clone(), codec::encode(&"more")].concat();
-        assert_eq!(NodeRecord::read(&raw), Ok(allowing));
         assert!(NodeRecord::read(&after[..after.len() - 1]).is_err(), "cut off");
+        allowing.facts.sealing = Some(SealingKey([7; 32]));
+        let sealing = allowing.write();
+        assert!(sealing.starts_with(&after) && sealing.len() == after.len() + 32);
+        assert_eq!(NodeRecord::read(&sealing), Ok(allowing.clone()));
+        let raw = [sealing.clone(), codec::encode(&"more")].concat();
+        assert_eq!(NodeRecord::read(&raw), Ok(allowing));
+        assert!(NodeRecord::read(&sealing[..sealing.len() - 1]).is_err(), "cut off");
     }
 
     /// A newer node offers a runtime that this program does not know, and says more than it reads.

@@ -263,6 +263,55 @@ pub struct QuotaView {
     pub wanted_replicas: u64,
 }
 
+/// A secret or a config, without its contents.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ValueView {
+    /// `secret` or `config`.
+    pub kind: String,
+    /// The namespace, a DNS label.
+    pub namespace: String,
+    /// The name within the namespace, a DNS label.
+    pub name: String,
+    /// The bytes of its value.
+    pub size: usize,
+    /// The version, 64 hexadecimal digits: another one for each value.
+    pub version: String,
+    /// When it was written, by its author's clock, RFC 3339 in UTC.
+    pub written: String,
+    /// The name of the operator that wrote it, or `root`.
+    pub by: String,
+    /// The names of the members to which it was sealed; empty for a config.
+    pub readers: Vec<String>,
+    /// Nodes do not pass it on to others.
+    pub holders_only: bool,
+    /// The workloads that use it.
+    pub users: Vec<String>,
+}
+
+/// The members to which a secret can be sealed.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ReadersView {
+    /// Members with a sealing key; those that hold a workload that uses the secret come first.
+    pub nodes: Vec<ReaderView>,
+    /// The names of members without one: their program knows no secrets.
+    pub without: Vec<String>,
+    /// The workloads that use the secret.
+    pub users: Vec<String>,
+}
+
+/// A member to which a secret can be sealed.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ReaderView {
+    /// The id of the node.
+    pub id: String,
+    /// The name of the device.
+    pub name: String,
+    /// Its sealing key, 64 hexadecimal digits.
+    pub key: Option<String>,
+    /// It holds a workload that uses the secret.
+    pub holds: bool,
+}
+
 /// A revoked key.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RevokedView {

@@ -31,6 +31,7 @@
 //! | `outbox`, `message` | effects not taken yet; the messages between nodes |
 //! | `views`, `replica_views`, `explaining` | read-only views for people and programs |
 //! | `rights` | who may do what, for people |
+//! | `values` | secrets and configs: what there is, and which node may read it |
 //! | `queues` | every collection that grows, with its bound |
 //! | `simulator_clone` | a node with the state of another, for large simulations |
 //! | `test_fingerprint` | the state that tests compare |
@@ -78,6 +79,7 @@ mod stalls;
 mod test_fingerprint;
 #[cfg(test)]
 mod tests;
+mod values;
 mod views;
 mod writing;
 
@@ -109,6 +111,7 @@ pub use contract::*;
 pub use images::ImageUse;
 pub use message::{MAX_CHANGES, MAX_LINEAGE, Message};
 pub use relay::Sealed;
+pub use values::NotForIt;
 
 /// The configuration of a node, fixed for one run.
 #[derive(Clone, Debug, Default)]

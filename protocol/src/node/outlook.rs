@@ -98,7 +98,12 @@ impl Demand<'_> {
     fn with_view<T>(&self, workload: &Workload, work: impl FnOnce(&View<'_>) -> T) -> T {
         let rulings: Vec<&Ruling> =
             self.rulings.of(&workload.uid).map(|ruling| ruling.body()).collect();
-        work(&View { members: self.desired.members(), policies: &NO_POLICIES, rulings: &rulings })
+        work(&View {
+            members: self.desired.members(),
+            policies: &NO_POLICIES,
+            rulings: &rulings,
+            versions: workload.versions,
+        })
     }
 
     fn is_newer_form(&self, uid: &crate::model::Digest) -> bool {

@@ -12,6 +12,7 @@ mod returning;
 mod stalls;
 mod steps;
 mod unwritten;
+mod values;
 mod volumes;
 
 use std::time::Duration;

@@ -238,6 +238,7 @@ impl Node {
             stdin: _,
             tty: _,
             exposed: _,
+            values: _,
         } = SpecBody::from(&workload.spec);
         let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
@@ -246,7 +247,7 @@ impl Node {
             namespace: workload.name.namespace.to_string(),
             name: workload.name.name.to_string(),
             uid: workload.uid.to_string(),
-            generation: workload.generation.to_string(),
+            generation: workload.spec.revision().to_string(),
             runtime,
             artifact: artifact.map(|it| it.digest.to_string()).unwrap_or_default(),
             artifact_size: here.map(|artifact| artifact.size).fold(0, u64::saturating_add),

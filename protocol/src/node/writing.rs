@@ -86,6 +86,7 @@ impl Node {
                 }
             }
             Key::Quota(namespace) => self.plan_namespace(namespace),
+            // The workloads that use one of them have moved, too.
             Key::Revocation(_)
             | Key::Operator(_)
             | Key::Secret(_)

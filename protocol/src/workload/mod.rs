@@ -10,13 +10,14 @@ use crate::model::{NodeId, Place, Revision, Spec, View};
 
 /// Every place of a workload, with the revision that belongs there.
 pub fn places(spec: &Spec, view: &View<'_>) -> BTreeMap<Place, Revision> {
-    places_of(&spec.kind, view).map(|place| (place, spec.revision())).collect()
+    let revision = spec.revision_with(view.versions);
+    places_of(&spec.kind, view).map(|place| (place, revision)).collect()
 }
 
 /// The revision that belongs in one place; `None` if the workload has no such place. The same as a
 /// look-up in [`places`], at a cost that does not grow with the workload.
 pub fn revision_at(spec: &Spec, view: &View<'_>, place: Place) -> Option<Revision> {
-    has_place(&spec.kind, view, place).then(|| spec.revision())
+    has_place(&spec.kind, view, place).then(|| spec.revision_with(view.versions))
 }
 
 /// The number of a workload's places.

@@ -15,7 +15,7 @@ fn node(n: u8) -> NodeId {
 fn one_place_and_all_places_agree() {
     let members: OrdMap<NodeId, u64> = [1, 2, 3].map(|n| (node(n), 0u64)).into_iter().collect();
     let policies = BTreeMap::from([(node(2), NodePolicy { cordoned: true })]);
-    let view = View { members: &members, policies: &policies, rulings: &[] };
+    let view = View { members: &members, policies: &policies, rulings: &[], versions: None };
     let kinds = [
         (Kind::Service { replicas: 0 }, 0),
         (Kind::Service { replicas: 3 }, 3),
@@ -44,7 +44,7 @@ fn one_place_and_all_places_agree() {
 fn daemon_has_a_place_on_each_node_that_takes_work() {
     let members: OrdMap<NodeId, u64> = [1, 2].map(|n| (node(n), 0u64)).into_iter().collect();
     let policies = BTreeMap::from([(node(1), NodePolicy { cordoned: true })]);
-    let view = View { members: &members, policies: &policies, rulings: &[] };
+    let view = View { members: &members, policies: &policies, rulings: &[], versions: None };
     let places: Vec<Place> = places_of(&Kind::Daemon, &view).collect();
     assert_eq!(places, [Place::OnNode(node(2))]);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, Mount as EngineMount,
@@ -13,7 +14,7 @@ use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{Allowed, Container, Mount, NetworkMode, Privileges, Tmpfs};
 
 use super::engine::{Engine, INSTANCE, LAUNCH, OWNER, WORKLOAD};
-use super::{Config, load, volumes};
+use super::{Config, given_files, load, volumes};
 use crate::model::{ContainerPayload, InstanceId, Launch, Payload, VolumeOf};
 
 /// The least memory that Docker gives a container.
@@ -49,7 +50,10 @@ pub(super) fn check<'a>(
         let memory = launch.memory;
         return Err(format!("a memory limit of {memory} bytes is below {MIN_MEMORY}, the least"));
     }
-    for (name, value) in &launch.env {
+    if let Some(why) = launch.given.wrong_variable() {
+        return Err(why);
+    }
+    for (name, value) in launch.whole_env() {
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(format!("{name:?} cannot name a variable"));
         }
@@ -57,7 +61,7 @@ pub(super) fn check<'a>(
             return Err(format!("the value of the variable {name} has a zero byte"));
         }
     }
-    let env: usize = launch.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let env: usize = launch.whole_env().map(|(name, value)| name.len() + value.len()).sum();
     if env > MAX_ENV {
         return Err(format!("{env} bytes of environment, at most {MAX_ENV} are allowed"));
     }
@@ -91,7 +95,9 @@ pub(super) fn name(owner: &str, id: &InstanceId) -> String {
 pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
     // The reservation is left out: with it, an update of the daemon would restart the containers
     // that were made before it had a part in them. An instance's id changes with the spec anyway.
-    let Launch { id, workload: _, payload: _, env, memory, cpu, cpu_reserved: _ } = launch;
+    // Secrets are left out: a label is no place for a hash of them, and the id changes with them.
+    let Launch { id, workload: _, payload: _, env, memory, cpu, cpu_reserved: _, given: _ } =
+        launch;
     let ContainerPayload { container, hostname, ports, volumes, stdin, tty } = payload;
     // Pieces are a way to carry the image: they change nothing about the container.
     let mut container = container.clone();
@@ -136,6 +142,7 @@ pub(super) fn untagged(reference: &str) -> &str {
 pub(super) fn body(
     engine: &Engine,
     config: &Config,
+    given: Option<&Path>,
     launch: &Launch,
     payload: &ContainerPayload,
 ) -> ContainerCreateBody {
@@ -156,7 +163,7 @@ pub(super) fn body(
         user: container.user.clone(),
         // Without it no port is published.
         exposed_ports: (!ports.is_empty()).then(|| ports.keys().cloned().collect()),
-        env: Some(launch.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(launch.whole_env().map(|(name, value)| format!("{name}={value}")).collect()),
         cmd: container.command.clone(),
         image: Some(reference(container)),
         working_dir: container.workdir.clone(),
@@ -168,7 +175,10 @@ pub(super) fn body(
         stop_signal: container.stop_signal.clone(),
         // Podman without it kills at once.
         stop_timeout: Some(grace),
-        host_config: Some(host_config(engine, config, launch, payload, ports)),
+        host_config: Some(HostConfig {
+            binds: Some(given_files::binds(given, launch)),
+            ..host_config(engine, config, launch, payload, ports)
+        }),
         ..ContainerCreateBody::default()
     }
 }
@@ -352,4 +362,4 @@ fn pairs(map: &BTreeMap<String, String>) -> HashMap<String, String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

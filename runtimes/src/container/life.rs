@@ -22,7 +22,7 @@ use super::logs::Follower;
 use super::probe::Doors;
 use super::refusal::{CallError, Failure, Step, failure};
 use super::shared::Shared;
-use super::{create, death, image, load, logs, needs, removal, volumes};
+use super::{create, death, given_files, image, load, logs, needs, removal, volumes};
 use crate::endpoint::Endpoint;
 use crate::error::DeviceError;
 use crate::logs::{Log, LogStream};
@@ -166,6 +166,7 @@ impl Life {
         for key in payload.kept() {
             volumes::ensure(shared, key).await?;
         }
+        given_files::write(shared.given.as_deref(), launch, payload)?;
         // From here on the calls are not cut short: the engine may have done what it was asked.
         let made = match self.create(payload).await {
             Err(error) if is_of_parts && error.no_such_image() => {
@@ -212,7 +213,8 @@ impl Life {
     /// Makes the container, and gives the engine's id for it.
     async fn create(&self, payload: &ContainerPayload) -> Result<String, CallError> {
         let (shared, launch) = (&self.shared, &self.instance.launch);
-        let body = create::body(&shared.engine, &shared.config, launch, payload);
+        let given = shared.given.as_deref();
+        let body = create::body(&shared.engine, &shared.config, given, launch, payload);
         let name = create::name(&shared.config.owner, &launch.id);
         match shared.engine.create(&name, body.clone()).await {
             // The name belongs to somebody else: nothing depends on it.

@@ -34,6 +34,7 @@ mod events;
 mod export;
 mod forms;
 pub(crate) mod fuzzing;
+mod given_files;
 mod image;
 mod instance;
 mod life;
@@ -120,6 +121,7 @@ impl Containers {
             engine.version,
             socket.display()
         );
+        let given = given_files::folder(&config.owner);
         let shared = Arc::new(Shared {
             logs: Logs::new(&config.logs, config.log_limits),
             statuses: config.statuses.clone(),
@@ -132,6 +134,7 @@ impl Containers {
             volumes: Mutex::default(),
             volumes_changed: Notify::new(),
             loaded: loaded::Loaded::default(),
+            given,
         });
         shared.node.spawn(events::run(shared.clone()));
         shared.node.spawn(loaded::run(shared.clone()));
@@ -153,7 +156,7 @@ impl Containers {
         let mut instances = shared.lock();
         let present = instances.get(&launch.id);
         if let Some(present) = present.filter(|present| present.is_alive()) {
-            let is_same = present.launch == launch;
+            let is_same = present.launch.is_as(&launch);
             return if is_same { Ok(()) } else { Err(StartError::Differs(launch.id)) };
         }
         if present.is_none() && instances.len() >= shared.config.instances {

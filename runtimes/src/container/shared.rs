@@ -1,6 +1,7 @@
 //! Shared by the tasks of an adapter: its settings, the engine, and the book of instances.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::forms::Listed;
 use super::instance::Instance;
 use super::loaded::Loaded;
 use super::refusal::CallError;
-use super::{Config, removal};
+use super::{Config, given_files, removal};
 use crate::error::DeviceError;
 use crate::logs::Logs;
 use crate::model::{InstanceId, VolumeKey};
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     pub volumes_changed: Notify,
     /// Images that this adapter gave the engine.
     pub loaded: Loaded,
+    /// The folder in memory for the files of secrets and configs; none where the device has none.
+    pub given: Option<PathBuf>,
 }
 
 impl Shared {
@@ -79,6 +82,7 @@ impl Shared {
                 .await
                 .map_err(failed)?;
         }
+        given_files::remove(self.given.as_deref(), id);
         Ok(())
     }
 

@@ -96,6 +96,7 @@ impl Samples {
             memory: self.memory,
             cpu: 4000,
             cpu_reserved: 100,
+            given: crate::given::Given::default(),
         }
     }
 }

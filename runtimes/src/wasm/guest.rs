@@ -52,7 +52,7 @@ impl Guest {
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
         wasi.max_random_size(MAX_RANDOM);
         wasi.arg(&launch.workload);
-        for (name, value) in &launch.env {
+        for (name, value) in launch.whole_env() {
             wasi.env(name, value);
         }
         wasi.stdout(Output::new(log, LogStream::Out)).stderr(Output::new(log, LogStream::Err));

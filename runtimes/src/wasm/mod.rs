@@ -172,12 +172,22 @@ impl Wasm {
                 launch.memory
             ));
         }
-        if let Some(name) =
-            launch.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0']))
+        if let Some(name) = launch
+            .whole_env()
+            .map(|(name, _)| name)
+            .find(|name| name.is_empty() || name.contains(['=', '\0']))
         {
             return invalid(format!("{name:?} cannot name a variable"));
         }
-        let env: usize = launch.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if let Some(why) = launch.given.wrong_variable() {
+            return invalid(why);
+        }
+        if !launch.given.files.is_empty() {
+            return invalid(
+                "a component has no files: give secrets and configs as variables".into(),
+            );
+        }
+        let env: usize = launch.whole_env().map(|(name, value)| name.len() + value.len()).sum();
         if env > MAX_ENV {
             return invalid(format!("{env} bytes of environment, at most {MAX_ENV} are allowed"));
         }
@@ -188,7 +198,7 @@ impl Wasm {
         let component = self.check(&launch)?;
         let mut replicas = self.lock();
         if let Some(present) = replicas.get(&launch.id).filter(|present| present.is_alive()) {
-            return if present.launch() == &launch {
+            return if present.launch().is_as(&launch) {
                 Ok(())
             } else {
                 Err(StartError::Differs(launch.id))

@@ -234,6 +234,7 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
         memory: 64 << 20,
         cpu: 4000,
         cpu_reserved: 100,
+        given: shoal_runtimes::given::Given::default(),
     }
 }
 

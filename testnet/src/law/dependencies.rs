@@ -71,6 +71,7 @@ const PACKAGES: &[Package] = &[
             ("clap", "the command line"),
             ("futures", "streams"),
             ("hickory-server", "names of workloads, for containers"),
+            ("hpke", "seals secrets to nodes (RFC 9180)"),
             ("http", "requests to replicas"),
             ("http-body-util", "bodies"),
             ("hyper", "the HTTP port, and the client of the unix socket"),

@@ -10,6 +10,7 @@ mod stats;
 mod status;
 mod table;
 mod time;
+pub mod values;
 mod workloads;
 
 pub use describe::describe;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::super::codec::{self, Malformed};
-use super::{Artifact, InvalidSpec, Program, Spec, SpecForm};
+use super::{Artifact, InvalidSpec, Program, Spec, SpecForm, ValueKind, ValueUse};
 
 /// The form with [`Later`] behind all that form 2 has.
 pub(super) const FORM: u16 = 3;
@@ -24,23 +24,38 @@ pub struct Later {
     /// TCP ports that the image names as its program's, besides those that the workload names:
     /// other workloads reach them by its name. In order, and each once.
     pub exposed: Vec<u16>,
+    /// The secrets and configs that replicas get.
+    pub values: Vec<ValueUse>,
 }
 
 impl Later {
-    /// The part whose change needs a restart; none for the defaults.
-    pub(super) fn revised(&self) -> Option<(bool, bool)> {
-        let Later { stdin, tty, exposed: _ } = self;
-        (*stdin || *tty).then_some((*stdin, *tty))
+    /// The part whose change needs a restart, encoded; nothing for the defaults.
+    pub(super) fn revised(&self) -> Vec<u8> {
+        let Later { stdin, tty, exposed: _, values } = self;
+        let mut bytes = Vec::new();
+        if *stdin || *tty || !values.is_empty() {
+            bytes.extend(codec::encode(&(*stdin, *tty)));
+        }
+        if !values.is_empty() {
+            bytes.extend(codec::encode(values));
+        }
+        bytes
     }
 
     /// Its parts in words, by the names that a manifest has for them.
     pub fn options(&self) -> Vec<(&'static str, String)> {
-        let Later { stdin, tty, exposed } = self;
+        let Later { stdin, tty, exposed, values } = self;
+        let of = |kind: ValueKind| {
+            let all = values.iter().filter(|it| it.kind == kind).map(ValueUse::shown);
+            Some(all.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
+        };
         let ports = exposed.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
         [
             ("stdin", stdin.then(|| "true".to_owned())),
             ("tty", tty.then(|| "true".to_owned())),
             ("exposed", (!ports.is_empty()).then_some(ports)),
+            ("secrets", of(ValueKind::Secret)),
+            ("configs", of(ValueKind::Config)),
         ]
         .into_iter()
         .filter_map(|(name, text)| Some((name, text?)))
@@ -50,7 +65,7 @@ impl Later {
 
 /// Checks the later parts of a form.
 pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
-    let Later { stdin, tty, exposed } = &form.later;
+    let Later { stdin, tty, exposed, values: _ } = &form.later;
     if let Program::Wasm(_) = &form.program
         && (*stdin || *tty || !exposed.is_empty())
     {
@@ -147,7 +162,7 @@ mod tests {
         let plain = spec(Later::default());
         let Value::Workload { version, bytes } = Value::workload(&plain) else { panic!() };
         assert_eq!((version, codec::decode::<Spec>(&bytes)), (2, Ok(plain)));
-        let later = Later { stdin: true, tty: false, exposed: vec![80, 5432] };
+        let later = Later { stdin: true, exposed: vec![80, 5432], ..Later::default() };
         let used = spec(later);
         let value = Value::workload(&used);
         assert!(matches!(&value, Value::Workload { version: 3, .. }));

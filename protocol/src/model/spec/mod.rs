@@ -19,6 +19,7 @@ mod program;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use super::claim::short_reason;
 use super::codec;
 use super::id::Digest;
 use super::name::WorkloadName;
+use super::record::SealingKey;
 use super::replica::Revision;
 use super::resources::Resources;
 use super::volume::{KeptVolume, MAX_VOLUMES};
@@ -48,6 +50,7 @@ pub use lifecycle::{RestartPolicy, UpdatePolicy};
 pub use placement::{Affinity, Placement, Preference};
 pub use platform::{PIECE, Pieces, PlatformImage};
 pub use program::{Artifact, Component, Permission, Program, ProgramKind, World};
+pub use values::{MAX_USES, SECRETS, Target, ValueKind, ValueUse};
 
 pub(in crate::model) use later::encode;
 pub(in crate::model) use older::decode;
@@ -373,6 +376,7 @@ impl TryFrom<SpecForm> for Spec {
             container_checks::check(containers, most, &form)?;
         }
         later::check(&form)?;
+        values::check(&form)?;
         let require = &form.placement.require;
         if require.len() > MAX_LABELS {
             return Err(InvalidSpec::LabelCount(require.len()));
@@ -396,16 +400,21 @@ fn check_env(env: &BTreeMap<String, String>) -> Result<(), InvalidSpec> {
         return Err(InvalidSpec::EnvBytes(bytes));
     }
     for (name, value) in env {
-        let head = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-        if !head || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err(InvalidSpec::EnvName(name.clone()));
-        }
-        if name.starts_with("SHOAL_") {
-            return Err(InvalidSpec::EnvReserved(name.clone()));
-        }
+        check_env_name(name)?;
         if value.contains('\0') {
             return Err(InvalidSpec::EnvValue(name.clone()));
         }
+    }
+    Ok(())
+}
+
+fn check_env_name(name: &str) -> Result<(), InvalidSpec> {
+    let head = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    if !head || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err(InvalidSpec::EnvName(name.to_owned()));
+    }
+    if name.starts_with("SHOAL_") {
+        return Err(InvalidSpec::EnvReserved(name.to_owned()));
     }
     Ok(())
 }
@@ -431,6 +440,20 @@ impl Spec {
         self.0.revision
     }
 
+    /// The revision of its replicas while the secrets and configs that it uses are of these
+    /// versions: another value is as good a reason to replace a replica as another image. `None`
+    /// for a spec that uses none.
+    pub fn revision_with(&self, versions: Option<Digest>) -> Revision {
+        match versions {
+            None => self.revision(),
+            Some(versions) => Digest::of_parts(&[
+                b"shoal/revision-with-values/1",
+                self.revision().as_bytes(),
+                versions.as_bytes(),
+            ]),
+        }
+    }
+
     /// The same spec with another number of replicas.
     pub fn scaled(&self, replicas: u32) -> Result<Spec, InvalidSpec> {
         SpecForm { kind: Kind::Service { replicas }, ..self.0.form.clone() }.try_into()
@@ -451,9 +474,7 @@ fn revision(form: &SpecForm) -> Revision {
         &form.exposure,
         &form.storage,
     ));
-    if let Some(later) = form.later.revised() {
-        bytes.extend(codec::encode(&later));
-    }
+    bytes.extend(form.later.revised());
     Revision::of(&bytes)
 }
 
@@ -475,6 +496,10 @@ pub struct Facts {
     /// The volumes that it keeps, at most [`MAX_VOLUMES`]. In a record as `allowed`.
     #[serde(skip)]
     pub volumes: Vec<KeptVolume>,
+    /// The key to which secrets are sealed for it; none for a node whose program knows no secrets.
+    /// In a record as `allowed`.
+    #[serde(skip)]
+    pub sealing: Option<SealingKey>,
     /// Ports of the device that workloads ask for and other programs have. Known to the node alone:
     /// no record has them.
     #[serde(skip)]

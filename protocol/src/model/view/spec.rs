@@ -9,7 +9,7 @@ use super::super::name::{NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
     Artifact, Component, Container, Exposure, InvalidSpec, Later, Placement, Port, Program,
-    Requirements, Spec, SpecForm, Volume,
+    Requirements, Spec, SpecForm, ValueUse, Volume,
 };
 
 /// A workload's spec as JSON.
@@ -60,6 +60,9 @@ pub struct SpecBody {
     /// TCP ports that the container's image names, besides those that the workload names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exposed: Vec<u16>,
+    /// The secrets and configs that replicas get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ValueUse>,
 }
 
 /// An artifact: the bytes' hash and size.
@@ -87,7 +90,7 @@ impl From<&Spec> for SpecBody {
             restart: _,
             exposure: Exposure { hosts: _, ports },
             storage,
-            later: Later { stdin, tty, exposed },
+            later: Later { stdin, tty, exposed, values },
         } = &**spec;
         let (artifact, container) = match program {
             Program::Wasm(component) => {
@@ -117,6 +120,7 @@ impl From<&Spec> for SpecBody {
             stdin: *stdin,
             tty: *tty,
             exposed: exposed.clone(),
+            values: values.clone(),
         }
     }
 }
@@ -155,6 +159,7 @@ impl TryFrom<SpecBody> for Spec {
             stdin,
             tty,
             exposed,
+            values,
         } = body;
         let (name, resources) = (name.parse()?, Resources { memory, cpu });
         let form = match (runtime.as_str(), artifact, container) {
@@ -175,7 +180,7 @@ impl TryFrom<SpecBody> for Spec {
         form.placement.require = require;
         form.storage = storage;
         form.exposure.ports = ports;
-        form.later = Later { stdin, tty, exposed };
+        form.later = Later { stdin, tty, exposed, values };
         Ok(Spec::try_from(form)?)
     }
 }

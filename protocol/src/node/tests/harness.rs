@@ -110,12 +110,20 @@ impl Cluster {
 
     /// Signs on one of several computers of the operator.
     pub fn sign_on(&self, computer: u8, draft: Draft, name: &WorkloadName, value: Value) -> Change {
+        self.sign_key_on(computer, draft, Key::Workload(name.clone()), value)
+    }
+
+    /// Signs a value of any key.
+    pub fn sign_value(&self, draft: Draft, key: Key, value: Value) -> Change {
+        self.sign_key_on(0, draft, key, value)
+    }
+
+    fn sign_key_on(&self, computer: u8, draft: Draft, key: Key, value: Value) -> Change {
         let chain = self.operators_chain();
         let writer = trust::writer_id(&self.operator.public(), &[computer; 16]);
         let Draft { mut clock, serial, uid } = draft;
         clock.insert(writer, serial);
-        let body =
-            ChangeBody { key: Key::Workload(name.clone()), writer, serial, clock, uid, value };
+        let body = ChangeBody { key, writer, serial, clock, uid, value };
         trust::sign_change(&self.genesis, &self.operator, &chain, body).unwrap()
     }
 

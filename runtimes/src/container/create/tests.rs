@@ -2,7 +2,7 @@ use shoal_protocol::model::spec::{Image, NO_CPU_LIMIT};
 
 use super::*;
 
-fn launch() -> Launch {
+pub(in super::super) fn launch() -> Launch {
     let container = Container::of("main", Image::named("localhost/hello:1"));
     Launch {
         id: InstanceId::new("default/web/0.0123.4567").unwrap(),
@@ -19,6 +19,7 @@ fn launch() -> Launch {
         memory: 32 << 20,
         cpu: 100,
         cpu_reserved: 100,
+        given: crate::given::Given::default(),
     }
 }
 
