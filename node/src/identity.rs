@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn identity_of_a_cluster_with_a_join_key_is_refused() {
         let folder = tempfile::TempDir::new().unwrap();
-        let old = r#"{"format":1,"node_seed":"aa","root":"bb","join":"cc","join_seed":"dd","checksum":"ee"}"#;
+        let old = r#"{"format":1,"node_seed":"aa","root":"bb","join":"cc","join_seed":"dd"}"#;
         fs::write(folder.path().join(FILE), old).unwrap();
         let error = Identity::load(folder.path()).unwrap_err();
         assert!(matches!(error, IdentityError::JoinKey { .. }), "{error}");

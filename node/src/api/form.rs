@@ -199,7 +199,7 @@ pub struct MeetingBody {
     /// The addresses at which others reach this node, `host:port`, the best first; empty if it
     /// knows none.
     pub addresses: Vec<String>,
-    /// Why there is no address.
+    /// The reason for an empty list of addresses, for people.
     pub trouble: Option<String>,
     /// This node's clock, Unix milliseconds.
     pub now: u64,
@@ -221,7 +221,7 @@ pub enum Hello {
     Refused {
         /// The HTTP status that a request would get.
         status: u16,
-        /// Why.
+        /// The reason, as an error of the API.
         body: ErrorBody,
     },
 }

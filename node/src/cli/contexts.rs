@@ -86,7 +86,7 @@ struct Rm {
     name: String,
 }
 
-/// `context.json`.
+/// The file `context.json` of a context.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Form {

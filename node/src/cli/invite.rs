@@ -18,7 +18,7 @@ use crate::publish::{self, Wishes};
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  shoal invite                                   # one device, \
-    within ten minutes\n  shoal invite --uses 20 --ttl 8h --label shop=12 # a technician's round\n  \
+    within ten minutes\n  shoal invite --uses 20 --ttl 8h --label shop=12 # for a round\n  \
     shoal invite --qr                              # for a device with a camera\n  \
     shoal invite | ssh other-device shoal join -\n\n\
     Until it ends the line is a secret: whoever has it can have that many devices admitted, though \

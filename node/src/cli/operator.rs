@@ -64,7 +64,7 @@ struct Add {
 /// A role that an operator can have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum RoleName {
-    /// Look
+    /// See everything, change nothing
     Reader,
     /// Publish, scale and remove workloads, and open sessions with them
     Publisher,
@@ -133,8 +133,8 @@ impl Add {
         out::say_raw(&file.text())?;
         let ends = ends.map_or_else(|| "for ever".to_owned(), |it| format!("until {it}"));
         context.note(&format!(
-            "{} may act as a {} {ends}, with key {}. The file goes to ~/.config/shoal/operator.json \
-                there{}",
+            "{} may act as a {} {ends}, with key {}. The file goes to \
+                ~/.config/shoal/operator.json there{}",
             self.name,
             Role::from(self.role).name(),
             key.short(),

@@ -83,7 +83,7 @@ pub struct Run {
         value_parser = given::secret
     )]
     secrets: Vec<ValueUse>,
-    /// A config that it gets, as the file /NAME or where the options say; may be given several times
+    /// A config that it gets, as the file /NAME or where the options say; repeatable
     #[arg(
         long = "config-file",
         value_name = "NAME[:PATH|:env=VARIABLE]",

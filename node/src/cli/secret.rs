@@ -22,7 +22,7 @@ const MAX_SECRET: usize = 16 * 1024;
 /// value. Others get the key from those.
 const MAX_READERS: usize = 200;
 
-/// Keep passwords, keys and tokens: sealed to the nodes, and given to workloads as files or variables
+/// Keep passwords, keys and tokens: sealed to the nodes, given to workloads as files or variables
 ///
 /// The value is encrypted by this command, to the members of the cluster. No disk and no log has it
 /// in the clear, and nobody can read it back: set it again to change it. A new value replaces the
@@ -129,8 +129,8 @@ fn seal(
         let name = of.name;
         return Err(match holders_only {
             true => CliError::usage(format!(
-                "no node holds a workload that uses secret {name}: with --holders-only nobody could \
-                 read it; nothing was changed"
+                "no node holds a workload that uses secret {name}: with --holders-only nobody \
+                 could read it; nothing was changed"
             ))
             .hint("Run the workload first: it waits for the secret. Or leave --holders-only away."),
             false => CliError::failed(

@@ -66,8 +66,8 @@ const ARRIVED: u8 = 1;
 const REACHED: u8 = 0;
 const NOT_REACHED: u8 = 1;
 
-/// The noise configuration for both ends of a relayed stream. It is bound to the cluster's prologue,
-/// as every connection is, and to this use.
+/// The noise configuration for both ends of a relayed stream. It is bound to the cluster's
+/// prologue, as every connection is, and to this use.
 pub(super) fn seal(keys: &Keypair, prologue: &[u8; 32]) -> Result<noise::Config, noise::Error> {
     Ok(noise::Config::new(keys)?.with_prologue([&prologue[..], b"shoal/hop/1"].concat()))
 }

@@ -202,8 +202,8 @@ impl Founding {
         trust::sign_change(&genesis, &root, &Chain::default(), body).map(|change| change.raw())
     }
 
-    /// Writes the root key and the first administrator's key into `config`, and returns the operator.
-    /// Files of another cluster are an error and stay; those of this cluster are kept.
+    /// Writes the root key and the first administrator's key into `config`, and returns the
+    /// operator. Files of another cluster are an error and stay; those of this cluster are kept.
     pub fn establish(&self, config: &Path, name: &str) -> Result<Operator, OperatorError> {
         let genesis = self.genesis();
         let cluster = genesis.cluster();

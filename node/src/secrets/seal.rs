@@ -185,7 +185,8 @@ mod tests {
         assert_eq!(sealed.len(), 80, "as many as fit a change are counted with it");
     }
 
-    /// Somebody who may publish in another namespace, or has another cluster, copies what is sealed.
+    /// Somebody who may publish in another namespace, or has another cluster, copies what is
+    /// sealed.
     #[test]
     fn neither_key_nor_value_opens_as_another_secret() {
         let (db, stolen, key) = (name("shop/db"), name("mine/db"), DataKey::draw().unwrap());

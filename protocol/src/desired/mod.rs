@@ -55,8 +55,8 @@ const SERIAL_SHIFT: u32 = 16;
 /// How far an author's clock may be ahead of the clock of the node that takes its change.
 const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Chains that are kept once for all changes that carry them. Those of further operators cost memory
-/// only.
+/// Chains that are kept once for all changes that carry them. Those of further operators cost
+/// memory only.
 const SHARED_CHAINS: usize = 64;
 
 /// Bounds. They must be equal on all nodes of a cluster: a node that keeps fewer keys is never in

@@ -3,14 +3,12 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::*;
 use crate::model::{
-    Artifact, ClusterId, KeyPair, Namespaces, Resources, Role, Signed, Spec, SpecForm, WriterId,
-    codec,
+    Artifact, ClusterId, Grant, KeyPair, Namespaces, Resources, Role, Signed, Spec, SpecForm,
+    WriterId, codec,
 };
-use crate::trust::{self, Genesis, Terms};
 
 mod fuzz;
 mod quota;
-mod standing;
 mod values;
 
 const NOW: WallClock = WallClock(1_795_219_200_000);
@@ -315,17 +313,17 @@ fn full_state_refuses_new_keys_only() {
 #[test]
 fn chain_of_many_changes_is_kept_once() {
     let (ada, root) = (author(1), KeyPair::from_seed(&[9; 32]));
-    let genesis = Genesis { root: root.public() };
     let granted = |name: &str| {
-        let terms = Terms {
+        let grant = Grant {
+            subject: ada.keys.public(),
             name: name.into(),
             role: Role::Publisher,
             namespaces: Namespaces::All,
             serial: 1,
             expires: None,
         };
-        let chain = trust::grant(&genesis, &root, &Chain::default(), ada.keys.public(), terms);
-        codec::decode::<Chain>(&codec::encode(&chain.unwrap())).unwrap()
+        let grant = Signed::sign(grant, &root, &ClusterId([0; 32])).wire();
+        codec::decode::<Chain>(&codec::encode(&Chain::default().with(grant))).unwrap()
     };
     let mut desired = Desired::default();
     for (text, operator) in [("a", "ada"), ("b", "ada"), ("c", "a. lovelace"), ("d", "ada")] {

@@ -29,7 +29,7 @@ pub const MAX_USES: u32 = 10_000;
 /// namespaces; the last two only admit devices.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// Look.
+    /// See everything, and change nothing.
     Reader,
     /// Write workloads, secrets and configs, and open sessions with replicas.
     Publisher,

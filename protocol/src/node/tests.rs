@@ -10,6 +10,7 @@ mod refused;
 mod relay;
 mod returning;
 mod stalls;
+mod standing;
 mod steps;
 mod unwritten;
 mod values;

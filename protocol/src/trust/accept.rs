@@ -37,7 +37,8 @@ pub enum Fault {
     Stranger(PublicKey),
     #[error("the grant has {0} bytes, at most {MAX_GRANT} are allowed")]
     GrantSize(usize),
-    #[error("{0} grants lead to the author, at most {max} may", max = crate::model::grant::MAX_CHAIN)]
+    #[error("{0} grants lead to the author, at most {max} may",
+        max = crate::model::grant::MAX_CHAIN)]
     ChainLength(usize),
     #[error("a grant is signed by {}, and only {} could give it", .by.short(), .giver.short())]
     GrantGiver { by: PublicKey, giver: PublicKey },

@@ -1,9 +1,9 @@
 //! Trust: which key may do what, and the judgement on a change.
 //!
 //! A cluster begins with one key, its root. **Every right is a [`Grant`](crate::model::Grant)**, and
-//! a chain of grants leads from the root to the author of a statement: the root makes the founder an
-//! administrator, who makes operators and invites. An invite's key can have devices admitted until
-//! it ends; a member admits, so that its clock decides whether the invite still holds.
+//! a chain of grants leads from the root to the author of a statement: the root makes the founder
+//! an administrator, who makes operators and invites. An invite's key can have devices admitted
+//! until it ends; a member admits, so that its clock decides whether the invite still holds.
 //!
 //! **[`accept`] is a pure function of the bytes and the chain they carry.** It knows no clock, no
 //! order of arrival and no relay, so every node judges alike and replicas cannot differ over a

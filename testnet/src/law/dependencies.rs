@@ -20,6 +20,7 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "shoal-protocol",
         uses: &[
+            ("base64", "the text of an invite"),
             ("bincode", "the bytes on the wire and on disk"),
             ("crdts", "MVReg, the register of desired state"),
             ("imbl", "maps whose copies share what they have in common"),
@@ -78,6 +79,7 @@ const PACKAGES: &[Package] = &[
             ("hyper-util", "hyper on tokio"),
             ("libp2p", "the mesh"),
             ("redb", "the store"),
+            ("qrcode", "an invite for a device with a camera"),
             ("ring", "keys"),
             ("rtnetlink", "the device's interfaces, and when they change"),
             ("rustix", "CLOCK_BOOTTIME, signals, file locks, sockets' options"),

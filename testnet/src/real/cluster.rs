@@ -113,8 +113,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a daemon that is none of the cluster's nodes, and asks to join with this line. Returns
-    /// once its API answers.
+    /// Starts a daemon that is none of the cluster's nodes, and asks to join with this line.
+    /// Returns once its API answers.
     pub fn stranger(&self, name: &str, line: &str) -> Result<Daemon> {
         let folder = self.folder.path().join(name);
         let place = Place::loopback();

@@ -5,11 +5,12 @@
 //! [`REST`]; it asks for all members when it starts, and for one member when a dial of that member
 //! failed. At rest that is one packet of some 250 bytes in ten minutes.
 //!
-//! **Only packets of those who know the cluster are used.** The questions carry a name made from the
-//! cluster's prologue, so that clusters on one network do not answer one another; announcements
+//! **Only packets of those who know the cluster are used.** The questions carry a name made from
+//! the cluster's prologue, so that clusters on one network do not answer one another; announcements
 //! carry a MAC under it, so that whoever never saw an invite cannot make a node dial anything. A
-//! replayed announcement names old addresses of a member, no more than a record holds. The core gets members as [`Input::Sighted`]: a hint,
-//! which is dialled, and trusted once the key is proven.
+//! replayed announcement names old addresses of a member, no more than a record holds. The core
+//! gets members as [`Input::Sighted`]: a hint, which is dialled, and trusted once the key is
+//! proven.
 //!
 //! libp2p-mdns does not fit: it has one service name for all clusters, stores the announcements of
 //! strangers, joins every interface with an address, and announces every address on all of them.

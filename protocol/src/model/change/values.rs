@@ -34,7 +34,7 @@ pub struct Secret {
 pub struct Quota {
     /// Thousandths of a core.
     pub cpu: Option<u64>,
-    /// Bytes.
+    /// Bytes of memory.
     pub memory: Option<u64>,
     /// Replicas of all its workloads.
     pub replicas: Option<u64>,

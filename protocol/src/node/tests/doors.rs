@@ -130,8 +130,8 @@ fn member_with_a_clock_of_1970_lets_nobody_in() {
     assert!(why.contains("says 1970-01-01") && why.contains("made at 2027"), "{why}");
 }
 
-/// A member that was admitted in another part of the cluster, by one that was itself admitted there,
-/// shows how it came in.
+/// A member that was admitted in another part of the cluster, by one that was itself admitted
+/// there, shows how it came in.
 #[test]
 fn unknown_member_is_accepted_on_sight() {
     let cluster = cluster();

@@ -140,6 +140,11 @@ impl Cluster {
         trust::grant(genesis, root, &Chain::default(), self.operator.public(), terms).unwrap()
     }
 
+    /// The operator's key.
+    pub fn operator(&self) -> PublicKey {
+        self.operator.public()
+    }
+
     /// The end of a key's rights, by the root.
     pub fn revocation(&self, of: PublicKey, last: u64, withdraw: bool) -> Change {
         let writer = trust::writer_id(&self.root.public(), &[0; 16]);

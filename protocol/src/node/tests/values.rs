@@ -166,6 +166,6 @@ fn views_show_size_and_users_and_no_contents() {
     set(&cluster, &mut founder, true);
     let views = founder.node.values();
     assert_eq!((views.len(), views[0].size, views[0].holders_only), (1, 7, true));
-    assert_eq!((&views[0].users[..], &views[0].by[..]), (&["web".to_owned()][..], "me"));
+    assert_eq!((&views[0].users[..], views[0].by.as_str()), (&["web".to_owned()][..], "me"));
     assert_eq!(views[0].readers.len(), 1);
 }

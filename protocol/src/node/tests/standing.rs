@@ -1,8 +1,55 @@
 //! Revocations and invites: whatever the order in which changes come, replicas that have exchanged
 //! what they hold agree, and nothing of a key that lost its rights counts.
 
-use super::*;
+use std::collections::BTreeSet;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::desired::{Applied, Barred, Context, Desired, Moved};
 use crate::model::change::Revoked;
+use crate::model::{
+    Artifact, Chain, Change, ChangeBody, Digest, Key, KeyPair, Namespaces, NodeId, PublicKey,
+    RawChange, Resources, Role, SpecForm, Value, WallClock, WorkloadName, codec,
+};
+use crate::trust::{self, Genesis, Terms};
+
+fn name(text: &str) -> WorkloadName {
+    text.parse().unwrap()
+}
+
+fn key(text: &str) -> Key {
+    Key::Workload(name(text))
+}
+
+fn workload(text: &str, replicas: u32) -> Value {
+    let artifact = Artifact { digest: Digest::of(b"artifact"), size: 10 };
+    let resources = Resources { memory: 64 << 20, cpu: 100 };
+    let form = SpecForm::wasm_service(name(text), artifact, replicas, resources);
+    Value::workload(&form.try_into().unwrap())
+}
+
+/// All that a replica would send or store, as bytes.
+fn bytes(desired: &Desired) -> Vec<u8> {
+    codec::encode(&desired.iter().collect::<Vec<_>>())
+}
+
+fn replica(changes: &[Change]) -> Desired {
+    let mut desired = Desired::default();
+    for change in changes {
+        desired.apply(change.clone()).unwrap();
+    }
+    desired
+}
+
+fn shuffled<T: Clone>(all: &[T], seed: u64) -> Vec<T> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut all = all.to_vec();
+    for i in (1..all.len()).rev() {
+        all.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
+    }
+    all
+}
 
 /// A cluster's keys, and who was given what.
 struct Keys {
@@ -95,7 +142,7 @@ fn settle(changes: &[Change], seed: u64) -> Desired {
             let held: Vec<RawChange> =
                 replicas[from].iter().flat_map(|(_, changes)| changes).collect();
             for replica in &mut replicas {
-                for raw in shuffled_raw(&held, rng.next_u64()) {
+                for raw in shuffled(&held, rng.next_u64()) {
                     replica.apply(trust::accept(&genesis, raw).unwrap()).unwrap();
                 }
             }
@@ -109,15 +156,6 @@ fn settle(changes: &[Change], seed: u64) -> Desired {
         assert_eq!(views(replica), views(&replicas[0]), "seed {seed}");
     }
     replicas.swap_remove(0)
-}
-
-fn shuffled_raw(changes: &[RawChange], seed: u64) -> Vec<RawChange> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut changes = changes.to_vec();
-    for i in (1..changes.len()).rev() {
-        changes.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
-    }
-    changes
 }
 
 /// An operator's key is stolen. What it wrote before stays, what came after does not count,
