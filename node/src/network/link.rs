@@ -24,6 +24,8 @@ use super::roster::Members;
 /// Undecodable frames after which a link is closed: a newer program may send a few messages that
 /// this one does not know.
 const MAX_GARBAGE: u32 = 8;
+/// Time for this node's core to take an admission that stands before other words on a link.
+const ADMITTED_WITHIN: Duration = Duration::from_millis(250);
 /// Frames that a peer may send before it is a member: it asks to be admitted, and again every two
 /// seconds, and may send what it says to members a moment too early.
 const MAX_GREETINGS: u32 = 64;
@@ -219,7 +221,7 @@ impl Reader<'_> {
                 return End::Abandoned("a stranger said too much".into());
             }
             let input = match wire::decode(&frame) {
-                Ok(message) if !is_member && !message.is_greeting() => {
+                Ok(message) if !is_member && !message.is_greeting() && !self.joins_soon().await => {
                     add(&self.counters.messages_dropped, 1);
                     continue;
                 }
@@ -252,6 +254,18 @@ impl Reader<'_> {
                 frame = Vec::new();
             }
         }
+    }
+
+    /// Whether the peer is a member in a moment. It may know of its admission, or of this node's, a
+    /// little before this node's core does.
+    async fn joins_soon(&self) -> bool {
+        let mut members = self.members.clone();
+        let joined = async {
+            while !members.has(&self.peer) {
+                members.changed().await;
+            }
+        };
+        tokio::time::timeout(ADMITTED_WITHIN, joined).await.is_ok()
     }
 
     /// Reports a frame of a version that this program cannot talk to, and returns how many

@@ -5,6 +5,7 @@ mod addresses;
 mod dialing;
 mod gossip;
 mod operators;
+mod strangers;
 
 use std::collections::BTreeMap;
 use std::future::Future;

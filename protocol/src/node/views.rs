@@ -24,6 +24,9 @@ impl Node {
         let mut counters: std::collections::BTreeMap<String, u64> =
             self.shown.counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
         counters.insert("incarnation".into(), self.membership.incarnation());
+        // Grants of operators that end within three weeks, or have ended.
+        let ending = u64::try_from(self.expiry_warnings().len()).unwrap_or(u64::MAX);
+        counters.insert("grants_ending".into(), ending);
         StatusView {
             cluster: self.cluster.to_string(),
             node: self.me.to_string(),
