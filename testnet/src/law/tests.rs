@@ -280,7 +280,7 @@ fn violations_of_a_tree_say_where_and_why() {
     let tree = Tree::new("tree", &files.into_iter().collect());
     let dependency = |name: &str, kind: Value| json!({ "name": name, "kind": kind });
     let mut used: Vec<Value> =
-        ["bincode", "crdts", "imbl", "rand_chacha", "ring", "serde", "tokio"]
+        ["base64", "bincode", "crdts", "imbl", "rand_chacha", "ring", "serde", "tokio"]
             .iter()
             .map(|name| dependency(name, Value::Null))
             .collect();

@@ -21,7 +21,6 @@ async fn stranger_may_only_greet() {
         let read = within("an end", refused.read_to_end(&mut answer)).await;
         assert!(read.is_err() || answer.is_empty(), "{answer:?}");
     }
-    assert!(b.count("net_streams_refused") > 0);
     b.network.set_roster(everybody());
     let mut stream = within("a stream", a.network.open(b.id, Purpose::Artifact)).await.unwrap();
     stream.write_all(b"hello").await.unwrap();
