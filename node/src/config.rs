@@ -42,7 +42,7 @@ pub struct Config {
     /// Whether members search one another on the local network. Turn it off where packets cost
     /// money or must stay private.
     pub mdns: bool,
-    /// Nodes to dial until the cluster is known, `HOST:PORT`, from the join line. At most 16.
+    /// Nodes to dial until the cluster is known, `HOST:PORT`, from the invite. At most 16.
     pub seeds: Vec<String>,
     /// Labels that workloads can require, as in `{"zone": "shop"}`. At most 64, each name and value
     /// 1 to 63 letters, digits, `-._/`.

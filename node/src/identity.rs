@@ -181,7 +181,8 @@ impl Identity {
         &self.node_seed
     }
 
-    /// What both ends of every handshake must know: peers of other clusters cannot complete one.
+    /// The bytes that both ends of every handshake must know: peers of other clusters cannot
+    /// complete one.
     pub(crate) fn prologue(&self) -> [u8; 32] {
         prologue(&self.genesis)
     }

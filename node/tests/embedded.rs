@@ -145,7 +145,7 @@ async fn embedded_nodes_serve_one_another_and_fail_over() {
     in_time("a stop", two.stop()).await;
 }
 
-/// A folder in use, taken ports, a wrong join line and a line of another cluster: each start fails
+/// A folder in use, taken ports, a wrong invite and an invite of another cluster: each start fails
 /// with its reason, and an empty state folder stays without an identity.
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_start_says_why_and_changes_nothing() {

@@ -1,4 +1,4 @@
-//! Who is let in, and who is put out, with real daemons.
+//! Devices are let in and put out, with real daemons.
 
 use anyhow::{Context, Result, ensure};
 use shoal_testnet::kill::HELLO;

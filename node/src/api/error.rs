@@ -117,8 +117,7 @@ impl From<Refusal> for ApiError {
                 moment.",
             ),
             Refusal::NotJoined(_) => new(StatusCode::SERVICE_UNAVAILABLE, "not-joined").hint(
-                "`shoal status` shows what it waits for; is the address in the join line \
-                    right?",
+                "`shoal status` shows what it waits for; is the address in the invite right?",
             ),
         }
     }

@@ -248,7 +248,8 @@ pub struct DraftedBody {
     pub clock: BTreeMap<String, u64>,
     /// The serial to sign with.
     pub serial: u64,
-    /// What is changed; null when it is created, and for all that has no such identity.
+    /// The identity of the value that is changed; null when it is created, and for kinds without
+    /// one.
     pub uid: Option<String>,
     /// Whether the key has a value now.
     pub exists: bool,
@@ -258,7 +259,7 @@ pub struct DraftedBody {
 }
 
 impl DraftedBody {
-    /// What the author must sign.
+    /// The parts that the author must sign.
     ///
     /// # Errors
     /// The answer is of another version.

@@ -3,7 +3,7 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `GET /v1/status`, `/v1/nodes`, `/v1/join-line`, `/metrics` | the current state |
+//! | `GET /v1/status`, `/v1/nodes`, `/v1/meeting`, `/metrics` | the current state |
 //! | `GET /v1/workloads[?watch=true]` | with `watch` a line of JSON at each change |
 //! | `GET /v1/workloads/{ns}/{name}[?watch=true]` | the same for one workload |
 //! | `GET /v1/explain/{ns}/{name}/{index}` | a replica, and its auctions as their nodes tell them |

@@ -227,7 +227,7 @@ impl Service {
         MeetingBody { cluster: self.about.cluster, addresses, trouble, now }
     }
 
-    /// What the author of the next change of a key must sign.
+    /// The parts that the author of the next change of a key must sign.
     pub async fn draft(&self, body: DraftBody) -> Result<DraftedBody, ApiError> {
         let bytes = from_hex(&body.key)
             .ok_or_else(|| ApiError::invalid("the key is not hexadecimal digits"))?;
@@ -244,7 +244,9 @@ impl Service {
                 Ok(DraftedBody { clock, serial, uid, exists, cluster })
             }
             Reply::Refused(refusal) => Err(refusal.into()),
-            _ => Err(unexpected_reply()),
+            Reply::Prepared { .. } | Reply::Accepted { .. } | Reply::Done => {
+                Err(unexpected_reply())
+            }
         }
     }
 
@@ -291,7 +293,10 @@ impl Service {
             .await?
         {
             Reply::Refused(refusal) => Err(refusal.into()),
-            _ => Ok(()),
+            Reply::Done
+            | Reply::Prepared { .. }
+            | Reply::Drafted { .. }
+            | Reply::Accepted { .. } => Ok(()),
         }
     }
 
@@ -319,7 +324,7 @@ impl Service {
                 Err(self.no_such_workload(&name).await)
             }
             Reply::Refused(refusal) => Err(refusal.into()),
-            _ => Err(unexpected_reply()),
+            Reply::Accepted { .. } | Reply::Drafted { .. } | Reply::Done => Err(unexpected_reply()),
         }
     }
 
@@ -328,7 +333,7 @@ impl Service {
         match self.core.command(Command::Submit { change }).await? {
             Reply::Accepted { uid, change } => Ok(Accepted { uid, change }),
             Reply::Refused(refusal) => Err(refusal.into()),
-            _ => Err(unexpected_reply()),
+            Reply::Prepared { .. } | Reply::Drafted { .. } | Reply::Done => Err(unexpected_reply()),
         }
     }
 

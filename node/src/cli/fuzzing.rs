@@ -58,7 +58,7 @@ fn archive(data: &[u8]) {
         return;
     }
     let root = root();
-    // What a run before left is removed, so that each starts alike.
+    // The rest of a run before is removed, so that each starts alike.
     let _ = fs::remove_dir_all(&root);
     let (inside, outside) = (root.join("a/b/c/d/in"), root.join("out"));
     fs::create_dir_all(&inside).expect("the temporary folder can be written");

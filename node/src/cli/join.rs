@@ -32,6 +32,9 @@ pub struct Join {
 impl Join {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let Join { line, mut up } = self;
+        if up.join.is_some() {
+            return Err(CliError::usage("two invites: leave --join away"));
+        }
         up.join = Some(line);
         up.run(context)
     }

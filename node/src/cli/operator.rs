@@ -45,9 +45,9 @@ enum Verb {
     --operator ann.json\n  shoal operator add ann --key 1a2b..9f \
     --ttl 90d --role publisher > ann.json   # renews the rights of that key")]
 struct Add {
-    /// Who it is, for people
+    /// The name of its holder, for people
     name: String,
-    /// What the key may do
+    /// The role of the key
     #[arg(long, value_enum, default_value = "publisher")]
     role: RoleName,
     /// The namespaces in which it may; may be given several times [default: all]

@@ -14,8 +14,8 @@ pub struct NetworkConfig {
     pub seed: [u8; 32],
     /// The cluster; its id is part of every protocol's name.
     pub cluster: ClusterId,
-    /// What both ends of a handshake must know, made from the cluster's root key: handshakes with
-    /// other clusters fail. It keeps nobody out: that is what the roster does.
+    /// The bytes that both ends of a handshake must know, made from the cluster's root key: those
+    /// with other clusters fail. It keeps nobody out: that is what the roster does.
     pub prologue: [u8; 32],
     /// The address to listen on. Port 0 takes any free one. If the device does not have the
     /// address, the node waits for it.

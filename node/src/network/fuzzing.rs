@@ -13,9 +13,9 @@ use super::counters::NetCounters;
 use super::roster::Members;
 use super::{link, mdns, names};
 
-/// What a peer writes on a stream of messages.
+/// The bytes that a peer writes on a stream of messages.
 pub const LINK: Target = Target { name: "link", run: run_link, seeds: link_seeds, most: 4_096 };
-/// What anybody in the local network sends, and the addresses of nodes as text.
+/// The packets that anybody in the local network sends, and the addresses of nodes as text.
 pub const MDNS: Target =
     Target { name: "mdns", run: run_mdns, seeds: mdns::fuzzing::seeds, most: 1_500 };
 

@@ -23,14 +23,12 @@ use super::roster::Members;
 
 /// Events of a stranger's connection that wait: the kind of its protocol, and its subscription.
 const MAX_WAITING: usize = 3;
-/// Strangers whose events wait: as many as may be connected.
-const MAX_STRANGERS: usize = 256;
 
 /// gossipsub, for members.
 pub(super) struct MembersOnly {
     gossip: Behaviour,
     members: Members,
-    /// Connections of strangers, by connection.
+    /// Connections of strangers, by connection: as many as the swarm's limits let in.
     strangers: BTreeMap<ConnectionId, Stranger>,
 }
 
@@ -102,10 +100,7 @@ impl NetworkBehaviour for MembersOnly {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(it)
-                if !is_member(&self.members, &it.peer_id)
-                    && self.strangers.len() < MAX_STRANGERS =>
-            {
+            FromSwarm::ConnectionEstablished(it) if !is_member(&self.members, &it.peer_id) => {
                 let stranger = Stranger {
                     peer: it.peer_id,
                     endpoint: it.endpoint.clone(),

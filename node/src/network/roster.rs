@@ -1,4 +1,4 @@
-//! Who is a member, as the driver last told the network. Everybody else may only greet.
+//! The members, as the driver last told the network. Everybody else may only greet.
 
 use shoal_protocol::model::{NodeId, Roster};
 use tokio::sync::watch;

@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// A clock before this was never set: 2020-01-01.
 const EARLIEST: u64 = 1_577_836_800_000;
 
-/// What an invite shall allow.
+/// The terms of an invite that is to be made.
 #[derive(Clone, Debug)]
 pub struct Wishes {
     /// How many devices.
@@ -29,7 +29,7 @@ pub struct Wishes {
 }
 
 impl Default for Wishes {
-    /// One device, within ten minutes.
+    /// For one device, within ten minutes.
     fn default() -> Self {
         let ttl = Duration::from_secs(600);
         Wishes { uses: 1, ttl, labels: Vec::new(), addresses: Vec::new() }

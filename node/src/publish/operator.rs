@@ -324,7 +324,7 @@ impl Operator {
         &self.chain
     }
 
-    /// What the operator may do.
+    /// The operator's role, and where and until when it has it.
     ///
     /// # Errors
     /// Its chain does not hold; it was checked when it was loaded.

@@ -9,7 +9,7 @@ use tokio::io::{join, sink};
 use super::{Frame, Frames};
 use crate::api::ApiError;
 
-/// What the other end of a session writes.
+/// The bytes that the other end of a session writes.
 pub const TARGET: Target = Target { name: "session", run, seeds, most: 4_096 };
 
 fn run(data: &[u8]) {

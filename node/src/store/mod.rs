@@ -66,7 +66,7 @@ pub enum StoreError {
     #[error(
         "{} was cut short or altered: {why}. Nothing in it was used. To rejoin with an empty \
             state, move {} away and run \
-         `shoal up --join LINE` with the line that `shoal join-line` prints on another node",
+         `shoal join LINE` with the line that `shoal invite` prints on another node",
         file.display(), folder.display()
     )]
     Damaged { file: PathBuf, folder: PathBuf, why: String },

@@ -36,7 +36,7 @@ pub(super) struct Duplicates {
     next_question: u64,
 }
 
-/// What disputes need to know of other rooms.
+/// The knowledge of other rooms that disputes need.
 pub struct Judge<'a> {
     /// Whether a node is up: this node yields only to one that is.
     pub up: &'a dyn Fn(&NodeId) -> bool,

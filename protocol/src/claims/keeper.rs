@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::model::{Claim, Digest, NodeId, Phase, ReplicaId, Token};
 
-/// What tells whether a claim can be relied on, besides its own words.
+/// The evidence, besides its own words, that a claim can be relied on.
 #[derive(Clone, Copy)]
 pub struct Credit<'a> {
     /// Whether the node that awarded a claim to its holder may own the workload, as far as this

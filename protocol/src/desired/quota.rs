@@ -25,7 +25,7 @@ pub struct OverQuota {
     pub limit: String,
 }
 
-/// What is left of a quota.
+/// The rest of a quota.
 #[derive(Clone, Copy)]
 struct Left {
     cpu: Option<u64>,

@@ -1,4 +1,4 @@
-//! Who still has rights: revocations, and the devices that an invite admits.
+//! The keys that still have rights: revocations, and the devices that an invite admits.
 //!
 //! **A pure function of the changes held.** Two administrators may revoke one another without
 //! knowing; then the one nearer to the root prevails, and of equals the one that wrote first.
@@ -27,7 +27,7 @@ fn because(why: &str) -> String {
     if why.is_empty() { String::new() } else { format!(" ({why})") }
 }
 
-/// Who still has rights.
+/// The keys that still have rights.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Standing {
     revoked: OrdMap<PublicKey, Revoked>,

@@ -73,8 +73,8 @@ impl Desired {
 
     fn counts(&self, change: &Change) -> bool {
         match &change.signed.key {
-            // One that does not count now may count when another one falls. Those that the root
-            // withdrew never do.
+            // A revocation that does not count now may count when another one falls. Those that the
+            // root withdrew never do.
             Key::Revocation(_) => !self.is_withdrawn_by_root(change),
             _ => self.barred(change).is_none(),
         }

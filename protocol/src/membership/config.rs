@@ -74,6 +74,9 @@ pub struct SuspicionConfig {
     /// hides one or two lost packets in a row within 1 s (200 + 400 ms); three need luck at every
     /// observer at once.
     pub silent_after: Duration,
+    /// A node that was heard over a link within this time is up, whatever others vote. Zero: the
+    /// votes decide.
+    pub hears_within: Duration,
     /// The same with no other node to ask. Above `silent_after`, since no other node corrects this
     /// one then: in 3 s TCP needs five losses in a row.
     pub silent_after_alone: Duration,
@@ -95,6 +98,7 @@ impl Default for SuspicionConfig {
         let ms = Duration::from_millis;
         SuspicionConfig {
             silent_after: ms(1000),
+            hears_within: ms(1000),
             silent_after_alone: ms(3000),
             answer_after: ms(600),
             votes_wait: ms(100),

@@ -13,7 +13,7 @@ use super::records::Source;
 use super::{Cx, Fact, Membership, Reason, Worth};
 
 /// How long a member that was admitted while this node watched does not vote, as long as there are
-/// others that do. Whoever has the join key can admit any number of nodes in a moment.
+/// others that do. A stolen device with an invite for many can let in that many in a moment.
 pub(super) const PROBATION: Duration = Duration::from_secs(600);
 
 /// Changes of a member's addresses that are dialled at once, and the pause between further ones.
@@ -143,7 +143,7 @@ impl Membership {
         self.unknown += 1;
         self.unsettled_topology = true;
         self.timers.set(Reason::Unknown(node), cx.now + self.config.records.unknown_grace);
-        // It may be linked already: a link needs only the join key, the admission may come later.
+        // It may be linked already, if it was removed and admitted again meanwhile.
         let link = self.paths.get_mut(&node).and_then(|path| path.link.as_mut());
         if let Some(hello) = link.map(|link| link.hello.take()) {
             self.mark_up(cx, node);

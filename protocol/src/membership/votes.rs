@@ -218,8 +218,9 @@ impl Membership {
 
     /// Whether this node hears the subject over a link. **That beats whatever others say of it.**
     fn hears(&self, now: Time, subject: &NodeId) -> bool {
-        let limit = self.silence_limit(now, subject, self.config.suspicion.silent_after);
-        self.has_link(subject) && self.silence(now, subject) < limit
+        let within = self.config.suspicion.hears_within;
+        let limit = self.silence_limit(now, subject, within);
+        !within.is_zero() && self.has_link(subject) && self.silence(now, subject) < limit
     }
 
     /// Whether other nodes need to know what this node sees.

@@ -355,7 +355,14 @@ impl Value {
             // Newer programs judge it.
             Value::Workload { version, .. } if *version > SPEC_VERSION => Ok(()),
             Value::Workload { version, bytes } => spec::decode(*version, bytes).map(drop),
-            _ => Ok(()),
+            Value::Member { .. }
+            | Value::Tombstone
+            | Value::Revoked(_)
+            | Value::Operator(_)
+            | Value::Secret(_)
+            | Value::Config(_)
+            | Value::Quota(_)
+            | Value::Other(..) => Ok(()),
         }
     }
 
@@ -363,7 +370,14 @@ impl Value {
     pub fn spec(&self) -> Option<Spec> {
         match self {
             Value::Workload { version, bytes } => spec::decode(*version, bytes).ok(),
-            _ => None,
+            Value::Member { .. }
+            | Value::Tombstone
+            | Value::Revoked(_)
+            | Value::Operator(_)
+            | Value::Secret(_)
+            | Value::Config(_)
+            | Value::Quota(_)
+            | Value::Other(..) => None,
         }
     }
 }

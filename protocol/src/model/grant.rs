@@ -25,7 +25,7 @@ pub const MAX_LABELS: usize = 16;
 /// Devices that one invite admits at most.
 pub const MAX_USES: u32 = 10_000;
 
-/// What a key may do. Each role may do what those above it in this list may, within its
+/// The rights of a key. Each role may do what those above it in this list may, within its
 /// namespaces; the last two only admit devices.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Role {

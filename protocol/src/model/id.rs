@@ -91,7 +91,7 @@ id! {
     Digest, "digest"
 }
 id! {
-    /// An Ed25519 public key of any signer: an operator, a node, the cluster's root or join key.
+    /// An Ed25519 public key of any signer: an operator, a node, an invite, or the cluster's root.
     PublicKey, "public key"
 }
 id! {

@@ -255,7 +255,7 @@ pub struct QuotaView {
     pub memory: Option<u64>,
     /// Replicas; null for no limit.
     pub replicas: Option<u64>,
-    /// What all its workloads want, whether it is placed or waits.
+    /// The sum that all its workloads want, whether it is placed or waits.
     pub wanted_cpu: u64,
     /// As `wanted_cpu`, bytes.
     pub wanted_memory: u64,

@@ -1,5 +1,5 @@
-//! How much a member may cause at other nodes. A stolen device has the join key and a node key of
-//! its own, so whatever it may say at all it can say without end.
+//! How much a member may cause at other nodes. A stolen device has a node key of its own,
+//! so whatever it may say at all it can say without end.
 //!
 //! A statement beyond a budget is dropped, not refused: comparison brings it again when the budget
 //! has recovered. So an honest node that has much to say is late, and never unheard.
@@ -76,7 +76,7 @@ fn take(
 }
 
 impl Node {
-    /// Whether to drop an admission by the join key that `from` passed on: it passes on too many.
+    /// Whether to drop an admission by a member that `from` passed on: it passes on too many.
     /// A node that is catching up takes them all.
     pub(super) fn is_flood(&mut self, now: Time, from: NodeId, change: &Change) -> bool {
         let Key::Member(node) = &change.signed.key else { return false };

@@ -126,6 +126,10 @@ impl Node {
         if std::mem::replace(&mut door.greeted, true) {
             return;
         }
+        self.say_who_it_is(peer);
+    }
+
+    fn say_who_it_is(&mut self, peer: NodeId) {
         let lineage = self.desired.lineage(self.me, MAX_LINEAGE);
         let revocations = self.desired.revocations_digest();
         self.say(peer, Message::Greet { lineage, revocations });
@@ -138,7 +142,14 @@ impl Node {
         lineage: Vec<RawChange>,
         revocations: crate::model::Digest,
     ) {
-        if !self.admitted() || !self.doors.is_closed(&from) {
+        if !self.admitted() {
+            return;
+        }
+        if !self.doors.is_closed(&from) {
+            // The peer took this link for a new one: its end is behind a door, and waits.
+            if self.is_member(&from) && self.membership.has_link(&from) {
+                self.say_who_it_is(from);
+            }
             return;
         }
         if !self.is_member(&from) {

@@ -14,7 +14,7 @@ use super::{Level, Node};
 /// The first pause before a seed is dialled again, and the longest.
 const SEED_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// Seeds in all: those of the join line, and announced addresses of members.
+/// Seeds in all: those of the invite, and announced addresses of members.
 const MAX_SEEDS: usize = 48;
 /// Bytes of an announced address.
 const MAX_SEED: usize = 300;

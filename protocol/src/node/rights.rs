@@ -1,4 +1,4 @@
-//! Who may do what, for people: the operators, their ends, and the revoked keys.
+//! Rights, for people: the operators, their ends, and the revoked keys.
 
 use crate::model::change::Quota;
 use crate::model::view::{OperatorView, QuotaView, RevokedView};

@@ -302,7 +302,7 @@ fn joiner_that_knows_no_other_member_denies_no_workload() {
     assert_eq!(harness.command(command), refused);
 }
 
-/// The join line may name addresses that cannot be reached from here, while members are seen on the
+/// The invite may name addresses that cannot be reached from here, while members are seen on the
 /// local network. However many are seen, the seeds are bounded.
 #[test]
 fn newcomer_dials_where_a_member_was_seen() {

@@ -7,7 +7,7 @@ use crate::model::{Chain, Grant, Namespaces, PublicKey, Role, Unverified, WallCl
 use super::accept::{Fault, Rejection, Unjudged};
 use super::{Genesis, MAX_GRANT, serial_time};
 
-/// What an author may do.
+/// The rights of an author.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Authority {
     /// Its role.

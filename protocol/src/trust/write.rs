@@ -2,7 +2,7 @@
 
 use crate::model::{
     Chain, Change, ChangeBody, Clock, Grant, Key, KeyPair, Namespaces, NodeId, PublicKey,
-    RawChange, Role, Signed, Unverified, Value, WallClock,
+    RawChange, Role, Signed, Unverified, Value, WallClock, WriterId,
 };
 
 use super::accept::{Rejection, accept};
@@ -21,7 +21,7 @@ pub fn sign_change(
     accept(genesis, RawChange { change: signed.wire(), chain: chain.clone() })
 }
 
-/// What a grant gives.
+/// The terms of a grant that is to be given.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// The name of the key's holder, for people.
@@ -85,15 +85,7 @@ pub fn admit(
     serial: u64,
 ) -> Result<Change, Rejection> {
     let writer = admission_writer(&by.public(), &node);
-    let body = ChangeBody {
-        key: Key::Member(node),
-        writer,
-        serial,
-        clock: Clock::from([(writer, serial)]),
-        uid: None,
-        value: Value::Member { salt: admission_salt(genesis, &node) },
-    };
-    sign_change(genesis, by, chain, body)
+    sign_change(genesis, by, chain, admission(genesis, node, writer, serial))
 }
 
 /// Admits `node` in the name of an administrator, as the founder of a cluster does with itself.
@@ -105,13 +97,16 @@ pub fn admit_as_operator(
     serial: u64,
 ) -> Result<Change, Rejection> {
     let writer = writer_id(&keys.public(), &[0; 16]);
-    let body = ChangeBody {
+    sign_change(genesis, keys, chain, admission(genesis, node, writer, serial))
+}
+
+fn admission(genesis: &Genesis, node: NodeId, writer: WriterId, serial: u64) -> ChangeBody {
+    ChangeBody {
         key: Key::Member(node),
         writer,
         serial,
         clock: Clock::from([(writer, serial)]),
         uid: None,
         value: Value::Member { salt: admission_salt(genesis, &node) },
-    };
-    sign_change(genesis, keys, chain, body)
+    }
 }

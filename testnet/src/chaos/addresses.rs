@@ -1,5 +1,5 @@
 //! addresses: nodes get other addresses while they run, as from a DHCP server. They announce them,
-//! link again and move no replica; no restart and no new join line is needed.
+//! link again and move no replica; no restart and no new invite is needed.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -119,7 +119,7 @@ fn wait_until_linked(world: &mut World, since: Instant) -> Result<Duration> {
     Ok(since.elapsed())
 }
 
-/// Checks the events of the node and of the others, and that the join line has the new address.
+/// Checks the events of the node and of the others, and that an invite has the new address.
 fn reports_move(world: &World, moved: &[usize], witness: usize) -> Result<()> {
     for node in moved {
         let (name, ip) = (world.name(*node), world.net()?.ip(*node)?.to_string());

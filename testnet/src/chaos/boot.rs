@@ -50,7 +50,7 @@ pub(super) fn play(setup: &Setup) -> Result<Findings> {
     })
 }
 
-/// Checks that a node without a network warns, announces no address, and prints no join line.
+/// Checks that a node without a network warns, announces no address, and makes no invite.
 fn gives_no_address(world: &World, node: usize) -> Result<()> {
     let (name, api) = (world.name(node), world.cluster.nodes[node].api());
     let own = api.nodes()?.into_iter().find(|view| view.me);

@@ -1,5 +1,5 @@
 //! moved-while-off: every device gets another address while all are off, as after a power cut and
-//! with a new router. All records are outdated and no join line is given: nodes find one another on
+//! with a new router. All records are outdated and no invite is given: nodes find one another on
 //! the local network, by mDNS. Another cluster is on the same network; no node may even dial it.
 
 use anyhow::{Context, Result, ensure};

@@ -1,4 +1,4 @@
-//! What libFuzzer tells of a run, for people and for programs.
+//! The figures of a run of libFuzzer, for people and for programs.
 
 use serde::Serialize;
 

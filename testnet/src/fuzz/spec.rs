@@ -64,7 +64,7 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// What can be read is shown so that it can be read again.
+/// Text that can be read is shown so that it can be read again.
 fn run_text(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     again::<NodeId>(&text);

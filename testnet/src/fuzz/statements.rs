@@ -80,7 +80,7 @@ fn access(raw: &[u8]) {
     _ = trust::accept_access(&real.genesis, raw, now).map(|it| it.body().clone());
 }
 
-/// What a publisher gives counts for nobody, whatever it is.
+/// A grant of a publisher counts for nobody, whatever it gives.
 fn grant(raw: &[u8]) {
     let real = Real::get();
     let grant = forged::sign::<Grant>(raw, &real.operator, &real.cluster);

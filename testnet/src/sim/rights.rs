@@ -1,4 +1,4 @@
-//! What the root of a simulated cluster grants.
+//! The grants of the root of a simulated cluster.
 
 use shoal_protocol::model::{
     Chain, Change, KeyPair, Namespaces, NodeId, PublicKey, Role, WallClock,

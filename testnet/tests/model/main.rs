@@ -74,7 +74,6 @@ fn workload_is_placed_though_a_replica_fails() {
 
 /// The holder, the owner or the third node loses power, and restarts at any moment or never.
 #[test]
-#[ignore = "its links never end, and a node that is heard over a link is up whatever others say"]
 fn replica_outlives_any_node_that_may_return_any_time() {
     check("running,crashes=1");
 }

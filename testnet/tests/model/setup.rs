@@ -132,6 +132,8 @@ fn config(node: usize) -> Config {
             },
             suspicion: membership::SuspicionConfig {
                 silent_after: late,
+                // No beats are sent here: votes decide.
+                hears_within: Duration::ZERO,
                 silent_after_alone: late,
                 answer_after: late,
                 bystander_wait: late,

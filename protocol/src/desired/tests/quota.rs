@@ -26,7 +26,7 @@ fn later_write_waits_for_the_quota() {
         [over(&desired, "a"), over(&desired, "b"), over(&desired, "c")],
         [None, Some(2), Some(0)]
     );
-    // What `a` gives back goes to those that wait, in their order.
+    // The room that `a` gives back goes to those that wait, in their order.
     let less = ada.write_at(&desired, &key("a"), workload("a", 1), WallClock(NOW.0 + 3));
     fresh(&mut desired, &less);
     assert_eq!([over(&desired, "a"), over(&desired, "b"), over(&desired, "c")], [None; 3]);

@@ -60,7 +60,7 @@ pub enum Reply {
         /// names, then one entry with the number of the others.
         unheard: Vec<String>,
     },
-    /// What the author of the next change must sign.
+    /// The draft for the author of the next change.
     Drafted {
         /// The parts of the change that the author must sign.
         draft: Draft,

@@ -1,4 +1,4 @@
-//! What a node says to one that has not shown who it is, and whom it lets in.
+//! The words of a node to one that has not shown who it is, and the devices that it lets in.
 
 use super::harness::*;
 use super::*;
@@ -191,6 +191,21 @@ fn revocations_are_exchanged_first() {
         let then = told(&mut harness, id(30));
         assert!(then.iter().any(|it| matches!(it, Message::Membership(_))), "{then:?}");
     }
+}
+
+/// The peer restarted, and this end of the link has not noticed. The peer waited behind its door in
+/// vain, until it gave the link up.
+#[test]
+fn peer_that_took_the_link_for_a_new_one_is_answered() {
+    let cluster = cluster();
+    let mut harness = busy_founder(&cluster);
+    let peer = cluster.join_member(50, &mut harness).node.id();
+    harness.mail.clear();
+    let revocations = harness.node.desired.revocations_digest();
+    let greeting = Message::Greet { lineage: Vec::new(), revocations };
+    harness.input(Input::Message { from: peer, message: greeting });
+    let answers = told(&mut harness, peer);
+    assert!(matches!(answers[..], [Message::Greet { .. }]), "{answers:?}");
 }
 
 /// The link to a device that was revoked ends in the same moment, and the device is told why.

@@ -28,7 +28,7 @@ fn keys(number: u8) -> KeyPair {
     KeyPair::from_seed(&[number; 32])
 }
 
-/// What the root gives to the key 3.
+/// The chain by which the root gives a right to the key 3.
 fn given(role: Role, namespaces: Namespaces) -> Chain {
     let Cluster { genesis, root, operator, .. } = cluster();
     let terms = terms(role, namespaces);

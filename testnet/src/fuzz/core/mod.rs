@@ -87,7 +87,7 @@ fn look_at_all(body: &Body, names: &[WorkloadName]) {
     _ = (node.workloads(), node.services(), node.images(), node.pinned(), node.routes());
 }
 
-/// What the node put on its disk is read at its next start.
+/// Whatever the node put on its disk is read at its next start.
 fn restart(real: &Real, body: &Body) {
     let device = &real.devices[0];
     let saved = body.saved(1 << 20);

@@ -22,7 +22,7 @@ use crate::sim::{TakenDevice, TestCluster};
 /// Messages that are kept of each kind.
 const KEPT: usize = 3;
 
-/// What an attacker knows: all that was said, all keys but the root's.
+/// The knowledge of an attacker: all that was said, all keys but the root's.
 pub struct Real {
     /// The first is the founder; the last is the attacker's own.
     pub devices: Vec<TakenDevice>,
