@@ -242,7 +242,7 @@ fn truncated_file_is_refused_by_name() {
         let error = reopen(&folder).map(|_| ()).expect_err(&format!("cut at {cut}"));
         assert!(matches!(error, StoreError::Damaged { .. }), "cut at {cut}: {error}");
         let text = error.to_string();
-        assert!(text.contains(FILE) && text.contains("shoal up --join"), "{text}");
+        assert!(text.contains(FILE) && text.contains("shoal join LINE"), "{text}");
     }
 }
 
