@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 
 use super::client::Client;
 use super::error::CliError;
-use super::via::{self, Keys, Via};
+use super::keys::Keys;
+use super::via::{self, Via};
 use super::{contexts, out};
 use crate::config;
 use crate::publish::Operator;
@@ -72,6 +73,16 @@ pub struct Global {
     /// Sign with the key in this file: an operator's, or root.json
     #[arg(long, global = true, value_name = "FILE", help_heading = "Which daemon, whose key")]
     pub key: Option<PathBuf>,
+    /// A file with the passphrase of that key; without one it is asked for on the terminal
+    #[arg(
+        long,
+        global = true,
+        env = "SHOAL_PASSPHRASE_FILE",
+        value_name = "FILE",
+        hide_env_values = true,
+        help_heading = "Which daemon, whose key"
+    )]
+    pub passphrase_file: Option<PathBuf>,
     /// How to print: for people, for people with more columns, or as the API's JSON
     #[arg(
         short,
@@ -148,7 +159,7 @@ impl Context {
         let given = global.via.as_deref().map(via::addresses).transpose()?;
         let addresses = given.or_else(|| noted.as_ref().map(|it| it.addresses.clone()));
         let folder = noted.map_or_else(|| config.clone(), |it| it.folder);
-        let keys = Keys { config: folder, file: global.key };
+        let keys = Keys::new(folder, global.key, global.passphrase_file);
         let remote = addresses.map(|addresses| Remote { addresses, context: named, is_habit });
         let via = remote.as_ref().map(|it| Arc::new(Via::new(it.addresses.clone(), keys.clone())));
         let (form, quiet) = (global.output, global.quiet);

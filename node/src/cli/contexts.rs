@@ -15,7 +15,7 @@ use super::context::Context;
 use super::error::CliError;
 use super::{out, render, via};
 use crate::nearest::nearest;
-use crate::publish::{FileError, OPERATOR_FILE, Operator, OperatorError, files};
+use crate::publish::{FileError, KeyFile, OPERATOR_FILE, OperatorError, files};
 
 /// The folder of the contexts in the config folder.
 const FOLDER: &str = "contexts";
@@ -217,7 +217,7 @@ impl Add {
         let file = operator.unwrap_or_else(|| context.config.join(OPERATOR_FILE));
         files::make_folder(&folder).map_err(of_file)?;
         // Loaded before it is copied, so that no file that is no key comes into the folder.
-        let loaded = match Operator::load_file(&file, &folder) {
+        let loaded = match load_key(&file, &folder) {
             Ok(loaded) => loaded,
             Err(error) => {
                 if !replace {
@@ -241,18 +241,30 @@ impl Add {
     }
 }
 
+/// A file with a key, checked as far as that is possible without its passphrase.
+fn load_key(file: &Path, folder: &Path) -> Result<KeyFile, OperatorError> {
+    let Some(found) = KeyFile::read(file)? else {
+        return Err(FileError::new(file, "read", std::io::ErrorKind::NotFound.into()).into());
+    };
+    if !found.is_sealed() {
+        found.open(None, folder)?;
+    }
+    Ok(found)
+}
+
 fn ls(context: &Context) -> Result<(), CliError> {
     let now = current(&context.config)?;
     let shown = |name: String| {
         let noted = load(&context.config, &name);
-        let operator =
-            noted.clone().and_then(|noted| Operator::load(&noted.folder).map_err(CliError::from));
+        let key = noted.clone().and_then(|noted| {
+            load_key(&noted.folder.join(OPERATOR_FILE), &noted.folder).map_err(CliError::from)
+        });
         Shown {
             current: now.as_ref() == Some(&name),
             via: noted.map(|it| it.addresses).unwrap_or_default(),
-            operator: operator.as_ref().ok().map(|it| it.name().to_owned()),
-            cluster: operator.as_ref().ok().map(|it| it.cluster().to_string()),
-            trouble: operator.err().map(|error| error.message),
+            operator: key.as_ref().ok().map(|it| it.name().to_owned()),
+            cluster: key.as_ref().ok().map(|it| it.cluster().to_string()),
+            trouble: key.err().map(|error| error.message),
             name,
         }
     };

@@ -218,12 +218,12 @@ mod tests {
 
     use super::*;
     use crate::cli::context::{Form, SOCKET_FILE};
-    use crate::cli::via::Keys;
+    use crate::cli::keys::Keys;
     use crate::store::Lock;
 
     fn context(state: &Path) -> Context {
         let (socket, config) = (state.join(SOCKET_FILE), state.join("operator"));
-        let keys = Keys { config: config.clone(), file: None };
+        let keys = Keys::new(config.clone(), None, None);
         let (state, form, quiet) = (state.to_owned(), Form::Table, true);
         Context { state, socket, config, keys, via: None, remote: None, form, quiet }
     }

@@ -33,6 +33,7 @@ mod history;
 mod image;
 mod invite;
 mod join;
+pub(crate) mod keys;
 mod logs;
 mod nodes;
 mod operator;

@@ -1,6 +1,7 @@
 //! `shoal operator`, `shoal whoami`.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -11,11 +12,11 @@ use shoal_protocol::trust::{self, Terms};
 use super::context::Context;
 use super::error::CliError;
 use super::rights::submit;
-use super::{out, render};
+use super::{keys, out, render};
 use crate::api::form::MeetingBody;
 use crate::identity;
 use crate::manifest::quantity;
-use crate::publish::OperatorFile;
+use crate::publish::{KeyFile, LEAST_LENGTH, OperatorFile};
 
 /// Say who may do what: people and programs that operate the cluster
 #[derive(Args)]
@@ -33,6 +34,7 @@ pub struct Operator {
 enum Verb {
     Add(Add),
     Ls(Ls),
+    Passphrase(Passphrase),
 }
 
 /// Give somebody a key with a role, and print it: the file `operator.json` of their config folder
@@ -87,11 +89,30 @@ impl From<RoleName> for Role {
 #[command(after_help = "Example:\n  shoal operator ls")]
 struct Ls {}
 
+/// Put a file with a key under a passphrase, change it, or take it away
+///
+/// The key stays the same, and nothing has to be told to the cluster. A copy of the file that was
+/// made before is as it was.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  shoal operator passphrase ~/.config/shoal/root.json\n  \
+    shoal operator passphrase ann.json --remove")]
+struct Passphrase {
+    /// The file: root.json, or an operator's
+    file: PathBuf,
+    /// A file with the new passphrase; without one it is asked for on the terminal
+    #[arg(long, value_name = "FILE", conflicts_with = "remove")]
+    new_passphrase_file: Option<PathBuf>,
+    /// Take the passphrase away
+    #[arg(long)]
+    remove: bool,
+}
+
 impl Operator {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         match self.verb {
             Verb::Add(add) => add.run(context).await,
             Verb::Ls(_) => ls(context).await,
+            Verb::Passphrase(passphrase) => passphrase.run(context),
         }
     }
 }
@@ -140,6 +161,30 @@ impl Add {
             key.short(),
             if seed.is_some() { "; it is a secret" } else { ", with the seed that is there" }
         ));
+        Ok(())
+    }
+}
+
+impl Passphrase {
+    fn run(self, context: &Context) -> Result<(), CliError> {
+        let Passphrase { file: path, new_passphrase_file, remove } = self;
+        let Some(file) = KeyFile::read(&path)? else {
+            return Err(CliError::not_found(format!("there is no file {}", path.display())));
+        };
+        if remove && !file.is_sealed() {
+            return Err(CliError::usage(format!("{} has no passphrase", path.display())));
+        }
+        // The old one first, so that nobody chooses a new one in vain.
+        let seed = context.keys.unlock(&path, &file, |old| file.seed(old))?;
+        let new = match remove {
+            true => None,
+            false => Some(keys::new_passphrase(new_passphrase_file.as_deref(), LEAST_LENGTH)?),
+        };
+        file.reseal(&seed, new.as_deref())?;
+        context.note(&match remove {
+            true => format!("{} has no passphrase any more", path.display()),
+            false => format!("{} is under the new passphrase", path.display()),
+        });
         Ok(())
     }
 }

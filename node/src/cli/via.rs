@@ -1,6 +1,5 @@
 //! The way to a node over the mesh's port, with the operator's key: `--via`.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use http::StatusCode;
@@ -8,12 +7,13 @@ use shoal_protocol::model::{Key, NodeId, RawChange, codec};
 use shoal_protocol::trust::{self, Genesis};
 
 use super::error::{CliError, NO_DAEMON};
+use super::keys::Keys;
 use crate::api::ApiError;
 use crate::api::form::Hello;
 use crate::hex::from_hex;
 use crate::identity::prologue;
 use crate::network::{Line, MeshStream, NoVisit, Opener, dial};
-use crate::publish::{Operator, OperatorError};
+use crate::publish::Operator;
 
 /// The port where nodes listen unless they are told otherwise.
 const DEFAULT_PORT: u16 = 7700;
@@ -21,25 +21,6 @@ const DEFAULT_PORT: u16 = 7700;
 const MAX_ADDRESSES: usize = 16;
 /// Bytes of a node's answer: its admission with the grants behind it.
 const MAX_HELLO: usize = 256 * 1024;
-
-/// Where the operator's key is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Keys {
-    /// The folder of the key, and of what belongs to this installation.
-    pub config: PathBuf,
-    /// Another file with the key.
-    pub file: Option<PathBuf>,
-}
-
-impl Keys {
-    /// Reads the key.
-    pub fn operator(&self) -> Result<Operator, OperatorError> {
-        match &self.file {
-            Some(file) => Operator::load_file(file, &self.config),
-            None => Operator::load(&self.config),
-        }
-    }
-}
 
 /// The node that answered.
 #[derive(Clone, PartialEq, Eq, Debug)]

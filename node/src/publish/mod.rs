@@ -19,11 +19,14 @@ mod batch;
 pub(crate) mod container;
 mod difference;
 pub(crate) mod files;
+mod founding;
 pub mod given;
 mod invite;
+mod key_file;
 mod mount;
 mod operator;
 mod part;
+mod passphrase;
 pub mod volume;
 mod workload;
 
@@ -43,11 +46,12 @@ use crate::api::{Accepted, ApiError, Prepared, Proposal};
 pub use batch::{NotAll, publish_all, remove_all};
 pub use difference::{Difference, differences, shown_port};
 pub use files::FileError;
+pub use founding::Founding;
 pub use invite::{InviteError, Wishes, invite};
-pub use operator::{
-    Founding, INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, OperatorFile, ROOT_FILE,
-};
+pub use key_file::{KeyFile, OperatorFile};
+pub use operator::{INSTALLATION_FILE, OPERATOR_FILE, Operator, OperatorError, ROOT_FILE};
 pub use part::{ImageFile, ImageFileError, Part, image_file};
+pub(crate) use passphrase::LEAST_LENGTH;
 pub(crate) use workload::reserved_below;
 pub use workload::{Source, Workload};
 

@@ -445,3 +445,57 @@ async fn image_of_an_engine_is_pinned_before_it_is_signed() {
     super::pinned(&node, &component, &mut |_| {}).await.unwrap();
     assert_eq!(node.calls(), [] as [&str; 0]);
 }
+
+/// Whoever finds the file of a root key must not be able to use it.
+#[test]
+fn key_under_a_passphrase_is_of_no_use_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    Founding::draw().unwrap().establish(folder.path(), "ann").unwrap();
+    for name in [ROOT_FILE, OPERATOR_FILE] {
+        let path = folder.path().join(name);
+        let read = || KeyFile::read(&path).unwrap().unwrap();
+        let before = read().open(None, folder.path()).unwrap();
+        let seed = read().seed(None).unwrap();
+        read().reseal(&seed, Some("four words of mine")).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains(&Digest(seed).to_string()), "the seed is in {text}");
+        assert_eq!(read().cluster(), before.cluster(), "that can be read without it");
+        let open = |it| read().open(it, folder.path()).map(|it| it.keys().public());
+        assert!(matches!(open(None), Err(OperatorError::Locked(_))));
+        assert!(matches!(open(Some("four words of yours")), Err(OperatorError::Passphrase(_))));
+        assert_eq!(open(Some("four words of mine")).unwrap(), before.keys().public());
+        let seed = read().seed(Some("four words of mine")).unwrap();
+        read().reseal(&seed, None).unwrap();
+        assert_eq!(open(None).unwrap(), before.keys().public());
+    }
+}
+
+/// Altered costs must not take all memory, and altered bytes are no key.
+#[test]
+fn altered_sealed_key_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    Founding::draw().unwrap().establish(folder.path(), "ann").unwrap();
+    let path = folder.path().join(ROOT_FILE);
+    let file = KeyFile::read(&path).unwrap().unwrap();
+    let seed = file.seed(None).unwrap();
+    file.reseal(&seed, Some("four words of mine")).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let sealed = serde_json::from_str::<serde_json::Value>(&text).unwrap()["seed"].clone();
+    let damages = [
+        ("memory_kib", serde_json::json!(u32::MAX)),
+        ("passes", serde_json::json!(u32::MAX)),
+        ("passes", serde_json::json!(0)),
+        ("salt", serde_json::json!("00")),
+        ("sealed", serde_json::json!("")),
+        ("kdf", serde_json::json!("none")),
+    ];
+    for (field, value) in damages {
+        let mut form: serde_json::Value = serde_json::from_str(&text).unwrap();
+        form["seed"] = sealed.clone();
+        form["seed"][field] = value.clone();
+        files::write(&path, form.to_string().as_bytes()).unwrap();
+        let opened =
+            KeyFile::read(&path).and_then(|file| file.unwrap().seed(Some("four words of mine")));
+        assert!(opened.is_err(), "{field} {value}");
+    }
+}

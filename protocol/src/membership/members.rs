@@ -19,6 +19,10 @@ pub(super) const PROBATION: Duration = Duration::from_secs(600);
 /// Changes of a member's addresses that are dialled at once, and the pause between further ones.
 pub(super) const MOVES: (u32, Duration) = (8, Duration::from_secs(30));
 
+/// Records of a member that are taken at once, and the pause between further ones. A node issues its
+/// record anew when its addresses, facts or ways change: some times a second at most.
+pub(super) const RECORDS: (u32, Duration) = (64, Duration::from_millis(200));
+
 /// An admitted node.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
@@ -39,6 +43,8 @@ pub(super) struct Member {
     /// How often its new addresses are dialled at once: they may be those of others, whom all
     /// members would then dial in its name.
     pub moves: Bucket,
+    /// How often its record is taken: each one is told on by every node.
+    pub records: Bucket,
     /// Its last goodbye that took effect.
     pub goodbye: Option<Signed<Goodbye>>,
 }
@@ -135,6 +141,7 @@ impl Membership {
             up_since: cx.now,
             votes_from: cx.now + PROBATION,
             moves: Bucket::new(MOVES.0, MOVES.1),
+            records: Bucket::new(RECORDS.0, RECORDS.1),
             goodbye: None,
         };
         self.members.insert(node, member);

@@ -286,6 +286,10 @@ impl Membership {
             None => true,
             Some(known) => (record.counter, record.hash()) > (known.counter, known.hash()),
         };
+        if is_new && source != Source::Stored && self.is_beyond_budget(cx.now, &node) {
+            return Worth::Ignore; // comparison brings its last one
+        }
+        let Some(member) = self.members.get(&node) else { return Worth::Ignore };
         let before =
             member.record.as_ref().map(|known| known.addresses.clone()).unwrap_or_default();
         let moved = is_new && member.record.is_some() && before != record.addresses;
@@ -329,6 +333,11 @@ impl Membership {
             self.dial_soon(cx, node); // there may have been no address before
         }
         if is_new || self.relay_once(&node, &hash, source) { Worth::Relay } else { Worth::Ignore }
+    }
+
+    /// Whether this member has issued its record too often.
+    fn is_beyond_budget(&mut self, now: Time, node: &NodeId) -> bool {
+        self.members.get_mut(node).is_some_and(|member| member.records.take(now).is_err())
     }
 
     /// Whether this member's new addresses are dialled at once. If not, they are at its next dial.

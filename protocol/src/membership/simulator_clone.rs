@@ -3,7 +3,7 @@
 
 use crate::model::{Bucket, KeyPair, NodeId, Out, Time};
 
-use super::members::{Liveness, MOVES, Member};
+use super::members::{Liveness, MOVES, Member, RECORDS};
 use super::message::Message;
 use super::records::Own;
 use super::{Config, Cx, Membership};
@@ -47,6 +47,7 @@ impl Membership {
                 up_since: now,
                 votes_from: now,
                 moves: Bucket::new(MOVES.0, MOVES.1),
+                records: Bucket::new(RECORDS.0, RECORDS.1),
                 goodbye: None,
             },
         );

@@ -14,6 +14,10 @@ use super::{Level, Node};
 /// Rulings of one signer at once, and the pause between further ones. Each costs every node a disk
 /// write. An owner makes one per workload and event.
 const RULINGS: (u32, Duration) = (256, Duration::from_secs(1));
+/// Slots of one signer at once, and the pause between further ones. Each is verified, told on and
+/// planned for by every node. An honest node sends 32 at once and 200 a second; a comparison may
+/// bring all of its sheet.
+const SLOTS: (u32, Duration) = (512, Duration::from_millis(4));
 /// Admissions that one peer passes on at once, and the pause between further ones. A cluster that
 /// is set up by a script grows by some ten nodes a second.
 const ADMISSIONS: (u32, Duration) = (1_024, Duration::from_millis(100));
@@ -25,6 +29,7 @@ const JOINS: (u32, Duration) = (1_024, Duration::from_millis(100));
 pub(super) struct Budgets {
     /// By signer; at most as many as there are members.
     rulings: BTreeMap<NodeId, Bucket>,
+    slots: BTreeMap<NodeId, Bucket>,
     /// By the peer that passed them on. All peers that are no members share one.
     admissions: BTreeMap<NodeId, Bucket>,
     joins: Bucket,
@@ -34,6 +39,7 @@ impl Default for Budgets {
     fn default() -> Self {
         Budgets {
             rulings: BTreeMap::new(),
+            slots: BTreeMap::new(),
             admissions: BTreeMap::new(),
             joins: Bucket::new(JOINS.0, JOINS.1),
         }
@@ -46,6 +52,11 @@ impl Budgets {
         take(&mut self.rulings, by, RULINGS, now)
     }
 
+    /// Whether this member may send one more slot.
+    pub fn slot(&mut self, now: Time, by: NodeId) -> bool {
+        take(&mut self.slots, by, SLOTS, now)
+    }
+
     /// Whether this node may admit one more device.
     pub fn join(&mut self, now: Time) -> bool {
         self.joins.take(now).is_ok()
@@ -54,6 +65,7 @@ impl Budgets {
     /// A node left the roster.
     pub fn forget(&mut self, node: &NodeId) {
         self.rulings.remove(node);
+        self.slots.remove(node);
         self.admissions.remove(node);
     }
 
@@ -61,6 +73,7 @@ impl Budgets {
     pub fn queues(&self, members: usize) -> Vec<Queue> {
         vec![
             Queue::new("members with a budget of rulings", self.rulings.len(), members),
+            Queue::new("members with a budget of slots", self.slots.len(), members),
             Queue::new("peers with a budget of admissions", self.admissions.len(), members + 1),
         ]
     }

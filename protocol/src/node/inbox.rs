@@ -186,6 +186,14 @@ impl Node {
             self.on_contested(now);
             return Verdict::Ignore;
         }
+        let known = self.claims.slot(&node, number);
+        if node != self.me
+            && known.is_none_or(|known| known.counter < slot.counter)
+            && !self.budgets.slot(now, node)
+        {
+            self.count("slots_delayed");
+            return Verdict::Ignore;
+        }
         let desired = &self.desired;
         let standing = |node: &NodeId| match desired.effective(&Self::member_key(*node)) {
             _ if desired.members().contains_key(node) => Standing::Member,

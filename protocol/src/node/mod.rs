@@ -96,8 +96,8 @@ use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
 use crate::model::view::{ChangeView, EventView};
 use crate::model::{
-    Chain, ClusterId, Digest, Facts, KeptVolume, KeyPair, NodeId, ReplicaId, Roster, Time,
-    WallClock,
+    Chain, ClusterId, Digest, Facts, KeptVolume, KeyPair, NodeId, PublicKey, ReplicaId, Roster,
+    Time, WallClock,
 };
 use crate::plan::RescueThrottle;
 use crate::readiness::Readiness;
@@ -276,6 +276,10 @@ struct Shown {
     counters: BTreeMap<&'static str, u64>,
     /// Notes of changes that the driver has not taken yet.
     history: VecDeque<ChangeView>,
+    /// The grants whose nearing end was reported; at most one an operator.
+    endings: BTreeMap<PublicKey, rights::Ending>,
+    /// When to look at them again.
+    endings_at: Option<Time>,
 }
 
 impl Node {
@@ -306,7 +310,10 @@ impl Node {
             Input::Stored { upto } => self.on_stored(now, upto),
             Input::StoreFailed { why } => self.on_store_failed(now, why),
             Input::StoreRecovered => self.on_store_recovered(now),
-            Input::WallClock(wall) => self.device.clock = (wall, now),
+            Input::WallClock(wall) => {
+                self.device.clock = (wall, now);
+                self.report_endings(now);
+            }
             Input::Lag(lag) => self.on_lag(now, lag),
             Input::Goodbye { back_in } => self.on_goodbye(now, back_in),
         }

@@ -1,16 +1,21 @@
 //! Rights, for people: the operators, their ends, and the revoked keys.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use crate::model::change::Quota;
 use crate::model::view::{OperatorView, QuotaView, RevokedView};
 use crate::model::{
-    Change, Key, Label, Namespaces, NodeId, PublicKey, RawChange, Value, WallClock,
+    Change, Key, Label, Namespaces, NodeId, PublicKey, RawChange, Time, Value, WallClock,
 };
 use crate::trust;
 
-use super::Node;
+use super::{Level, Node};
 
 /// How long before its end a grant is warned of, milliseconds: three weeks.
 const WARNED_BEFORE: u64 = 21 * 24 * 60 * 60 * 1000;
+/// How often ends of grants are looked at: it takes a look at every key of desired state.
+const ENDINGS_EVERY: Duration = Duration::from_secs(60 * 60);
 
 impl Node {
     /// The operators that were entered, by name.
@@ -103,33 +108,79 @@ impl Node {
     /// Warnings of grants that end soon, or have ended.
     pub(super) fn expiry_warnings(&self) -> Vec<String> {
         let here = self.device.clock.0;
-        let mut warnings = Vec::new();
-        for change in self.desired.operators() {
+        self.ends()
+            .filter_map(|(_, grant, at)| Some(Ending::of(at, here)?.warning(&grant, at, here)))
+            .collect()
+    }
+
+    /// Tells people once of each grant that ends soon, and once when it has ended.
+    pub(super) fn report_endings(&mut self, now: Time) {
+        if self.shown.endings_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.shown.endings_at = Some(now + ENDINGS_EVERY);
+        let here = self.device.clock.0;
+        let found: BTreeMap<PublicKey, (Ending, String)> = self
+            .ends()
+            .filter_map(|(key, grant, at)| {
+                let ending = Ending::of(at, here)?;
+                Some((key, (ending, ending.warning(&grant, at, here))))
+            })
+            .collect();
+        let told = &self.shown.endings;
+        let is_new = |key: &PublicKey, ending| told.get(key) != Some(ending);
+        let news: Vec<String> = found
+            .iter()
+            .filter(|(key, (ending, _))| is_new(key, ending))
+            .map(|(_, (_, message))| message.clone())
+            .collect();
+        self.shown.endings = found.into_iter().map(|(key, (ending, _))| (key, ending)).collect();
+        for message in news {
+            self.emit_event(now, Level::Warning, "grant-ending", None, None, message);
+        }
+    }
+
+    /// The operators whose rights end, with their names and the moment. Not the revoked ones.
+    fn ends(&self) -> impl Iterator<Item = (PublicKey, String, WallClock)> {
+        self.desired.operators().filter_map(|change| {
             let (Key::Operator(of), Value::Operator(chain)) =
                 (&change.signed.key, &change.signed.value)
             else {
-                continue;
+                return None;
             };
-            let right = trust::authority(&self.identity.genesis, chain, *of, None);
-            let (Some(grant), Ok(right)) = (chain.peek(), right) else { continue };
-            if let Some(expires) = right.expires.filter(|_| !self.is_revoked(of)) {
-                warnings.extend(ends(&grant.name, expires, here));
-            }
-        }
-        warnings
+            let right = trust::authority(&self.identity.genesis, chain, *of, None).ok()?;
+            let expires = right.expires.filter(|_| !self.is_revoked(of))?;
+            Some((*of, chain.peek()?.name, expires))
+        })
     }
 }
 
-fn ends(name: &str, expires: WallClock, here: WallClock) -> Option<String> {
-    let days = expires.0.saturating_sub(here.0) / (24 * 60 * 60 * 1000);
-    let renew = format!("`shoal operator add {name}` with the same key renews them");
-    match () {
-        () if expires < here => {
-            Some(format!("the rights of operator {name} ended at {expires}: {renew}"))
+/// How near the end of a grant is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ending {
+    /// Within three weeks.
+    Soon,
+    /// It has ended.
+    Ended,
+}
+
+impl Ending {
+    fn of(at: WallClock, here: WallClock) -> Option<Ending> {
+        match () {
+            () if at < here => Some(Ending::Ended),
+            () if at.0 - here.0 <= WARNED_BEFORE => Some(Ending::Soon),
+            () => None,
         }
-        () if expires.0 - here.0 <= WARNED_BEFORE => {
-            Some(format!("the rights of operator {name} end in {days} days, at {expires}: {renew}"))
+    }
+
+    fn warning(self, name: &str, at: WallClock, here: WallClock) -> String {
+        let renew = format!("`shoal operator add {name}` with the same key renews them");
+        match self {
+            Ending::Ended => format!("the rights of operator {name} ended at {at}: {renew}"),
+            Ending::Soon => {
+                let days = at.0.saturating_sub(here.0) / (24 * 60 * 60 * 1000);
+                format!("the rights of operator {name} end in {days} days, at {at}: {renew}")
+            }
         }
-        () => None,
     }
 }

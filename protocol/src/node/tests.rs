@@ -2,6 +2,7 @@ mod asking;
 mod bidder;
 mod bytes;
 mod doors;
+mod endings;
 mod harness;
 mod history;
 mod hostile;

@@ -66,6 +66,7 @@ const PACKAGES: &[Package] = &[
         uses: &[
             ("shoal-protocol", "the core"),
             ("shoal-runtimes", "runs workloads"),
+            ("argon2", "keys under a passphrase (RFC 9106)"),
             ("async-trait", "hickory's trait for a name server"),
             ("axum", "the API on the unix socket"),
             ("bytes", "frames and bodies"),
@@ -81,6 +82,7 @@ const PACKAGES: &[Package] = &[
             ("redb", "the store"),
             ("qrcode", "an invite for a device with a camera"),
             ("ring", "keys"),
+            ("rpassword", "asks for a passphrase on a terminal"),
             ("rtnetlink", "the device's interfaces, and when they change"),
             ("rustix", "CLOCK_BOOTTIME, signals, file locks, sockets' options"),
             ("shlex", "the words of a command that was given as one text"),

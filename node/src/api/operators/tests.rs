@@ -14,7 +14,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::api::tests::World;
 use crate::cli::client::Client;
-use crate::cli::via::{Keys, Via};
+use crate::cli::keys::Keys;
+use crate::cli::via::Via;
 use crate::driver;
 use crate::fakes::workload_view;
 use crate::identity::prologue;
@@ -77,7 +78,7 @@ impl Town {
     }
 
     fn via(&self, file: PathBuf) -> Arc<Via> {
-        let keys = Keys { config: self.folder.path().join("own"), file: Some(file) };
+        let keys = Keys::new(self.folder.path().join("own"), Some(file), None);
         Arc::new(Via::new(vec![self.network.listening().to_string()], keys))
     }
 

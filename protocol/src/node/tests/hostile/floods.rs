@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::codec::Bytes;
-use crate::model::{Ruling, RulingBody};
+use crate::model::{Ruling, RulingBody, Slot};
 
 /// As many words about artifacts that do not exist as a node remembers: it fetched nothing
 /// any more.
@@ -47,6 +47,42 @@ fn rulings_come_at_a_pace_and_in_bounds() {
     rule(&mut honest, 5_000, RulingBody::Autoscale { replicas: 4 });
     let latest = honest.node.rulings.iter().next().map(|it| it.sequence);
     assert_eq!(latest, Some(5_000));
+}
+
+/// A member signed its sheet and its record anew without end, and each node told all others.
+#[test]
+fn slots_and_records_are_told_on_at_a_pace() {
+    let cluster = cluster();
+    let mut honest = Harness::new(cluster.founder(Saved::default()));
+    let liar = Liar::new(&cluster, &mut honest, 11);
+    let accepted = |honest: &Harness, from: usize| {
+        let is_accepted = |it: &&String| it.contains("Verdict") && it.contains("Accept");
+        honest.effects[from..].iter().filter(is_accepted).count()
+    };
+    let slot = |counter| Slot {
+        slot: 0,
+        counter: (1u64 << 40) | counter,
+        claims: Vec::new(),
+        newer: Default::default(),
+    };
+    let from = honest.effects.len();
+    for counter in 0..5_000 {
+        honest.gossip(liar.id, Message::Slot(liar.sign(&cluster, slot(counter))));
+    }
+    assert!(accepted(&honest, from) <= 512, "{} slots", accepted(&honest, from));
+    let record =
+        |counter| Message::Membership(Word::Record(liar.record(&cluster, counter, "liar")));
+    let from = honest.effects.len();
+    for counter in 10..5_000 {
+        honest.gossip(liar.id, record(counter));
+    }
+    assert!(accepted(&honest, from) <= 64, "{} records", accepted(&honest, from));
+    // It is late, not silenced.
+    honest.now = honest.now + Duration::from_secs(1);
+    let from = honest.effects.len();
+    honest.gossip(liar.id, Message::Slot(liar.sign(&cluster, slot(9_000))));
+    honest.gossip(liar.id, record(9_000));
+    assert_eq!(accepted(&honest, from), 2);
 }
 
 /// A member invented kinds of rulings without end, and each node kept them for ever.
