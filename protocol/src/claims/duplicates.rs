@@ -9,6 +9,7 @@
 //! claim them healthy, because they may serve without the engine; but nobody stops for such a
 //! claim.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -128,6 +129,15 @@ impl Duplicates {
     ) -> Vec<Fact> {
         let mut facts = Vec::new();
         let mut due = Vec::new();
+        // A node that returns after a long cut may hold thousands of replicas with this one.
+        let covered = RefCell::new(BTreeMap::<NodeId, bool>::new());
+        let credit = judge.credit;
+        let knows = |node: &NodeId, replica: &ReplicaId| {
+            let mut covered = covered.borrow_mut();
+            let covers = *covered.entry(*node).or_insert_with(|| credit.covers(node, index));
+            covers && (credit.knows)(node, replica)
+        };
+        let judge = &Judge { credit: Credit { knows: &knows, ..credit }, ..*judge };
         for replica in &self.contested {
             let mut holders = index.of(replica);
             holders.retain(|(node, _)| *node == me || (judge.up)(node));

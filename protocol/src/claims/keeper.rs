@@ -4,7 +4,9 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use crate::model::{Claim, Digest, NodeId, Phase, ReplicaId, Token};
+use crate::model::{Claim, Digest, NodeId, Phase, ReplicaId, Resources, Token};
+
+use super::index::Index;
 
 /// The evidence, besides its own words, that a claim can be relied on.
 #[derive(Clone, Copy)]
@@ -15,6 +17,20 @@ pub struct Credit<'a> {
     /// Whether a node sees what it runs in a place: while its container engine does not answer, it
     /// cannot, and its "healthy" is an old one.
     pub knows: &'a dyn Fn(&NodeId, &ReplicaId) -> bool,
+    /// What a claimed replica reserves; nothing where that is not known.
+    pub needs: &'a dyn Fn(&Claim) -> Resources,
+    /// Whether a node offers so much, by its own record. **A node that claims more than it offers
+    /// cannot run it all**, and in a dispute its word is worth no more than a failing replica.
+    pub offers: &'a dyn Fn(&NodeId, Resources) -> bool,
+}
+
+impl Credit<'_> {
+    /// Whether a node may claim all that it claims.
+    pub(super) fn covers(&self, node: &NodeId, index: &Index) -> bool {
+        let claimed =
+            index.of_node(node).map(self.needs).fold(Resources::default(), Resources::plus);
+        (self.offers)(node, claimed)
+    }
 }
 
 /// The holder that is kept.

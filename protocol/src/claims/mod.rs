@@ -251,7 +251,10 @@ impl Claims {
     ) -> Option<Keeper> {
         let mut holders = self.index.of(replica);
         holders.retain(|(node, _)| *node == self.me || up(node));
-        keeper(&holders, current, credit)
+        let knows = |node: &NodeId, replica: &ReplicaId| {
+            (credit.knows)(node, replica) && credit.covers(node, &self.index)
+        };
+        keeper(&holders, current, Credit { knows: &knows, ..credit })
     }
 
     /// The greatest token seen for a replica, also of claims that are gone.

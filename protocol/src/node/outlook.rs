@@ -254,6 +254,8 @@ impl Outlook<'_> {
         let credit = Credit {
             plausible: &|node, claim| self.ownership.is_plausible(node, claim),
             knows: &|node, replica| self.sight.knows(node, replica),
+            needs: &|claim| self.sight.needs(claim),
+            offers: &|node, claimed| self.sight.offers(node, claimed),
         };
         let wanted = self.demand.revision(replica);
         let kept = self.claims.keeper_of(replica, &up, wanted.as_ref(), credit);

@@ -154,6 +154,8 @@ impl Node {
         let credit = Credit {
             plausible: &|node, claim| ownership.is_plausible(node, claim),
             knows: &|node, replica| sight.knows(node, replica),
+            needs: &|claim| sight.needs(claim),
+            offers: &|node, claimed| sight.offers(node, claimed),
         };
         let judge = Judge {
             up: &|node: &NodeId| membership.is_up(node),

@@ -1,8 +1,8 @@
-//! Whether nodes see what they run.
+//! Whether nodes can run what they claim, and see what they run.
 
 use crate::desired::Desired;
 use crate::membership::Membership;
-use crate::model::{Facts, NodeId, ReplicaId};
+use crate::model::{Claim, Facts, NodeId, ReplicaId, Resources};
 
 use super::Node;
 
@@ -31,13 +31,28 @@ impl<'a> Sight<'a> {
     ///
     /// True for nodes and workloads that are not known well enough.
     pub fn knows(&self, node: &NodeId, replica: &ReplicaId) -> bool {
-        let facts = match *node == self.me {
+        let workload = self.desired.by_uid(&replica.uid);
+        let (Some(facts), Some(workload)) = (self.facts_of(node), workload) else { return true };
+        facts.runtimes.contains(&workload.spec.program.kind())
+    }
+
+    /// What a claimed replica reserves, by its workload as it is wanted now.
+    pub fn needs(&self, claim: &Claim) -> Resources {
+        let workload = self.desired.by_uid(&claim.replica.uid);
+        let current = workload.filter(|it| it.generation == claim.generation);
+        current.map_or(Resources::default(), |workload| workload.spec.reservation())
+    }
+
+    /// Whether a node offers so much. True for nodes that are not known well enough.
+    pub fn offers(&self, node: &NodeId, claimed: Resources) -> bool {
+        self.facts_of(node).is_none_or(|facts| facts.capacity.holds(claimed))
+    }
+
+    fn facts_of(&self, node: &NodeId) -> Option<&'a Facts> {
+        match *node == self.me {
             true => Some(self.facts),
             false => self.membership.record(node).map(|record| &record.facts),
-        };
-        let workload = self.desired.by_uid(&replica.uid);
-        let (Some(facts), Some(workload)) = (facts, workload) else { return true };
-        facts.runtimes.contains(&workload.spec.program.kind())
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::model::out::Outgoing;
-use crate::model::{Out, Time};
+use crate::model::{Out, Resources, Time};
 
 use super::*;
 
@@ -25,7 +25,12 @@ struct World {
 }
 
 /// All that is said can be relied on.
-const GOOD: Credit<'static> = Credit { plausible: &|_, _| true, knows: &|_, _| true };
+const GOOD: Credit<'static> = Credit {
+    plausible: &|_, _| true,
+    knows: &|_, _| true,
+    needs: &|_| Resources { memory: 1, cpu: 1 },
+    offers: &|_, _| true,
+};
 
 fn all_know(_: &NodeId, _: &ReplicaId) -> bool {
     true
@@ -91,10 +96,7 @@ impl World {
             .filter(|(at, _)| *at == node)
             .map(|(_, other)| id(u8::try_from(other + 1).unwrap()))
             .collect();
-        let credit = Credit {
-            plausible: &|_, _| true,
-            knows: &|node, _| !blind.contains(&Self::index_of(node)),
-        };
+        let credit = Credit { knows: &|node, _| !blind.contains(&Self::index_of(node)), ..GOOD };
         let judge = Judge {
             up: &|other| !cut.contains(other),
             current: &|_| wanted,

@@ -120,3 +120,31 @@ fn owner_that_knows_of_a_healthy_holder_does_not_replace_it() {
         assert_eq!(stops(&honest), usize::from(was_apart), "{was_apart}");
     }
 }
+
+/// A member claimed more than it offers, with an award that the owner may well have made: it cannot
+/// run all that, so nobody yields to it.
+#[test]
+fn nobody_yields_to_a_node_that_claims_too_much() {
+    for memory in [1 << 30, 16 << 20] {
+        let cluster = cluster();
+        let mut honest = Harness::new(cluster.founder(Saved::default()));
+        honest.publish(&cluster, &spec(1, 32 << 20));
+        honest.run_for(Duration::from_secs(5));
+        let uid = honest.node.desired.workload(&web()).unwrap().uid;
+        let replica = ReplicaId { uid, place: crate::model::Place::Ordinal(0) };
+        let mut liar = Liar::new(&cluster, &mut honest, seed(&cluster, false));
+        let mut record = liar.record(&cluster, 2, "liar").peek().unwrap();
+        record.facts.capacity.memory = memory;
+        liar.says(&mut honest, Message::Membership(Word::Record(liar.sign(&cluster, record))));
+        liar.lives(&mut honest, Duration::from_secs(400));
+        honest.input(Input::LinkDown { peer: liar.id });
+        honest.run_for(Duration::from_secs(60));
+        honest.link(liar.id);
+        liar.says_hello(&cluster, &mut honest);
+        liar.lives(&mut honest, Duration::from_secs(1));
+        claims_it(&cluster, &mut honest, &liar, replica, 0);
+        liar.lives(&mut honest, Duration::from_secs(30));
+        let fits = memory >= 32 << 20;
+        assert_eq!(stops(&honest), usize::from(fits), "it offers {memory}");
+    }
+}
