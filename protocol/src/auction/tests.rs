@@ -1,4 +1,5 @@
 mod awards;
 mod bids;
 mod faults;
+mod notices;
 mod world;

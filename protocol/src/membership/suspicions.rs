@@ -30,6 +30,8 @@ const MAX_ANSWERS: usize = 32;
 pub(super) const MAX_INQUIRERS: usize = 32;
 /// Subjects about which others may ask at once.
 pub(super) const MAX_INQUIRIES: usize = 256;
+/// Subjects about which one node may ask at once: it must not take the places of all others.
+const MAX_ASKED_BY_ONE: usize = MAX_INQUIRIES / 4;
 /// A node that has not repeated its question for so long has its answer from elsewhere.
 const INQUIRY_TTL: Duration = Duration::from_secs(5);
 /// The least time between probes of one subject that are sent for others.
@@ -335,6 +337,14 @@ impl Membership {
             if self.inquiries.len() >= MAX_INQUIRIES {
                 return false;
             }
+        }
+        let asks = |of: &&BTreeMap<NodeId, Inquiry>| of.contains_key(&from);
+        let is_new = !self.inquiries.get(&subject).as_ref().is_some_and(asks);
+        if is_new
+            && self.inquiries.len() >= MAX_ASKED_BY_ONE
+            && self.inquiries.values().filter(asks).count() >= MAX_ASKED_BY_ONE
+        {
+            return false;
         }
         let of_subject = self.inquiries.entry(subject).or_default();
         if of_subject.len() >= MAX_INQUIRERS && !of_subject.contains_key(&from) {
