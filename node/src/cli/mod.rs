@@ -224,4 +224,27 @@ mod tests {
             assert!(verb.get_about().is_some(), "`{}` does not say what it does", verb.get_name());
         }
     }
+
+    /// clap panics when a verb's own option has the name of one that all verbs take, and the
+    /// latter is given.
+    #[test]
+    fn own_options_are_told_from_those_of_all_verbs() {
+        fn check(verb: &clap::Command, of_all: &[String], path: &str) {
+            for argument in verb.get_arguments().filter(|it| !it.is_global_set()) {
+                let id = argument.get_id().as_str();
+                assert!(!of_all.iter().any(|it| it == id), "`{path}` has its own `{id}`");
+            }
+            for inner in verb.get_subcommands() {
+                check(inner, of_all, &format!("{path} {}", inner.get_name()));
+            }
+        }
+        let command = Cli::command();
+        let of_all: Vec<String> = command
+            .get_arguments()
+            .filter(|it| it.is_global_set())
+            .map(|it| it.get_id().to_string())
+            .collect();
+        assert!(of_all.len() > 5, "{of_all:?}");
+        command.get_subcommands().for_each(|verb| check(verb, &of_all, verb.get_name()));
+    }
 }

@@ -44,7 +44,7 @@ enum Verb {
 #[derive(Args)]
 #[command(after_help = "Examples:\n  shoal operator add ann --role publisher --namespace shop > \
     ann.json\n  scp ann.json ann-laptop:\n  ann-laptop$ shoal context add shop --via gate.example \
-    --operator ann.json\n  shoal operator add ann --key 1a2b..9f \
+    --operator ann.json\n  shoal operator add ann --renew 1a2b..9f \
     --ttl 90d --role publisher > ann.json   # renews the rights of that key")]
 struct Add {
     /// The name of its holder, for people
@@ -60,7 +60,7 @@ struct Add {
     ttl: Option<Duration>,
     /// A key that exists, 64 hexadecimal digits: its holder keeps it, and gets new rights
     #[arg(long, value_name = "KEY")]
-    key: Option<PublicKey>,
+    renew: Option<PublicKey>,
 }
 
 /// A role that an operator can have.
@@ -126,11 +126,11 @@ impl Add {
             true => Namespaces::All,
             false => Namespaces::Only(self.namespaces.into_iter().collect::<BTreeSet<_>>()),
         };
-        let seed = match self.key {
+        let seed = match self.renew {
             Some(_) => None,
             None => Some(identity::random().map_err(|error| CliError::failed(error.to_string()))?),
         };
-        let key = match (self.key, &seed) {
+        let key = match (self.renew, &seed) {
             (Some(key), _) => key,
             (None, Some(seed)) => KeyPair::from_seed(seed).public(),
             (None, None) => return Err(CliError::failed("there is no key")),

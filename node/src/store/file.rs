@@ -21,9 +21,8 @@ const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
 /// The table that describes the file.
 const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
 
-/// The file's format version. Of format 1, rows hold statements of layout 1, which this program
-/// reads as well ([`Signable::OLDER`](shoal_protocol::model::Signable::OLDER)); the number keeps an
-/// older program from opening a file whose rows it cannot read.
+/// The file's format version. Files of format 1 are of clusters with a join key, whose folders are
+/// refused before; the number keeps an older program from opening a file whose rows it cannot read.
 const FORMAT: u16 = 2;
 /// Bytes of cached pages. Everything is read once, at the start; after that only pages that are
 /// rewritten.
@@ -130,7 +129,6 @@ impl StateFile {
         // Rebuilds redb's list of free pages: damage there would only fail a later write.
         opened.database.check_integrity().map_err(redb::Error::from)?;
         let saved = opened.read(location.cluster, location.node)?;
-        opened.upgrade()?;
         opened.compact(length)?;
         Ok((opened, saved))
     }
@@ -158,25 +156,18 @@ impl StateFile {
         Ok(transaction.commit()?)
     }
 
-    /// Takes a file of an older format over, once all of it was read.
-    fn upgrade(&self) -> Result<(), redb::Error> {
-        let reading = self.database.begin_read()?;
-        let format = reading.open_table(ABOUT)?.get("format")?.map(|it| it.value().to_vec());
-        if format.as_deref() == Some(&FORMAT.to_be_bytes()) {
-            return Ok(());
-        }
-        let transaction = self.database.begin_write()?;
-        transaction.open_table(ABOUT)?.insert("format", FORMAT.to_be_bytes().as_slice())?;
-        Ok(transaction.commit()?)
-    }
-
     /// Reads and checks everything.
     fn read(&self, cluster: ClusterId, node: NodeId) -> Result<Saved, FileFault> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let about = transaction.open_table(ABOUT).map_err(redb::Error::from)?;
-        let format = fixed::<2>(&about, "format")?;
-        if !(1..=FORMAT).contains(&u16::from_be_bytes(format)) {
-            return Err(FileFault::Newer(u16::from_be_bytes(format)));
+        match u16::from_be_bytes(fixed(&about, "format")?) {
+            FORMAT => {}
+            older @ ..FORMAT => {
+                return Err(FileFault::Damaged(format!(
+                    "it has format {older}, of older versions"
+                )));
+            }
+            newer => return Err(FileFault::Newer(newer)),
         }
         if fixed(&about, "cluster")? != cluster.0 {
             return Err(FileFault::Foreign("cluster"));

@@ -1,6 +1,5 @@
 //! Desired state as it is written: signed changes, each of one key.
 
-mod older;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -13,7 +12,7 @@ use super::codec::{self, Bytes, Malformed};
 use super::grant::Chain;
 use super::id::{Digest, NodeId, PublicKey, WriterId};
 use super::name::{Label, WorkloadName};
-use super::sign::{Older, Signable, Signed, Unverified};
+use super::sign::{Signable, Signed, Unverified};
 use super::spec::{self, SPEC_VERSION, Spec};
 
 pub use values::{Quota, Revoked, Secret};
@@ -189,8 +188,6 @@ pub struct ChangeBody {
 
 impl Signable for ChangeBody {
     const DOMAIN: &'static str = "shoal/change/2";
-    const OLDER: Option<Older<ChangeBody>> =
-        Some(Older { domain: "shoal/change/1", read: older::read_body });
 
     fn read(raw: &[u8]) -> Result<ChangeBody, Malformed> {
         match codec::decode_prefix::<u16>(raw)? {

@@ -6,7 +6,6 @@
 //! kept as a number, and fields at the end of a claim are ignored. The raw bytes travel on as they
 //! came (see [`super::sign`]).
 
-mod older;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +16,7 @@ use super::codec::{self, Bytes};
 use super::id::Digest;
 use super::name::WorkloadName;
 use super::replica::{Place, ReplicaId, Revision, Token};
-use super::sign::{Older, Signable, Unverified};
+use super::sign::{Signable, Unverified};
 use super::time::WallClock;
 
 /// Slots of a sheet: a change of one claim re-issues one slot.
@@ -132,8 +131,6 @@ impl Slot {
 
 impl Signable for Slot {
     const DOMAIN: &'static str = "shoal/slot/2";
-    const OLDER: Option<Older<Slot>> =
-        Some(Older { domain: "shoal/slot/1", read: older::read_slot });
 
     fn read(raw: &[u8]) -> Result<Slot, codec::Malformed> {
         match codec::decode_prefix(raw)? {

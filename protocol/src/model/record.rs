@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{self, Malformed};
 use super::id::NodeId;
-use super::sign::{Older, Signable};
+use super::sign::Signable;
 use super::spec::{Allowed, Facts};
 use super::volume::KeptVolume;
 
@@ -48,8 +48,6 @@ pub struct NodeRecord {
 
 impl Signable for NodeRecord {
     const DOMAIN: &'static str = "shoal/node/2";
-    const OLDER: Option<Older<NodeRecord>> =
-        Some(Older { domain: "shoal/node/1", read: codec::decode });
 
     fn write(&self) -> Vec<u8> {
         let mut raw = codec::encode(&(FORM, self));
@@ -120,9 +118,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{ClusterId, KeyPair, ProgramKind, Resources, Signed, Unverified};
-
-    const CLUSTER: ClusterId = ClusterId([9; 32]);
+    use crate::model::{ProgramKind, Resources};
 
     fn record() -> NodeRecord {
         NodeRecord {
@@ -175,23 +171,5 @@ mod tests {
         let unknown = codec::encode(&(FORM + 1, 8u64, 3u64, "anything"));
         let read = NodeRecord::read(&unknown).unwrap();
         assert_eq!((read.counter, read.incarnation, read.ready), (8, 3, false));
-    }
-
-    /// State folders, and peers that were not upgraded yet, have records of layout 1.
-    #[test]
-    fn record_of_layout_1_is_read_and_keeps_its_bytes() {
-        #[derive(Serialize, Deserialize)]
-        #[serde(transparent)]
-        struct Old(NodeRecord);
-        impl Signable for Old {
-            const DOMAIN: &'static str = "shoal/node/1";
-        }
-        let old = Old(record());
-        let bytes =
-            codec::encode(&Signed::sign(old, &KeyPair::from_seed(&[1; 32]), &CLUSTER).wire());
-        let arrived: Unverified<NodeRecord> = codec::decode(&bytes).unwrap();
-        let signed = arrived.verify(&CLUSTER).unwrap();
-        assert_eq!(signed.body(), &record());
-        assert_eq!(codec::encode(&signed.wire()), bytes);
     }
 }

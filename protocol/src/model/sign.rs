@@ -46,9 +46,6 @@ impl fmt::Debug for KeyPair {
 pub trait Signable: Serialize + DeserializeOwned + 'static {
     /// Distinct for each kind of body and each layout of its bytes.
     const DOMAIN: &'static str;
-    /// The layout before this one, if statements of it are still about: its domain, and how its
-    /// bytes are read.
-    const OLDER: Option<Older<Self>> = None;
 
     /// The bytes that are signed.
     fn write(&self) -> Vec<u8> {
@@ -63,14 +60,6 @@ pub trait Signable: Serialize + DeserializeOwned + 'static {
     fn read(raw: &[u8]) -> Result<Self, codec::Malformed> {
         codec::decode_prefix(raw)
     }
-}
-
-/// An older layout of a body: its domain, and how its bytes are read.
-pub struct Older<T> {
-    /// As [`Signable::DOMAIN`].
-    pub domain: &'static str,
-    /// As [`Signable::read`].
-    pub read: fn(&[u8]) -> Result<T, codec::Malformed>,
 }
 
 /// Signed bytes from somewhere, not yet checked; or the form in which what was checked travels.
@@ -98,15 +87,8 @@ struct Found<T> {
     /// For which cluster the signature was checked: the head of its id. A device knows one cluster,
     /// a test a few.
     cluster: u64,
-    layout: Option<Layout>,
+    is_good: bool,
     body: OnceLock<Result<Signed<T>, codec::Malformed>>,
-}
-
-/// The layout that a signature covers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Layout {
-    Current,
-    Older,
 }
 
 /// The form that is kept for long: a node has one for each statement that it knows.
@@ -159,10 +141,7 @@ impl<T: Signable> Unverified<T> {
     {
         match &self.0 {
             Form::Checked(signed) => Ok(signed.body().clone()),
-            Form::Told(told) => T::read(&told.raw).or_else(|malformed| match T::OLDER {
-                Some(older) => (older.read)(&told.raw),
-                None => Err(malformed),
-            }),
+            Form::Told(told) => T::read(&told.raw),
         }
     }
 
@@ -213,29 +192,20 @@ impl<T: Signable> Told<T> {
     fn check(&self, cluster: &ClusterId) -> Result<&Found<T>, BadSigned> {
         let found = self.found.get_or_init(|| {
             let key = UnparsedPublicKey::new(&ED25519, self.by.as_bytes());
-            let is_signed = |domain: &str| {
-                key.verify(&to_sign(domain, cluster, &self.raw), &self.signature.0).is_ok()
-            };
-            let layout = if is_signed(T::DOMAIN) {
-                Some(Layout::Current)
-            } else {
-                T::OLDER.filter(|older| is_signed(older.domain)).map(|_| Layout::Older)
-            };
-            Box::new(Found { cluster: head(&cluster.0), layout, body: OnceLock::new() })
+            let message = to_sign(T::DOMAIN, cluster, &self.raw);
+            let is_good = key.verify(&message, &self.signature.0).is_ok();
+            Box::new(Found { cluster: head(&cluster.0), is_good, body: OnceLock::new() })
         });
-        match found.layout {
-            Some(_) => Ok(found),
-            None => Err(BadSigned::Signature(self.by)),
+        match found.is_good {
+            true => Ok(found),
+            false => Err(BadSigned::Signature(self.by)),
         }
     }
 
     fn verify(&self, cluster: &ClusterId) -> Result<Signed<T>, BadSigned> {
         let found = self.check(cluster)?;
         let body = found.body.get_or_init(|| {
-            let body: T = match (found.layout, T::OLDER) {
-                (Some(Layout::Older), Some(older)) => (older.read)(&self.raw)?,
-                _ => T::read(&self.raw)?,
-            };
+            let body = T::read(&self.raw)?;
             let raw = (body.write() != *self.raw).then(|| self.raw.clone());
             let (by, signature, hash) = (self.by, self.signature, name_of(&self.by, &self.raw));
             Ok(Signed(Arc::new(Checked { body, by, signature, hash, cluster: found.cluster, raw })))

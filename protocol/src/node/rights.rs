@@ -174,7 +174,7 @@ impl Ending {
     }
 
     fn warning(self, name: &str, at: WallClock, here: WallClock) -> String {
-        let renew = format!("`shoal operator add {name}` with the same key renews them");
+        let renew = format!("`shoal operator add {name} --renew KEY` renews them");
         match self {
             Ending::Ended => format!("the rights of operator {name} ended at {at}: {renew}"),
             Ending::Soon => {

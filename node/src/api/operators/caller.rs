@@ -77,7 +77,7 @@ impl Caller {
         );
         let key = self.key;
         Err(refused(why).hint(format!(
-            "Nothing was done. An administrator renews them: `shoal operator add {name} --key \
+            "Nothing was done. An administrator renews them: `shoal operator add {name} --renew \
              {key}`; the file that it prints replaces the old one, with the same seed."
         )))
     }

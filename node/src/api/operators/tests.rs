@@ -167,7 +167,7 @@ async fn keys_without_rights_are_refused_at_the_door() {
     let eve = town.client(10, Terms { serial: 1, ..ended });
     let refused = eve.get::<Value>("/v1/status").await.unwrap_err();
     assert!(refused.message.contains("the rights of operator eve ended at"), "{}", refused.message);
-    assert!(refused.hint.unwrap().contains("shoal operator add eve --key"));
+    assert!(refused.hint.unwrap().contains("shoal operator add eve --renew"));
     let inviter = Role::Inviter { uses: 1, labels: Vec::new() };
     let expires = Some(WallClock(driver::wall().0 + 60_000));
     let invite = town.client(11, Terms { expires, ..Town::terms("invite", inviter) });

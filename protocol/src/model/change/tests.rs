@@ -1,4 +1,3 @@
-use super::older::{Body1, Key1, Value1};
 use super::*;
 use crate::model::{ClusterId, KeyPair};
 
@@ -15,8 +14,6 @@ fn hash_of_a_key_is_the_same_in_every_program() {
     let known = Key::Workload("web".parse().unwrap());
     let (kind, bytes) = known.parts();
     assert_eq!(Key::Other(kind, Bytes(bytes)).hash(), known.hash());
-    // As a program of layout 1 hashed it.
-    assert_eq!(known.hash(), Digest::of(&codec::encode(&Key1::Workload("web".parse().unwrap()))));
 }
 
 #[test]
@@ -61,32 +58,4 @@ fn change_of_an_unknown_form_is_kept_by_its_header() {
     let read = ChangeBody::read(&codec::encode(&(header, None::<Digest>, "anything"))).unwrap();
     assert_eq!((read.key, read.serial, read.clock), (key, 5, known.clock));
     assert_eq!(read.value, Value::Other(FORM + 1, Bytes::default()));
-}
-
-/// A change that an operator signed before this layout still counts, under the same key.
-#[test]
-fn change_of_layout_1_is_read_and_keeps_its_bytes() {
-    #[derive(Serialize, Deserialize)]
-    #[serde(transparent)]
-    struct Old(Body1);
-    impl Signable for Old {
-        const DOMAIN: &'static str = "shoal/change/1";
-    }
-    let writer = WriterId([3; 32]);
-    let old = Old(Body1 {
-        key: Key1::Member(NodeId([1; 32])),
-        writer,
-        serial: 5,
-        clock: Clock::from([(writer, 5)]),
-        uid: None,
-        value: Value1::Member { salt: 9 },
-    });
-    let bytes = codec::encode(&Signed::sign(old, &KeyPair::from_seed(&[1; 32]), &CLUSTER).wire());
-    let arrived: Unverified<ChangeBody> = codec::decode(&bytes).unwrap();
-    let unread = arrived.peek().unwrap();
-    let signed = arrived.verify(&CLUSTER).unwrap();
-    assert_eq!(unread, *signed.body());
-    let now = body(Key::Member(NodeId([1; 32])), Value::Member { salt: 9 });
-    assert_eq!(signed.body(), &now);
-    assert_eq!(codec::encode(&signed.wire()), bytes);
 }

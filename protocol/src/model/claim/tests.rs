@@ -1,6 +1,5 @@
 use serde::Serialize;
 
-use super::older::{Claim1, Phase1, Slot1};
 use super::*;
 use crate::model::{AuctionId, ClusterId, KeyPair, NodeId, Signed};
 
@@ -109,35 +108,4 @@ fn malformed_claim_is_refused() {
     let mut wire: WireSlot = slot(vec![claim(0, Phase::Healthy)]).into();
     wire.claims[0].0.truncate(40);
     assert!(Slot::read(&codec::encode(&wire)).is_err());
-}
-
-/// State folders, and peers that were not upgraded yet, have slots of layout 1.
-#[test]
-fn slot_of_layout_1_is_read_and_keeps_its_bytes() {
-    let claim = claim(0, Phase::Healthy);
-    let old = Slot1 {
-        slot: 5,
-        counter: 9,
-        claims: vec![Claim1 {
-            replica: claim.replica,
-            name: claim.name.clone(),
-            generation: claim.generation,
-            token: claim.token,
-            phase: Phase1::Healthy,
-            since: claim.since,
-            award: claim.award.clone(),
-        }],
-    };
-    #[derive(Serialize, Deserialize)]
-    #[serde(transparent)]
-    struct Old(Slot1);
-    impl Signable for Old {
-        const DOMAIN: &'static str = "shoal/slot/1";
-    }
-    let bytes = codec::encode(&Signed::sign(Old(old), &keys(), &CLUSTER).wire());
-    let arrived: Unverified<Slot> = codec::decode(&bytes).unwrap();
-    let signed = arrived.clone().verify(&CLUSTER).unwrap();
-    assert_eq!(signed.body(), &slot(vec![claim]));
-    assert_eq!(codec::encode(&signed.wire()), bytes, "it travels on as it came");
-    assert_eq!(arrived.peek().unwrap(), *signed.body());
 }
