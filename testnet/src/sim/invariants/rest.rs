@@ -145,8 +145,9 @@ fn nothing_is_reserved(world: &World, running: &[usize]) -> Result<(), String> {
 }
 
 /// Replicas that exactly one running device runs and reports healthy: the device and generation.
+/// Nothing is said of a replica that a second device runs, too, and is about to report.
 pub fn healthy_once(world: &World) -> BTreeMap<ReplicaId, (usize, Digest)> {
-    let mut found: BTreeMap<ReplicaId, Vec<(usize, Digest)>> = BTreeMap::new();
+    let mut found: BTreeMap<ReplicaId, Vec<(usize, Option<Digest>)>> = BTreeMap::new();
     for device in world.running() {
         for (replica, running) in &world.devices[device].runtime.replicas {
             let claim = node(world, device)
@@ -158,14 +159,21 @@ pub fn healthy_once(world: &World) -> BTreeMap<ReplicaId, (usize, Digest)> {
                 running.serves(claim.generation)
                     && (running.image.is_none() || it.engine.alive_of(it.id, id).is_some())
             };
-            if let Some(claim) = claim.filter(is_there) {
-                found.entry(*replica).or_default().push((device, claim.generation));
+            match claim.filter(is_there) {
+                Some(claim) => {
+                    found.entry(*replica).or_default().push((device, Some(claim.generation)));
+                }
+                None if running.healthy => found.entry(*replica).or_default().push((device, None)),
+                None => {}
             }
         }
     }
     found
         .into_iter()
-        .filter_map(|(replica, at)| (at.len() == 1).then(|| (replica, at[0])))
+        .filter_map(|(replica, at)| match at[..] {
+            [(device, Some(generation))] => Some((replica, (device, generation))),
+            _ => None,
+        })
         .collect()
 }
 
