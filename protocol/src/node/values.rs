@@ -78,11 +78,18 @@ impl Node {
         })
     }
 
-    /// The members to which a secret of this name can be sealed, and those to which it cannot.
+    /// The members to which a secret of this name is to be sealed, and those to which it cannot be:
+    /// **those that may run a workload that uses it**. All, while there is no such workload or no
+    /// such member; the others ask them for its key.
     pub fn readers(&self, name: &WorkloadName) -> ReadersView {
         let holders = self.users_holders(name);
         let mut view = ReadersView::default();
-        for node in self.desired.members().keys() {
+        let key = Key::Secret(name.clone());
+        let entitled = |node: &&NodeId| holders.contains(*node) || self.may_run_user(&key, node);
+        let members = || self.desired.members().keys();
+        let some: Vec<&NodeId> = members().filter(entitled).collect();
+        let all = if some.is_empty() { members().collect() } else { some };
+        for node in all {
             let reader = ReaderView {
                 id: node.to_string(),
                 name: self.name_of(node),
@@ -96,9 +103,18 @@ impl Node {
         }
         // Those that need it first, where not all find room.
         view.nodes.sort_by_key(|it| (!it.holds, it.id.clone()));
-        view.users =
-            self.desired.users(&Key::Secret(name.clone())).map(ToString::to_string).collect();
+        view.users = self.desired.users(&key).map(ToString::to_string).collect();
         view
+    }
+
+    /// Whether some workload that uses a secret may run on a node.
+    fn may_run_user(&self, key: &Key, node: &NodeId) -> bool {
+        let facts = match *node == self.me {
+            true => Some(&self.device.facts),
+            false => self.membership.record(node).map(|record| &record.facts),
+        };
+        let mut users = self.desired.users(key).filter_map(|user| self.desired.workload(user));
+        users.any(|workload| facts.is_some_and(|facts| facts.fits(&workload.spec).is_ok()))
     }
 
     fn sealing_key(&self, node: &NodeId) -> Option<SealingKey> {
@@ -143,12 +159,7 @@ impl Node {
             return Err(NotForIt::NoMember);
         }
         let sealing = self.sealing_key(node).ok_or(NotForIt::NoKey)?;
-        let facts = self.membership.record(node).map(|record| &record.facts);
-        let mut users = self.desired.users(&key).filter_map(|user| self.desired.workload(user));
-        let may_run = users.any(|workload| {
-            let holds = || self.claims.of_workload(&workload.uid).iter().any(|(at, _)| at == node);
-            facts.is_some_and(|facts| facts.fits(&workload.spec).is_ok()) || holds()
-        });
+        let may_run = self.users_holders(name).contains(node) || self.may_run_user(&key, node);
         if may_run { Ok(sealing) } else { Err(NotForIt::NotEntitled) }
     }
 

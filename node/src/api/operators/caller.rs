@@ -119,7 +119,7 @@ impl Caller {
         let why = format!("operator {name} is a {role} in {held}, and this takes {need}");
         Err(refused(why).hint(format!(
             "Nothing was done. An administrator gives the role: `shoal operator add {name} --role \
-             {} --key {}`.",
+             {} --renew {}`.",
             need.rank.name(),
             self.key
         )))

@@ -108,6 +108,23 @@ fn node_that_cannot_run_the_workload_gets_no_key() {
     assert_eq!(may_read(&founder, &version), Err(NotForIt::NotEntitled));
 }
 
+/// A secret of one shop was sealed to the devices of all others, which could all be stolen.
+#[test]
+fn secret_is_sealed_to_nodes_that_may_run_its_users() {
+    let cluster = cluster();
+    let mut founder = two(&cluster, sealing());
+    founder.input(Input::Facts(Facts { labels: zone("a"), ..sealing() }));
+    let readers = |founder: &Harness| -> Vec<NodeId> {
+        let readers = founder.node.readers(&"db".parse().unwrap());
+        readers.nodes.iter().map(|it| it.id.parse().unwrap()).collect()
+    };
+    assert_eq!(readers(&founder).len(), 2, "nothing uses it yet");
+    founder.publish(&cluster, &using(Some("a")));
+    assert_eq!(readers(&founder), [founder.node.id()]);
+    founder.publish(&cluster, &using(None));
+    assert_eq!(readers(&founder).len(), 2);
+}
+
 fn zone(name: &str) -> BTreeMap<String, String> {
     [("zone".to_owned(), name.to_owned())].into()
 }
