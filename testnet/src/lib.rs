@@ -17,6 +17,7 @@ pub mod check;
 pub mod demo;
 pub mod engines;
 pub mod fuzz;
+pub mod hostile;
 pub mod kill;
 pub mod law;
 pub mod real;
