@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
+use futures::io::AsyncWriteExt;
 use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox};
 use libp2p::core::upgrade::OutboundConnectionUpgrade;
 use libp2p::{noise, tcp, yamux};
@@ -20,6 +21,8 @@ pub type Stream = SubstreamBox;
 /// Streams that the node opened and that wait to be looked at.
 const MAX_ARRIVED: usize = 64;
 const MAX_ASKED: usize = 64;
+/// Streams whose protocols a node negotiates at one time.
+const UNDECIDED: usize = 32;
 
 /// A TCP connection from one of this machine's own addresses.
 pub async fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
@@ -76,6 +79,30 @@ impl Connection {
         let mut stream = self.open().await?;
         multistream::select(&mut stream, protocol).await?;
         Ok(stream)
+    }
+
+    /// Fills so many streams with so many bytes each, as far as the node takes them. The first ones
+    /// do not say which protocol they want, so that the node looks at no further ones.
+    pub async fn fill(&self, streams: usize, bytes: usize) -> Vec<Stream> {
+        let content = vec![0x5a; bytes];
+        let mut filled = Vec::new();
+        for number in 0..streams {
+            let Ok(mut stream) = self.open().await else { break };
+            let content = if number < UNDECIDED { b"\x13/multi" } else { content.as_slice() };
+            let written = async {
+                stream.write_all(content).await?;
+                stream.flush().await
+            };
+            let written = tokio::select! {
+                written = written => written,
+                () = self.ended() => break,
+            };
+            if written.is_err() {
+                break;
+            }
+            filled.push(stream);
+        }
+        filled
     }
 
     /// Returns once the node has hung up.

@@ -86,28 +86,33 @@ impl Link {
     pub async fn as_member(attacker: &Attacker, target: &Target) -> Result<Link> {
         let mut link = Self::open(attacker, target).await?;
         let lineage = link.lineage().await?;
-        let revocations = Digest([0; 32]);
-        link.send(Lane::Urgent, &Message::Greet { lineage, revocations }).await?;
-        // No node holds revocations with that digest, so it says what it knows, and asks.
-        link.answer_revocations().await?;
-        let record = Some(link.record(INCARNATION, Vec::new()).wire());
-        let hello = membership::Message::Hello { record, settled: true };
-        link.send(Lane::Urgent, &Message::Membership(hello)).await?;
-        link.tasks.spawn(live(link.urgent.clone()));
+        link.greet(lineage).await?;
         Ok(link)
     }
 
+    /// Greets as a member, with the admission that shows it, and lives on as one.
+    pub async fn greet(&mut self, lineage: Vec<RawChange>) -> Result<()> {
+        let revocations = Digest([0; 32]);
+        self.send(Lane::Urgent, &Message::Greet { lineage, revocations }).await?;
+        // No node holds revocations with that digest, so it says what it knows, and asks.
+        self.answer_revocations().await?;
+        let record = Some(self.record(INCARNATION, Vec::new()).wire());
+        let hello = membership::Message::Hello { record, settled: true };
+        self.send(Lane::Urgent, &Message::Membership(hello)).await?;
+        self.tasks.spawn(live(self.urgent.clone()));
+        Ok(())
+    }
+
     /// The member's own admission. A member that asks to be admitted gets it once more.
-    async fn lineage(&mut self) -> Result<Vec<RawChange>> {
+    pub async fn lineage(&mut self) -> Result<Vec<RawChange>> {
         let record = self.record(1, Vec::new()).wire();
         self.send(Lane::Urgent, &Message::Join { record, chain: Chain::default() }).await?;
         loop {
             match self.next().await?.context("it was hung up on")? {
                 Message::Admitted { changes } => {
                     let own = Key::Member(self.attacker.node());
-                    let is_own = |raw: &RawChange| {
-                        raw.change.peek().is_ok_and(|body| body.key == own)
-                    };
+                    let is_own =
+                        |raw: &RawChange| raw.change.peek().is_ok_and(|body| body.key == own);
                     return Ok(changes.into_iter().filter(is_own).collect());
                 }
                 Message::NotAdmitted { why, .. } => bail!("it is not let in: {why}"),

@@ -3,14 +3,15 @@
 use anyhow::{Context, Result, bail, ensure};
 use futures::io::AsyncWriteExt;
 use shoal_protocol::membership;
+use shoal_protocol::model::{AuctionId, ChangeBody};
 use shoal_protocol::model::{
     Award, Chain, Claim, Digest, KeyPair, Lane, NodeRecord, Phase, RawChange, Ruling, RulingBody,
     Signed, Slot, Token, Unverified, codec,
 };
-use shoal_protocol::model::{AuctionId, ChangeBody};
 use shoal_protocol::node::Message;
 use shoal_protocol::wire;
-use shoal_testnet::hostile::{Attacker, Link, Target, within};
+use shoal_testnet::hostile::{Attacker, Connection, Link, Target, within};
+use shoal_testnet::kill::HELLO;
 use shoal_testnet::real::eventually;
 
 use super::scene::{GOOD, Scene};
@@ -20,10 +21,15 @@ const AGAIN: usize = 100;
 const HAVE: usize = 20_000;
 const RULINGS: u64 = 2_000;
 const RECORDS: u64 = 10_000;
+/// Streams of one connection, below the most that a node takes, and what a window takes.
+const STREAMS: usize = 240;
+const STUFFING: usize = 256 * 1024;
 
 /// What a member hears of the others.
 #[derive(Clone, Default)]
 struct Heard {
+    /// The admission of the member itself.
+    lineage: Vec<RawChange>,
     slots: Vec<Unverified<Slot>>,
     changes: Vec<RawChange>,
     records: Vec<Unverified<NodeRecord>>,
@@ -40,6 +46,7 @@ fn stolen_member_disturbs_nobody() {
             for target in targets {
                 garbage(&attacker, &target).await?;
                 half_messages(&attacker, &target).await?;
+                stuffing(&attacker, &target).await?;
             }
             Ok(())
         })?;
@@ -59,11 +66,11 @@ fn stolen_member_disturbs_nobody() {
         ensure!(scene.count("garbage")? >= GOOD as u64, "no forgery was counted");
 
         let (attacker, targets) = (scene.attacker.clone(), scene.targets.clone());
-        let uid = heard.slots.iter().find_map(|slot| Some(slot.peek().ok()?.claims.first()?.replica.uid));
-        let uid = uid.context("no claim was heard")?;
+        let uid = scene.cluster.nodes[0].api().workload(HELLO)?.uid.parse()?;
+        let said = heard.clone();
         scene.during("old and new statements without end", async move {
             let floods = targets.into_iter().map(|target| {
-                let (attacker, heard) = (attacker.clone(), heard.clone());
+                let (attacker, heard) = (attacker.clone(), said.clone());
                 async move {
                     let mut link = Link::as_member(&attacker, &target).await?;
                     replays(&mut link, &heard).await?;
@@ -75,12 +82,14 @@ fn stolen_member_disturbs_nobody() {
         })?;
         ensure!(scene.count("rulings_delayed")? > 0, "no ruling was left out");
 
-        scene.cluster.shoal(0, &["revoke", "n4", "--why", "stolen"])?;
+        // It goes by another name now: its own record said so.
+        scene.cluster.shoal(0, &["revoke", "stolen", "--why", "its key was stolen"])?;
         let (attacker, targets) = (scene.attacker.clone(), scene.targets.clone());
+        let lineage = heard.lineage.clone();
         scene.during("a revoked member that comes again", async move {
             for target in targets {
                 for _ in 0..20 {
-                    is_turned_away(&attacker, &target).await?;
+                    is_turned_away(&attacker, &target, lineage.clone()).await?;
                 }
             }
             Ok(())
@@ -96,12 +105,14 @@ fn stolen_member_disturbs_nobody() {
 /// Listens as a member while a workload comes and goes.
 fn listen(scene: &mut Scene) -> Result<Heard> {
     let listening = async {
-        let link = Link::as_member(&scene.attacker, &scene.targets[0]).await?;
+        let mut link = Link::open(&scene.attacker, &scene.targets[0]).await?;
+        let lineage = link.lineage().await?;
+        link.greet(lineage.clone()).await?;
         let gossip = link.gossip().await?;
-        anyhow::Ok((link, gossip))
+        anyhow::Ok((link, gossip, lineage))
     };
-    let (mut link, _gossip) = scene.runtime.block_on(listening)?;
-    let mut heard = Heard::default();
+    let (mut link, _gossip, lineage) = scene.runtime.block_on(listening)?;
+    let mut heard = Heard { lineage, ..Heard::default() };
     // Gossip takes a heartbeat to find the listener.
     while heard.slots.len() < 3 || heard.changes.is_empty() || heard.records.is_empty() {
         scene.publishes()?;
@@ -159,6 +170,15 @@ async fn garbage(attacker: &Attacker, target: &Target) -> Result<()> {
     Ok(())
 }
 
+/// Fills all the streams of a connection, which a node holds until they are negotiated.
+async fn stuffing(attacker: &Attacker, target: &Target) -> Result<()> {
+    let link = Link::as_member(attacker, target).await?;
+    let _streams = within("streams to fill", link.connection.fill(STREAMS, STUFFING)).await?;
+    // A connection more, which does not become the link.
+    let second = within("a handshake", Connection::dial(attacker, target)).await??;
+    within("the end of a connection that is no link", second.ended()).await
+}
+
 async fn half_messages(attacker: &Attacker, target: &Target) -> Result<()> {
     let mut link = Link::as_member(attacker, target).await?;
     for lane in [Lane::Urgent, Lane::Bulk] {
@@ -208,7 +228,9 @@ async fn claims(link: &mut Link, attacker: &Attacker, heard: &Heard) -> Result<(
     let slots = heard.slots.iter().filter_map(|slot| slot.peek().ok());
     let theirs: Vec<Claim> = slots.flat_map(|slot| slot.claims).collect();
     for (number, theirs) in theirs.into_iter().enumerate() {
-        for (turn, counter) in [1, theirs.token.counter, theirs.token.counter + 1000].iter().enumerate() {
+        for (turn, counter) in
+            [1, theirs.token.counter, theirs.token.counter + 1000].iter().enumerate()
+        {
             let token = Token { counter: *counter, by: me, incarnation: 1 };
             let award = Award {
                 auction: AuctionId { owner: me, number: number as u64 },
@@ -218,7 +240,8 @@ async fn claims(link: &mut Link, attacker: &Attacker, heard: &Heard) -> Result<(
                 to: me,
             };
             let award = Signed::sign(award, &attacker.keys, &attacker.cluster()).wire();
-            let claim = Claim { token, award, phase: Phase::Healthy, update: None, ..theirs.clone() };
+            let claim =
+                Claim { token, award, phase: Phase::Healthy, update: None, ..theirs.clone() };
             let slot = Slot {
                 slot: theirs.replica.slot(),
                 counter: (10 * number + turn) as u64 + 1000,
@@ -281,13 +304,18 @@ async fn many(link: &mut Link, attacker: &Attacker, uid: Digest) -> Result<()> {
     Ok(())
 }
 
-async fn is_turned_away(attacker: &Attacker, target: &Target) -> Result<()> {
-    match Link::as_member(attacker, target).await {
-        Ok(_) => bail!("a revoked member was let in"),
+async fn is_turned_away(
+    attacker: &Attacker,
+    target: &Target,
+    lineage: Vec<RawChange>,
+) -> Result<()> {
+    let mut link = Link::open(attacker, target).await?;
+    match link.greet(lineage).await {
+        Ok(()) => bail!("a revoked member was let in"),
         Err(error) => {
             let why = format!("{error:#}");
-            ensure!(why.contains("revoked") || why.contains("hung up"), "it was told {why}");
-            Ok(())
+            ensure!(why.contains("revoked"), "it was told {why}");
         }
     }
+    within("the end of a revoked member", link.connection.ended()).await
 }

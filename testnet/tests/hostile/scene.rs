@@ -156,8 +156,8 @@ impl Scene {
     fn check_usage(&self, what: &str, most: &[Usage]) -> Result<()> {
         for ((node, quiet), most) in self.cluster.nodes.iter().zip(&self.quiet).zip(most) {
             let name = &node.name;
-            let within = most.files <= quiet.files + MORE_FILES
-                && most.memory <= quiet.memory + MORE_MEMORY;
+            let within =
+                most.files <= quiet.files + MORE_FILES && most.memory <= quiet.memory + MORE_MEMORY;
             ensure!(within, "{what}: {name} took {most:?}, at rest {quiet:?}");
             eventually(&format!("after {what} {name} has given back what it took"), || {
                 let now = usage(node.pid()?)?;
