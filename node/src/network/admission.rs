@@ -42,9 +42,9 @@ const MEMBERS: Bounds = Bounds {
     per_address: 64,
     silent_timeout: Duration::from_millis(500),
 };
-/// Bytes that the other end of an inbound connection may send before it is a member's: two greetings
-/// of the greatest length, and what the protocols around them take. Streams hold what nobody reads
-/// yet, 256 KiB each and hundreds on a connection, so a stranger could fill the memory.
+/// Bytes that the other end of an inbound connection may send before it is a member's: two
+/// greetings of the greatest length, and what the protocols around them take. A stream holds up to
+/// 256 KiB that nobody reads yet, so without this a stranger fills the memory with its streams.
 const MAX_UNPROVEN: usize = 2 * wire::MAX_MESSAGE + 64 * 1024;
 /// Remembered addresses of members: more than a node has links. The one met longest ago is
 /// forgotten first.

@@ -103,8 +103,8 @@ const PACKAGES: &[Package] = &[
     },
     Package {
         name: "shoal-testnet",
-        // Never shoal, shoal-runtimes or wasmtime: real nodes are processes, and the gate must build
-        // quickly.
+        // Never shoal, shoal-runtimes or wasmtime: real nodes are processes, and the gate must
+        // build quickly.
         uses: &[
             ("shoal-protocol", "the state machine the simulator drives"),
             ("anyhow", "errors that only a person reads"),

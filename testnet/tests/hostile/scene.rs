@@ -104,7 +104,7 @@ impl Scene {
         self.is_at_peace().with_context(|| format!("after {what}"))?;
         self.publishes().with_context(|| format!("after {what}"))?;
         self.check_usage(what, &most)?;
-        println!("{what}: {:.1} s, at most {most:?}", began.elapsed().as_secs_f64());
+        eprintln!("{what}: {:.1} s, at most {most:?}", began.elapsed().as_secs_f64());
         Ok(found)
     }
 
