@@ -5,8 +5,8 @@ use futures::io::AsyncWriteExt;
 use shoal_protocol::membership;
 use shoal_protocol::model::{AuctionId, ChangeBody};
 use shoal_protocol::model::{
-    Award, Chain, Claim, Digest, KeyPair, Lane, NodeRecord, Phase, RawChange, Ruling, RulingBody,
-    Signed, Slot, Token, Unverified, codec,
+    Award, Chain, Claim, Digest, KeyPair, Lane, NodeRecord, Phase, Place, RawChange, ReplicaId,
+    Ruling, RulingBody, Signed, Slot, Token, Unverified, WallClock, codec,
 };
 use shoal_protocol::node::Message;
 use shoal_protocol::wire;
@@ -21,6 +21,8 @@ const AGAIN: usize = 100;
 const HAVE: usize = 20_000;
 const RULINGS: u64 = 2_000;
 const RECORDS: u64 = 10_000;
+/// Claims of each replica, one after another.
+const CLAIMS: usize = 60;
 /// Streams of one connection, below the most that a node takes, and what a window takes.
 const STREAMS: usize = 240;
 const STUFFING: usize = 256 * 1024;
@@ -53,17 +55,18 @@ fn stolen_member_disturbs_nobody() {
         ensure!(scene.count("net_garbage")? >= 8 * GOOD as u64, "garbage was not counted");
 
         let (attacker, targets) = (scene.attacker.clone(), scene.targets.clone());
-        let lies = heard.clone();
+        let (lies, wanted) = (heard.clone(), theirs(scene)?);
         scene.during("other nodes' claims, and claims of other nodes' replicas", async move {
-            for target in targets {
+            for (turn, target) in (1..).zip(targets) {
                 let mut link = Link::as_member(&attacker, &target).await?;
                 forged(&mut link, &attacker, &lies).await?;
-                claims(&mut link, &attacker, &lies).await?;
-                is_heard(&mut link, &mut Heard::default()).await?;
+                claims(&mut link, &attacker, &wanted, turn * 1000).await?;
             }
             Ok(())
         })?;
         ensure!(scene.count("garbage")? >= GOOD as u64, "no forgery was counted");
+        let disputed = scene.count("duplicates")? + scene.count("claims_doubted")?;
+        ensure!(disputed > 0, "nobody saw the claims");
 
         let (attacker, targets) = (scene.attacker.clone(), scene.targets.clone());
         let uid = scene.cluster.nodes[0].api().workload(HELLO)?.uid.parse()?;
@@ -222,44 +225,60 @@ async fn forged(link: &mut Link, attacker: &Attacker, heard: &Heard) -> Result<(
     Ok(())
 }
 
-/// Claims the replicas of others, with awards that it signed itself, above and below theirs.
-async fn claims(link: &mut Link, attacker: &Attacker, heard: &Heard) -> Result<()> {
-    let me = attacker.node();
-    let slots = heard.slots.iter().filter_map(|slot| slot.peek().ok());
-    let theirs: Vec<Claim> = slots.flat_map(|slot| slot.claims).collect();
-    for (number, theirs) in theirs.into_iter().enumerate() {
-        for (turn, counter) in
-            [1, theirs.token.counter, theirs.token.counter + 1000].iter().enumerate()
-        {
-            let token = Token { counter: *counter, by: me, incarnation: 1 };
-            let award = Award {
-                auction: AuctionId { owner: me, number: number as u64 },
-                replica: theirs.replica,
-                generation: theirs.generation,
+/// A replica that runs well elsewhere.
+#[derive(Clone, Copy)]
+struct Theirs {
+    replica: ReplicaId,
+    generation: Digest,
+    counter: u64,
+}
+
+/// The replicas of the workload that must not move.
+fn theirs(scene: &Scene) -> Result<Vec<Theirs>> {
+    let view = scene.cluster.nodes[0].api().workload(HELLO)?;
+    let (uid, generation) = (view.uid.parse()?, view.generation.parse()?);
+    let all = view.replicas.iter().map(|it| {
+        let index = it.replica.rsplit_once('/').context("a replica has a number")?.1.parse()?;
+        let replica = ReplicaId { uid, place: Place::Ordinal(index) };
+        Ok(Theirs { replica, generation, counter: it.token.context("it is claimed")? })
+    });
+    all.collect()
+}
+
+/// Claims the replicas of others, with awards that it signed itself, above and below theirs, and
+/// lets go of them again.
+async fn claims(
+    link: &mut Link,
+    attacker: &Attacker,
+    all: &[Theirs],
+    mut number: u64,
+) -> Result<()> {
+    let (me, cluster) = (attacker.node(), attacker.cluster());
+    for turn in 0..CLAIMS {
+        for Theirs { replica, generation, counter } in all.iter().copied() {
+            let counter = [1, counter, counter + 1000][turn % 3];
+            let token = Token { counter, by: me, incarnation: 1 };
+            let auction = AuctionId { owner: me, number: turn as u64 };
+            let award = Award { auction, replica, generation, token, to: me };
+            let claim = Claim {
+                replica,
+                name: HELLO.parse()?,
+                generation,
                 token,
-                to: me,
+                phase: Phase::Healthy,
+                since: WallClock(0),
+                award: Signed::sign(award, &attacker.keys, &cluster).wire(),
+                update: None,
             };
-            let award = Signed::sign(award, &attacker.keys, &attacker.cluster()).wire();
-            let claim =
-                Claim { token, award, phase: Phase::Healthy, update: None, ..theirs.clone() };
-            let slot = Slot {
-                slot: theirs.replica.slot(),
-                counter: (10 * number + turn) as u64 + 1000,
-                claims: vec![claim],
-                newer: Vec::new(),
-            };
-            let slot = Signed::sign(slot, &attacker.keys, &attacker.cluster()).wire();
-            link.send(Lane::Urgent, &Message::Slot(slot)).await?;
+            for claims in [vec![claim], Vec::new()] {
+                number += 1;
+                let slot = replica.slot();
+                let slot = Slot { slot, counter: number, claims, newer: Vec::new() };
+                let slot = Signed::sign(slot, &attacker.keys, &cluster).wire();
+                link.send(Lane::Urgent, &Message::Slot(slot)).await?;
+                is_heard(link, &mut Heard::default()).await?;
+            }
         }
-        // And none: it lets go again.
-        let none = Slot {
-            slot: theirs.replica.slot(),
-            counter: (10 * number) as u64 + 1009,
-            claims: Vec::new(),
-            newer: Vec::new(),
-        };
-        let none = Signed::sign(none, &attacker.keys, &attacker.cluster()).wire();
-        link.send(Lane::Urgent, &Message::Slot(none)).await?;
     }
     Ok(())
 }
