@@ -1,10 +1,10 @@
 //! The gate, the law, the simulator, real nodes as processes, the demo and the benchmarks.
 //!
-//! ***It never links the daemon.** This crate depends on `shoal-protocol` alone: the simulator
-//! drives that state machine directly, and a real node is the `shoal` binary as a child process,
-//! used through its socket, its HTTP port and its command line, as a user would. So no check can
-//! pass because both sides share a bug in a library, and the gate runs on a machine where nothing
-//! is built yet.
+//! ***It never links the daemon.** Of the workspace this crate depends on `shoal-protocol` alone:
+//! the simulator drives that state machine directly, and a real node is the `shoal` binary as a
+//! child process, used through its socket, its HTTP port and its command line, as a user would, or
+//! by hostile peers through its port for other nodes. So no check can pass because both sides share
+//! a bug in a library, and the gate runs on a machine where nothing is built yet.
 
 #![expect(
     clippy::print_stdout,
@@ -17,6 +17,7 @@ pub mod check;
 pub mod demo;
 pub mod engines;
 pub mod fuzz;
+pub mod hostile;
 pub mod kill;
 pub mod law;
 pub mod real;

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::core::ConnectedPoint;
 use shoal_protocol::model::NodeId;
+use shoal_protocol::wire;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::names;
@@ -41,6 +42,10 @@ const MEMBERS: Bounds = Bounds {
     per_address: 64,
     silent_timeout: Duration::from_millis(500),
 };
+/// Bytes that the other end of an inbound connection may send before it is a member's: two
+/// greetings of the greatest length, and what the protocols around them take. A stream holds up to
+/// 256 KiB that nobody reads yet, so without this a stranger fills the memory with its streams.
+const MAX_UNPROVEN: usize = 2 * wire::MAX_MESSAGE + 64 * 1024;
 /// Remembered addresses of members: more than a node has links. The one met longest ago is
 /// forgotten first.
 const MAX_MEMBER_ADDRESSES: usize = 1024;
@@ -51,6 +56,8 @@ pub(super) struct Admission {
     strangers: Arc<Shares>,
     members: Arc<Shares>,
     handshakes: Mutex<Handshakes>,
+    /// Connections that ended because more came than [`MAX_UNPROVEN`].
+    talkative: AtomicU64,
     roster: Members,
 }
 
@@ -78,6 +85,7 @@ impl Admission {
             strangers: Shares::new(STRANGERS),
             members: Shares::new(MEMBERS),
             handshakes: Mutex::default(),
+            talkative: AtomicU64::new(0),
             roster,
         })
     }
@@ -97,13 +105,7 @@ impl Admission {
         let evicted = Box::pin(permit.evicted());
         let handshake = Arc::new(Handshake { permit, done: AtomicBool::new(false) });
         handshakes.under_way.insert(address, Arc::downgrade(&handshake));
-        Ok(HandshakeGuard {
-            admission: self.clone(),
-            address,
-            handshake,
-            evicted,
-            has_spoken: false,
-        })
+        Ok(HandshakeGuard { admission: self.clone(), address, handshake, evicted, received: 0 })
     }
 
     /// A handshake proved the key of the other end. If that is no member's, the connection keeps
@@ -156,6 +158,13 @@ impl Admission {
                 all.insert(format!("net_handshakes_{who}_{why}"), counter.load(Relaxed));
             }
         }
+        let talkative = self.talkative.load(Relaxed);
+        all.insert("net_handshakes_strangers_talkative".into(), talkative);
+    }
+
+    fn talked_too_much(&self) -> io::Error {
+        self.talkative.fetch_add(1, Relaxed);
+        io::Error::other("a stranger sent more than a greeting")
     }
 
     fn lock(&self) -> MutexGuard<'_, Handshakes> {
@@ -196,7 +205,8 @@ pub(super) struct HandshakeGuard {
     address: SocketAddr,
     handshake: Arc<Handshake>,
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
-    has_spoken: bool,
+    /// Bytes until now.
+    received: usize,
 }
 
 impl HandshakeGuard {
@@ -205,16 +215,23 @@ impl HandshakeGuard {
         self.handshake.done.load(Relaxed)
     }
 
-    /// Passes on the result of a read; an error when the handshake was evicted.
+    /// Passes on the result of a read; an error when the handshake was evicted, or when more came
+    /// than anybody has to say who is no member.
     pub(super) fn read(
         &mut self,
         cx: &mut Context<'_>,
         polled: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         match polled {
-            Poll::Ready(Ok(bytes)) if bytes > 0 && !self.has_spoken => {
-                self.spoke();
-                polled
+            Poll::Ready(Ok(bytes)) => {
+                if bytes > 0 && self.received == 0 {
+                    self.spoke();
+                }
+                self.received = self.received.saturating_add(bytes);
+                match self.received > MAX_UNPROVEN {
+                    true => Poll::Ready(Err(self.admission.talked_too_much())),
+                    false => polled,
+                }
             }
             Poll::Ready(_) => polled,
             Poll::Pending => self.evicted.as_mut().poll(cx).map(|()| Err(evicted_error())),
@@ -223,7 +240,6 @@ impl HandshakeGuard {
 
     /// The other end has sent something.
     pub(super) fn spoke(&mut self) {
-        self.has_spoken = true;
         self.handshake.permit.mark_active();
     }
 
@@ -336,6 +352,20 @@ mod tests {
             31
         );
         assert!(silent[0].read(&mut cx, Poll::Pending).is_ready(), "it ends, and its file is free");
+    }
+
+    /// Whoever is no member has little to say, on however many streams; a member has much.
+    #[tokio::test(start_paused = true)]
+    async fn stranger_that_sends_much_is_cut_off() {
+        let admission = Admission::new(Members::new().1);
+        let mut stranger = admission.admit(at("10.0.0.1:1")).unwrap();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut read = |bytes| stranger.read(&mut cx, Poll::Ready(Ok(bytes)));
+        assert!(matches!(read(2 * wire::MAX_MESSAGE), Poll::Ready(Ok(_))));
+        assert!(matches!(read(64 * 1024 + 1), Poll::Ready(Err(_))));
+        let mut all = BTreeMap::new();
+        admission.report(&mut all);
+        assert_eq!(all["net_handshakes_strangers_talkative"], 1);
     }
 
     /// The remembered addresses are bounded; a member met again counts as new.

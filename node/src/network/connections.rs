@@ -113,7 +113,9 @@ impl Task {
             }
             StreamEvent::Incoming { kind: StreamKind::Signal(Signal::Ping), .. } => return Ok(()),
             StreamEvent::Incoming { peer, kind: StreamKind::Signal(Signal::Stalled), .. } => {
-                if let Some(node) = names::node_id(&peer) {
+                // A stranger has no carriers, and nobody is told of its paths.
+                let node = names::node_id(&peer).filter(|node| self.members.has(node));
+                if let Some(node) = node {
                     self.carriers.on_peer_stalled(node);
                 }
                 return Ok(());

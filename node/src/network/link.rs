@@ -302,7 +302,11 @@ async fn read(
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     frame.clear();
-    frame.resize(length, 0);
-    stream.read_exact(frame).await?;
+    // Room grows with what has come, not with what was announced.
+    while frame.len() < length {
+        let come = frame.len();
+        frame.resize(length.min(come + come.max(KEPT_BUFFER)), 0);
+        stream.read_exact(&mut frame[come..]).await?;
+    }
     Ok(Some(()))
 }

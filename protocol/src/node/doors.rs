@@ -275,6 +275,10 @@ impl Node {
         changes: Vec<RawChange>,
     ) {
         self.on_revocations(now, from, changes, true, false);
+        // A stranger must not write into a member's events and warnings.
+        if self.admitted() && !self.is_member(&from) {
+            return self.count("dropped_stranger");
+        }
         let why: String = why.chars().filter(|it| !it.is_control()).take(400).collect();
         if self.reach.refused.as_ref() != Some(&why) {
             let message = format!("{} does not let this node in: {why}", from.short());

@@ -12,10 +12,13 @@
 //!
 //! - docker, podman: kill -9 of a node that runs a container, see `failover/containers.rs`.
 //!
+//! - with `--flood`: kill alone, in turn without and with a flood, see `failover/flood.rs`.
+//!
 //! Before the next loss the cluster must have recovered. Between our losses Docker Swarm loses its
 //! node in the same ways, see [`super::swarm`].
 
 mod containers;
+pub(super) mod flood;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -188,9 +191,7 @@ fn losses(
     let mut values = Vec::new();
     for run in 1..=runs {
         let victim = eventually("one holder whom all agree on", || sole_holder(cluster))?;
-        let (at, answer, traffic) = under_traffic(cluster, victim, PACE, &lose)?;
-        drop(traffic);
-        let gap = (answer.ended - at).as_secs_f64() * 1000.0;
+        let gap = loss(cluster, victim, &lose)?;
         println!(
             "  {run:>3}/{runs}  {} lost, answered after {gap:.0} ms",
             cluster.nodes[victim].name
@@ -201,6 +202,17 @@ fn losses(
         after(run);
     }
     Ok(values)
+}
+
+/// Milliseconds from a loss to the first good answer at a survivor.
+fn loss(
+    cluster: &mut Cluster,
+    victim: usize,
+    lose: impl Fn(&mut Cluster, usize) -> Result<(Instant, Instant)>,
+) -> Result<f64> {
+    let (at, answer, traffic) = under_traffic(cluster, victim, PACE, lose)?;
+    drop(traffic);
+    Ok((answer.ended - at).as_secs_f64() * 1000.0)
 }
 
 #[cfg(test)]

@@ -72,6 +72,11 @@ pub enum Bench {
         /// without Swarm.
         #[arg(long, default_value_t = 3)]
         swarm_times: u32,
+        /// Only kill -9, in turn without and with so many connections at a time against the mesh
+        /// port of every survivor: TCP alone, strangers that are silent, garbage.
+        #[arg(long, value_name = "CONNECTIONS", conflicts_with = "cases",
+              value_parser = clap::value_parser!(u16).range(1..=4096))]
+        flood: Option<u16>,
     },
     /// From `shoal run` to the first HTTP 200. Cases warm (artifact held and compiled) and cold
     /// (never seen). Three nodes.
@@ -175,7 +180,10 @@ fn show<'a>(all: impl Iterator<Item = Shown<'a>> + Clone) {
 impl Bench {
     fn measure(&self, workspace: &Workspace, options: &Options) -> Result<Vec<Figures>> {
         match self {
-            Bench::Failover { cases, runs, swarm_times } => {
+            Bench::Failover { runs, flood: Some(connections), .. } => {
+                failover::flood::measure(options, *runs, usize::from(*connections))
+            }
+            Bench::Failover { cases, runs, swarm_times, flood: None } => {
                 let swarm = SwarmTurns::start(workspace, *swarm_times);
                 failover::measure(workspace, options, cases, *runs, swarm)
             }

@@ -105,19 +105,22 @@ const PACKAGES: &[Package] = &[
     },
     Package {
         name: "shoal-testnet",
-        // Never shoal, shoal-runtimes, libp2p or wasmtime: real nodes are processes, and the gate
-        // must build quickly.
+        // Never shoal, shoal-runtimes or wasmtime: real nodes are processes, and the gate must
+        // build quickly.
         uses: &[
             ("shoal-protocol", "the state machine the simulator drives"),
             ("anyhow", "errors that only a person reads"),
             ("clap", "the command line"),
+            ("futures", "reads and writes the streams of hostile peers"),
             ("imbl", "the disks of ten thousand devices share what they have in common"),
+            ("libp2p", "the handshake and the streams of hostile peers"),
             ("plotters", "the curves of `scale`"),
             ("rand_chacha", "the simulator's seeded generator"),
             ("rustix", "process groups, and the death signal of children"),
             ("serde", "benchmark lines"),
             ("serde_json", "the API's bodies, `cargo metadata`"),
             ("signal-hook", "Ctrl-C leaves nothing behind"),
+            ("tokio", "a thousand hostile connections at a time"),
         ],
         tests_use: &[
             ("proptest", "draws actions of users and faults, and shortens what failed"),

@@ -1,5 +1,6 @@
 //! A peer that is no member: what it may say, what it hears, and what changes once it is one.
 
+use super::super::types::{Command, Signal};
 use super::*;
 
 /// A stranger with a key of its own said whatever it liked, and got gossip as everybody.
@@ -57,4 +58,30 @@ async fn admitted_device_hears_gossip_over_the_same_link() {
         }
     })
     .await;
+}
+
+/// A stranger said that its transfers stall, and the event named it: one for each of its keys.
+#[tokio::test]
+async fn strangers_stall_is_nobodys_news() {
+    let (mut a, mut b) = (peer(1).await, peer(2).await);
+    b.network.set_roster([b.id].into_iter().collect());
+    a.dial(&b);
+    assert_eq!((a.link_up().await, b.link_up().await), (b.id, a.id));
+    let (reply, is_taken) = tokio::sync::oneshot::channel();
+    let signal = Command::Signal { node: b.id, signal: Signal::Stalled, reply };
+    a.network.commands.send(signal).await.unwrap();
+    assert!(within("the signal", is_taken).await.unwrap());
+    let greeting = Message::NotAdmitted { why: "who are you?".into(), changes: Vec::new() };
+    a.network.send(&b.id, Lane::Urgent, &greeting);
+    assert_eq!(b.received().await, (a.id, greeting), "nothing came before it");
+}
+
+/// A message takes room as it comes: of a long one that was only announced, little is there.
+#[tokio::test]
+async fn long_message_arrives_in_pieces() {
+    let (a, mut b) = linked(1, 2).await;
+    let why: String = "long".repeat(wire::MAX_MESSAGE / 5);
+    let long = Message::NotAdmitted { why, changes: Vec::new() };
+    a.network.send(&b.id, Lane::Urgent, &long);
+    assert_eq!(b.received().await, (a.id, long));
 }

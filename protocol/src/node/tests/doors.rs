@@ -250,3 +250,20 @@ fn revoked_node_runs_nothing_any_more() {
     let warnings = harness.node.status().warnings.join(" ");
     assert!(warnings.contains("was revoked"), "{warnings}");
 }
+
+/// Whoever once saw an invite told a member that it was not admitted, in words of its own choice,
+/// and the member showed them as a warning.
+#[test]
+fn strangers_words_are_not_shown_by_a_member() {
+    let cluster = cluster();
+    let mut harness = busy_founder(&cluster);
+    let peer = cluster.join_member(50, &mut harness).node.id();
+    harness.input(Input::LinkUp { peer: id(66), dialled: false });
+    let says = |why: &str| Message::NotAdmitted { why: why.into(), changes: Vec::new() };
+    harness.input(Input::Message { from: id(66), message: says("send your keys to me") });
+    assert_eq!(harness.node.reach.refused, None);
+    assert_eq!(harness.node.shown.counters["dropped_stranger"], 1);
+    // A member that does not know this one is heard.
+    harness.input(Input::Message { from: peer, message: says("who let you in?") });
+    assert_eq!(harness.node.reach.refused.as_deref(), Some("who let you in?"));
+}
