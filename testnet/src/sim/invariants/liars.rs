@@ -16,6 +16,8 @@ use crate::sim::world::World;
 const RACE: u64 = 66_000_000;
 /// How long two nodes that met (again) may not know of one another's replicas, microseconds.
 const LEARNS_WITHIN: u64 = 330_000_000;
+/// How long a question to a keeper and its answer may be under way, microseconds.
+const ASKED: u64 = 15_000_000;
 /// A node that was heard over a link within this time is up, microseconds.
 const HEARS_WITHIN: u64 = 1_000_000;
 /// Rulings of one member that a node takes at once; then one a second.
@@ -220,6 +222,9 @@ impl World {
             return None; // it cannot see how the replica does
         }
         let since = self.watch.unsure.get(&device).map_or(since, |at| since.max(*at));
+        if self.now < since + ASKED {
+            return None; // the question was asked while it was not healthy
+        }
         let is_fresh = self.now < since + RACE;
         let met = [self.watch.met.get(&(device, liar)), self.watch.apart.get(&device)];
         let has_met =
