@@ -32,9 +32,9 @@ pub struct Watch {
     pub ghosts: BTreeSet<NodeId>,
     /// The admission that used up the invite of a liar: its key and hash.
     pub spent: Option<(Key, Digest)>,
-    /// For a device and its peer the link over which it last heard of it, and its own time then,
-    /// microseconds.
-    pub heard: BTreeMap<(usize, usize), (u64, u64)>,
+    /// For a device and its peer the link over which it last heard of it, and its own time when it
+    /// first and last did, microseconds.
+    pub heard: BTreeMap<(usize, usize), (u64, u64, u64)>,
     /// The generation of a replica that runs on a device, and the world time since when.
     pub healthy: BTreeMap<(usize, ReplicaId), (Digest, u64)>,
     /// World time at which a device last could not know what others did.

@@ -16,6 +16,8 @@ use crate::sim::world::World;
 const RACE: u64 = 66_000_000;
 /// How long two nodes that met (again) may not know of one another's replicas, microseconds.
 const LEARNS_WITHIN: u64 = 330_000_000;
+/// How long a link may be open at one end only, microseconds.
+const GREETING: u64 = 6_000_000;
 /// How long a question to a keeper and its answer may be under way, microseconds.
 const ASKED: u64 = 15_000_000;
 /// A node that was heard over a link within this time is up, microseconds.
@@ -43,7 +45,11 @@ impl World {
     ) {
         if matches!(message, Message::Membership(_)) && !self.watch.is_off {
             let at = self.local_time(to).as_micros();
-            self.watch.heard.insert((to, from), (link, at));
+            let heard = self.watch.heard.entry((to, from)).or_insert((link, at, at));
+            if heard.0 != link {
+                *heard = (link, at, at);
+            }
+            heard.2 = at;
         }
     }
 
@@ -177,11 +183,11 @@ impl World {
     /// A node that another one hears over a link is up there, whatever others say.
     fn watch_fall(&mut self, device: usize, about: usize) {
         let link = self.devices[device].links.get(&about).copied();
-        let Some((heard_over, at)) = self.watch.heard.get(&(device, about)).copied() else {
-            return;
-        };
-        let silence = self.local_time(device).as_micros().saturating_sub(at);
-        let is_heard = link == Some(heard_over) && silence < HEARS_WITHIN;
+        let heard = self.watch.heard.get(&(device, about)).copied();
+        let Some((heard_over, first, last)) = heard else { return };
+        let silence = self.local_time(device).as_micros().saturating_sub(last);
+        let is_open = last.saturating_sub(first) > GREETING;
+        let is_heard = link == Some(heard_over) && is_open && silence < HEARS_WITHIN;
         if is_heard && !self.is_cloned(about) && !self.is_cloned(device) {
             self.broken(device, format!("it holds n{about} down, and hears it over a link"));
         }
