@@ -70,6 +70,8 @@ pub struct Liar {
     pub lies: Vec<Lie>,
     /// The claims that it forged and stands by.
     pub claims: BTreeMap<ReplicaId, Claim>,
+    /// The claims whose awards it forged in the name of others.
+    pub stolen: BTreeMap<ReplicaId, Claim>,
     /// Forged slots so far.
     pub slots: u64,
     /// Forged records so far.
@@ -90,6 +92,11 @@ impl Liar {
     /// it forged.
     pub fn hides(&self) -> bool {
         self.lies.iter().any(|lie| matches!(lie, Lie::Award | Lie::Claims | Lie::Dumb))
+    }
+
+    /// The claim of a replica that it forged.
+    pub fn claim(&self, replica: &ReplicaId) -> Option<&Claim> {
+        self.claims.get(replica).or_else(|| self.stolen.get(replica))
     }
 
     /// Keeps a message to say it again.

@@ -198,7 +198,7 @@ impl World {
     pub(super) fn must_keep(&mut self, device: usize, replica: &ReplicaId) -> Option<String> {
         let claims = |it: &usize| {
             let liar = self.devices[*it].liar.as_ref();
-            liar.is_some_and(|liar| liar.claims.contains_key(replica))
+            liar.is_some_and(|liar| liar.claim(replica).is_some())
         };
         let Some(liar) = self.liar().filter(claims) else { return Some("nobody keeps it".into()) };
         let why = self.is_safe_from(device, replica, liar);

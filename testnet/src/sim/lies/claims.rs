@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use shoal_protocol::auction::{self, Announce};
 use shoal_protocol::model::claim::MAX_SLOT_CLAIMS;
+use shoal_protocol::model::codec;
 use shoal_protocol::model::{
-    AuctionId, Award, Claim, Digest, Phase, Place, Price, ReplicaId, Slot, Token, Unverified,
-    WallClock, WorkloadName,
+    AuctionId, Award, Claim, Digest, Phase, Place, Price, PublicKey, ReplicaId, Slot, Token,
+    Unverified, WallClock, WorkloadName,
 };
 use shoal_protocol::node::Message;
 
@@ -34,6 +35,10 @@ impl World {
         for _ in 0..1 + below(&mut self.rng, 2) {
             let others = self.claims_of_others(device);
             let Some(claim) = self.draw_one(&others) else { return };
+            if below(&mut self.rng, 4) == 0 {
+                self.steal(device, &claim);
+                continue;
+            }
             let counter = match below(&mut self.rng, 3) {
                 0 => 0,
                 1 => claim.token.counter.saturating_sub(1),
@@ -78,6 +83,23 @@ impl World {
             }
         }
         slots.into_iter().for_each(|slot| self.issue_forged(device, slot));
+    }
+
+    /// A claim under an award that it signed in the name of the true owner, under an older token.
+    fn steal(&mut self, device: usize, claim: &Claim) {
+        let Ok(award) = claim.award.peek() else { return };
+        let me = self.devices[device].id;
+        let token = Token { counter: 0, ..award.token };
+        let forged = self.forge(device, Award { token, to: me, ..award });
+        let Some(award) = in_the_name_of(claim.award.by(), &forged) else { return };
+        let stolen = Claim { token, phase: Phase::Healthy, award, update: None, ..claim.clone() };
+        let liar = self.liar_of(device);
+        liar.slots += 1;
+        liar.stolen.insert(stolen.replica, stolen.clone());
+        let (number, counter) = (stolen.replica.slot(), FORGED + liar.slots);
+        let slot = Slot { slot: number, counter, claims: vec![stolen], newer: Vec::new() };
+        let slot = self.forge(device, slot);
+        self.say_everywhere(device, Message::Slot(slot));
     }
 
     /// What the honest devices claim.
@@ -172,4 +194,15 @@ impl World {
         let name = |namespace: &str, name: &str| format!("{namespace}/{name}").parse().ok();
         views.into_iter().filter_map(|it| Some((it.uid, name(&it.namespace, &it.name)?))).collect()
     }
+}
+
+/// The same statement with another signer, whose signature it does not have.
+fn in_the_name_of(signer: PublicKey, forged: &Unverified<Award>) -> Option<Unverified<Award>> {
+    /// Bytes of a signature, which come last, behind the signer's key.
+    const SIGNATURE: usize = 64;
+    let mut bytes = codec::encode(forged);
+    let end = bytes.len().checked_sub(SIGNATURE)?;
+    let at = end.checked_sub(signer.0.len())?;
+    bytes[at..end].copy_from_slice(&signer.0);
+    codec::decode(&bytes).ok()
 }

@@ -74,9 +74,9 @@ impl World {
             // It admits nobody any more: such devices would leave with it.
             Message::Join { .. } => None,
             Message::Claims(disputes::Message::AskKeeper { replica, question, .. })
-                if liar.claims.contains_key(&replica) =>
+                if liar.claim(&replica).is_some() =>
             {
-                let generation = liar.claims[&replica].generation;
+                let generation = liar.claim(&replica)?.generation;
                 let keeping =
                     disputes::Message::Keeping { replica, question, generation, healthy: true };
                 self.say_to(device, from, Message::Claims(keeping));
