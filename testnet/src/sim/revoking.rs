@@ -52,6 +52,10 @@ impl Simulation {
     /// Gives a liar an invite for one device, which it has used itself: a member has admitted it
     /// once more by it.
     pub(super) fn spend_invite(&mut self, device: usize) -> Result<(), String> {
+        let liar = self.world.devices[device].liar.as_ref();
+        if liar.is_some_and(|liar| liar.spent.is_some()) {
+            return Ok(());
+        }
         let mut seed = [0; 32];
         self.world.rng.fill_bytes(&mut seed);
         let Admittance { keys, chain } = self.world.make_invite(KeyPair::from_seed(&seed));

@@ -16,8 +16,11 @@ use crate::sim::world::World;
 
 /// The counter of the first forged slot: above all that the honest core counts to.
 const FORGED: u64 = 1 << 50;
-/// How far a forged token is ahead: honest nodes accept it.
-const AHEAD: u64 = 1 << 19;
+/// How far a forged token is ahead. All together stay below what a device takes that has seen none
+/// of them: it takes no token that is a million ahead of all that it knows.
+const AHEAD: u64 = 1 << 15;
+/// The bound of the tokens in claims to everything.
+const ANY: u64 = 1 << 19;
 /// Places of a workload that are claimed, wanted or not.
 const PLACES: u32 = 60;
 
@@ -68,7 +71,7 @@ impl World {
             for index in 0..PLACES {
                 let replica = ReplicaId { uid, place: Place::Ordinal(index) };
                 let generation = if below(&mut self.rng, 4) == 0 { nowhere } else { generation };
-                let counter = below(&mut self.rng, AHEAD);
+                let counter = below(&mut self.rng, ANY);
                 self.claim_falsely(device, &name, replica, generation, counter);
                 let phase = match below(&mut self.rng, 4) {
                     0 => Phase::Starting,
