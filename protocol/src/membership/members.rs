@@ -173,6 +173,7 @@ impl Membership {
         }
         self.suspicions.remove(&node);
         self.inquiries.remove(&node);
+        self.drop_unvoted_notices();
         for timer in [
             Reason::Quiet(node),
             Reason::Suspicion(node),
@@ -192,6 +193,33 @@ impl Membership {
         }
         self.unsettled_topology = true;
         self.unjudged = true;
+    }
+
+    /// A voter left. A notice of which nobody is left that voted says nothing to any other node, not
+    /// even to its subject, which would have to refute it: the member is down for this node alone
+    /// from now on, and the first sign of life ends that.
+    fn drop_unvoted_notices(&mut self) {
+        let members = &self.members;
+        let is_void = |notice: &Notice| {
+            let voters = notice.votes.iter().map(|it| NodeId(it.by().0));
+            !voters.into_iter().any(|by| by == self.me || members.contains_key(&by))
+        };
+        let noticed = |member: &Member| match &member.liveness {
+            Liveness::Down(down) => down.notice.as_ref().is_some_and(is_void),
+            _ => false,
+        };
+        let void = members.iter().filter(|(_, member)| noticed(member));
+        let void: Vec<NodeId> = void.map(|(node, _)| *node).collect();
+        for suspicion in self.suspicions.values_mut() {
+            suspicion.notice.take_if(|notice| is_void(notice));
+        }
+        for node in void {
+            if let Some(Liveness::Down(down)) =
+                self.members.get_mut(&node).map(|member| &mut member.liveness)
+            {
+                down.notice = None;
+            }
+        }
     }
 
     /// The member is up.

@@ -142,7 +142,11 @@ impl Node {
         self.repair.restore_all(Tree::Desired, self.desired.digests());
         for ruling in saved.rulings {
             match ruling.verify(&self.cluster) {
-                Ok(ruling) if self.desired.is_living(&ruling.uid) => _ = self.rulings.apply(ruling),
+                Ok(ruling)
+                    if self.desired.is_living(&ruling.uid) && self.may_rule(&ruling.by()) =>
+                {
+                    _ = self.rulings.apply(ruling);
+                }
                 Ok(_) => {}
                 Err(_) => unreadable += 1,
             }
@@ -171,6 +175,8 @@ impl Node {
         let slots = saved
             .slots
             .into_iter()
+            // The disk keeps those of nodes that have left.
+            .filter(|(node, _)| *node == self.me || self.is_member(node))
             .filter_map(|(_, slot)| slot.verify(&self.cluster).ok())
             .collect();
         unreadable += self.claims.restore(slots).len();

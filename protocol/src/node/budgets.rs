@@ -27,7 +27,7 @@ const JOINS: (u32, Duration) = (1_024, Duration::from_millis(100));
 /// The budgets of all members.
 #[derive(Clone, Debug)]
 pub(super) struct Budgets {
-    /// By signer; at most as many as there are members.
+    /// By signer; at most as many as there are members. All that left share one.
     rulings: BTreeMap<NodeId, Bucket>,
     slots: BTreeMap<NodeId, Bucket>,
     /// By the peer that passed them on. All peers that are no members share one.
@@ -72,7 +72,7 @@ impl Budgets {
     /// The growing collections, with their bounds.
     pub fn queues(&self, members: usize) -> Vec<Queue> {
         vec![
-            Queue::new("members with a budget of rulings", self.rulings.len(), members),
+            Queue::new("members with a budget of rulings", self.rulings.len(), members + 1),
             Queue::new("members with a budget of slots", self.slots.len(), members),
             Queue::new("peers with a budget of admissions", self.admissions.len(), members + 1),
         ]

@@ -19,6 +19,9 @@ use super::{Level, Node};
 
 /// The time that a peer has to show who it is: some round trips of a bad link.
 const GREETING: Duration = Duration::from_secs(5);
+/// The pause between two answers to greetings of one peer over an open link. Above most round trips:
+/// two nodes that each take the other one's answer for a greeting stop at once.
+const ANSWER_EVERY: Duration = Duration::from_secs(1);
 /// Links behind doors. A link for each of the strangers that the network lets in, and those of
 /// members that greet at the same time after a cut.
 pub(super) const MAX_DOORS: usize = 1_024;
@@ -27,6 +30,8 @@ pub(super) const MAX_DOORS: usize = 1_024;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Doors {
     closed: BTreeMap<NodeId, Door>,
+    /// When this node last answered a greeting over an open link. Only peers with a link.
+    answered: BTreeMap<NodeId, Time>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +57,20 @@ impl Doors {
     /// The number of links behind doors.
     pub fn len(&self) -> usize {
         self.closed.len()
+    }
+
+    /// The number of open links over which a greeting was answered.
+    pub fn answered(&self) -> usize {
+        self.answered.len()
+    }
+
+    /// Whether to answer a greeting over an open link.
+    fn may_answer(&mut self, now: Time, peer: NodeId) -> bool {
+        let is_due = self.answered.get(&peer).is_none_or(|at| now.since(*at) >= ANSWER_EVERY);
+        if is_due {
+            self.answered.insert(peer, now);
+        }
+        is_due
     }
 
     /// When the next link is closed, because its other end does not show who it is.
@@ -83,6 +102,7 @@ impl Node {
 
     /// The link to `peer` is down; whether it was still behind its door.
     pub(super) fn forget_door(&mut self, now: Time, peer: NodeId) -> bool {
+        self.doors.answered.remove(&peer);
         if self.doors.closed.remove(&peer).is_none() {
             return false;
         }
@@ -147,7 +167,10 @@ impl Node {
         }
         if !self.doors.is_closed(&from) {
             // The peer took this link for a new one: its end is behind a door, and waits.
-            if self.is_member(&from) && self.membership.has_link(&from) {
+            if self.is_member(&from)
+                && self.membership.has_link(&from)
+                && self.doors.may_answer(now, from)
+            {
                 self.say_who_it_is(from);
             }
             return;

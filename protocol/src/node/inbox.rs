@@ -242,14 +242,17 @@ impl Node {
         self.apply_ruling(now, ruling)
     }
 
-    /// Applies a verified ruling, if its signer is a member and its workload exists.
+    /// Applies a verified ruling, if its signer is or was a member and its workload exists. It
+    /// outlives its signer, so a node may hear of it after that one left.
     fn apply_ruling(&mut self, now: Time, ruling: Signed<Ruling>) -> Verdict {
-        let by_member = self.desired.members().contains_key(&NodeId(ruling.by().0));
+        let by = NodeId(ruling.by().0);
         let is_known = self.rulings.get(&ruling.key()).is_some_and(|known| *known == ruling);
-        if !by_member || is_known || !self.desired.is_living(&ruling.uid) {
+        if is_known || !self.may_rule(&ruling.by()) || !self.desired.is_living(&ruling.uid) {
             return Verdict::Ignore;
         }
-        if !self.budgets.ruling(now, NodeId(ruling.by().0)) {
+        // Those that left share one budget.
+        let payer = if self.is_member(&by) { by } else { NodeId([0; 32]) };
+        if !self.budgets.ruling(now, payer) {
             self.count("rulings_delayed");
             return Verdict::Ignore;
         }

@@ -35,6 +35,7 @@ impl Node {
             Queue::new("commands that wait for one", self.saving.deferred.len(), MAX_DEFERRED),
             Queue::new("rows not on disk", self.saving.rows.len(), rows + MAX_STAGED),
             Queue::new("links behind doors", self.doors.len(), doors::MAX_DOORS),
+            Queue::new("links whose greeting was answered", self.doors.answered(), links),
             Queue::new("questions to all", self.questions.len(), asking::MAX_QUESTIONS),
             Queue::new("others' slots on their way to disk", cached_slots, (members + 1) * slots),
             Queue::new("records on their way to disk", cached_records, members + 1),

@@ -1,7 +1,12 @@
 //! Desired state: applying changes from users and peers, and admitting nodes.
 
+use std::collections::BTreeSet;
+
+use crate::claims::Claims;
 use crate::desired::{Applied, Moved};
-use crate::model::{Change, Digest, Key, Label, NodeId, Time, Value};
+use crate::membership::Membership;
+use crate::model::claim::SLOTS;
+use crate::model::{Change, Digest, Key, Label, NodeId, PublicKey, Signed, Time, Value};
 use crate::sync::Tree;
 
 use super::contract::{Action, Record};
@@ -102,8 +107,9 @@ impl Node {
         self.due.dirty.extend(uids);
     }
 
-    /// Shows a revocation.
+    /// Shows a revocation, and drops what its key decided.
     fn on_revoked(&mut self, now: Time, key: &Key) {
+        self.drop_rulings(now);
         let Some(change) = self.desired.effective(key) else { return };
         let (Key::Revocation(of), Value::Revoked(it)) = (key, &change.signed.value) else { return };
         let node = NodeId(of.0);
@@ -153,6 +159,9 @@ impl Node {
                 self.release_all(now, "this node is no member any more");
             }
             let claimed = self.claims.forget_node(&node);
+            if node != self.me {
+                self.stop_comparing(now, &node);
+            }
             self.reroute(claimed.into_iter().map(|replica| replica.uid));
             self.artifacts.forget_holder(&node);
             self.saving.forget(&node);
@@ -164,6 +173,40 @@ impl Node {
             self.part_from(now, node);
             self.mark_all_dirty();
         }
+    }
+
+    /// The slots and the record of a node that left are compared no more: nodes that last held
+    /// different versions of them would never agree again.
+    fn stop_comparing(&mut self, now: Time, node: &NodeId) {
+        for slot in 0..SLOTS {
+            self.repair.forget(now, Tree::Sheets, &Claims::key(node, slot));
+        }
+        self.repair.forget(now, Tree::Records, &Membership::item_key(node));
+    }
+
+    /// Whether the decisions of a key count: of a member, and of one that left. Nobody can tell
+    /// when a ruling was made, so that those of a revoked key go with it.
+    pub(super) fn may_rule(&self, by: &PublicKey) -> bool {
+        let was_member = self.desired.effective(&Self::member_key(NodeId(by.0))).is_some();
+        was_member && !self.is_revoked(by)
+    }
+
+    /// Drops the rulings of keys whose decisions do not count any more.
+    fn drop_rulings(&mut self, now: Time) {
+        let signers: BTreeSet<PublicKey> = self.rulings.iter().map(Signed::by).collect();
+        let gone: BTreeSet<PublicKey> =
+            signers.into_iter().filter(|by| !self.may_rule(by)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let dropped = self.rulings.forget_signers(&gone);
+        let mut records = Vec::new();
+        for (uid, key) in dropped {
+            self.repair.forget(now, Tree::Rulings, &key);
+            self.due.dirty.insert(uid);
+            records.push(Record::NoRuling { key });
+        }
+        self.persist(records);
     }
 
     /// Ends the link to a node that is no member any more.

@@ -6,13 +6,13 @@
 //! goes up and down takes the sequence above the one it replaces. **The state depends on the set of
 //! rulings applied, never on their order.**
 //!
-//! The caller has checked that the signature holds, that the signer is a member, and that the
-//! workload lives.
+//! The caller has checked that the signature holds, that the signer is or was a member and was not
+//! revoked, and that the workload lives.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::spec::MAX_REPLICAS;
 use crate::model::{Digest, PublicKey, Ruling, RulingBody, RulingKey, RulingKind, Signed, codec};
@@ -123,6 +123,29 @@ impl Rulings {
             self.keys.remove(hash);
         }
         hashes
+    }
+
+    /// Drops all rulings of these signers, and returns the workload of each and the hash of its key.
+    pub fn forget_signers(&mut self, signers: &BTreeSet<PublicKey>) -> Vec<(Digest, Digest)> {
+        let theirs: Vec<RulingKey> = self
+            .iter()
+            .filter(|ruling| signers.contains(&ruling.by()))
+            .map(|ruling| ruling.key())
+            .collect();
+        theirs
+            .into_iter()
+            .map(|key| {
+                if let Some(rulings) = self.by_uid.get_mut(&key.uid) {
+                    rulings.remove(&key);
+                    if rulings.is_empty() {
+                        self.by_uid.remove(&key.uid);
+                    }
+                }
+                let hash = key_hash(&key);
+                self.keys.remove(&hash);
+                (key.uid, hash)
+            })
+            .collect()
     }
 
     /// Drops the earliest ruling of the kind of `key` if there are too many, or of all unknown

@@ -10,6 +10,7 @@ use super::action::{ClockFault, EngineFault, SimAction, Target};
 use super::engine::EngineState;
 use super::error::SimError;
 use super::event::Event;
+use super::liar::Lie;
 use super::network::{below, between};
 use super::operator::{container_workload, workload};
 use super::rumour::Rumour;
@@ -124,7 +125,9 @@ impl Simulation {
             | SimAction::Engine(target, _)
             | SimAction::Crash(target)
             | SimAction::Move(target)
-            | SimAction::Upgrade(target) => {
+            | SimAction::Upgrade(target)
+            | SimAction::Lie(target, _)
+            | SimAction::Revoke(target) => {
                 let device = self.find(target)?;
                 self.apply_to(device, action)?;
             }
@@ -214,6 +217,22 @@ impl Simulation {
                 world.log(device, "is of a newer version now");
                 world.start(device, false, &[]);
             }
+            SimAction::Lie(..) if !world.has_others(device) => {
+                return impossible("is the last that could be relied on: nobody could revoke it");
+            }
+            SimAction::Lie(..) if world.liar().is_some_and(|liar| liar != device) => {
+                return impossible("is the second that lies, and the rules are about one");
+            }
+            SimAction::Lie(_, lie) => {
+                world.begin_to_lie(device, *lie);
+                if *lie == Lie::Ghosts {
+                    self.spend_invite(device)?;
+                }
+            }
+            SimAction::Revoke(_) if !world.has_others(device) => {
+                return impossible("is the last member that has a disk");
+            }
+            SimAction::Revoke(_) => _ = self.revoke(device)?,
             other => unreachable!("{other} is not about one device"),
         }
         Ok(())
@@ -263,9 +282,7 @@ impl Simulation {
     /// The seeds of a new device: up to three remaining devices, running ones first.
     fn seeds(&self, device: usize) -> Vec<usize> {
         let devices = &self.world.devices;
-        let stays = |other: &usize| {
-            *other != device && !devices[*other].is_clone && !devices[*other].is_gone
-        };
+        let stays = |other: &usize| *other != device && devices[*other].remains();
         let mut seeds: Vec<usize> = (0..devices.len()).filter(stays).collect();
         seeds.sort_by_key(|other| devices[*other].node.is_none());
         seeds.truncate(3);
@@ -304,6 +321,7 @@ impl World {
 
 fn set_clock(world: &mut World, device: usize, fault: ClockFault) {
     let (now, boot) = (world.now, world.devices[device].boot);
+    world.watch.unsure.insert(device, now);
     let clock = &mut world.devices[device].clock;
     match fault {
         ClockFault::Jump(by) => clock.jump(now, by),

@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::disk::Disk;
 use super::engine::{Adapter, Engine};
 use super::event::Event;
+use super::liar::Liar;
 
 /// Events that wait for a busy device. Beyond this the kernel's buffers are full, and further
 /// messages are lost.
@@ -61,6 +62,10 @@ pub struct Device {
     pub was_ready: bool,
     /// The daemon is a newer version: some of its messages cannot be decoded by the others.
     pub is_newer: bool,
+    /// The device lies.
+    pub liar: Option<Box<Liar>>,
+    /// An operator has revoked it.
+    pub is_revoked: bool,
 }
 
 /// Events that wait while a device is stopped, busy or slow.
@@ -207,7 +212,14 @@ impl Device {
             is_member: false,
             was_ready: false,
             is_newer: false,
+            liar: None,
+            is_revoked: false,
         }
+    }
+
+    /// Whether it belongs to the cluster until the end, and what it holds can be relied on.
+    pub fn remains(&self) -> bool {
+        !self.is_clone && !self.is_gone && !self.is_revoked && self.liar.is_none()
     }
 
     /// Drops everything that ends with the process.

@@ -26,6 +26,7 @@ impl World {
     /// Gives a daemon an input and carries out its effects.
     pub fn input(&mut self, device: usize, input: Input) {
         let now = self.local_time(device);
+        self.watch_input(device, &input);
         if let Some(node) = &mut self.devices[device].node {
             node.handle(now, input);
             self.drain(device);
@@ -82,6 +83,7 @@ impl World {
     }
 
     fn act(&mut self, device: usize, action: Action) {
+        let Some(action) = self.lets_out(device, action) else { return };
         self.watch_act(device, &action);
         match action {
             Action::Send { to, lane, message } => {
@@ -170,7 +172,7 @@ impl World {
         self.ids.get(&to)?.iter().copied().find(|to| links.contains_key(to))
     }
 
-    fn stream(&mut self, from: usize, to: usize, lane: Lane, packet: Event) {
+    pub(super) fn stream(&mut self, from: usize, to: usize, lane: Lane, packet: Event) {
         if self.network.leads(from, to) {
             if let Some(at) = self.network.stream(self.now, from, to, lane, &mut self.rng) {
                 self.schedule(at, packet);
@@ -180,7 +182,7 @@ impl World {
         }
     }
 
-    fn relay(&mut self, device: usize, origin: usize, hops: u32, rumour: &Arc<Rumour>) {
+    pub(super) fn relay(&mut self, device: usize, origin: usize, hops: u32, rumour: &Arc<Rumour>) {
         for to in self.gossip_peers(device, origin) {
             self.meter.relays(device, rumour);
             let late = match self.network.gossip {

@@ -19,6 +19,8 @@ pub enum Event {
     Message { from: usize, to: usize, link: u64, message: Message },
     /// A message arrives that this version cannot decode.
     OtherVersion { from: usize, to: usize, link: u64 },
+    /// Bytes arrive that are no message of any version.
+    Garbage { from: usize, to: usize, link: u64 },
     /// A gossip message arrives.
     Gossip { from: usize, to: usize, hops: u32, rumour: Arc<Rumour> },
     /// A dial has ended. `moves` are the move counts of both ends when it began.
@@ -61,6 +63,8 @@ pub enum Event {
     ClockSet { device: usize, boot: u32 },
     /// A flapping way opens or closes, and does so again after `every`, microseconds.
     Flap { one: usize, other: usize, every: u64 },
+    /// A lying device forges its next statements.
+    Lies { device: usize },
     /// A suspended device is back; the listed ways are healed.
     Back { device: usize, cut: Vec<(usize, usize)> },
 }
@@ -88,19 +92,27 @@ impl Event {
             | Event::ClockSet { device, .. } => Some(*device),
             Event::Message { to, .. }
             | Event::OtherVersion { to, .. }
+            | Event::Garbage { to, .. }
             | Event::Gossip { to, .. } => Some(*to),
             Event::Starts { .. }
             | Event::CarriesOut { .. }
             | Event::Exits { .. }
             | Event::EngineUp { .. }
             | Event::Flap { .. }
+            | Event::Lies { .. }
             | Event::Back { .. } => None,
         }
     }
 
     /// Whether the event waits in the kernel's buffers while the device is busy.
     pub fn is_from_outside(&self) -> bool {
-        matches!(self, Event::Message { .. } | Event::OtherVersion { .. } | Event::Gossip { .. })
+        matches!(
+            self,
+            Event::Message { .. }
+                | Event::OtherVersion { .. }
+                | Event::Garbage { .. }
+                | Event::Gossip { .. }
+        )
     }
 }
 

@@ -33,6 +33,8 @@ impl World {
             Event::Message { from, to, link, message } => {
                 self.over_link(from, to, link)?;
                 self.hash_event(to, message.kind());
+                self.watch_heard(to, from, link, &message);
+                let message = self.overhears(to, from, message)?;
                 let from = self.devices[from].id;
                 self.input(to, Input::Message { from, message });
                 Some(to)
@@ -46,13 +48,19 @@ impl World {
                 self.input(to, Input::OtherVersion { from, why });
                 Some(to)
             }
+            Event::Garbage { from, to, link } => {
+                self.over_link(from, to, link)?;
+                let (from, why) = (self.devices[from].id, "no message".to_owned());
+                self.input(to, Input::Garbage { from, why });
+                Some(to)
+            }
             Event::Gossip { from, to, hops, rumour } => {
                 if self.devices[to].node.is_none() || !self.devices[to].seen.insert(rumour.id) {
                     return None;
                 }
                 self.meter.reaches(self.now, &rumour, hops);
-                let message = rumour.message.clone();
-                self.hash_event(to, message.kind());
+                self.hash_event(to, rumour.message.kind());
+                let message = self.overhears(to, from, rumour.message.clone())?;
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
                 self.relays.insert(ticket.0, Relay { at: to, from, hops, rumour });
@@ -202,6 +210,10 @@ impl World {
                 } else {
                     self.network.flaps.remove(&(one, other));
                 }
+                None
+            }
+            Event::Lies { device } => {
+                self.lie(device);
                 None
             }
             Event::Back { device, cut } => {

@@ -50,6 +50,8 @@ impl World {
             || is_disk_ill
             || !it.clock.is_honest()
             || self.is_cloned(device)
+            || it.liar.is_some()
+            || it.is_revoked
     }
 
     /// Whether a device runs, and has had no trouble for [`AFTERMATH`].
@@ -105,7 +107,7 @@ impl World {
         names.trim_end_matches(')').split(", ").filter_map(|name| self.device_named(name))
     }
 
-    fn device_named(&self, name: &str) -> Option<usize> {
+    pub(super) fn device_named(&self, name: &str) -> Option<usize> {
         let device = name.strip_prefix('n')?.parse().ok()?;
         (device < self.devices.len()).then_some(device)
     }

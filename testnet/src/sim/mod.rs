@@ -8,7 +8,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `clock`, `disk`, `engine`, `rumour` | clocks, disk and container engine of a device, a gossip message |
+//! | `clock`, `disk`, `engine`, `rumour`, `liar` | clocks, disk, container engine and lies of a device, a gossip message |
 //! | `trace`, `meter`, `failovers`, `watch` | records: text, traffic, false falls, checks |
 //! | `workloads`, `error` | what users were promised; why a simulation ended early |
 //! | `event` | scheduled events and their queue |
@@ -19,12 +19,14 @@
 //! | `stopping` | daemons end by a kill or a power cut |
 //! | `containers`, `engine_faults` | a daemon and its container engine; the engine and containers fail |
 //! | `effects` | inputs of a daemon, and the effects that it asks for |
+//! | `lies` | what goes out in the name of a device that lies |
 //! | `links`, `power` | links come and go; devices start, pause, move |
 //! | `handlers` | what each event does |
 //! | `run` | the main loop |
 //! | `formed`, `operator` | a large cluster that has been up for long; a user |
 //! | `action` | actions of users and faults, their text form, random ones; knows only `world` |
 //! | `simulation` | a world with its user |
+//! | `revoking` | an administrator revokes devices |
 //! | `apply` | applies actions to a simulation |
 //! | `history`, `scenario` | actions drawn from the seed, or listed in a file |
 //! | `test_cluster` | a simulation for tests outside this crate |
@@ -46,12 +48,15 @@ mod handlers;
 mod health;
 pub(crate) mod history;
 mod invariants;
+mod liar;
+mod lies;
 mod links;
 pub(crate) mod meter;
 mod network;
 pub(crate) mod operator;
 mod power;
 mod report;
+mod revoking;
 mod rights;
 mod rumour;
 mod run;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use shoal_protocol::model::change::Revoked;
 use shoal_protocol::model::spec::{Container, Image, PlatformImage};
 use shoal_protocol::model::{
-    Artifact, Chain, Change, ChangeBody, Digest, Key, KeyPair, Resources, Spec, SpecForm, Value,
-    WorkloadName,
+    Artifact, Chain, Change, ChangeBody, Digest, Key, KeyPair, NodeId, Resources, Spec, SpecForm,
+    Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust;
@@ -15,6 +16,8 @@ use super::world::{World, derived, facts};
 pub struct Operator {
     keys: KeyPair,
     chain: Chain,
+    /// The key and chain with which it revokes.
+    admin: (KeyPair, Chain),
 }
 
 /// The result of a write.
@@ -35,7 +38,29 @@ impl Operator {
     pub fn new(world: &World, seed: u64) -> Self {
         let keys = KeyPair::from_seed(&derived(seed, "operator", 0));
         let chain = world.make_publisher(keys.public());
-        Operator { keys, chain }
+        let admin = KeyPair::from_seed(&derived(seed, "admin", 0));
+        let admin = (admin.clone(), world.make_admin(admin.public()));
+        Operator { keys, chain, admin }
+    }
+
+    /// Revokes a node through `device`: what it signed up to the serial `last` stays. Returns
+    /// whether that was accepted.
+    pub fn revoke(
+        &self,
+        world: &mut World,
+        device: usize,
+        node: NodeId,
+        last: u64,
+    ) -> Result<bool, String> {
+        let key = Key::Revocation(node.into());
+        let draft = match self.ask(world, device, Command::Draft { key: key.clone() })? {
+            Some(Reply::Drafted { draft, .. }) => draft,
+            _ => return Ok(false),
+        };
+        let value = Value::Revoked(Revoked { last, withdraw: false, why: "it lies".into() });
+        let change = sign(world, &self.admin, device, key, value, draft);
+        let reply = self.ask(world, device, Command::Submit { change: change.raw() })?;
+        Ok(matches!(reply, Some(Reply::Accepted { .. })))
     }
 
     /// Publishes a workload through `device`. Returns the result, and the change if one was signed.
@@ -141,14 +166,7 @@ impl Operator {
         value: Value,
         draft: Draft,
     ) -> Change {
-        let mut installation = [0; 16];
-        installation[..8].copy_from_slice(&(device as u64).to_be_bytes());
-        let writer = trust::writer_id(&self.keys.public(), &installation);
-        let Draft { mut clock, serial, uid } = draft;
-        clock.insert(writer, serial);
-        let body = ChangeBody { key, writer, serial, clock, uid, value };
-        trust::sign_change(&world.genesis, &self.keys, &self.chain, body)
-            .expect("a change that all accept")
+        sign(world, &(self.keys.clone(), self.chain.clone()), device, key, value, draft)
     }
 
     /// Sends a command and waits for the reply; none if the daemon is stopped, slow, or dies.
@@ -182,6 +200,24 @@ impl Operator {
             ))
         }
     }
+}
+
+/// A change, signed on the computer of this number.
+fn sign(
+    world: &World,
+    (keys, chain): &(KeyPair, Chain),
+    computer: usize,
+    key: Key,
+    value: Value,
+    draft: Draft,
+) -> Change {
+    let mut installation = [0; 16];
+    installation[..8].copy_from_slice(&(computer as u64).to_be_bytes());
+    let writer = trust::writer_id(&keys.public(), &installation);
+    let Draft { mut clock, serial, uid } = draft;
+    clock.insert(writer, serial);
+    let body = ChangeBody { key, writer, serial, clock, uid, value };
+    trust::sign_change(&world.genesis, keys, chain, body).expect("a change that all accept")
 }
 
 /// A small workload of containers; `version` selects its image. The parts of every other image are

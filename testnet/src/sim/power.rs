@@ -52,6 +52,8 @@ impl World {
         self.hash_event(device, "start");
         self.log(device, if founder { "starts, and founds the cluster" } else { "starts" });
         self.watch_disk(device);
+        self.watch.healthy.retain(|(of, _), _| *of != device);
+        self.note_apart(device);
         self.meet_engine(device);
         self.drain(device);
     }

@@ -13,10 +13,14 @@ use super::world::{World, derived};
 /// beginning of time, and no clock reaches its end.
 pub(super) fn invite(genesis: &Genesis, root: &KeyPair, seed: u64) -> Admittance {
     let keys = KeyPair::from_seed(&derived(seed, "invite", 0));
-    let role = Role::Inviter { uses: 10_000, labels: Vec::new() };
+    let chain = inviter(genesis, root, keys.public(), 10_000);
+    Admittance { keys, chain }
+}
+
+fn inviter(genesis: &Genesis, root: &KeyPair, key: PublicKey, uses: u32) -> Chain {
+    let role = Role::Inviter { uses, labels: Vec::new() };
     let terms = Terms { expires: Some(WallClock(1 << 47)), ..terms("devices", role) };
-    let chain = trust::grant(genesis, root, &Chain::default(), keys.public(), terms);
-    Admittance { keys, chain: chain.expect("good terms") }
+    trust::grant(genesis, root, &Chain::default(), key, terms).expect("good terms")
 }
 
 fn terms(name: &str, role: Role) -> Terms {
@@ -33,7 +37,22 @@ impl World {
 
     /// The chain of a key that may publish everywhere.
     pub fn make_publisher(&self, key: PublicKey) -> Chain {
-        let terms = terms("tester", Role::Publisher);
+        self.grant_from_root("tester", key, Role::Publisher)
+    }
+
+    /// The chain of a key that may revoke.
+    pub(super) fn make_admin(&self, key: PublicKey) -> Chain {
+        self.grant_from_root("admin", key, Role::Admin)
+    }
+
+    /// An invite for one device.
+    pub(super) fn make_invite(&self, keys: KeyPair) -> Admittance {
+        let chain = inviter(&self.genesis, &self.root, keys.public(), 1);
+        Admittance { keys, chain }
+    }
+
+    fn grant_from_root(&self, name: &str, key: PublicKey, role: Role) -> Chain {
+        let terms = terms(name, role);
         trust::grant(&self.genesis, &self.root, &Chain::default(), key, terms).expect("good terms")
     }
 }

@@ -99,7 +99,7 @@ impl Simulation {
             format!("a user wished for {replicas} of {name} ({artifact}): {outcome:?}"),
         );
         self.check_unchanged(device, &spec.name.to_string(), Some(spec), &outcome)?;
-        self.remember(spec.name.to_string(), Some(spec.clone()), change, &outcome);
+        self.remember(device, spec.name.to_string(), Some(spec.clone()), change, &outcome);
         Ok(())
     }
 
@@ -112,7 +112,10 @@ impl Simulation {
         outcome: &Outcome,
     ) -> Result<(), String> {
         // Two devices with one key confirm for each other.
-        if *outcome != Outcome::Unchanged || self.world.has_clones() {
+        if *outcome != Outcome::Unchanged
+            || self.world.has_clones()
+            || !self.world.devices[device].remains()
+        {
             return Ok(());
         }
         let other = self.workloads.promised(name).find(|promised| *promised != value);
@@ -132,19 +135,23 @@ impl Simulation {
         let (outcome, change) = self.operator.remove(&mut self.world, device, &name)?;
         self.world.log(device, format!("a user removed {name}: {outcome:?}"));
         self.check_unchanged(device, &name.to_string(), None, &outcome)?;
-        self.remember(name.to_string(), None, change, &outcome);
+        self.remember(device, name.to_string(), None, change, &outcome);
         Ok(())
     }
 
     fn remember(
         &mut self,
+        via: usize,
         name: String,
         value: Option<Spec>,
         change: Option<Change>,
         outcome: &Outcome,
     ) {
-        let is_promised = *outcome == Outcome::Accepted;
-        if let Some(change) = change.filter(|_| is_promised || *outcome == Outcome::Unknown) {
+        // Nobody can rely on the word of a device that lies, or does not belong to the cluster.
+        let it = &self.world.devices[via];
+        let is_accepted = *outcome == Outcome::Accepted;
+        let is_promised = is_accepted && it.liar.is_none() && !it.is_revoked;
+        if let Some(change) = change.filter(|_| is_accepted || *outcome == Outcome::Unknown) {
             self.workloads.record(name, Write { value, change, is_promised });
         }
     }
@@ -157,8 +164,8 @@ impl Simulation {
     }
 
     /// Drops promises that are on no remaining disk.
-    fn drop_lost_promises(&mut self) {
-        let stays = |device: &&Device| !device.is_clone && !device.is_gone;
+    pub(super) fn drop_lost_promises(&mut self) {
+        let stays = |device: &&Device| device.remains();
         let disks: Vec<&Disk> =
             self.world.devices.iter().filter(stays).map(|device| &device.disk).collect();
         self.workloads.lose(&disks);
@@ -201,8 +208,7 @@ impl Simulation {
         world.network.cuts().into_iter().for_each(|way| world.heal_way(way));
         // If every node that was ever ready is gone for good, joining nodes serve only after a
         // restart.
-        let are_forlorn =
-            !world.devices.iter().any(|it| it.was_ready && !it.is_gone && !it.is_clone);
+        let are_forlorn = !world.devices.iter().any(|it| it.was_ready && it.remains());
         for device in 0..world.devices.len() {
             let now = world.now;
             let it = &mut world.devices[device];
@@ -223,7 +229,10 @@ impl Simulation {
             }
             if world.devices[device].is_clone {
                 world.unplug(device);
-            } else if world.node(device).is_none() && !world.devices[device].is_gone {
+            } else if world.node(device).is_none()
+                && !world.devices[device].is_gone
+                && !world.devices[device].is_revoked
+            {
                 world.start(device, false, &[]);
             }
         }
@@ -241,14 +250,18 @@ impl Simulation {
 
     /// As [`Simulation::settle`], with another definition of well.
     pub fn settle_as(&mut self, well: impl Fn(&World) -> Result<(), String>) -> Result<(), String> {
+        self.revoke_liars()?;
         let mut before = invariants::healthy_once(&self.world);
         if let Some(earlier) = self.ran_once.take() {
             before.retain(|replica, place| earlier.get(replica) == Some(place));
         }
         // If the disks that held a device's admission are lost, the others do not know what it
         // runs.
-        before.retain(|_, (device, _)| {
-            self.world.is_known_to_all(*device) && !self.out_of_touch.contains(device)
+        let world = &self.world;
+        before.retain(|replica, (device, _)| {
+            world.is_known_to_all(*device)
+                && !self.out_of_touch.contains(device)
+                && !world.watch.lost_to_liars.contains(replica)
         });
         if self.world.has_clones() {
             self.world.run_for(CLONE_ECHO)?;

@@ -1,6 +1,7 @@
 mod busy;
 mod containers;
 mod failovers;
+mod liars;
 mod moves;
 mod no_way;
 mod promises;

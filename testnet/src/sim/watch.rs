@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shoal_protocol::model::{Digest, NodeId, ReplicaId, Resources, Token};
+use shoal_protocol::model::{Digest, Key, NodeId, ReplicaId, Resources, Token};
 
 /// Observations of earlier steps that later steps are compared with.
 #[derive(Default)]
@@ -26,6 +26,28 @@ pub struct Watch {
     pub refused: BTreeSet<Digest>,
     /// How often a device yielded a replica to another holder.
     pub yields: BTreeMap<(usize, Option<String>), u32>,
+    /// Devices that lie, or did.
+    pub liars: BTreeSet<NodeId>,
+    /// Devices that a liar says are members, though nobody let them in.
+    pub ghosts: BTreeSet<NodeId>,
+    /// The admission that used up the invite of a liar: its key and hash.
+    pub spent: Option<(Key, Digest)>,
+    /// For a device and its peer the link over which it last heard of it, and its own time when it
+    /// first and last did, microseconds.
+    pub heard: BTreeMap<(usize, usize), (u64, u64, u64)>,
+    /// The generation of a replica that runs on a device, and the world time since when.
+    pub healthy: BTreeMap<(usize, ReplicaId), (Digest, u64)>,
+    /// World time at which a device last could not know what others did.
+    pub apart: BTreeMap<usize, u64>,
+    /// World time at which a device last found that another one is up.
+    pub met: BTreeMap<(usize, usize), u64>,
+    /// World time at which the clock or the engine of a device last changed: it may be unsure since
+    /// when a replica is healthy.
+    pub unsure: BTreeMap<usize, u64>,
+    /// The rulings of a liar that each daemon took, by device and start.
+    pub rulings: BTreeMap<(usize, u32), BTreeSet<Digest>>,
+    /// Replicas that a liar took, as `docs/trust.md` says it can.
+    pub lost_to_liars: BTreeSet<ReplicaId>,
     /// The first violation: device and text.
     pub broken: Option<(usize, String)>,
 }

@@ -178,9 +178,22 @@ impl World {
         }
     }
 
-    /// Devices whose daemon runs.
+    /// Devices whose daemon runs, without those that were revoked.
     pub fn running(&self) -> Vec<usize> {
-        (0..self.devices.len()).filter(|index| self.node(*index).is_some()).collect()
+        let runs = |index: &usize| self.node(*index).is_some() && !self.devices[*index].is_revoked;
+        (0..self.devices.len()).filter(runs).collect()
+    }
+
+    /// The devices of [`World::running`] that do not lie.
+    pub fn honest(&self) -> Vec<usize> {
+        let mut running = self.running();
+        running.retain(|index| self.devices[*index].liar.is_none());
+        running
+    }
+
+    /// The device that lies, if one does.
+    pub fn liar(&self) -> Option<usize> {
+        self.devices.iter().position(|it| it.liar.is_some())
     }
 
     pub(super) fn schedule(&mut self, at: u64, event: Event) {
@@ -205,14 +218,20 @@ impl World {
     /// Whether every running node knows this device as a member.
     pub fn is_known_to_all(&self, device: usize) -> bool {
         let id = self.devices[device].id;
-        let mut nodes = self.devices.iter().filter_map(|it| it.node.as_ref());
-        nodes.all(|node| node.is_member(&id))
+        self.honest().into_iter().filter_map(|it| self.node(it)).all(|node| node.is_member(&id))
     }
 
     /// Whether no other remaining device could admit a new member.
     pub fn is_last_member(&self, device: usize) -> bool {
-        let stays = |(_, it): &(usize, &Device)| it.is_member && !it.is_gone && !it.is_clone;
+        let stays = |(_, it): &(usize, &Device)| it.is_member && it.remains();
         self.devices.iter().enumerate().filter(stays).all(|(other, _)| other == device)
+    }
+
+    /// Whether at least three other devices remain that are members.
+    pub fn has_others(&self, device: usize) -> bool {
+        let stays =
+            |(other, it): &(usize, &Device)| *other != device && it.is_member && it.remains();
+        self.devices.iter().enumerate().filter(stays).count() >= 3
     }
 
     /// Whether another device has the same key.

@@ -310,6 +310,11 @@ impl Net {
         }
     }
 
+    /// At `at`, a node is taken off the roster.
+    pub fn remove_member(&mut self, at: usize, node: NodeId) {
+        self.with_room(at, |room, now, out| room.set_member(now, node, None, out));
+    }
+
     /// `at` learns a record by which `of` can be dialled at this address now.
     pub fn learns(&mut self, at: usize, of: usize, address: &str) {
         let known =

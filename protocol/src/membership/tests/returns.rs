@@ -2,7 +2,7 @@
 
 use super::net::{MS, Net, SECOND, mesh_up_to};
 use crate::membership::{Fact, Goodbye, Message, Notice, Seen, State, Vote, Worth};
-use crate::model::{NodeRecord, Out, Outgoing, Time};
+use crate::model::{NodeId, NodeRecord, Out, Outgoing, Time};
 
 #[test]
 fn halves_of_a_split_call_each_other_down_and_heal() {
@@ -419,4 +419,25 @@ fn shared_identity_is_noticed() {
     }
     let contested = net.facts.iter().filter(|(_, _, fact)| *fact == Fact::Contested).count();
     assert_eq!(contested, 1);
+}
+
+/// A node took another for dead on the word of a third, which was removed then. Its notice had no
+/// voter left: the one that it was about ignored it and did not refute it, so it was down there for
+/// ever.
+#[test]
+fn fall_ends_when_its_only_voter_is_removed() {
+    let mut net = Net::running(3, 1);
+    let ids: Vec<NodeId> = net.devices.iter().map(|device| device.id).collect();
+    let vote = Vote { subject: ids[2], incarnation: 1, seen: Seen::Silent };
+    let votes = vec![net.sign(1, vote)];
+    let notice = Notice { subject: ids[2], incarnation: 1, votes };
+    net.inject(1, 0, Message::Down(notice, None));
+    net.run(MS);
+    net.split(&[&[0], &[1, 2]]);
+    net.run_until(10 * SECOND, |net| net.state(0, 2) == State::Down).expect("it is cut off");
+    for at in [0, 2] {
+        net.remove_member(at, ids[1]);
+    }
+    net.split(&[]);
+    net.run_until(30 * SECOND, |net| net.state(0, 2) == State::Up).expect("it is back");
 }

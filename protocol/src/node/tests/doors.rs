@@ -267,3 +267,29 @@ fn strangers_words_are_not_shown_by_a_member() {
     harness.input(Input::Message { from: peer, message: says("who let you in?") });
     assert_eq!(harness.node.reach.refused.as_deref(), Some("who let you in?"));
 }
+
+/// A greeting over an open link was answered by a greeting, that one by the next, and so on: two
+/// nodes said nothing else any more.
+#[test]
+fn greetings_over_an_open_link_are_answered_once() {
+    let cluster = cluster();
+    let mut founder = Harness::new(cluster.founder(Saved::default()));
+    let member = cluster.join_member(11, &mut founder);
+    let peer = member.node.id();
+    founder.mail.clear();
+    let lineage = vec![cluster.admission(peer).raw()];
+    let revocations = founder.node.desired.revocations_digest();
+    for _ in 0..5 {
+        let greet = Message::Greet { lineage: lineage.clone(), revocations };
+        founder.input(Input::Message { from: peer, message: greet });
+    }
+    let is_greeting = |message: &Message| matches!(message, Message::Greet { .. });
+    let answers =
+        |founder: &mut Harness| told(founder, peer).into_iter().filter(is_greeting).count();
+    assert_eq!(answers(&mut founder), 1);
+    // The peer may take the link for a new one again.
+    founder.run_for(Duration::from_secs(1));
+    let greet = Message::Greet { lineage, revocations };
+    founder.input(Input::Message { from: peer, message: greet });
+    assert_eq!(answers(&mut founder), 1);
+}

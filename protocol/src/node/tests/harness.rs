@@ -147,16 +147,20 @@ impl Cluster {
 
     /// The end of a key's rights, by the root.
     pub fn revocation(&self, of: PublicKey, last: u64, withdraw: bool) -> Change {
+        let value = Value::Revoked(Revoked { last, withdraw, why: "stolen".into() });
+        self.by_root(Key::Revocation(of), value)
+    }
+
+    /// The removal of a node from the roster, by the root.
+    pub fn removal(&self, of: NodeId) -> Change {
+        self.by_root(Key::Member(of), Value::Tombstone)
+    }
+
+    fn by_root(&self, key: Key, value: Value) -> Change {
         let writer = trust::writer_id(&self.root.public(), &[0; 16]);
         let serial = trust::serial_at(NOW) + 7;
-        let body = ChangeBody {
-            key: Key::Revocation(of),
-            writer,
-            serial,
-            clock: [(writer, serial)].into(),
-            uid: None,
-            value: Value::Revoked(Revoked { last, withdraw, why: "stolen".into() }),
-        };
+        let clock = [(writer, serial)].into();
+        let body = ChangeBody { key, writer, serial, clock, uid: None, value };
         trust::sign_change(&self.genesis, &self.root, &Chain::default(), body).unwrap()
     }
 }

@@ -1,6 +1,7 @@
 //! A member without an operator's key (a stolen device) against one
 //! honest node: what it may say, and what comes of it.
 
+mod departed;
 mod floods;
 mod ghosts;
 mod takeover;

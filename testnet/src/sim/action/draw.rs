@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::sim::device::FailureMode;
 use crate::sim::engine::{EngineState, Stage};
+use crate::sim::liar::Lie;
 use crate::sim::network::{Gossip, Weather, below};
 use crate::sim::world::World;
 
@@ -85,7 +86,7 @@ pub fn gap(rng: &mut ChaCha8Rng) -> Duration {
 fn stopped(world: &World) -> Vec<usize> {
     let may_start = |device: &usize| {
         let it = &world.devices[*device];
-        it.node.is_none() && !it.is_clone && !it.is_gone
+        it.node.is_none() && !it.is_clone && !it.is_gone && !it.is_revoked
     };
     (0..world.devices.len()).filter(may_start).collect()
 }
@@ -105,9 +106,11 @@ pub fn draw(world: &mut World) -> SimAction {
     let contained = Target::Node(contained(world, &running).unwrap_or(index));
     // A daemon that ends now leaves containers without a claim.
     let leaving = Target::Node(stopping(world, &running).unwrap_or(index));
+    let (may_lie, may_clone) = (may_lie(world, index), world.devices[index].remains());
+    let liar = world.liar().filter(|liar| world.has_others(*liar));
     let rng = &mut world.rng;
     let name = format!("w{}", below(rng, NAMES));
-    match below(rng, 52) {
+    match below(rng, 54) {
         0..=6 => SimAction::Publish {
             name,
             replicas: 1 + below(rng, 4) as u32,
@@ -127,7 +130,7 @@ pub fn draw(world: &mut World) -> SimAction {
         19..=20 => SimAction::Stall(one, millis(rng, 10_000)),
         21 if many => SimAction::Fill(one),
         22 => SimAction::Clock(one, clock(rng)),
-        23 if count < MOST => SimAction::Clone(one),
+        23 if count < MOST && may_clone => SimAction::Clone(one),
         24 => SimAction::Runtime(
             one,
             [FailureMode::Works, FailureMode::Fails, FailureMode::Dies, FailureMode::Hangs]
@@ -163,11 +166,29 @@ pub fn draw(world: &mut World) -> SimAction {
         47..=48 => SimAction::Restart(contained),
         49 if many => SimAction::Kill { target: contained, after: below(rng, 3) as u32 },
         50 if many => SimAction::Kill { target: leaving, after: 0 },
+        // One that lies lies soon again, in another way.
+        51..=52 if liar.is_some() => lie(rng, liar.unwrap_or_default()),
+        51 if may_lie => lie(rng, index),
+        53 if liar.is_some() => SimAction::Revoke(Target::Node(liar.unwrap_or_default())),
         _ => match stopped.first() {
             Some(device) => SimAction::Start(Target::Node(*device)),
             None => SimAction::Mend,
         },
     }
+}
+
+fn lie(rng: &mut ChaCha8Rng, device: usize) -> SimAction {
+    let (_, lie) = Lie::WORDS[below(rng, Lie::WORDS.len() as u64) as usize];
+    SimAction::Lie(Target::Node(device), lie)
+}
+
+/// Whether a device may be the one that lies: there are enough others, and it has its key alone.
+fn may_lie(world: &World, device: usize) -> bool {
+    world.devices.len() >= 4
+        && world.liar().is_none()
+        && world.has_others(device)
+        && world.devices[device].is_member
+        && !world.is_cloned(device)
 }
 
 /// The name of a workload whose container a device runs.

@@ -11,6 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::device::FailureMode;
+use super::liar::Lie;
 use super::network::{Gossip, Weather};
 
 pub use draw::{draw, gap, wave};
@@ -79,6 +80,10 @@ pub enum SimAction {
     Move(Target),
     /// The daemon is restarted as a newer version.
     Upgrade(Target),
+    /// The device lies like this from now on, besides what it lied before.
+    Lie(Target, Lie),
+    /// An administrator revokes the device.
+    Revoke(Target),
 }
 
 /// The device that an action is about.
@@ -174,6 +179,8 @@ impl SimAction {
             SimAction::Gossip(_) => "gossip",
             SimAction::Move(_) => "move",
             SimAction::Upgrade(_) => "upgrade",
+            SimAction::Lie(..) => "lie",
+            SimAction::Revoke(_) => "revoke",
         }
     }
 }
@@ -202,7 +209,9 @@ impl fmt::Display for SimAction {
             | SimAction::Crash(target)
             | SimAction::Isolate(target)
             | SimAction::Move(target)
-            | SimAction::Upgrade(target) => write!(f, " {target}"),
+            | SimAction::Upgrade(target)
+            | SimAction::Revoke(target) => write!(f, " {target}"),
+            SimAction::Lie(target, lie) => write!(f, " {target} {lie}"),
             SimAction::Leave(target, time)
             | SimAction::Pause(target, time)
             | SimAction::Suspend(target, time)

@@ -8,6 +8,7 @@ use shoal_protocol::model::spec::MAX_REPLICAS;
 use super::words::{NotUnderstood, Words, time};
 use super::{ClockFault, EngineFault, SimAction, Target};
 use crate::sim::device::FailureMode;
+use crate::sim::liar::Lie;
 use crate::sim::network::{Gossip, Weather};
 
 /// Devices that one `join` can add.
@@ -17,7 +18,7 @@ const MOST_PACE: u64 = 100_000;
 
 /// Each action's keyword and arguments, as `--list` and error messages show them. A RATE is per
 /// thousand.
-const KNOWN: [(&str, &str); 30] = [
+const KNOWN: [(&str, &str); 32] = [
     ("publish", "NAME REPLICAS [container] [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
     ("rule", "NAME VALUE [via NODE]"),
@@ -52,6 +53,8 @@ const KNOWN: [(&str, &str); 30] = [
     ("gossip", "fair | late TIME | lost"),
     ("move", "NODE"),
     ("upgrade", "NODE"),
+    ("lie", "NODE award | claims | votes | rulings | ghosts | replay | have | texts | dumb"),
+    ("revoke", "NODE"),
 ];
 
 /// The list of actions, one line each.
@@ -166,6 +169,13 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<SimAction, NotUnderstood> {
         }),
         "move" => SimAction::Move(words.target()?),
         "upgrade" => SimAction::Upgrade(words.target()?),
+        "lie" => {
+            let (target, word) = (words.target()?, words.some("its kind of lies")?);
+            let lie = Lie::WORDS.iter().find(|(known, _)| *known == word);
+            let (_, lie) = lie.ok_or_else(|| NotUnderstood(format!("`{word}` is no lie")))?;
+            SimAction::Lie(target, *lie)
+        }
+        "revoke" => SimAction::Revoke(words.target()?),
         _ => unreachable!("the caller has looked it up"),
     })
 }

@@ -50,6 +50,7 @@ impl World {
         claim.is_some_and(|claim| node.wanted(&claim.name).contains(replica))
             && !has_failed
             && !it.disk.is_ill()
+            && !node.is_revoked(&it.id.into())
             && node.generation(&replica.uid) == Some(id.1)
     }
 

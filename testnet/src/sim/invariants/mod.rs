@@ -1,6 +1,7 @@
 //! Invariants: those of every step, and those of a cluster without faults.
 
 mod containers;
+mod liars;
 mod rest;
 mod step;
 

@@ -46,6 +46,9 @@ pub fn well(world: &World, names: &[WorkloadName]) -> Result<(), String> {
     if lost.is_empty() {
         nothing_is_reserved(world, &running)?;
     }
+    if let Some(wrong) = world.too_many_rulings() {
+        return Err(wrong);
+    }
     match wanted.iter().find(|replica| !held.contains_key(replica)) {
         Some(replica) => Err(format!("nobody runs {replica}")),
         None => Ok(()),
@@ -88,7 +91,7 @@ fn nodes_agree(world: &World, running: &[usize], with_claims: bool) -> Result<()
 pub fn is_lost(world: &World, spec: &Spec) -> bool {
     !world.devices.iter().any(|it| {
         let has = |digest| it.artifacts.contains(&digest);
-        !it.is_gone && !it.is_clone && spec.program.artifacts().all(|it| has(it.digest))
+        it.remains() && spec.program.artifacts().all(|it| has(it.digest))
     })
 }
 

@@ -39,6 +39,7 @@ impl World {
         }
         let me = self.devices[device].id;
         for record in records {
+            self.watch_written(device, record);
             match record {
                 Record::Slot { node, slot } if *node == me => self.watch_own_slot(device, slot),
                 Record::Desired { changes, .. } => {
@@ -94,6 +95,13 @@ impl World {
             return self.watch_act(device, &inside);
         }
         self.watch_numbers(device, action);
+        match action {
+            Action::Notify(event) => self.watch_event(device, event),
+            Action::Order(Order::Run { replica, generation, .. }) => {
+                self.watch_run(device, replica, generation);
+            }
+            _ => {}
+        }
         let (disk, me) = (&self.devices[device].disk, self.devices[device].id);
         let wrong = match action {
             Action::Broadcast(Message::Slot(slot)) => unwritten(disk, me, slot),
@@ -123,7 +131,11 @@ impl World {
                     format!("it tells the owner of its claim to {replica} before it is on disk")
                 })
             }
-            Action::Notify(event) if event.kind == "duplicate-yielded" && !self.has_clones() => {
+            Action::Notify(event)
+                if event.kind == "duplicate-yielded"
+                    && !self.has_clones()
+                    && !self.is_left_to_liar(&event.message) =>
+            {
                 let yields = self.watch.yields.entry((device, event.subject.clone())).or_default();
                 *yields += 1;
                 (*yields > MAX_YIELDS)
@@ -232,13 +244,11 @@ impl World {
                 *kept = kept.saturating_sub(1);
                 let is_good =
                     || self.is_good(device, replica) || self.is_adoptable(device, replica);
-                if !was_told && is_good() {
-                    self.broken(
-                        device,
-                        format!(
-                            "it stops {replica}, which is wished for, and nobody said to keep it"
-                        ),
-                    );
+                if !was_told
+                    && is_good()
+                    && let Some(why) = self.must_keep(device, replica)
+                {
+                    self.broken(device, format!("it stops {replica}, which is wished for: {why}"));
                 }
             }
             _ => {}
@@ -264,6 +274,7 @@ impl World {
         let Some(claim) = claims_on(&it.disk, it.id, replica).next() else { return false };
         runs.healthy
             && !it.disk.is_ill()
+            && !node.is_revoked(&it.id.into())
             && node.wanted(&claim.name).contains(replica)
             && node.generation(&replica.uid) == Some(runs.generation)
     }
@@ -336,6 +347,8 @@ impl World {
             {
                 self.broken(device, format!("{name}: {len}, and {most} at most"));
             } else if let Some(wrong) = self.wrong_containers(device) {
+                self.broken(device, wrong);
+            } else if let Some(wrong) = self.ghost_inside(device) {
                 self.broken(device, wrong);
             }
         }
