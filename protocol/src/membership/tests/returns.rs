@@ -431,10 +431,12 @@ fn fall_ends_when_its_only_voter_is_removed() {
     let vote = Vote { subject: ids[2], incarnation: 1, seen: Seen::Silent };
     let votes = vec![net.sign(1, vote)];
     let notice = Notice { subject: ids[2], incarnation: 1, votes };
+    net.split(&[&[0, 1], &[2]]);
     net.inject(1, 0, Message::Down(notice, None));
-    net.run(MS);
-    net.split(&[&[0], &[1, 2]]);
     net.run_until(10 * SECOND, |net| net.state(0, 2) == State::Down).expect("it is cut off");
+    let voters = net.room(0).why_down(&ids[2]).unwrap();
+    assert!(!voters.contains(&ids[0].short()), "{voters}");
+    net.kill(1);
     for at in [0, 2] {
         net.remove_member(at, ids[1]);
     }
