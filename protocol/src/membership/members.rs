@@ -19,8 +19,8 @@ pub(super) const PROBATION: Duration = Duration::from_secs(600);
 /// Changes of a member's addresses that are dialled at once, and the pause between further ones.
 pub(super) const MOVES: (u32, Duration) = (8, Duration::from_secs(30));
 
-/// Records of a member that are taken at once, and the pause between further ones. A node issues its
-/// record anew when its addresses, facts or ways change: some times a second at most.
+/// Records of a member that are taken at once, and the pause between further ones. A node issues
+/// its record anew when its addresses, facts or ways change: some times a second at most.
 pub(super) const RECORDS: (u32, Duration) = (64, Duration::from_millis(200));
 
 /// An admitted node.
@@ -195,8 +195,8 @@ impl Membership {
         self.unjudged = true;
     }
 
-    /// A voter left. A notice of which nobody is left that voted says nothing to any other node, not
-    /// even to its subject, which would have to refute it: the member is down for this node alone
+    /// A voter left. A notice of which nobody is left that voted says nothing to any other node,
+    /// not even to its subject, which would have to refute it: the member is down for this node alone
     /// from now on, and the first sign of life ends that.
     fn drop_unvoted_notices(&mut self) {
         let members = &self.members;

@@ -19,8 +19,8 @@ use super::{Level, Node};
 
 /// The time that a peer has to show who it is: some round trips of a bad link.
 const GREETING: Duration = Duration::from_secs(5);
-/// The pause between two answers to greetings of one peer over an open link. Above most round trips:
-/// two nodes that each take the other one's answer for a greeting stop at once.
+/// The pause between two answers to greetings of one peer over an open link. Above most round
+/// trips: two nodes that each take the other one's answer for a greeting stop at once.
 const ANSWER_EVERY: Duration = Duration::from_secs(1);
 /// Links behind doors. A link for each of the strangers that the network lets in, and those of
 /// members that greet at the same time after a cut.

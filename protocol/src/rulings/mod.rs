@@ -125,7 +125,7 @@ impl Rulings {
         hashes
     }
 
-    /// Drops all rulings of these signers, and returns the workload of each and the hash of its key.
+    /// Drops all rulings of these signers. Returns the workload of each and the hash of its key.
     pub fn forget_signers(&mut self, signers: &BTreeSet<PublicKey>) -> Vec<(Digest, Digest)> {
         let theirs: Vec<RulingKey> = self
             .iter()

@@ -193,8 +193,8 @@ impl World {
         }
     }
 
-    /// Why a device must not stop a replica that it runs well, though no honest node has said that it
-    /// keeps it. `docs/trust.md` says when a liar may take it.
+    /// Why a device must not stop a replica that it runs well, though no honest node has said that
+    /// it keeps it. `docs/trust.md` says when a liar may take it.
     pub(super) fn must_keep(&mut self, device: usize, replica: &ReplicaId) -> Option<String> {
         let claims = |it: &usize| {
             let liar = self.devices[*it].liar.as_ref();
