@@ -196,8 +196,8 @@ impl Membership {
     }
 
     /// A voter left. A notice of which nobody is left that voted says nothing to any other node,
-    /// not even to its subject, which would have to refute it: the member is down for this node alone
-    /// from now on, and the first sign of life ends that.
+    /// not even to its subject, which would have to refute it: the member is down for this node
+    /// alone from now on, and the first sign of life ends that.
     fn drop_unvoted_notices(&mut self) {
         let members = &self.members;
         let is_void = |notice: &Notice| {
