@@ -17,7 +17,7 @@ use super::{Attacker, Connection, Target, connect};
 /// How long one connection is held at most, when the node does not hang up before.
 const HELD: Duration = Duration::from_secs(20);
 /// The pause before a connection that was lost is made again.
-const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(500);
 /// After this the flood ends, even if nobody stops it.
 const LONGEST: Duration = Duration::from_secs(600);
 /// Files beside those of the flood.
@@ -105,7 +105,7 @@ async fn keep(
     number: usize,
     (open, made): (Arc<AtomicUsize>, Arc<AtomicUsize>),
 ) {
-    // Spread over the first second.
+    // Spread, so that they do not come in waves.
     sleep(AGAIN.mul_f64(number as f64 / 1000.0 % 1.0)).await;
     loop {
         open.fetch_add(1, Ordering::Relaxed);
