@@ -73,8 +73,8 @@ pub enum Bench {
         #[arg(long, default_value_t = 3)]
         swarm_times: u32,
         /// Only kill -9, in turn without and with so many connections at a time against the mesh
-        /// port of every survivor: TCP alone, strangers that are silent, garbage. Cases owner (the
-        /// lost node owned the workload, too) and holder; each run has two losses of both kinds.
+        /// port of every survivor: TCP alone, strangers that are silent, garbage. Cases kill and
+        /// kill-back, between two nodes to and fro; each run has two losses of both kinds.
         #[arg(long, value_name = "CONNECTIONS", conflicts_with = "cases",
               value_parser = clap::value_parser!(u16).range(1..=4096))]
         flood: Option<u16>,

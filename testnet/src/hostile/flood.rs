@@ -72,7 +72,11 @@ impl Flood {
         };
         let thread = std::thread::Builder::new()
             .name("flood".into())
-            .spawn(move || runtime.block_on(run))
+            .spawn(move || {
+                // A real attacker has processors of its own: this one leaves them to the daemons.
+                _ = rustix::process::setpriority_process(None, 19);
+                runtime.block_on(run)
+            })
             .context("no thread for the flood")?;
         Ok(Flood { stop, open, made, thread: Some(thread) })
     }

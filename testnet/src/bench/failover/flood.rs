@@ -2,12 +2,12 @@
 //!
 //! A third of the connections is TCP alone, a third strangers that complete a handshake and then
 //! are silent, a third garbage; from 64 addresses. One that is hung up on comes again in a moment.
-//! The flood begins before the loss and ends after the answer. It runs in this process, so on a
-//! small machine it also takes processor time from the daemons.
+//! The flood begins before the loss and ends after the answer. It runs in this process, in a thread
+//! that leaves the processors to the daemons; what it costs the kernel is theirs all the same.
 //!
-//! A loss takes longer where the lost node was the workload's owner, too, and the workload moves to
-//! and fro between two nodes. So two losses without and two with the flood take turns, and each is
-//! compared with its like: cases owner and holder. All come equally long after the cluster has
+//! How long a loss takes depends on the nodes, and the workload moves to and fro between two of
+//! them. So two losses without and two with the flood take turns, and each is compared with its
+//! like: cases `kill` (there) and `kill-back`. All come equally long after the cluster has
 //! recovered.
 
 use std::time::Duration;
@@ -17,7 +17,6 @@ use anyhow::Result;
 use super::{NODES, loss, publish, sole_holder};
 use crate::bench::{Against, Figures};
 use crate::hostile::{Attacker, Flood, Target};
-use crate::kill::HELLO;
 use crate::real::{Cluster, Options, eventually};
 
 /// Addresses from which the flood comes.
@@ -40,22 +39,22 @@ pub(in crate::bench) fn measure(
     let mut cluster = Cluster::start(options, NODES)?;
     publish(&cluster)?;
     let values = in_turn(&mut cluster, runs, connections);
-    let [owner, holder] = cluster.report_failure(values)?;
-    Ok([figures(["owner", "owner-flooded"], owner), figures(["holder", "holder-flooded"], holder)]
-        .concat())
+    let [there, back] = cluster.report_failure(values)?;
+    let there = figures(["kill", "kill-flooded"], there);
+    Ok([there, figures(["kill-back", "kill-back-flooded"], back)].concat())
 }
 
-/// The values of losses of the owner, and of other holders.
+/// The values of the first and of the second loss of each pair.
 fn in_turn(cluster: &mut Cluster, runs: u32, connections: usize) -> Result<[Values; 2]> {
-    let (mut owner, mut holder) = (Values::default(), Values::default());
+    let mut values = [Values::default(), Values::default()];
     let kill =
         |cluster: &mut Cluster, victim: usize| cluster.nodes[victim].kill().map(|at| (at, at));
     for run in 1..=runs {
         // Neither of the two is always the first.
-        for is_flooded in [run % 2 == 0, run % 2 == 0, run % 2 == 1, run % 2 == 1] {
+        let first = run % 2 == 0;
+        for (turn, is_flooded) in [(0, first), (1, first), (0, !first), (1, !first)] {
             let victim = eventually("one holder whom all agree on", || sole_holder(cluster))?;
             let name = cluster.nodes[victim].name.clone();
-            let is_owner = cluster.any()?.api().workload(HELLO)?.owner.as_ref() == Some(&name);
             let flood = match is_flooded {
                 true => Some(begin(cluster, victim, connections)?),
                 false => None,
@@ -68,15 +67,14 @@ fn in_turn(cluster: &mut Cluster, runs: u32, connections: usize) -> Result<[Valu
                 format!("{} connections open, {rate:.0} made a second", flood.open())
             });
             drop(flood);
-            let what = if is_owner { "owner" } else { "holder" };
-            println!("  {run:>3}/{runs}  {what} {name} lost, {gap:.0} ms ({beside})");
-            let values = if is_owner { &mut owner } else { &mut holder };
-            if is_flooded { &mut values.flooded } else { &mut values.quiet }.push(gap);
+            println!("  {run:>3}/{runs}  {name} lost, {gap:.0} ms ({beside})");
+            let of: &mut Values = &mut values[turn];
+            if is_flooded { &mut of.flooded } else { &mut of.quiet }.push(gap);
             cluster.restart(victim)?;
             cluster.settled()?;
         }
     }
-    Ok([owner, holder])
+    Ok(values)
 }
 
 /// Starts a flood against all nodes but one.
@@ -109,9 +107,9 @@ mod tests {
     #[test]
     fn flooded_figures_have_the_ratio_to_the_quiet_ones() {
         let values = Values { quiet: vec![20.0], flooded: vec![25.0] };
-        let [flooded, quiet] = figures(["owner", "owner-flooded"], values).map(|it| it.json());
-        assert!(flooded.contains(r#""case":"owner-flooded""#), "{flooded}");
-        assert!(flooded.ends_with(r#""against":"owner","ratio":1.25}"#), "{flooded}");
-        assert!(quiet.contains(r#""case":"owner""#) && !quiet.contains("against"), "{quiet}");
+        let [flooded, quiet] = figures(["kill", "kill-flooded"], values).map(|it| it.json());
+        assert!(flooded.contains(r#""case":"kill-flooded""#), "{flooded}");
+        assert!(flooded.ends_with(r#""against":"kill","ratio":1.25}"#), "{flooded}");
+        assert!(quiet.contains(r#""case":"kill""#) && !quiet.contains("against"), "{quiet}");
     }
 }
