@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -21,8 +22,11 @@ use super::{Attacker, Connection, Stream, Target, within};
 const MAX_HEARD: usize = 16 * 1024;
 /// How often a member shows that it lives.
 const BEAT: Duration = Duration::from_millis(300);
-/// Above every incarnation that a daemon of a test had.
-const INCARNATION: u64 = 1000;
+/// Above every incarnation that a daemon of a test had. It grows with each link, as with each
+/// start: a member that was called down counts again.
+static INCARNATION: AtomicU64 = AtomicU64::new(1000);
+/// The pause before a link is tried again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// A link to a node, as far as the node takes it for one.
 pub struct Link {
@@ -82,9 +86,23 @@ impl Link {
         Ok(Link { connection, attacker, urgent: urgent_out, bulk: bulk_out, heard, tasks })
     }
 
+    /// As [`Link::open`], again and again: a node that has not noticed yet that the last link is
+    /// gone keeps that one.
+    pub async fn open_anew(attacker: &Attacker, target: &Target) -> Result<Link> {
+        let tried = async {
+            loop {
+                match Self::opened(attacker, target).await {
+                    Ok(link) => return link,
+                    Err(_) => sleep(AGAIN).await,
+                }
+            }
+        };
+        within("a new link", tried).await
+    }
+
     /// A link on which the node takes the attacker for the member that it was.
     pub async fn as_member(attacker: &Attacker, target: &Target) -> Result<Link> {
-        let mut link = Self::open(attacker, target).await?;
+        let mut link = Self::open_anew(attacker, target).await?;
         let lineage = link.lineage().await?;
         link.greet(lineage).await?;
         Ok(link)
@@ -96,7 +114,8 @@ impl Link {
         self.send(Lane::Urgent, &Message::Greet { lineage, revocations }).await?;
         // No node holds revocations with that digest, so it says what it knows, and asks.
         self.answer_revocations().await?;
-        let record = Some(self.record(INCARNATION, Vec::new()).wire());
+        let incarnation = INCARNATION.fetch_add(1, Ordering::Relaxed);
+        let record = Some(self.record(incarnation, Vec::new()).wire());
         let hello = membership::Message::Hello { record, settled: true };
         self.send(Lane::Urgent, &Message::Membership(hello)).await?;
         self.tasks.spawn(live(self.urgent.clone()));
