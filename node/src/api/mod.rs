@@ -38,6 +38,7 @@ mod logs;
 pub mod operators;
 mod routes;
 mod running;
+mod seen;
 mod service;
 mod session;
 mod since;

@@ -9,19 +9,20 @@ use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, head, post, put};
 use axum::{Json, Router};
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use http::{HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::spec::InvalidSpec;
-use shoal_protocol::model::view::WorkloadView;
-use shoal_protocol::model::{Digest, Namespaces, ProgramKind, ReplicaName, WorkloadName};
+use shoal_protocol::model::view::{ChangeView, EventView, WorkloadView};
+use shoal_protocol::model::{Digest, ProgramKind, ReplicaName, WorkloadName};
 use shoal_runtimes::logs::Tail;
 use tokio_util::io::StreamReader;
 
 use super::follow::follow;
 use super::form::{AcceptedBody, DraftBody, PrepareBody, PreparedBody, SubmitBody, full_name};
 use super::logs::{Wanted, json_line, lines};
+use super::seen::Seen;
 use super::{ApiError, Asker, Service};
 use crate::telemetry;
 
@@ -150,24 +151,17 @@ async fn nodes(State(service): State<Service>) -> Answer {
 
 async fn workloads(State(service): State<Service>, request: Request) -> Answer {
     let WatchQuery { watch } = query(&request)?;
-    // An operator of some namespaces sees theirs.
-    let seen = request.extensions().get::<Namespaces>().cloned().unwrap_or(Namespaces::All);
+    let seen = Seen::by(&request);
+    let of = |it: &WorkloadView| it.namespace.clone();
     if !watch {
-        return json(&visible(service.workloads().await?, &seen));
+        return json(&seen.keep(service.workloads().await?, of));
     }
     let core = service.core.clone();
     let look = move || {
         let (core, seen) = (core.clone(), seen.clone());
-        async move { Some(visible(core.workloads().await.ok()?, &seen)) }
+        async move { Some(seen.keep(core.workloads().await.ok()?, of)) }
     };
     Ok(lines(streamed(follow(service.core, look))))
-}
-
-fn visible(mut views: Vec<WorkloadView>, seen: &Namespaces) -> Vec<WorkloadView> {
-    if let Namespaces::Only(only) = seen {
-        views.retain(|view| only.iter().any(|label| label.as_str() == view.namespace));
-    }
-    views
 }
 
 async fn workload(
@@ -292,10 +286,13 @@ async fn volume_here(
 
 async fn events(State(service): State<Service>, request: Request) -> Answer {
     let EventsQuery { follow, since } = query(&request)?;
+    let seen = Seen::by(&request);
     if follow {
-        return Ok(lines(streamed(service.events(since))));
+        let of = move |it: &EventView| future::ready(seen.has_subject(it.subject.as_deref()));
+        return Ok(lines(streamed(service.events(since).filter(of))));
     }
-    let (history, _) = service.core.events(since);
+    let (mut history, _) = service.core.events(since);
+    history.retain(|it| seen.has_subject(it.subject.as_deref()));
     Ok(lines(streamed(stream::iter(history))))
 }
 
@@ -308,11 +305,9 @@ async fn history(State(service): State<Service>, request: Request) -> Answer {
         let full = full_name(&name);
         all.retain(|it| it.name == full && NAMESPACED.contains(&it.kind.as_str()));
     }
-    if let Some(Namespaces::Only(only)) = request.extensions().get::<Namespaces>() {
-        let is_theirs =
-            |name: &str| only.iter().any(|it| name.split('/').next() == Some(it.as_str()));
-        all.retain(|it| !NAMESPACED.contains(&it.kind.as_str()) || is_theirs(&it.name));
-    }
+    let seen = Seen::by(&request);
+    let namespace = |it: &ChangeView| it.name.split('/').next().unwrap_or_default().to_owned();
+    all.retain(|it| !NAMESPACED.contains(&it.kind.as_str()) || seen.has(&namespace(it)));
     Ok(lines(streamed(stream::iter(all))))
 }
 
@@ -324,16 +319,16 @@ async fn operators(State(service): State<Service>) -> Answer {
     json(&service.operators().await?)
 }
 
-async fn quotas(State(service): State<Service>) -> Answer {
-    json(&service.quotas().await?)
+async fn quotas(State(service): State<Service>, request: Request) -> Answer {
+    json(&Seen::by(&request).keep(service.quotas().await?, |it| it.namespace.clone()))
 }
 
 async fn revoked(State(service): State<Service>) -> Answer {
     json(&service.revoked().await?)
 }
 
-async fn values(State(service): State<Service>) -> Answer {
-    json(&service.values().await?)
+async fn values(State(service): State<Service>, request: Request) -> Answer {
+    json(&Seen::by(&request).keep(service.values().await?, |it| it.namespace.clone()))
 }
 
 async fn readers(

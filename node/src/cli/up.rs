@@ -5,6 +5,7 @@ use std::process::exit;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::context::Context;
@@ -75,10 +76,22 @@ pub struct Up {
     socket_group: Option<String>,
 }
 
+/// Takes as many open files as the system allows: connections of strangers alone may be as many as
+/// the usual 1,024, and a node without one left can neither answer nor write.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!("the limit of {current:?} open files stays: {error}");
+    }
+}
+
 impl Up {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         context.refuse_remote("up")?;
         telemetry::log_to_stderr();
+        raise_file_limit();
         let runtime = event_loop().map_err(|error| {
             CliError::failed(format!("the system gives no event loop: {error}"))
         })?;

@@ -17,7 +17,7 @@ use crate::model::{Claim, NodeId, Out, Phase, ReplicaId, Revision, Time, Token};
 
 use super::config::Config;
 use super::index::Index;
-use super::keeper::{Credit, Keeper, is_good, keeper};
+use super::keeper::{Credit, Keeper, awarded_under, is_good, keeper};
 use super::message::{Fact, Message, Reason};
 use super::validity::MAX_JUMP;
 
@@ -34,6 +34,11 @@ pub(super) struct Duplicates {
     disputes: BTreeMap<ReplicaId, Dispute>,
     /// Replicas of this node with a holder whose claim it doubts.
     doubted: BTreeMap<ReplicaId, NodeId>,
+    /// The rival to which this node was ready to yield a replica, and the token of its award. **An
+    /// award is judged once**: it does not become a lie because the rival could not answer in time.
+    /// Kept for as long as this node claims the replica: the sheet of a rival whose disk was copied
+    /// names it at one moment and not at the next.
+    believed: BTreeMap<ReplicaId, (NodeId, Token)>,
     next_question: u64,
 }
 
@@ -59,6 +64,7 @@ impl Judge<'_> {
         me: NodeId,
         holders: &[(NodeId, &Claim)],
         wanted: Option<&Revision>,
+        believed: Option<&(NodeId, Token)>,
     ) -> Vec<(NodeId, NodeId)> {
         let Some(&(_, mine)) = holders.iter().find(|(node, _)| *node == me) else {
             return Vec::new();
@@ -69,6 +75,7 @@ impl Judge<'_> {
         let is_doubted = |(node, claim): &&(NodeId, &Claim)| {
             let both = [(me, mine), (*node, *claim)];
             *node != me
+                && believed != Some(&(*node, awarded_under(claim)))
                 && keeper(&both, wanted, self.credit).is_some_and(|kept| kept.node == *node)
                 && !(self.unaware)(mine, node, claim)
         };
@@ -99,6 +106,7 @@ impl Duplicates {
             contested: BTreeSet::new(),
             disputes: BTreeMap::new(),
             doubted: BTreeMap::new(),
+            believed: BTreeMap::new(),
             next_question: 0,
         }
     }
@@ -116,6 +124,9 @@ impl Duplicates {
             self.contested.remove(&replica);
             self.doubted.remove(&replica);
             self.disputes.remove(&replica);
+        }
+        if !mine {
+            self.believed.remove(&replica);
         }
     }
 
@@ -142,7 +153,8 @@ impl Duplicates {
             let mut holders = index.of(replica);
             holders.retain(|(node, _)| *node == me || (judge.up)(node));
             let wanted = (judge.current)(replica);
-            let doubted = judge.doubted(me, &holders, wanted.as_ref());
+            let believed = self.believed.get(replica);
+            let doubted = judge.doubted(me, &holders, wanted.as_ref(), believed);
             if let Some((holder, by)) = doubted.first().copied()
                 && self.doubted.insert(*replica, holder) != Some(holder)
             {
@@ -155,6 +167,9 @@ impl Duplicates {
                 self.disputes.remove(replica);
                 continue;
             };
+            let rival = holders.iter().find(|(node, _)| *node == kept.node && *node != me);
+            let award = rival.map(|(node, claim)| (*node, awarded_under(claim)));
+            let is_new = award.is_none_or(|it| self.believed.insert(*replica, it) != Some(it));
             match self.disputes.get(replica) {
                 // This node has yielded and is stopping it, whichever holder is kept.
                 Some(known) if known.yielded => continue,
@@ -162,11 +177,14 @@ impl Duplicates {
                 Some(_) | None => {
                     self.disputes
                         .insert(*replica, Dispute::new(kept, now, self.config.ask_again_after));
-                    facts.push(Fact::Duplicate {
-                        replica: *replica,
-                        keeper: kept.node,
-                        because: kept.because,
-                    });
+                    // A rival that comes and goes is told of once.
+                    if is_new {
+                        facts.push(Fact::Duplicate {
+                            replica: *replica,
+                            keeper: kept.node,
+                            because: kept.because,
+                        });
+                    }
                 }
             }
             if kept.node == me {

@@ -392,7 +392,7 @@ pub struct ExplainView {
 }
 
 /// An event at the answering node, for people.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
 pub struct EventView {
     /// The number of the event at its node: 1 is the first one since the start.
     pub seq: u64,

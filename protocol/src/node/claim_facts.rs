@@ -44,10 +44,14 @@ impl Node {
             claims::Fact::Doubted { replica, holder, by } => {
                 self.count("claims_doubted");
                 let name = self.replica_name(&replica);
-                let (holder_name, by) = (self.name_of(&holder), self.name_of(&by));
+                let rival = self.name_of(&holder);
+                let (award, guilty) = match self.name_of(&by) {
+                    _ if by == holder => ("its own".to_owned(), rival.clone()),
+                    by => (by.clone(), format!("{rival} or {by}")),
+                };
                 let message = format!(
-                    "{holder_name} claims it too, by an award of {by}, while it runs well here; \
-                        this node keeps it: {holder_name} or {by} is hostile or broken"
+                    "{rival} claims it too, by an award of {award}, while it runs well here; \
+                        this node keeps it: {guilty} is hostile or broken"
                 );
                 let kind = "claim-doubted";
                 self.emit_event(now, Level::Warning, kind, Some(name), Some(holder), message);

@@ -4,7 +4,7 @@
 use crate::model::view::ChangeView;
 use crate::model::{Change, Digest, Grant, Key, NodeId, Role, Time, Value};
 
-use super::Node;
+use super::{Level, Node};
 
 /// Notes that wait for the driver, which takes them after each input. Beyond it the oldest go.
 const MAX_WAITING: usize = 4_096;
@@ -46,6 +46,21 @@ impl Node {
             true => self.what(change, before),
             false => "written, and a later change counts".into(),
         };
+        // Members that come and go have events of their own, and a newcomer hears all at once.
+        if !matches!(key, Key::Member(_) | Key::Revocation(_)) && self.readiness.is_ready() {
+            let (by, short) = (self.author(change), change.signed.by().short());
+            let message = match key {
+                Key::Workload(_) => format!("{what} by {by} (key {short})"),
+                _ => format!("{kind} {name}: {what} by {by} (key {short})"),
+            };
+            let subject = match key {
+                Key::Workload(name) | Key::Secret(name) | Key::Config(name) => {
+                    Some(name.to_string())
+                }
+                _ => None,
+            };
+            self.emit_event(now, Level::Info, "changed", subject, None, message);
+        }
         if self.shown.history.len() >= MAX_WAITING {
             self.shown.history.pop_front();
         }

@@ -111,25 +111,7 @@ impl World {
             Action::Persist { id, records } => self.persist(device, id, records),
             Action::Order(order) => self.order(device, order),
             Action::Fetch { artifact, pieces: _, runtime: _, candidates } => {
-                let holds =
-                    |index: &usize| self.devices[*index].artifacts.contains(&artifact.digest);
-                // Directly, or relayed by one device that reaches both.
-                let over = |hop: usize, index: usize| {
-                    self.node(hop).is_some()
-                        && self.network.open(device, hop)
-                        && self.network.open(hop, index)
-                };
-                let ways = |index: usize| {
-                    self.network.open(device, index)
-                        || (0..self.devices.len()).any(|hop| over(hop, index))
-                };
-                let reachable = |index: &usize| self.node(*index).is_some() && ways(*index);
-                let mut asked = candidates.iter().filter_map(|id| self.ids.get(id)).flatten();
-                let found = holds(&device) || asked.any(|index| reachable(index) && holds(index));
-                let after =
-                    if holds(&device) { 1_000 } else { 10_000 + below(&mut self.rng, 50_000) };
-                let (boot, digest) = (self.devices[device].boot, artifact.digest);
-                self.schedule(self.now + after, Event::Fetched { device, boot, digest, found });
+                self.fetch(device, artifact.digest, &candidates);
             }
             Action::Reply { request, reply } => self.answers.push_back(Answered { request, reply }),
             Action::Verdict { ticket, verdict } => {

@@ -57,8 +57,8 @@ pub enum Event {
     Exits { device: usize, container: u64 },
     /// An engine is up after its device got power, if it has not changed since.
     EngineUp { device: usize, turns: u32 },
-    /// A fetch of an artifact has ended.
-    Fetched { device: usize, boot: u32, digest: Digest, found: bool },
+    /// A fetch of an artifact has ended, from the device that gave it.
+    Fetched { device: usize, boot: u32, digest: Digest, from: Option<usize> },
     /// A daemon notices that its clock was set.
     ClockSet { device: usize, boot: u32 },
     /// A flapping way opens or closes, and does so again after `every`, microseconds.

@@ -1,7 +1,7 @@
 //! The handler of each event.
 
 use shoal_protocol::model::{Digest, InstanceState, ReplicaId};
-use shoal_protocol::node::{FetchOutcome, Input, OwnAddresses, Report, Ticket};
+use shoal_protocol::node::{Input, OwnAddresses, Report, Ticket};
 
 use super::device::FailureMode;
 use super::engine::EngineState;
@@ -182,15 +182,9 @@ impl World {
                 }
                 None
             }
-            Event::Fetched { device, boot, digest, found } => {
+            Event::Fetched { device, boot, digest, from } => {
                 self.alive(device, boot)?;
-                let outcome = if found {
-                    self.devices[device].artifacts.insert(digest);
-                    FetchOutcome::Ready
-                } else {
-                    FetchOutcome::Failed("no candidate has it".into())
-                };
-                self.input(device, Input::Fetched { digest, outcome });
+                self.fetched(device, digest, from);
                 Some(device)
             }
             Event::ClockSet { device, boot } => {

@@ -18,6 +18,7 @@
 //! | `invariants` | what must hold after every step, and what without faults |
 //! | `stopping` | daemons end by a kill or a power cut |
 //! | `containers`, `engine_faults` | a daemon and its container engine; the engine and containers fail |
+//! | `fetches` | daemons fetch artifacts from one another |
 //! | `effects` | inputs of a daemon, and the effects that it asks for |
 //! | `lies` | what goes out in the name of a device that lies |
 //! | `links`, `power` | links come and go; devices start, pause, move |
@@ -43,6 +44,7 @@ mod engine_faults;
 pub(crate) mod error;
 mod event;
 pub(crate) mod failovers;
+mod fetches;
 pub(crate) mod formed;
 mod handlers;
 mod health;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use shoal_protocol::model::view::EventView;
 use shoal_protocol::model::{KeyPair, Namespaces, NodeId, PublicKey, Role, WallClock};
 use shoal_protocol::trust::{self, Terms};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -132,6 +133,18 @@ async fn publisher_of_a_namespace_stays_in_it() {
     let ann = town.client(8, terms);
     let seen: Vec<Value> = ann.get("/v1/workloads").await.unwrap();
     assert_eq!(seen.iter().map(|it| &it["namespace"]).collect::<Vec<_>>(), ["shop"]);
+    let about = |(seq, subject): (u64, Option<&str>)| {
+        let subject = subject.map(str::to_owned);
+        Arc::new(EventView { seq, subject, ..EventView::default() })
+    };
+    let subjects = [Some("web/0"), Some("shop/web/0"), Some("shop/web"), Some("web"), None];
+    town.world.core.history.lock().unwrap().extend((1..).zip(subjects).map(about));
+    for path in ["/v1/events", "/v1/events?follow=true"] {
+        let mut events = ann.lines(path).await.unwrap();
+        for seq in [2, 3, 5] {
+            assert_eq!(events.next::<EventView>().await.unwrap().unwrap().seq, seq, "{path}");
+        }
+    }
     for path in ["/v1/workloads/default/web", "/v1/logs/default/web/0"] {
         let error = ann.get::<Value>(path).await.unwrap_err();
         assert!(error.message.contains("of namespace default"), "{}", error.message);

@@ -22,6 +22,8 @@ struct World {
     unreachable: BTreeSet<(usize, usize)>,
     /// Nodes that do not see what they run.
     blind: BTreeSet<usize>,
+    /// Whoever awards knows what runs.
+    aware: bool,
 }
 
 /// All that is said can be relied on.
@@ -55,6 +57,7 @@ impl World {
             wanted,
             unreachable: BTreeSet::new(),
             blind: BTreeSet::new(),
+            aware: false,
         }
     }
 
@@ -89,7 +92,7 @@ impl World {
     fn reconsider(&mut self, node: usize) {
         let mut out = Out::new();
         let wanted = self.wanted[node];
-        let blind = &self.blind;
+        let (blind, aware) = (&self.blind, self.aware);
         let cut: BTreeSet<NodeId> = self
             .unreachable
             .iter()
@@ -101,7 +104,7 @@ impl World {
             up: &|other| !cut.contains(other),
             current: &|_| wanted,
             credit,
-            unaware: &|_, _, _| true,
+            unaware: &|_, _, _| !aware,
         };
         let facts = self.rooms[node].reconsider(self.now, &judge, &mut out);
         self.act(node, facts, out);
@@ -291,6 +294,33 @@ fn silent_keeper_is_asked_less_and_less_often() {
     }
     assert_eq!(waits, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
     assert_eq!(world.holders(), [0, 1]);
+}
+
+/// A rival whose award may have been made unaware is asked until it answers, however long that
+/// takes: the award does not become a lie meanwhile. One that comes later is one.
+#[test]
+fn award_is_judged_once() {
+    let mut world = World::new(&[3, 7]);
+    world.send_all_sheets();
+    world.reconsider(1);
+    world.deliver(0, true);
+    world.aware = true;
+    world.now = world.now + Duration::from_secs(600);
+    // Its link was gone meanwhile.
+    world.unreachable.insert((1, 0));
+    world.reconsider(1);
+    world.unreachable.clear();
+    world.reconsider(1);
+    while !world.mail.is_empty() {
+        world.deliver(0, false);
+    }
+    assert_eq!((world.holders(), &world.yields), (vec![0], &vec![(1, id(1))]));
+
+    let mut later = World::new(&[3, 7]);
+    later.aware = true;
+    later.send_all_sheets();
+    later.reconsider(1);
+    assert!(later.mail.is_empty(), "a holder that runs well asks a liar");
 }
 
 /// Ten duplicates, and three questions at a time: after four rounds each was asked about.

@@ -33,6 +33,11 @@ fn changes_are_noted_with_their_authors() {
     assert!(all.iter().all(is_own), "{all:?}");
     assert!(all.iter().all(|it| it.key == cluster.operator().to_string() && it.by != "root"));
 
+    let events: Vec<_> = harness.effects.iter().filter(|it| it.contains("\"changed\"")).collect();
+    assert_eq!(events.len(), 4, "{events:?}");
+    let scaled = format!("scaled from 1 to 3 by {}", all[1].by);
+    assert!(events[1].contains("Some(\"web\")") && events[1].contains(&scaled), "{events:?}");
+
     let mut joined = cluster.join_member(11, &mut harness);
     let admitted = notes(&mut harness);
     assert_eq!(admitted.len(), 1, "{admitted:?}");
