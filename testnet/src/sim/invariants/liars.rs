@@ -4,7 +4,8 @@
 use shoal_protocol::model::spec::MAX_REPLICAS;
 use shoal_protocol::model::view::EventView;
 use shoal_protocol::model::{
-    Digest, InstanceState, Key, NodeId, Phase, RawChange, ReplicaId, Ruling, RulingBody, Unverified,
+    Claim, Digest, InstanceState, Key, NodeId, Phase, RawChange, ReplicaId, Ruling, RulingBody,
+    Unverified,
 };
 use shoal_protocol::node::{Input, Message, Record};
 use shoal_protocol::rulings::MAX_SEQUENCE;
@@ -245,8 +246,8 @@ impl World {
             .then(|| "the liar may not own it, and the award of this node is good".into())
     }
 
-    /// Whether the device sees that the liar does not own the workload, and that its own award is
-    /// of a node that may.
+    /// Whether the device sees that the liar's award is of a node that may not own the workload, and
+    /// that its own award is of one that may.
     fn is_implausible(&self, device: usize, replica: &ReplicaId, liar: usize) -> bool {
         let Some(node) = self.node(device) else { return false };
         let views = node.workloads();
@@ -255,13 +256,20 @@ impl World {
         };
         let claim = self.claims_on_disk(device).into_iter().find(|it| it.replica == *replica);
         let Some(claim) = claim.filter(|claim| claim.phase == Phase::Healthy) else { return false };
-        let by = self.ids.get(&NodeId(claim.award.by().0)).into_iter().flatten().next();
-        let Some(by) = by.map(|by| self.devices[*by].name.clone()) else { return false };
-        let own = match by == self.devices[device].name {
-            true => view.owner.as_ref() == Some(&by),
-            false => view.guardians.contains(&by),
+        let of_liar = self.devices[liar].liar.as_ref().and_then(|it| it.claim(replica));
+        // An award of one's own takes the owner, and that of another node a guardian.
+        let is_good = |holder: usize, claim: &Claim| {
+            let by = self.ids.get(&NodeId(claim.award.by().0)).into_iter().flatten().next();
+            by.is_some_and(|by| {
+                let name = &self.devices[*by].name;
+                if self.devices[*by].id == self.devices[holder].id {
+                    view.owner.as_ref() == Some(name)
+                } else {
+                    view.guardians.contains(name)
+                }
+            })
         };
-        own && view.owner.as_ref() != Some(&self.devices[liar].name)
+        is_good(device, &claim) && !of_liar.is_some_and(|claim| is_good(liar, claim))
     }
 
     /// A ghost that a device holds to be a member.
