@@ -700,16 +700,7 @@ pub fn node_view(id: NodeId, name: &str) -> NodeView {
         runtimes: Vec::new(),
         allows: Vec::new(),
         volumes: Vec::new(),
-        labels: BTreeMap::new(),
-        memory: 0,
-        cpu: 0,
-        memory_used: 0,
-        cpu_used: 0,
-        replicas: 0,
         version: "0.1.0".into(),
-        path: None,
-        answered_by: BTreeMap::new(),
-        no_way_to: Vec::new(),
-        rtt_us: None,
+        ..NodeView::default()
     }
 }

@@ -24,6 +24,7 @@ mod cp;
 mod describe;
 mod detach;
 mod down;
+mod drain;
 mod events;
 mod exec;
 mod explain;
@@ -37,6 +38,7 @@ pub(crate) mod keys;
 mod logs;
 mod nodes;
 mod operator;
+mod policy;
 mod port_forward;
 mod ps;
 mod publish;
@@ -106,6 +108,11 @@ enum Verb {
     Image(image::Image),
     Ps(ps::Ps),
     Nodes(nodes::Nodes),
+    Cordon(policy::Cordon),
+    Uncordon(policy::Uncordon),
+    Drain(drain::Drain),
+    Label(policy::Label),
+    Taint(policy::Taint),
     Describe(describe::Describe),
     Logs(logs::Logs),
     Events(events::Events),
@@ -186,6 +193,11 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Image(image) => image.run(context).await,
             Verb::Ps(ps) => ps.run(context).await,
             Verb::Nodes(nodes) => nodes.run(context).await,
+            Verb::Cordon(cordon) => cordon.run(context).await,
+            Verb::Uncordon(uncordon) => uncordon.run(context).await,
+            Verb::Drain(drain) => drain.run(context).await,
+            Verb::Label(label) => label.run(context).await,
+            Verb::Taint(taint) => taint.run(context).await,
             Verb::Describe(describe) => describe.run(context).await,
             Verb::Logs(logs) => logs.run(context).await,
             Verb::Events(events) => events.run(context).await,

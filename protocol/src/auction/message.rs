@@ -186,7 +186,11 @@ pub(super) fn check_decline(why: &Decline) -> Result<(), &'static str> {
         Decline::Unfit(Unfit::Platform(text) | Unfit::NotAllowed(text)) => text.len(),
         Decline::Unfit(Unfit::Volume { volume, node }) => volume.len().max(node.len()),
         Decline::Unfit(
-            Unfit::Runtime(_) | Unfit::Memory(_) | Unfit::Cpu(_) | Unfit::Volumes(_),
+            Unfit::Runtime(_)
+            | Unfit::Memory(_)
+            | Unfit::Cpu(_)
+            | Unfit::Volumes(_)
+            | Unfit::Cordoned,
         )
         | Decline::NoRoom { .. }
         | Decline::Busy { .. }

@@ -56,6 +56,13 @@ pub struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// Whether operators drain this node, and not the rival's, which was awarded the replica by a
+    /// node that may: then this node is to yield.
+    fn moves(&self, me: NodeId, rival: &NodeId, claim: &Claim) -> bool {
+        let is_drained = self.credit.drained;
+        is_drained(&me) && !is_drained(rival) && (self.credit.plausible)(rival, claim)
+    }
+
     /// The rivals that this node, which is healthy, would yield to and must not, each with the
     /// signer of its award. **Nobody who could know awards a replica that runs well**, so such a
     /// claim is a lie, or its author is broken.
@@ -77,6 +84,7 @@ impl Judge<'_> {
             *node != me
                 && believed != Some(&(*node, awarded_under(claim)))
                 && keeper(&both, wanted, self.credit).is_some_and(|kept| kept.node == *node)
+                && !self.moves(me, node, claim)
                 && !(self.unaware)(mine, node, claim)
         };
         let doubted = holders.iter().filter(is_doubted);

@@ -22,6 +22,9 @@ pub struct Credit<'a> {
     /// Whether a node offers so much, by its own record. **A node that claims more than it offers
     /// cannot run it all**, and in a dispute its word is worth no more than a failing replica.
     pub offers: &'a dyn Fn(&NodeId, Resources) -> bool,
+    /// Whether operators want a node to be emptied: another holder is kept, and starts while this
+    /// one serves.
+    pub drained: &'a dyn Fn(&NodeId) -> bool,
 }
 
 impl Credit<'_> {
@@ -47,6 +50,8 @@ pub struct Keeper {
 pub enum KeptBecause {
     /// There is no other holder.
     Alone,
+    /// Operators drain the node of each other one.
+    Drained,
     /// Only this one is healthy and of the desired generation.
     Healthy,
     /// Only this one was awarded by a node that may own the workload.
@@ -66,6 +71,7 @@ impl fmt::Display for KeptBecause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KeptBecause::Alone => f.write_str("there is no other"),
+            KeptBecause::Drained => f.write_str("the other's node is drained"),
             KeptBecause::Healthy => f.write_str("only it is healthy and of the desired generation"),
             KeptBecause::Awarded => {
                 f.write_str("only it was awarded by a node that may own the workload")
@@ -84,7 +90,8 @@ impl fmt::Display for KeptBecause {
 /// The keeper among `holders`; none only if there are none. `current` is the desired generation, if
 /// it is known.
 ///
-/// A healthy claim of the desired generation beats one that is not, or whose holder cannot see
+/// A holder whose node is not drained beats one whose is, whatever it runs: the other one stops only
+/// after it has said that it is healthy. Then a healthy claim of the desired generation beats one that is not, or whose holder cannot see
 /// whether it is; then one whose award is plausible beats one whose is not, as any member can sign
 /// an award; then the older claim is kept.
 /// Older is the claim that was awarded under the lower token: a claim's own token grows when its
@@ -95,6 +102,7 @@ pub fn keeper(
     credit: Credit<'_>,
 ) -> Option<Keeper> {
     let rank = |(node, claim): &(NodeId, &Claim)| Rank {
+        drained: (credit.drained)(node),
         good: Reverse(is_good(claim, current) && (credit.knows)(node, &claim.replica)),
         plausible: Reverse((credit.plausible)(node, claim)),
         award: awarded_under(claim),
@@ -105,6 +113,7 @@ pub fn keeper(
     let best = ranks.first()?;
     let because = match ranks.get(1) {
         None => KeptBecause::Alone,
+        Some(next) if next.drained != best.drained => KeptBecause::Drained,
         Some(next) if next.good != best.good => KeptBecause::Healthy,
         Some(next) if next.plausible != best.plausible => KeptBecause::Awarded,
         Some(next) if next.award.counter != best.award.counter => {
@@ -129,6 +138,7 @@ pub(super) fn is_good(claim: &Claim, current: Option<&Digest>) -> bool {
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
+    drained: bool,
     good: Reverse<bool>,
     plausible: Reverse<bool>,
     award: Token,

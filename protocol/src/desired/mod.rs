@@ -24,14 +24,14 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::OrdMap;
 
 use crate::model::change::{MAX_SERIAL, Revoked};
 use crate::model::{
-    Chain, Change, ChangeBody, Clock, Digest, Key, NodeId, PublicKey, RawChange, Value, WallClock,
-    WorkloadName,
+    Chain, Change, ChangeBody, Clock, Digest, Key, NodeId, NodePolicy, PublicKey, RawChange, Value,
+    WallClock, WorkloadName,
 };
 
 use orphans::Orphans;
@@ -66,7 +66,7 @@ pub struct Config {
     /// Workload keys, removed ones included. 20,000: at a few hundred bytes each they fit a small
     /// device's memory.
     pub max_workloads: usize,
-    /// Member keys, removed ones included. 20,000. Counted apart from workloads, because members
+    /// Member keys, removed ones included, and as many policies of nodes. 20,000. Counted apart from workloads, because members
     /// can admit members: a flood of them must not keep operators from writing.
     pub max_members: usize,
     /// Keys of kinds that only newer programs know. 20,000.
@@ -143,6 +143,8 @@ pub enum Full {
         no more: use a name again"
     )]
     Values(usize),
+    #[error("the cluster has policies of {0} nodes, removed ones included, and can have no more")]
+    Policies(usize),
 }
 
 /// The clock, serial and uid that the next write of a key must carry.
@@ -184,6 +186,7 @@ pub struct Desired {
     workloads: Workloads,
     standing: Standing,
     roster: OrdMap<NodeId, u64>,
+    policies: BTreeMap<NodeId, NodePolicy>,
     orphans: Orphans,
     /// Chains of known changes, at most [`SHARED_CHAINS`]: all changes of one operator carry the
     /// same one.
@@ -191,7 +194,7 @@ pub struct Desired {
 }
 
 /// Kinds of keys that have a bound of their own.
-const KINDS: usize = 6;
+const KINDS: usize = 7;
 /// The kind of secrets, configs and quotas.
 const VALUES: usize = 5;
 
@@ -204,6 +207,7 @@ fn kind(key: &Key) -> usize {
         Key::Operator(_) => 3,
         Key::Revocation(_) => 4,
         Key::Secret(_) | Key::Config(_) | Key::Quota(_) => VALUES,
+        Key::Policy(_) => 6,
     }
 }
 
@@ -318,6 +322,11 @@ impl Desired {
             serial,
             uid: living.map(Change::uid),
         })
+    }
+
+    /// What operators decided about nodes; a node without an entry has the default policy.
+    pub fn policies(&self) -> &BTreeMap<NodeId, NodePolicy> {
+        &self.policies
     }
 
     /// The effective change of `key`; it may be a removal.
@@ -517,6 +526,7 @@ impl Desired {
             Key::Secret(_) | Key::Config(_) | Key::Quota(_) => {
                 (self.config.max_values, Full::Values)
             }
+            Key::Policy(_) => (self.config.max_members, Full::Policies),
         };
         if count + more >= max { Err(full(count)) } else { Ok(()) }
     }
@@ -540,6 +550,10 @@ impl Desired {
             },
             Key::Member(node) => self.on_admission(*node, before, change.as_ref(), also),
             Key::Secret(_) | Key::Config(_) => self.on_value(key, also),
+            Key::Policy(node) => match change.as_ref().map(|it| &it.signed.value) {
+                Some(Value::Policy(policy)) => _ = self.policies.insert(*node, policy.clone()),
+                _ => _ = self.policies.remove(node),
+            },
             Key::Revocation(_) | Key::Operator(_) | Key::Quota(_) | Key::Other(..) => {}
         }
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::NodePolicy;
 use super::codec::{self, Bytes, Malformed};
 use super::grant::Chain;
 use super::id::{Digest, NodeId, PublicKey, WriterId};
@@ -41,6 +42,8 @@ pub enum Key {
     Config(WorkloadName),
     /// The quota of a namespace.
     Quota(Label),
+    /// The policy of operators for a node.
+    Policy(NodeId),
     /// A key of a newer program's kind, by its number and as it came: kept and passed on.
     Other(u16, Bytes),
 }
@@ -63,6 +66,7 @@ impl Key {
             Key::Secret(name) => (4, codec::encode(name)),
             Key::Config(name) => (5, codec::encode(name)),
             Key::Quota(namespace) => (6, codec::encode(namespace)),
+            Key::Policy(node) => (7, codec::encode(node)),
             Key::Other(kind, bytes) => (*kind, bytes.0.clone()),
         }
     }
@@ -86,6 +90,7 @@ impl Key {
             4 => Key::Secret(codec::decode(&bytes.0)?),
             5 => Key::Config(codec::decode(&bytes.0)?),
             6 => Key::Quota(codec::decode(&bytes.0)?),
+            7 => Key::Policy(codec::decode(&bytes.0)?),
             kind => Key::Other(kind, bytes),
         })
     }
@@ -291,6 +296,8 @@ pub enum Value {
     Config(Bytes),
     /// A quota.
     Quota(Quota),
+    /// A node's policy.
+    Policy(NodePolicy),
     /// A value of a newer program's kind, by its number and as it came: kept and passed on.
     Other(u16, Bytes),
 }
@@ -308,6 +315,7 @@ impl Value {
             Value::Secret(secret) => (5, Bytes(codec::encode(&secret))),
             Value::Config(bytes) => (6, bytes),
             Value::Quota(quota) => (7, Bytes(codec::encode(&quota))),
+            Value::Policy(policy) => (8, Bytes(codec::encode(&policy))),
             Value::Other(kind, bytes) => (kind, bytes),
         }
     }
@@ -325,6 +333,7 @@ impl Value {
             5 => Value::Secret(codec::decode_prefix(&bytes.0)?),
             6 => Value::Config(bytes),
             7 => Value::Quota(codec::decode_prefix(&bytes.0)?),
+            8 => Value::Policy(codec::decode_prefix(&bytes.0)?),
             kind => Value::Other(kind, bytes),
         })
     }
@@ -359,6 +368,7 @@ impl Value {
             | Value::Secret(_)
             | Value::Config(_)
             | Value::Quota(_)
+            | Value::Policy(_)
             | Value::Other(..) => Ok(()),
         }
     }
@@ -374,6 +384,7 @@ impl Value {
             | Value::Secret(_)
             | Value::Config(_)
             | Value::Quota(_)
+            | Value::Policy(_)
             | Value::Other(..) => None,
         }
     }

@@ -29,7 +29,7 @@ pub use bid::{AuctionId, Award, Decline, Price};
 pub use bucket::Bucket;
 pub use change::{Change, ChangeBody, Clock, Key, RawChange, Value};
 pub use claim::{Claim, Phase, Slot};
-pub use cluster::{NodePolicy, View};
+pub use cluster::{MAX_POLICY_ENTRIES, NodePolicy, View};
 pub use fill_order::fill_order;
 pub use grant::{Chain, Grant, Namespaces, Role};
 pub use id::{ClusterId, Digest, NodeId, PersistId, PublicKey, WriterId};

@@ -133,7 +133,7 @@ pub struct ReplacementView {
 }
 
 /// A node, as the answering node sees it.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NodeView {
     /// The id of the node.
     pub id: String,
@@ -162,8 +162,20 @@ pub struct NodeView {
     /// The volumes that the node keeps, as in `db/0/data`.
     #[serde(default)]
     pub volumes: Vec<String>,
-    /// The labels of the node, set by its configuration.
+    /// The labels of the node: those of its configuration, and those that operators set.
     pub labels: BTreeMap<String, String>,
+    /// The node takes no further replicas: an operator cordoned it.
+    #[serde(default)]
+    pub cordoned: bool,
+    /// An operator has the node emptied.
+    #[serde(default)]
+    pub drained: bool,
+    /// The labels that operators set, or took away (null).
+    #[serde(default)]
+    pub set_labels: BTreeMap<String, Option<String>>,
+    /// The taints of the node, by name, with their values.
+    #[serde(default)]
+    pub taints: BTreeMap<String, String>,
     /// The memory that the node offers.
     pub memory: u64,
     /// The CPU that the node offers.

@@ -106,7 +106,13 @@ impl Node {
             due: Due::default(),
             outbox: Outbox::default(),
             shown: Shown::default(),
-            device: Device { facts, clock: (wall, now), started: now, rng },
+            device: Device {
+                own_labels: facts.labels.clone(),
+                facts,
+                clock: (wall, now),
+                started: now,
+                rng,
+            },
             me,
             cluster,
             identity,
@@ -140,6 +146,7 @@ impl Node {
             }
         }
         self.repair.restore_all(Tree::Desired, self.desired.digests());
+        self.apply_policy();
         for ruling in saved.rulings {
             match ruling.verify(&self.cluster) {
                 Ok(ruling)

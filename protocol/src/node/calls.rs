@@ -12,10 +12,10 @@ use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::holding::Holding;
 use crate::membership::{self, Membership};
-use crate::model::spec::HostPort;
+use crate::model::spec::{HostPort, Kind};
 use crate::model::{
     Artifact, Award, Digest, Facts, NodeId, Out, Outgoing, ReplicaId, ReplicaName, ResourceSum,
-    Signed, Slot, Time, Token, WallClock, codec,
+    Signed, Slot, Spec, Time, Token, Unfit, WallClock, codec,
 };
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair, Source, Tree};
@@ -53,6 +53,17 @@ struct Context<'a> {
     leaving: bool,
 }
 
+impl Context<'_> {
+    /// Whether this node takes a workload that it does not run yet.
+    fn fit(&self, spec: &Spec) -> Result<(), Unfit> {
+        let policy = self.outlook.demand.desired.policies().get(&self.outlook.me);
+        if policy.is_some_and(|policy| !policy.takes_work()) && spec.kind != Kind::Daemon {
+            return Err(Unfit::Cordoned);
+        }
+        self.facts.fits(spec)
+    }
+}
+
 impl BidContext for Context<'_> {
     fn knowledge(&self, uid: &Digest, generation: &Digest) -> Knowledge {
         let known = self.outlook.demand.desired.by_uid(uid);
@@ -70,7 +81,7 @@ impl BidContext for Context<'_> {
         let here = self.outlook.claims.mine().filter(|claim| claim.replica.uid == *uid).count();
         Knowledge::Known {
             resources: workload.spec.reservation(),
-            fit: self.facts.fits(&workload.spec),
+            fit: self.fit(&workload.spec),
             ports: workload.spec.host_ports(),
             fetch_bytes,
             here: u32::try_from(here).unwrap_or(u32::MAX),
@@ -235,16 +246,17 @@ impl Node {
         ) -> Vec<auction::Fact>,
     ) {
         let mut out = Out::new();
+        let sight = Sight::new(self.me, &self.device.facts, &self.membership, &self.desired);
         let context = Context {
             outlook: Outlook {
-                demand: Demand { desired: &self.desired, rulings: &self.rulings },
+                demand: Demand { desired: &self.desired, rulings: &self.rulings, sight },
                 me: self.me,
                 now,
                 wall: self.wall(now),
                 claims: &self.claims,
                 membership: &self.membership,
                 ownership: &self.ownership,
-                sight: Sight::new(self.me, &self.device.facts, &self.membership, &self.desired),
+                sight,
                 is_ready: self.readiness.is_ready(),
             },
             holding: &self.holding,

@@ -1,5 +1,6 @@
 //! The node's reaction to claims, and to facts of the rooms `claims` and `auction`.
 
+use crate::claims::KeptBecause;
 use crate::model::{NodeId, ReplicaId, Time};
 use crate::{auction, claims};
 
@@ -11,12 +12,11 @@ impl Node {
         match fact {
             claims::Fact::Yield { replica, to, because } => {
                 let keeper = self.name_of(&to);
-                self.release(
-                    now,
-                    &replica,
-                    "duplicate-yielded",
-                    format!("{keeper} keeps it: {because}"),
-                );
+                let (kind, why) = match because {
+                    KeptBecause::Drained => ("moved", "this node is drained".to_owned()),
+                    because => ("duplicate-yielded", because.to_string()),
+                };
+                self.release(now, &replica, kind, format!("{keeper} keeps it: {why}"));
             }
             // Without the disk the adoption would not survive a restart.
             claims::Fact::Adopt { .. } if self.saving.read_only.is_some() => {}
@@ -24,6 +24,11 @@ impl Node {
                 if let Some(slot) = self.claims.adopt(&replica, token) {
                     self.issue(now, &[slot]);
                 }
+            }
+            claims::Fact::Duplicate { replica, keeper, because: KeptBecause::Drained } => {
+                let (name, to) = (self.replica_name(&replica), self.name_of(&keeper));
+                let message = format!("another node is drained: {to} starts it");
+                self.emit_event(now, Level::Info, "moves", Some(name), Some(keeper), message);
             }
             claims::Fact::Duplicate { replica, keeper, because } => {
                 self.count("duplicates");

@@ -2,7 +2,7 @@
 //! to keep.
 
 use crate::model::view::ChangeView;
-use crate::model::{Change, Digest, Grant, Key, NodeId, Role, Time, Value};
+use crate::model::{Change, Digest, Grant, Key, NodeId, NodePolicy, Role, Time, Value};
 
 use super::{Level, Node};
 
@@ -96,6 +96,7 @@ impl Node {
             Key::Config(name) => ("config", full(name)),
             Key::Quota(namespace) => ("quota", namespace.to_string()),
             Key::Member(node) => ("node", self.name_of(node)),
+            Key::Policy(node) => ("policy", self.name_of(node)),
             Key::Operator(of) => {
                 let Value::Operator(chain) = &change.signed.value else {
                     return Some(("operator", of.short()));
@@ -142,8 +143,31 @@ impl Node {
                 (_, Some(_)) => "changed".into(),
                 (_, None) => "removed".into(),
             },
+            (_, Value::Policy(policy)) => shown_policy(policy),
             (_, Value::Tombstone) => "removed".into(),
             _ => "set".into(),
         }
+    }
+}
+
+/// A policy in words.
+fn shown_policy(policy: &NodePolicy) -> String {
+    let mut words = Vec::new();
+    if policy.drained {
+        words.push("drained".to_owned());
+    } else if policy.cordoned {
+        words.push("cordoned".to_owned());
+    }
+    words.extend(policy.labels.iter().map(|(name, value)| match value {
+        Some(value) => format!("label {name}={value}"),
+        None => format!("no label {name}"),
+    }));
+    words.extend(policy.taints.iter().map(|(name, value)| match value.is_empty() {
+        true => format!("taint {name}"),
+        false => format!("taint {name}={value}"),
+    }));
+    match words.is_empty() {
+        true => "uncordoned".into(),
+        false => words.join(", "),
     }
 }

@@ -267,7 +267,10 @@ impl Node {
         };
         let is_good = |claim: &Claim| claim.phase == Phase::Healthy && claim.generation == mine;
         let sight = self.sight();
-        let sees = |node: &crate::model::NodeId| sight.knows(node, replica);
+        // From a node that is drained it is to come here.
+        let leaves =
+            |node: &crate::model::NodeId| sight.is_drained(node) && !sight.is_drained(&self.me);
+        let sees = |node: &crate::model::NodeId| sight.knows(node, replica) && !leaves(node);
         self.claims
             .of(replica)
             .iter()

@@ -257,6 +257,8 @@ pub struct Node {
 #[derive(Clone)]
 struct Device {
     facts: Facts,
+    /// The labels of the device's configuration. Its facts have those that count.
+    own_labels: BTreeMap<String, String>,
     /// The latest reading of the device's clock, and the time of that reading.
     clock: (WallClock, Time),
     started: Time,
@@ -453,11 +455,25 @@ impl Node {
     fn on_facts(&mut self, now: Time, mut facts: Facts) {
         self.date_volumes(&mut facts);
         self.auction.set_capacity(facts.capacity);
+        self.device.own_labels = std::mem::take(&mut facts.labels);
         self.device.facts = facts;
+        self.apply_policy();
         self.publish_profile(now);
         self.due.holding = true;
         self.due.duplicates = true;
         self.mark_all_dirty();
+    }
+
+    /// Sets the labels of this node by its configuration and its policy. Whether they are others
+    /// than before.
+    fn apply_policy(&mut self) -> bool {
+        let own = &self.device.own_labels;
+        let labels = match self.desired.policies().get(&self.me) {
+            Some(policy) => policy.labels_over(own),
+            None => own.clone(),
+        };
+        let before = std::mem::replace(&mut self.device.facts.labels, labels);
+        before != self.device.facts.labels
     }
 
     /// Notes when volumes were made: under the token of the replica that they are for. The driver

@@ -8,8 +8,7 @@ use crate::desired::{Desired, Workload};
 use crate::membership::{Membership, State};
 use crate::model::spec::OnLoss;
 use crate::model::{
-    Change, Claim, Key, NodeId, NodePolicy, Place, ReplicaId, Revision, Ruling, Time, View,
-    WallClock,
+    Change, Claim, Key, NodeId, Place, ReplicaId, Revision, Ruling, Time, View, WallClock,
 };
 use crate::plan::{Holder, Home, NodeState, Step, Wanted, bind, plan, plan_place};
 use crate::rulings::Rulings;
@@ -19,14 +18,12 @@ use super::Node;
 use super::ownership::Ownership;
 use super::sight::Sight;
 
-/// Policies cannot be written yet.
-static NO_POLICIES: BTreeMap<NodeId, NodePolicy> = BTreeMap::new();
-
 /// The rooms that decide which places exist, and which revision belongs in each.
 #[derive(Clone, Copy)]
 pub(super) struct Demand<'a> {
     pub desired: &'a Desired,
     pub rulings: &'a Rulings,
+    pub sight: Sight<'a>,
 }
 
 /// The demand, and the claims and nodes that meet it.
@@ -48,7 +45,7 @@ pub(super) struct Outlook<'a> {
 
 impl Node {
     pub(super) fn demand(&self) -> Demand<'_> {
-        Demand { desired: &self.desired, rulings: &self.rulings }
+        Demand { desired: &self.desired, rulings: &self.rulings, sight: self.sight() }
     }
 
     pub(super) fn outlook(&self, now: Time) -> Outlook<'_> {
@@ -100,7 +97,7 @@ impl Demand<'_> {
             self.rulings.of(&workload.uid).map(|ruling| ruling.body()).collect();
         work(&View {
             members: self.desired.members(),
-            policies: &NO_POLICIES,
+            suits: &|node| self.sight.suits(node, &workload.spec),
             rulings: &rulings,
             versions: workload.versions,
         })
@@ -224,7 +221,7 @@ impl Outlook<'_> {
         match self.demand.wanted_of(workload, replica.place) {
             wanted @ Wanted::Revision(_) => {
                 let steps = self.steps_at(replica, wanted);
-                steps.iter().any(Step::is_unhealthy)
+                steps.iter().any(|step| step.is_unhealthy() || step.is_move())
                     && steps.iter().all(|step| step.may_run_at(&self.me))
             }
             Wanted::NoSuchPlace { .. } | Wanted::Removed => false,
@@ -245,6 +242,7 @@ impl Outlook<'_> {
             phase: claim.phase.clone(),
             update: claim.update.clone(),
             state: self.state_of(&node),
+            drained: self.sight.is_drained(&node),
             yields_to: if is_alone { None } else { self.yields_to(&claim.replica, node) },
         }
     }
@@ -256,6 +254,7 @@ impl Outlook<'_> {
             knows: &|node, replica| self.sight.knows(node, replica),
             needs: &|claim| self.sight.needs(claim),
             offers: &|node, claimed| self.sight.offers(node, claimed),
+            drained: &|node| self.sight.is_drained(node),
         };
         let wanted = self.demand.revision(replica);
         let kept = self.claims.keeper_of(replica, &up, wanted.as_ref(), credit);

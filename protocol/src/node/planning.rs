@@ -9,6 +9,7 @@ use rand_chacha::rand_core::RngCore;
 use crate::auction::{Excluded, Offer, OfferPlace};
 use crate::desired::Workload;
 use crate::model::claim::short_reason;
+use crate::model::spec::Kind;
 use crate::model::{Digest, NodeId, Place, RawChange, ReplicaId, Revision, Time, Unfit, WallClock};
 use crate::plan::{Free, Home, Step};
 
@@ -202,6 +203,7 @@ impl Node {
             Free::NodeLeft { node } => {
                 format!("its node {} left the cluster", self.name_of(node))
             }
+            Free::Drained { node, .. } => format!("its node {} is drained", self.name_of(node)),
             Free::NeverPlaced | Free::GivenUp => why.to_string(),
         }
     }
@@ -213,7 +215,7 @@ impl Node {
         match why {
             Free::NodeDown { node, .. } => self.rescue_throttle.take(now, node),
             Free::GivenUp => self.rescue_throttle.heals_until(now).map_or(Ok(()), Err),
-            Free::NeverPlaced | Free::NodeLeft { .. } => Ok(()),
+            Free::NeverPlaced | Free::NodeLeft { .. } | Free::Drained { .. } => Ok(()),
         }
     }
 
@@ -224,6 +226,12 @@ impl Node {
         for node in self.membership.up() {
             let Some(record) = self.membership.record(&node) else { continue };
             if record.leaving {
+                continue;
+            }
+            let policy = self.desired.policies().get(&node);
+            let is_daemon = workload.spec.kind == Kind::Daemon;
+            if policy.is_some_and(|policy| !policy.takes_work()) && !is_daemon {
+                excluded.push((node, Unfit::Cordoned));
                 continue;
             }
             match record.facts.fits(&workload.spec) {

@@ -106,6 +106,11 @@ impl Node {
         self.desired.members().contains_key(node)
     }
 
+    /// The policy of operators for a node.
+    pub fn policy(&self, node: &NodeId) -> crate::model::NodePolicy {
+        self.desired.policies().get(node).cloned().unwrap_or_default()
+    }
+
     /// Updates the ring, which has the members that are up and publish that they are ready.
     fn update_ring(&mut self, now: Time, moved: BTreeSet<NodeId>) {
         let mut points = Vec::new();
@@ -147,15 +152,16 @@ impl Node {
     /// Looks for places with several holders, and starts or continues their disputes.
     fn resolve_duplicates(&mut self, now: Time) {
         let (membership, wall) = (&self.membership, self.wall(now));
-        let demand = Demand { desired: &self.desired, rulings: &self.rulings };
         let ownership = &self.ownership;
         let mut out = crate::model::Out::new();
         let sight = Sight::new(self.me, &self.device.facts, membership, &self.desired);
+        let demand = Demand { desired: &self.desired, rulings: &self.rulings, sight };
         let credit = Credit {
             plausible: &|node, claim| ownership.is_plausible(node, claim),
             knows: &|node, replica| sight.knows(node, replica),
             needs: &|claim| sight.needs(claim),
             offers: &|node, claimed| sight.offers(node, claimed),
+            drained: &|node| sight.is_drained(node),
         };
         let judge = Judge {
             up: &|node: &NodeId| membership.is_up(node),

@@ -50,8 +50,10 @@ impl Node {
             let place = claim.replica.place;
             let here = of_place(&steps, place);
             // The last claim of a dead node is of no interest once another node has the place.
-            let is_free = here.iter().any(|step| matches!(step, Step::Auction { .. }));
-            let step = here.iter().find(|step| step.node() == Some(node));
+            let is_free =
+                here.iter().any(|step| matches!(step, Step::Auction { .. }) && !step.is_move());
+            let moves = here.iter().find(|step| step.is_move());
+            let step = here.iter().find(|step| step.node() == Some(node)).or(moves);
             if self.is_up(&node) || is_free || step.is_some() {
                 views.push((place, self.claim_view(workload, node, claim, step)));
             }
@@ -64,6 +66,9 @@ impl Node {
                 views.push((*place, missing(workload, *place, self.describe_wait(node, why))));
             }
             let Step::Auction { place, why, .. } = step else { continue };
+            if step.is_move() {
+                continue;
+            }
             let latest = latest.get_or_insert_with(|| self.auction.latest(&workload.uid));
             views.push((*place, self.free_view(workload, *place, why, latest)));
         }
@@ -150,6 +155,10 @@ impl Node {
             Some(Step::Wait { why: Waiting::Starting, .. }) if node == self.me => {
                 self.why_no_artifact(workload)
             }
+            Some(Step::Auction { place, why: Free::Drained { .. }, .. }) => {
+                Some(self.why_not_moved(workload, *place))
+            }
+            Some(Step::Wait { why: why @ Waiting::Kept { .. }, .. }) => Some(why.to_string()),
             Some(Step::Wait { .. } | Step::Auction { .. }) | None => None,
         };
         let (_, restarts) = details(&phase);
@@ -166,6 +175,19 @@ impl Node {
             since: Some(claim.since.to_string()),
             restarts,
             replacement,
+        }
+    }
+
+    /// The reason why a replica is still on a node that is drained.
+    fn why_not_moved(&self, workload: &Workload, place: Place) -> String {
+        let latest = self.auction.latest(&workload.uid);
+        let untaken = |summary: &&Arc<Summary>| summary.awards.iter().all(|won| won.place != place);
+        match latest.get(&place).filter(untaken) {
+            Some(summary) => {
+                let why = super::explaining::no_taker(summary);
+                format!("its node is drained, and it stays: {why}")
+            }
+            None => "its node is drained: it moves".into(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::desired::Desired;
 use crate::membership::Membership;
-use crate::model::{Claim, Facts, NodeId, ReplicaId, Resources};
+use crate::model::{Claim, Facts, NodeId, ReplicaId, Resources, Spec};
 
 use super::Node;
 
@@ -46,6 +46,16 @@ impl<'a> Sight<'a> {
     /// Whether a node offers so much. True for nodes that are not known well enough.
     pub fn offers(&self, node: &NodeId, claimed: Resources) -> bool {
         self.facts_of(node).is_none_or(|facts| facts.capacity.holds(claimed))
+    }
+
+    /// Whether a node could run a workload, by its facts and its policy.
+    pub fn suits(&self, node: &NodeId, spec: &Spec) -> bool {
+        self.facts_of(node).is_some_and(|facts| facts.fits(spec).is_ok())
+    }
+
+    /// Whether operators want a node to be emptied.
+    pub fn is_drained(&self, node: &NodeId) -> bool {
+        self.desired.policies().get(node).is_some_and(|policy| policy.drained)
     }
 
     fn facts_of(&self, node: &NodeId) -> Option<&'a Facts> {

@@ -136,6 +136,7 @@ impl Node {
             .map(|workload| workload.spec.reservation())
             .fold(Resources::default(), Resources::plus);
         let me = *node == self.me;
+        let policy = self.policy(node);
         NodeView {
             id: node.to_string(),
             name: self.name_of(node),
@@ -173,6 +174,10 @@ impl Node {
                 .map(|it| format!("{}/{}/{}", it.workload, it.place, it.name))
                 .collect(),
             labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
+            cordoned: policy.cordoned,
+            drained: policy.drained,
+            set_labels: policy.labels,
+            taints: policy.taints,
             memory: facts.map_or(0, |facts| facts.capacity.memory),
             cpu: facts.map_or(0, |facts| facts.capacity.cpu),
             memory_used: used.memory,

@@ -91,6 +91,7 @@ impl Node {
                 }
             }
             Key::Quota(namespace) => self.plan_namespace(namespace),
+            Key::Policy(node) => self.on_policy(now, *node),
             // The workloads that use one of them have moved, too.
             Key::Revocation(_)
             | Key::Operator(_)
@@ -98,6 +99,16 @@ impl Node {
             | Key::Config(_)
             | Key::Other(..) => {}
         }
+    }
+
+    /// The policy of a node is another one.
+    fn on_policy(&mut self, now: Time, node: NodeId) {
+        if node == self.me && self.apply_policy() {
+            self.publish_profile(now);
+        }
+        self.due.holding = true;
+        self.due.duplicates = true;
+        self.mark_all_dirty();
     }
 
     /// The quota of a namespace, or what its workloads take of it, is another one.

@@ -5,7 +5,7 @@
 //! the owner, the holder's reboot, and a restart of the whole cluster. A node that left the roster
 //! has no data any more.
 
-use super::step::{NodeState, Step, Waiting};
+use super::step::{Free, NodeState, Step, Waiting};
 use crate::model::NodeId;
 
 /// The node that keeps the data of a place.
@@ -30,6 +30,10 @@ pub fn bind(step: Step, home: Option<(Home, NodeState)>, may_be_empty: bool) -> 
         return step;
     };
     let node = home.node;
+    // It moves nowhere: it stays, healthy or not, until its node is emptied by hand.
+    if matches!(&why, Free::Drained { node: from, .. } if *from == node) {
+        return Step::Wait { place, node, why: Waiting::Kept { volume: home.volume } };
+    }
     // A workload that was removed and made again begins with small counters: a volume that is made
     // from now on is later than this one.
     let counter = counter.max(home.counter.saturating_add(1));
@@ -47,7 +51,6 @@ pub fn bind(step: Step, home: Option<(Home, NodeState)>, may_be_empty: bool) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::step::Free;
     use super::*;
     use crate::model::{Digest, Place};
 

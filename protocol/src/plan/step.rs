@@ -56,6 +56,8 @@ pub struct Holder {
     pub update: Option<Update>,
     /// The state of the node.
     pub state: NodeState,
+    /// Operators want the node to be emptied.
+    pub drained: bool,
     /// The holder that `claims::keeper` keeps instead of this one; none when this one is kept or
     /// alone.
     pub yields_to: Option<NodeId>,
@@ -144,7 +146,14 @@ impl Step {
 
     /// Whether the place lacks a healthy replica of the right revision.
     pub fn is_unhealthy(&self) -> bool {
-        !matches!(self, Step::Stop { .. })
+        let is_moved =
+            matches!(self, Step::Auction { why: Free::Drained { healthy: true, .. }, .. });
+        !matches!(self, Step::Stop { .. }) && !is_moved
+    }
+
+    /// Whether the place is to get another holder while it is held.
+    pub fn is_move(&self) -> bool {
+        matches!(self, Step::Auction { why: Free::Drained { .. }, .. })
     }
 }
 
@@ -166,6 +175,13 @@ pub enum Free {
     NodeLeft {
         /// The node.
         node: NodeId,
+    },
+    /// Its holder's node is to be emptied. The holder keeps it until another node runs it.
+    Drained {
+        /// The node.
+        node: NodeId,
+        /// It is healthy there.
+        healthy: bool,
     },
 }
 
@@ -212,6 +228,11 @@ pub enum Waiting {
     },
     /// The replica is in a phase that this program does not know.
     OtherPhase,
+    /// The node is drained, and keeps its data: no other node may run it.
+    Kept {
+        /// The volume's name within the workload.
+        volume: String,
+    },
     /// The node keeps its data, and is down.
     Volume {
         /// The volume's name within the workload.
@@ -226,7 +247,8 @@ impl Waiting {
     pub fn is_for_node(&self) -> bool {
         match self {
             Waiting::BackBy { .. } | Waiting::Grace | Waiting::Volume { .. } => true,
-            Waiting::Failing { .. }
+            Waiting::Kept { .. }
+            | Waiting::Failing { .. }
             | Waiting::Starting
             | Waiting::NotYet { .. }
             | Waiting::OtherPhase => false,
@@ -243,6 +265,7 @@ impl fmt::Display for Free {
                 write!(f, "its node {} is down: {evidence}", node.short())
             }
             Free::NodeLeft { node } => write!(f, "its node {} left the cluster", node.short()),
+            Free::Drained { node, .. } => write!(f, "its node {} is drained", node.short()),
         }
     }
 }
@@ -276,6 +299,9 @@ impl fmt::Display for Waiting {
             }
             Waiting::Starting => f.write_str("starting"),
             Waiting::NotYet { reason } => f.write_str(reason),
+            Waiting::Kept { volume } => {
+                write!(f, "its node is drained, and it stays: its volume `{volume}` is there")
+            }
             Waiting::Volume { volume, evidence } => {
                 write!(f, "its volume `{volume}` is on a node that is down: {evidence}")
             }
@@ -397,7 +423,13 @@ fn steps_of(
         return steps.push(auction(place, revision, here, seen(place)));
     };
     let first = steps.len();
-    steps.extend(step_for_kept(kept, revision));
+    let alone = counting().all(|holder| holder.node == kept.node || holder.drained);
+    match step_for_kept(kept, revision) {
+        None | Some(Step::Wait { .. }) if kept.drained && alone && kept.state == NodeState::Up => {
+            steps.push(moved(kept, revision, here, seen(place)));
+        }
+        step => steps.extend(step),
+    }
     for other in counting().filter(|holder| holder.node != kept.node) {
         let keeper = other.yields_to.unwrap_or(kept.node);
         steps.push(stop(other, Surplus::Duplicate { keeper }));
@@ -417,6 +449,15 @@ fn auction(place: Place, revision: Revision, here: &[&Holder], seen: Option<Toke
         None => Free::NeverPlaced,
     };
     let counter = highest.map_or(1, |token| token.counter.saturating_add(1));
+    Step::Auction { place, revision, counter, why, home: None }
+}
+
+/// The step about a place whose node is to be emptied.
+fn moved(kept: &Holder, revision: Revision, here: &[&Holder], seen: Option<Token>) -> Step {
+    let healthy = kept.phase == Phase::Healthy;
+    let highest = here.iter().map(|holder| holder.token).max().max(seen);
+    let counter = highest.map_or(1, |token| token.counter.saturating_add(1));
+    let (place, why) = (kept.place, Free::Drained { node: kept.node, healthy });
     Step::Auction { place, revision, counter, why, home: None }
 }
 

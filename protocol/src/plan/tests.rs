@@ -31,6 +31,7 @@ fn holder(index: u32, n: u8) -> Holder {
         phase: Phase::Healthy,
         update: None,
         state: NodeState::Up,
+        drained: false,
         yields_to: None,
     }
 }

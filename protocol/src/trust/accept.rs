@@ -4,8 +4,8 @@ use crate::model::change::{MAX_CLOCK, MAX_SERIAL};
 use crate::model::codec::Malformed;
 use crate::model::sign::BadSigned;
 use crate::model::{
-    Chain, Change, ChangeBody, Clock, Key, Label, NodeId, PublicKey, RawChange, Role, Value,
-    WallClock, WorkloadName,
+    Chain, Change, ChangeBody, Clock, Key, Label, MAX_POLICY_ENTRIES, NodeId, PublicKey, RawChange,
+    Role, Value, WallClock, WorkloadName,
 };
 
 use super::chain::{Authority, authority};
@@ -31,6 +31,11 @@ pub enum Rejection {
 pub enum Fault {
     #[error("the change has {0} bytes, at most {MAX_CHANGE} are allowed")]
     Size(usize),
+    #[error(
+        "the policy of a node names at most {MAX_POLICY_ENTRIES} labels and as many taints, each 1 \
+            to 63 letters, digits, `-`, `_`, `.` and `/`"
+    )]
+    Policy,
     #[error("the change's signature by {} does not match", .0.short())]
     Signature(PublicKey),
     #[error("key {} may not write this: no grant of this cluster's root leads to it", .0.short())]
@@ -197,6 +202,13 @@ fn check_key(
                 true => Ok(()),
                 false => Err(lacks(right, &format!("an admin of namespace {namespace}"))),
             }
+        }
+        (Key::Policy(_), Value::Policy(policy)) if !policy.is_valid() => {
+            rules_cluster(right, "of nodes")?;
+            Err(Fault::Policy.into())
+        }
+        (Key::Policy(_), Value::Policy(_) | Value::Tombstone | Value::Other(..)) => {
+            rules_cluster(right, "of nodes")
         }
         (Key::Member(node), value) => {
             rules_cluster(right, "of nodes")?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::spec::Kind;
-use crate::model::{NodeId, Place, Revision, Spec, View};
+use crate::model::{Place, Revision, Spec, View};
 
 /// Every place of a workload, with the revision that belongs there.
 pub fn places(spec: &Spec, view: &View<'_>) -> BTreeMap<Place, Revision> {
@@ -34,7 +34,7 @@ fn places_of<'a>(kind: &Kind, view: &'a View<'_>) -> Box<dyn Iterator<Item = Pla
             Box::new((0..replicas).map(Place::Ordinal))
         }
         Kind::Daemon => {
-            let members = view.members.keys().filter(|node| takes_work(view, node));
+            let members = view.members.keys().filter(|node| (view.suits)(node));
             Box::new(members.map(|node| Place::OnNode(*node)))
         }
         Kind::Job { parallel, .. } => {
@@ -51,15 +51,11 @@ fn has_place(kind: &Kind, view: &View<'_>, place: Place) -> bool {
             index < *replicas
         }
         (Kind::Daemon, Place::OnNode(node)) => {
-            view.members.contains_key(&node) && takes_work(view, &node)
+            view.members.contains_key(&node) && (view.suits)(&node)
         }
         (Kind::Job { parallel, .. }, Place::Run { at: 0, index }) => index < *parallel,
         _ => false,
     }
-}
-
-fn takes_work(view: &View<'_>, node: &NodeId) -> bool {
-    view.policies.get(node).is_none_or(|policy| !policy.cordoned)
 }
 
 #[cfg(test)]

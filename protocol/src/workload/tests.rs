@@ -1,9 +1,7 @@
-use std::collections::BTreeMap;
-
 use imbl::OrdMap;
 
 use super::*;
-use crate::model::{NodeId, NodePolicy};
+use crate::model::NodeId;
 
 fn node(n: u8) -> NodeId {
     NodeId([n; 32])
@@ -14,8 +12,8 @@ fn node(n: u8) -> NodeId {
 #[test]
 fn one_place_and_all_places_agree() {
     let members: OrdMap<NodeId, u64> = [1, 2, 3].map(|n| (node(n), 0u64)).into_iter().collect();
-    let policies = BTreeMap::from([(node(2), NodePolicy { cordoned: true })]);
-    let view = View { members: &members, policies: &policies, rulings: &[], versions: None };
+    let suits = |it: &NodeId| *it != node(2);
+    let view = View { members: &members, suits: &suits, rulings: &[], versions: None };
     let kinds = [
         (Kind::Service { replicas: 0 }, 0),
         (Kind::Service { replicas: 3 }, 3),
@@ -39,12 +37,12 @@ fn one_place_and_all_places_agree() {
     }
 }
 
-/// A daemon runs on every member but those that take no further work.
+/// A daemon runs on every member that can run it.
 #[test]
-fn daemon_has_a_place_on_each_node_that_takes_work() {
+fn daemon_has_a_place_on_each_node_that_suits() {
     let members: OrdMap<NodeId, u64> = [1, 2].map(|n| (node(n), 0u64)).into_iter().collect();
-    let policies = BTreeMap::from([(node(1), NodePolicy { cordoned: true })]);
-    let view = View { members: &members, policies: &policies, rulings: &[], versions: None };
+    let suits = |it: &NodeId| *it == node(2);
+    let view = View { members: &members, suits: &suits, rulings: &[], versions: None };
     let places: Vec<Place> = places_of(&Kind::Daemon, &view).collect();
     assert_eq!(places, [Place::OnNode(node(2))]);
 }

@@ -127,7 +127,10 @@ impl Simulation {
             | SimAction::Move(target)
             | SimAction::Upgrade(target)
             | SimAction::Lie(target, _)
-            | SimAction::Revoke(target) => {
+            | SimAction::Revoke(target)
+            | SimAction::Cordon(target)
+            | SimAction::Drain(target)
+            | SimAction::Uncordon(target) => {
                 let device = self.find(target)?;
                 self.apply_to(device, action)?;
             }
@@ -233,6 +236,9 @@ impl Simulation {
                 return impossible("is the last member that has a disk");
             }
             SimAction::Revoke(_) => _ = self.revoke(device)?,
+            SimAction::Cordon(_) => _ = self.set_policy(device, true, false)?,
+            SimAction::Drain(_) => _ = self.set_policy(device, true, true)?,
+            SimAction::Uncordon(_) => _ = self.set_policy(device, false, false)?,
             other => unreachable!("{other} is not about one device"),
         }
         Ok(())

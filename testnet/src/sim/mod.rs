@@ -27,7 +27,7 @@
 //! | `formed`, `operator` | a large cluster that has been up for long; a user |
 //! | `action` | actions of users and faults, their text form, random ones; knows only `world` |
 //! | `simulation` | a world with its user |
-//! | `revoking` | an administrator revokes devices |
+//! | `revoking`, `emptying` | an administrator revokes devices, or has them emptied |
 //! | `apply` | applies actions to a simulation |
 //! | `history`, `scenario` | actions drawn from the seed, or listed in a file |
 //! | `test_cluster` | a simulation for tests outside this crate |
@@ -39,6 +39,7 @@ mod containers;
 mod device;
 mod disk;
 mod effects;
+mod emptying;
 pub(crate) mod engine;
 mod engine_faults;
 pub(crate) mod error;

@@ -52,12 +52,22 @@ impl Operator {
         node: NodeId,
         last: u64,
     ) -> Result<bool, String> {
-        let key = Key::Revocation(node.into());
+        let value = Value::Revoked(Revoked { last, withdraw: false, why: "it lies".into() });
+        self.rule(world, device, Key::Revocation(node.into()), value)
+    }
+
+    /// Writes what only an administrator may, through `device`. Returns whether that was accepted.
+    pub fn rule(
+        &self,
+        world: &mut World,
+        device: usize,
+        key: Key,
+        value: Value,
+    ) -> Result<bool, String> {
         let draft = match self.ask(world, device, Command::Draft { key: key.clone() })? {
             Some(Reply::Drafted { draft, .. }) => draft,
             _ => return Ok(false),
         };
-        let value = Value::Revoked(Revoked { last, withdraw: false, why: "it lies".into() });
         let change = sign(world, &self.admin, device, key, value, draft);
         let reply = self.ask(world, device, Command::Submit { change: change.raw() })?;
         Ok(matches!(reply, Some(Reply::Accepted { .. })))

@@ -251,6 +251,7 @@ impl Simulation {
     /// As [`Simulation::settle`], with another definition of well.
     pub fn settle_as(&mut self, well: impl Fn(&World) -> Result<(), String>) -> Result<(), String> {
         self.revoke_liars()?;
+        self.keep_a_place()?;
         let mut before = invariants::healthy_once(&self.world);
         if let Some(earlier) = self.ran_once.take() {
             before.retain(|replica, place| earlier.get(replica) == Some(place));
@@ -262,6 +263,7 @@ impl Simulation {
             world.is_known_to_all(*device)
                 && !self.out_of_touch.contains(device)
                 && !world.watch.lost_to_liars.contains(replica)
+                && !world.is_drained(*device)
         });
         if self.world.has_clones() {
             self.world.run_for(CLONE_ECHO)?;

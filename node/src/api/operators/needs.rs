@@ -111,7 +111,11 @@ pub(super) fn named_in(path: &str, body: &[u8]) -> Option<Label> {
     match Key::of(kind, bytes).ok()? {
         Key::Workload(name) | Key::Secret(name) | Key::Config(name) => Some(name.namespace),
         Key::Quota(namespace) => Some(namespace),
-        Key::Member(_) | Key::Revocation(_) | Key::Operator(_) | Key::Other(..) => None,
+        Key::Member(_)
+        | Key::Revocation(_)
+        | Key::Operator(_)
+        | Key::Policy(_)
+        | Key::Other(..) => None,
     }
 }
 

@@ -23,7 +23,7 @@ fn row(view: &NodeView, wide: bool) -> Vec<String> {
     let mut cells = vec![
         view.name.clone(),
         short(&view.id),
-        view.state.clone(),
+        state(view),
         view.replicas.to_string(),
         format!("{} / {}", show_size(view.memory_used), show_size(view.memory)),
         format!("{} / {}", show_cpu(view.cpu_used), show_cpu(view.cpu)),
@@ -44,6 +44,15 @@ fn row(view: &NodeView, wide: bool) -> Vec<String> {
     cells
 }
 
+/// Whether it is up, and takes work.
+fn state(view: &NodeView) -> String {
+    match (view.drained, view.cordoned) {
+        (true, _) => format!("{},drained", view.state),
+        (false, true) => format!("{},cordoned", view.state),
+        (false, false) => view.state.clone(),
+    }
+}
+
 fn note(view: &NodeView, wide: bool) -> String {
     let mut notes = Vec::new();
     if view.me {
@@ -58,6 +67,13 @@ fn note(view: &NodeView, wide: bool) -> String {
         notes.extend(
             view.answered_by.iter().map(|(address, who)| format!("at {address} answers {who}")),
         );
+    }
+    if !view.taints.is_empty() {
+        let taints = view.taints.iter().map(|(name, value)| match value.is_empty() {
+            true => name.clone(),
+            false => format!("{name}={value}"),
+        });
+        notes.push(format!("taints: {}", taints.collect::<Vec<_>>().join(",")));
     }
     if !view.no_way_to.is_empty() {
         notes.push(format!("no way to {}", view.no_way_to.join(", ")));

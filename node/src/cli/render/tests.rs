@@ -105,6 +105,7 @@ fn nodes_shows_state_and_reason() {
         answered_by: [("/ip4/10.0.0.5/tcp/7700".to_owned(), "node n3".to_owned())].into(),
         no_way_to: if state == "up" && !me { vec!["n1".into()] } else { Vec::new() },
         rtt_us: (!me).then_some(310),
+        ..NodeView::default()
     };
     let views = [node("n1", "up", true), node("n2", "down", false), node("n3", "up", false)];
     assert_eq!(

@@ -528,6 +528,8 @@ pub enum Unfit {
     Volume { volume: String, node: String },
     #[error("keeps {0} volumes already, and takes no more")]
     Volumes(u32),
+    #[error("takes no further work: an operator cordoned or drained it")]
+    Cordoned,
 }
 
 impl Facts {

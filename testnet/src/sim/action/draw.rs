@@ -110,7 +110,7 @@ pub fn draw(world: &mut World) -> SimAction {
     let liar = world.liar().filter(|liar| world.has_others(*liar));
     let rng = &mut world.rng;
     let name = format!("w{}", below(rng, NAMES));
-    match below(rng, 54) {
+    match below(rng, 57) {
         0..=6 => SimAction::Publish {
             name,
             replicas: 1 + below(rng, 4) as u32,
@@ -170,6 +170,9 @@ pub fn draw(world: &mut World) -> SimAction {
         51..=52 if liar.is_some() => lie(rng, liar.unwrap_or_default()),
         51 if may_lie => lie(rng, index),
         53 if liar.is_some() => SimAction::Revoke(Target::Node(liar.unwrap_or_default())),
+        54 if many => SimAction::Drain(one),
+        55 if many => SimAction::Cordon(one),
+        56 => SimAction::Uncordon(one),
         _ => match stopped.first() {
             Some(device) => SimAction::Start(Target::Node(*device)),
             None => SimAction::Mend,

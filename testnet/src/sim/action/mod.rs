@@ -84,6 +84,12 @@ pub enum SimAction {
     Lie(Target, Lie),
     /// An administrator revokes the device.
     Revoke(Target),
+    /// An administrator cordons the device: it takes no further replicas.
+    Cordon(Target),
+    /// An administrator has the device emptied.
+    Drain(Target),
+    /// An administrator lets the device take replicas again.
+    Uncordon(Target),
 }
 
 /// The device that an action is about.
@@ -181,6 +187,9 @@ impl SimAction {
             SimAction::Upgrade(_) => "upgrade",
             SimAction::Lie(..) => "lie",
             SimAction::Revoke(_) => "revoke",
+            SimAction::Cordon(_) => "cordon",
+            SimAction::Drain(_) => "drain",
+            SimAction::Uncordon(_) => "uncordon",
         }
     }
 }
@@ -210,7 +219,10 @@ impl fmt::Display for SimAction {
             | SimAction::Isolate(target)
             | SimAction::Move(target)
             | SimAction::Upgrade(target)
-            | SimAction::Revoke(target) => write!(f, " {target}"),
+            | SimAction::Revoke(target)
+            | SimAction::Cordon(target)
+            | SimAction::Drain(target)
+            | SimAction::Uncordon(target) => write!(f, " {target}"),
             SimAction::Lie(target, lie) => write!(f, " {target} {lie}"),
             SimAction::Leave(target, time)
             | SimAction::Pause(target, time)

@@ -18,7 +18,7 @@ const MOST_PACE: u64 = 100_000;
 
 /// Each action's keyword and arguments, as `--list` and error messages show them. A RATE is per
 /// thousand.
-const KNOWN: [(&str, &str); 32] = [
+const KNOWN: [(&str, &str); 35] = [
     ("publish", "NAME REPLICAS [container] [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
     ("rule", "NAME VALUE [via NODE]"),
@@ -55,6 +55,9 @@ const KNOWN: [(&str, &str); 32] = [
     ("upgrade", "NODE"),
     ("lie", "NODE award | claims | votes | rulings | ghosts | replay | have | texts | dumb"),
     ("revoke", "NODE"),
+    ("cordon", "NODE"),
+    ("drain", "NODE"),
+    ("uncordon", "NODE"),
 ];
 
 /// The list of actions, one line each.
@@ -176,6 +179,9 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<SimAction, NotUnderstood> {
             SimAction::Lie(target, *lie)
         }
         "revoke" => SimAction::Revoke(words.target()?),
+        "cordon" => SimAction::Cordon(words.target()?),
+        "drain" => SimAction::Drain(words.target()?),
+        "uncordon" => SimAction::Uncordon(words.target()?),
         _ => unreachable!("the caller has looked it up"),
     })
 }

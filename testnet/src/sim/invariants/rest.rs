@@ -46,7 +46,7 @@ pub fn well(world: &World, names: &[WorkloadName]) -> Result<(), String> {
     if lost.is_empty() {
         nothing_is_reserved(world, &running)?;
     }
-    if let Some(wrong) = world.too_many_rulings() {
+    if let Some(wrong) = world.not_emptied().or_else(|| world.too_many_rulings()) {
         return Err(wrong);
     }
     match wanted.iter().find(|replica| !held.contains_key(replica)) {

@@ -132,7 +132,7 @@ impl World {
                 })
             }
             Action::Notify(event)
-                if event.kind == "duplicate-yielded"
+                if matches!(event.kind.as_str(), "duplicate-yielded" | "moved")
                     && !self.has_clones()
                     && !self.is_left_to_liar(&event.message) =>
             {

@@ -1,0 +1,79 @@
+//! An administrator cordons devices and has them emptied.
+
+use std::time::Duration;
+
+use shoal_protocol::model::{Key, NodePolicy, Value};
+
+use super::simulation::Simulation;
+use super::world::World;
+
+/// How often an administrator tries to let a device take work again, a second apart.
+const TRIES: u32 = 60;
+
+impl Simulation {
+    /// Sets the policy of a device through the first device that accepts it. None may run, or be a
+    /// member yet.
+    pub(super) fn set_policy(
+        &mut self,
+        device: usize,
+        cordoned: bool,
+        drained: bool,
+    ) -> Result<bool, String> {
+        let node = self.world.devices[device].id;
+        let policy = NodePolicy { cordoned, drained, ..NodePolicy::default() };
+        for via in self.world.honest() {
+            let (key, value) = (Key::Policy(node), Value::Policy(policy.clone()));
+            if self.operator.rule(&mut self.world, via, key, value)? {
+                self.world.log(device, format!("has the policy {policy:?}, through n{via}"));
+                return Ok(true);
+            }
+        }
+        self.world.log(device, "gets no policy: no device takes it now");
+        Ok(false)
+    }
+
+    /// Lets a device take work again if none that runs would.
+    pub(super) fn keep_a_place(&mut self) -> Result<(), String> {
+        for _ in 0..TRIES {
+            if self.world.running().iter().any(|device| self.world.takes_work(*device)) {
+                return Ok(());
+            }
+            for device in self.world.running() {
+                self.set_policy(device, false, false)?;
+            }
+            self.world.run_for(Duration::from_secs(1))?;
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    /// The policy of a device as one that runs knows it: at rest all know the same.
+    fn policy(&self, device: usize) -> NodePolicy {
+        let id = self.devices[device].id;
+        let node = self.running().first().and_then(|first| self.node(*first));
+        node.map(|node| node.policy(&id)).unwrap_or_default()
+    }
+
+    pub(super) fn is_drained(&self, device: usize) -> bool {
+        self.policy(device).drained
+    }
+
+    fn takes_work(&self, device: usize) -> bool {
+        self.policy(device).takes_work()
+    }
+
+    /// A device that is to be empty, and is not though another one would take what it runs.
+    pub(super) fn not_emptied(&self) -> Option<String> {
+        let running = self.running();
+        if !running.iter().any(|device| self.takes_work(*device)) {
+            return None;
+        }
+        let is_full = |device: &usize| !self.devices[*device].runtime.replicas.is_empty();
+        let drained = running.into_iter().filter(|device| self.is_drained(*device));
+        let left = drained.filter(is_full).next()?;
+        let runs: Vec<String> =
+            self.devices[left].runtime.replicas.keys().map(ToString::to_string).collect();
+        Some(format!("n{left} is drained, and still runs {}", runs.join(", ")))
+    }
+}
