@@ -16,11 +16,11 @@ use hyper::body::Frame;
 
 use shoal_protocol::model::spec::HostPort;
 use shoal_protocol::model::view::{
-    EventView, ExplainView, NodeView, OperatorView, QuotaView, ReadersView, ReplicaView,
-    RevokedView, ServiceView, StatusView, ValueView, WorkloadView,
+    AdmissionView, EventView, ExplainView, NodeView, OperatorView, QuotaView, ReadersView,
+    ReplicaView, RevokedView, ServiceView, StatusView, ValueView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Artifact, Digest, InstanceState, Key, NodeId, Place, PublicKey, RawChange, ReplicaId,
+    Artifact, Chain, Digest, InstanceState, Key, NodeId, Place, PublicKey, RawChange, ReplicaId,
     ReplicaName, Resources, SealingKey, Spec, SpecForm, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, ImageUse, NotForIt, Refusal, Reply, Routes};
@@ -445,8 +445,14 @@ impl Core for FakeCore {
         soon(self.admission.lock().unwrap().clone())
     }
 
-    fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool> {
-        soon(self.revoked_keys.lock().unwrap().contains(&key))
+    fn let_in_by(&self, _: NodeId) -> Soon<'_, Vec<AdmissionView>> {
+        soon(Vec::new())
+    }
+
+    fn ended(&self, chain: Chain, by: PublicKey) -> Soon<'_, Option<PublicKey>> {
+        let revoked = self.revoked_keys.lock().unwrap();
+        let givers = chain.grants().iter().map(|it| it.by());
+        soon([by].into_iter().chain(givers).find(|key| revoked.contains(key)))
     }
 
     fn value(&self, key: Key) -> Soon<'_, Option<(Digest, Value)>> {

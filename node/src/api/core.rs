@@ -8,11 +8,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use shoal_protocol::model::spec::HostPort;
 use shoal_protocol::model::view::{
-    EventView, ExplainView, NodeView, OperatorView, QuotaView, ReadersView, RevokedView,
-    ServiceView, StatusView, ValueView, WorkloadView,
+    AdmissionView, EventView, ExplainView, NodeView, OperatorView, QuotaView, ReadersView,
+    RevokedView, ServiceView, StatusView, ValueView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Digest, Key, NodeId, PublicKey, RawChange, ReplicaId, ReplicaName, SealingKey, Value,
+    Chain, Digest, Key, NodeId, PublicKey, RawChange, ReplicaId, ReplicaName, SealingKey, Value,
     WorkloadName,
 };
 use shoal_protocol::node::{Command, ImageUse, NotForIt, Reply, Routes};
@@ -38,7 +38,9 @@ pub trait Core: Send + Sync + 'static {
     /// The admission of this node; none before it is a member.
     fn admission(&self) -> Soon<'_, Option<RawChange>>;
     /// Whether the rights of a key were revoked.
-    fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool>;
+    /// The key by whose revocation the holder of `by`, with this chain, has no rights now.
+    fn ended(&self, chain: Chain, by: PublicKey) -> Soon<'_, Option<PublicKey>>;
+    fn let_in_by(&self, node: NodeId) -> Soon<'_, Vec<AdmissionView>>;
     /// A secret or config as it is in desired state, and its version.
     fn value(&self, key: Key) -> Soon<'_, Option<(Digest, Value)>>;
     /// All secrets and configs, without their contents.
@@ -115,8 +117,12 @@ impl Core for DriverHandle {
         self.query(|node| node.admission()).boxed()
     }
 
-    fn is_revoked(&self, key: PublicKey) -> Soon<'_, bool> {
-        self.query(move |node| node.is_revoked(&key)).boxed()
+    fn ended(&self, chain: Chain, by: PublicKey) -> Soon<'_, Option<PublicKey>> {
+        self.query(move |node| node.ended(&chain, &by)).boxed()
+    }
+
+    fn let_in_by(&self, node: NodeId) -> Soon<'_, Vec<AdmissionView>> {
+        self.query(move |it| it.let_in_by(&node)).boxed()
     }
 
     fn value(&self, key: Key) -> Soon<'_, Option<(Digest, Value)>> {

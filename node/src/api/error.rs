@@ -116,6 +116,10 @@ impl From<Refusal> for ApiError {
                 "Try again in a \
                 moment.",
             ),
+            Refusal::Expelled => new(StatusCode::FORBIDDEN, "revoked").hint(
+                "Ask another node (--via). This device comes back with an empty state folder and \
+                    a new invite.",
+            ),
             Refusal::NotJoined(_) => new(StatusCode::SERVICE_UNAVAILABLE, "not-joined").hint(
                 "`shoal status` shows what it waits for; is the address in the invite right?",
             ),

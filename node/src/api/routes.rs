@@ -51,6 +51,7 @@ pub fn all(service: Service) -> Router {
         .route("/v1/meeting", get(meeting))
         .route("/v1/operators", get(operators))
         .route("/v1/revoked", get(revoked))
+        .route("/v1/admissions/{node}", get(admissions))
         .route("/v1/quotas", get(quotas))
         .route("/v1/values", get(values))
         .route("/v1/readers/{namespace}/{name}", get(readers))
@@ -151,7 +152,7 @@ async fn nodes(State(service): State<Service>) -> Answer {
 
 async fn workloads(State(service): State<Service>, request: Request) -> Answer {
     let WatchQuery { watch } = query(&request)?;
-    let seen = Seen::by(&request);
+    let seen = Seen::now();
     let of = |it: &WorkloadView| it.namespace.clone();
     if !watch {
         return json(&seen.keep(service.workloads().await?, of));
@@ -286,13 +287,13 @@ async fn volume_here(
 
 async fn events(State(service): State<Service>, request: Request) -> Answer {
     let EventsQuery { follow, since } = query(&request)?;
-    let seen = Seen::by(&request);
+    let seen = Seen::now();
     if follow {
-        let of = move |it: &EventView| future::ready(seen.has_subject(it.subject.as_deref()));
+        let of = move |it: &EventView| future::ready(seen.has_event(it));
         return Ok(lines(streamed(service.events(since).filter(of))));
     }
     let (mut history, _) = service.core.events(since);
-    history.retain(|it| seen.has_subject(it.subject.as_deref()));
+    history.retain(|it| seen.has_event(it));
     Ok(lines(streamed(stream::iter(history))))
 }
 
@@ -305,7 +306,7 @@ async fn history(State(service): State<Service>, request: Request) -> Answer {
         let full = full_name(&name);
         all.retain(|it| it.name == full && NAMESPACED.contains(&it.kind.as_str()));
     }
-    let seen = Seen::by(&request);
+    let seen = Seen::now();
     let namespace = |it: &ChangeView| it.name.split('/').next().unwrap_or_default().to_owned();
     all.retain(|it| !NAMESPACED.contains(&it.kind.as_str()) || seen.has(&namespace(it)));
     Ok(lines(streamed(stream::iter(all))))
@@ -319,16 +320,21 @@ async fn operators(State(service): State<Service>) -> Answer {
     json(&service.operators().await?)
 }
 
-async fn quotas(State(service): State<Service>, request: Request) -> Answer {
-    json(&Seen::by(&request).keep(service.quotas().await?, |it| it.namespace.clone()))
+async fn quotas(State(service): State<Service>) -> Answer {
+    json(&Seen::now().keep(service.quotas().await?, |it| it.namespace.clone()))
 }
 
 async fn revoked(State(service): State<Service>) -> Answer {
     json(&service.revoked().await?)
 }
 
-async fn values(State(service): State<Service>, request: Request) -> Answer {
-    json(&Seen::by(&request).keep(service.values().await?, |it| it.namespace.clone()))
+async fn admissions(State(service): State<Service>, Path(node): Path<String>) -> Answer {
+    let node = node.parse().map_err(|error| ApiError::invalid(format!("{error}")))?;
+    json(&service.core.let_in_by(node).await?)
+}
+
+async fn values(State(service): State<Service>) -> Answer {
+    json(&Seen::now().keep(service.values().await?, |it| it.namespace.clone()))
 }
 
 async fn readers(

@@ -1,16 +1,27 @@
 //! The namespaces that a caller sees.
 
-use axum::extract::Request;
-use shoal_protocol::model::{Namespaces, ReplicaName, WorkloadName};
+use shoal_protocol::model::Namespaces;
+use shoal_protocol::model::view::EventView;
 
-/// What lists show to a caller: all to who opens the socket, and to an operator of some namespaces
-/// what is in those.
+tokio::task_local! {
+    /// The namespaces of the operator whose request is answered.
+    static CALLER: Namespaces;
+}
+
+/// What a caller is shown: all to who opens the socket, and to an operator of some namespaces what
+/// is in those.
 #[derive(Clone)]
 pub(super) struct Seen(Namespaces);
 
 impl Seen {
-    pub(super) fn by(request: &Request) -> Seen {
-        Seen(request.extensions().get::<Namespaces>().cloned().unwrap_or(Namespaces::All))
+    /// What the caller of the request that is answered now sees.
+    pub(super) fn now() -> Seen {
+        Seen(CALLER.try_with(Clone::clone).unwrap_or(Namespaces::All))
+    }
+
+    /// Answers a request of an operator with rights in these namespaces.
+    pub(super) async fn by<T>(namespaces: Namespaces, answer: impl Future<Output = T>) -> T {
+        CALLER.scope(namespaces, answer).await
     }
 
     pub(super) fn has(&self, namespace: &str) -> bool {
@@ -20,13 +31,9 @@ impl Seen {
         }
     }
 
-    /// Whether what an event is about is seen: a replica, a workload, or nothing that has a
-    /// namespace.
-    pub(super) fn has_subject(&self, subject: Option<&str>) -> bool {
-        let Some(subject) = subject else { return true };
-        let replica = subject.parse::<ReplicaName>().map(|it| it.workload);
-        let name = replica.ok().or_else(|| subject.parse::<WorkloadName>().ok());
-        name.is_none_or(|it| self.has(it.namespace.as_str()))
+    /// Whether an event is seen: it is about something of a namespace that is, or of none.
+    pub(super) fn has_event(&self, event: &EventView) -> bool {
+        event.namespace.as_deref().is_none_or(|namespace| self.has(namespace))
     }
 
     pub(super) fn keep<T>(&self, mut all: Vec<T>, namespace: impl Fn(&T) -> String) -> Vec<T> {

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::form::{DownBody, DraftBody, DraftedBody, MeetingBody};
+use super::seen::Seen;
 use super::session::SESSIONS;
 use super::{Accepted, ApiError, Core, Prepared, Proposal};
 use crate::driver;
@@ -344,6 +345,7 @@ impl Service {
             format!("there is no workload `{name}`"),
         );
         let Ok(views) = self.core.workloads().await else { return error };
+        let views = Seen::now().keep(views, |it| it.namespace.clone());
         let names: Vec<String> = views.iter().map(short_name).collect();
         let text = name.to_string();
         // The same name in another namespace is a likelier slip than a similar one here.

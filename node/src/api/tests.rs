@@ -385,6 +385,7 @@ async fn lagging_reader_gets_each_event_once_in_order() {
             level: "info".into(),
             kind: "test".into(),
             subject: None,
+            namespace: None,
             node: None,
             message: String::new(),
         })

@@ -148,17 +148,11 @@ const VERBS: &[(&[&str], &str)] = &[
         "`shoal run` or `publish` with the same NAME changes a workload, and says by which parts; \
             its name stays",
     ),
-    (
-        &["cordon", "uncordon", "drain", "taint"],
-        "`shoal down` on a node ends what runs there, and other nodes take it over; nodes are not \
-            emptied while they stay up yet",
-    ),
     (&["wait"], "`shoal run`, `publish`, `scale` and `rm` wait until it is done, or for --timeout"),
     (
         &["expose"],
         "`shoal run --port PORT` answers HTTP at every node, `--publish` is a port of one",
     ),
-    (&["label"], "`shoal up --label K=V` labels a node, and `shoal run --require K=V` asks for it"),
     (&["container", "pod", "pods"], "`shoal ps` lists workloads and replicas"),
     (
         &["network"],

@@ -142,26 +142,82 @@ impl Add {
         let terms = Terms {
             name: self.name.clone(),
             role: self.role.into(),
-            namespaces,
+            namespaces: namespaces.clone(),
             serial: trust::serial_at(WallClock(meeting.now)),
             expires: ends,
         };
+        if self.renew.is_some() {
+            let known: Vec<OperatorView> = client.get("/v1/operators").await?;
+            takes_nothing_away(&known, key, &terms)?;
+        }
         let chain = operator.grant(key, terms).map_err(|error| {
             CliError::usage(format!("{error}. `shoal whoami` says what your own key may do"))
         })?;
-        submit(&client, &operator, Key::Operator(key), Value::Operator(chain.clone())).await?;
+        let entry = operator.entry_of(&key).map_err(|error| CliError::usage(error.to_string()))?;
+        submit(&client, &operator, Key::Operator(entry), Value::Operator(chain.clone())).await?;
         let file = OperatorFile::new(operator.genesis(), &self.name, seed, &chain);
         out::say_raw(&file.text())?;
         let ends = ends.map_or_else(|| "for ever".to_owned(), |it| format!("until {it}"));
         context.note(&format!(
-            "{} may act as a {} {ends}, with key {}. The file goes to \
+            "{} may act as {} {} in {namespaces} {ends}, with key {}. The file goes to \
                 ~/.config/shoal/operator.json there{}",
             self.name,
+            if self.role == RoleName::Admin { "an" } else { "a" },
             Role::from(self.role).name(),
             key.short(),
-            if seed.is_some() { "; it is a secret" } else { ", with the seed that is there" }
+            match seed {
+                Some(_) => "; it is a secret, and only its owner may read it (chmod 600)",
+                None => {
+                    ", with the `seed` of the file that is there; until then the rights of before \
+                        count"
+                }
+            }
         ));
         Ok(())
+    }
+}
+
+/// Refuses new rights that would seem to be fewer: the file with the rights of before counts until
+/// those end.
+fn takes_nothing_away(
+    known: &[OperatorView],
+    key: PublicKey,
+    terms: &Terms,
+) -> Result<(), CliError> {
+    let all: Vec<&OperatorView> = known.iter().filter(|it| it.key == key.to_string()).collect();
+    if all.is_empty() {
+        let why = format!("no operator has the key {}: nothing was changed", key.short());
+        return Err(CliError::not_found(why).hint("`shoal operator ls -o json` has all keys."));
+    }
+    let rank = |role: &str| ["reader", "publisher", "admin"].iter().position(|it| *it == role);
+    let has = |it: &&&OperatorView| {
+        let covers = match &terms.namespaces {
+            Namespaces::All => true,
+            Namespaces::Only(only) => {
+                let is_in = |name: &String| only.iter().any(|it| it.as_str() == name);
+                !it.namespaces.is_empty() && it.namespaces.iter().all(is_in)
+            }
+        };
+        let is_longer = match (&terms.expires, &it.expires) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(new), Some(old)) => new.to_string() >= *old,
+        };
+        it.revoked.is_none() && !(covers && is_longer && rank(terms.role.name()) >= rank(&it.role))
+    };
+    match all.iter().find(has) {
+        Some(it) => {
+            let until = it.expires.as_deref().map_or("for ever".into(), |at| format!("until {at}"));
+            let why = format!(
+                "{} is {} {until}, and new rights take nothing of that away: nothing was changed",
+                it.name, it.role
+            );
+            Err(CliError::usage(why).hint(format!(
+                "Revoke the key and give another one: `shoal revoke {}`, `shoal operator add {}`.",
+                it.key, it.name
+            )))
+        }
+        None => Ok(()),
     }
 }
 

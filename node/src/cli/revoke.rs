@@ -1,9 +1,11 @@
 //! `shoal revoke`.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
-use shoal_protocol::model::change::Revoked;
-use shoal_protocol::model::view::{NodeView, OperatorView};
-use shoal_protocol::model::{Key, PublicKey, Value};
+use shoal_protocol::model::change::{self, MAX_STAYS, Revoked};
+use shoal_protocol::model::view::{AdmissionView, NodeView, OperatorView, RevokedView};
+use shoal_protocol::model::{Digest, Key, PublicKey, Value};
 use shoal_protocol::trust;
 
 use super::context::Context;
@@ -42,6 +44,7 @@ pub struct Revoke {
 struct Meant {
     key: PublicKey,
     what: String,
+    is_node: bool,
 }
 
 impl Revoke {
@@ -51,8 +54,13 @@ impl Revoke {
         let nodes: Vec<NodeView> = client.get("/v1/nodes").await?;
         let operators: Vec<OperatorView> = client.get("/v1/operators").await?;
         let operator = context.operator()?;
-        let meant = meant(&self.who, &nodes, &operators)?;
-        if let Some(question) = question(&meant, &operator, &operators)
+        let revoked: Vec<RevokedView> = client.get("/v1/revoked").await?;
+        let meant = meant(&self.who, &nodes, &operators, &revoked)?;
+        let let_in: Vec<AdmissionView> = match meant.is_node {
+            true => client.get(&format!("/v1/admissions/{}", meant.key)).await?,
+            false => Vec::new(),
+        };
+        if let Some(question) = question(&meant, &operator, &operators, &nodes)
             && !self.yes
             && !terminal::confirm(&question).unwrap_or(false)
         {
@@ -60,33 +68,68 @@ impl Revoke {
         }
         // Also what the key writes within the next moment, by a clock that is a little ahead.
         let last = trust::serial_at(shoal_protocol::model::WallClock(meeting.now));
-        let revoked = Revoked { last, withdraw: self.withdraw, why: self.why };
+        let stays = (meant.is_node && let_in.len() <= MAX_STAYS).then(|| names(&let_in));
+        let revoked = Revoked { last, withdraw: self.withdraw, why: self.why, stays };
         let key = Key::Revocation(meant.key);
         submit(&client, &operator, key, Value::Revoked(revoked)).await?;
-        context.note(&format!("{} is revoked", meant.what));
+        context.note(&format!("{} ({}) is revoked", meant.what, meant.key.short()));
+        if !let_in.is_empty() && !self.withdraw {
+            let names: Vec<&str> = let_in.iter().map(|it| it.name.as_str()).collect();
+            context.note(&format!(
+                "it had let in {}, which stay: `--withdraw` takes them away as well",
+                names.join(", ")
+            ));
+        }
         Ok(())
     }
 }
 
-fn meant(who: &str, nodes: &[NodeView], operators: &[OperatorView]) -> Result<Meant, CliError> {
+/// The admissions that stay, as a revocation names them.
+fn names(let_in: &[AdmissionView]) -> BTreeSet<[u8; 16]> {
+    let hashes = let_in.iter().filter_map(|it| it.change.parse::<Digest>().ok());
+    hashes.map(|hash| change::short(&hash)).collect()
+}
+
+fn meant(
+    who: &str,
+    nodes: &[NodeView],
+    operators: &[OperatorView],
+    revoked: &[RevokedView],
+) -> Result<Meant, CliError> {
     let mut found: Vec<Meant> = Vec::new();
     let is_key = |key: &str| who.len() >= 8 && key.starts_with(&who.to_lowercase());
     for node in nodes.iter().filter(|it| it.name == who || is_key(&it.id)) {
         let key = node.id.parse().map_err(|_| CliError::failed("a node has a strange id"))?;
-        found.push(Meant { key, what: format!("node {}", node.name) });
+        found.push(Meant { key, what: format!("node {}", node.name), is_node: true });
     }
     for it in operators.iter().filter(|it| it.name == who || is_key(&it.key)) {
         let key = it.key.parse().map_err(|_| CliError::failed("an operator has a strange key"))?;
-        found.push(Meant { key, what: format!("operator {}", it.name) });
+        // One key may have several entries, by several administrators.
+        if found.iter().all(|meant| meant.key != key) {
+            found.push(Meant { key, what: format!("operator {}", it.name), is_node: false });
+        }
+    }
+    // Once more, to withdraw what its key wrote.
+    let is_it = |it: &&RevokedView| it.node.as_deref() == Some(who) || is_key(&it.key);
+    for it in revoked.iter().filter(is_it) {
+        let key = it.key.parse().map_err(|_| CliError::failed("a strange key was revoked"))?;
+        if found.iter().all(|meant| meant.key != key) {
+            let what = match &it.node {
+                Some(name) => format!("node {name}"),
+                None => format!("key {}", &it.key[..8]),
+            };
+            found.push(Meant { key, what, is_node: it.node.is_some() });
+        }
     }
     if let (true, Ok(key)) = (found.is_empty(), who.parse::<PublicKey>()) {
-        found.push(Meant { key, what: format!("key {}", key.short()) });
+        found.push(Meant { key, what: format!("key {}", key.short()), is_node: false });
     }
     match found.len() {
         1 => Ok(found.swap_remove(0)),
         0 => Err(CliError::not_found(format!(
             "there is no node and no operator `{who}`: `shoal nodes` and `shoal operator ls` list \
-                them; an invite is revoked by its whole key (64 digits, `shoal invite -o json`)"
+                them; what was revoked already is named by its key, an invite by its whole key (64 \
+                digits, `shoal invite -o json`)"
         ))),
         _ => {
             let all: Vec<String> =
@@ -97,7 +140,18 @@ fn meant(who: &str, nodes: &[NodeView], operators: &[OperatorView]) -> Result<Me
 }
 
 /// The question before a revocation that its author may regret.
-fn question(meant: &Meant, operator: &Operator, operators: &[OperatorView]) -> Option<String> {
+fn question(
+    meant: &Meant,
+    operator: &Operator,
+    operators: &[OperatorView],
+    nodes: &[NodeView],
+) -> Option<String> {
+    if nodes.iter().any(|it| it.me && it.id == meant.key.to_string()) {
+        return Some(format!(
+            "{} is the one that you are asking: it takes no command any more after this.",
+            meant.what
+        ));
+    }
     let admins = operators
         .iter()
         .filter(|it| it.role == "admin" && it.namespaces.is_empty() && it.revoked.is_none());

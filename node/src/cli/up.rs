@@ -108,7 +108,15 @@ impl Up {
             .advertise(self.advertise)
             .labels(self.labels);
         if let Some(line) = self.join {
-            builder = builder.join(super::join::invite(&line)?);
+            let line = super::join::invite(&line)?;
+            if self.no_mdns && line.ends_with('@') {
+                let why = "the invite has no address, and --no-mdns looks for none: nothing was \
+                    started";
+                return Err(CliError::usage(why).hint(
+                    "Leave --no-mdns away, or put a member's address behind the `@` of the line.",
+                ));
+            }
+            builder = builder.join(line);
         }
         if let Some(name) = self.name {
             builder = builder.name(name);

@@ -56,6 +56,7 @@ mod tests {
             level: "info".into(),
             kind: "test".into(),
             subject: None,
+            namespace: None,
             node: None,
             message: String::new(),
         }

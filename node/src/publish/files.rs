@@ -108,6 +108,9 @@ pub fn write_json(file: &Path, value: &impl Serialize) -> Result<(), FileError> 
 
 /// Writes `bytes`, for the file's owner alone; a reader sees all of them or the old content.
 pub fn write(file: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    // What a link leads to is written, and not the link: else the old bytes stay there.
+    let real = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let file = real.as_path();
     let cannot = |source| FileError { file: file.to_owned(), doing: "written", source };
     let folder =
         file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

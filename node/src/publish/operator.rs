@@ -66,9 +66,10 @@ impl OperatorError {
         }
         let hint = match self {
             OperatorError::None(_) => Some(
-                "The first `shoal up` of a cluster makes one in ~/.config/shoal. Copy that \
-                    folder's operator.json here, or name it with --key FILE, \
-                 --config or SHOAL_CONFIG.",
+                "The first `shoal up` of a cluster makes one in ~/.config/shoal of its user; an \
+                    administrator makes one for you with `shoal operator add`. It goes to \
+                    ~/.config/shoal/operator.json, or is named with --key FILE, --config or \
+                    SHOAL_CONFIG.",
             ),
             OperatorError::Damaged { .. } => {
                 Some("Restore it from a copy; without a copy, an administrator can make another.")
@@ -174,6 +175,14 @@ impl Operator {
     /// Gives `subject` a right in the operator's name; returns the chain of `subject`.
     pub fn grant(&self, subject: PublicKey, terms: Terms) -> Result<Chain, Rejection> {
         trust::grant(&self.genesis, &self.keys(), &self.chain, subject, terms)
+    }
+
+    /// The key under which this operator enters another one.
+    ///
+    /// # Errors
+    /// Its own chain does not hold.
+    pub fn entry_of(&self, subject: &PublicKey) -> Result<PublicKey, Rejection> {
+        Ok(trust::operator_entry(&self.authority()?, &self.keys().public(), subject))
     }
 
     /// Signs a request to a running replica.

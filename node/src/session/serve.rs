@@ -140,15 +140,11 @@ pub(super) async fn begin(
         return Err(refused("a signed request is expected".into()));
     };
     let grant = raw.chain.peek();
-    let keys: Vec<_> =
-        raw.chain.grants().iter().map(|it| it.by()).chain([raw.access.by()]).collect();
+    let (chain, by) = (raw.chain.clone(), raw.access.by());
     let access = accept_access(&host.genesis, raw, driver::wall())
         .map_err(|error| refused(format!("the operator's signature is not accepted: {error}")))?;
-    for key in keys {
-        let is_revoked = host.core.is_revoked(key).await;
-        if is_revoked.map_err(ApiError::from)? {
-            return Err(refused(format!("key {} was revoked", key.short())));
-        }
+    if let Some(key) = host.core.ended(chain, by).await.map_err(ApiError::from)? {
+        return Err(refused(format!("key {} was revoked", key.short())));
     }
     let is_meant = access.node == host.node
         && access.nonce == nonce

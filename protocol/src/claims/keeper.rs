@@ -90,12 +90,12 @@ impl fmt::Display for KeptBecause {
 /// The keeper among `holders`; none only if there are none. `current` is the desired generation, if
 /// it is known.
 ///
-/// A holder whose node is not drained beats one whose is, whatever it runs: the other one stops only
-/// after it has said that it is healthy. Then a healthy claim of the desired generation beats one that is not, or whose holder cannot see
-/// whether it is; then one whose award is plausible beats one whose is not, as any member can sign
-/// an award; then the older claim is kept.
-/// Older is the claim that was awarded under the lower token: a claim's own token grows when its
-/// holder adopts one, and a rule that looked at it would change its mind during a dispute.
+/// A holder whose node is not drained beats one whose is, whatever it runs: the other one stops
+/// only after it has said that it is healthy. Then a healthy claim of the desired generation beats
+/// one that is not, or whose holder cannot see whether it is; then one whose award is plausible
+/// beats one whose is not, as any member can sign an award; then the older claim is kept. Older is
+/// the claim that was awarded under the lower token: a claim's own token grows when its holder
+/// adopts one, and a rule that looked at it would change its mind during a dispute.
 pub fn keeper(
     holders: &[(NodeId, &Claim)],
     current: Option<&Digest>,

@@ -30,8 +30,8 @@ use imbl::OrdMap;
 
 use crate::model::change::{MAX_SERIAL, Revoked};
 use crate::model::{
-    Chain, Change, ChangeBody, Clock, Digest, Key, NodeId, NodePolicy, PublicKey, RawChange, Value,
-    WallClock, WorkloadName,
+    Chain, Change, ChangeBody, Clock, Digest, Key, Label, NodeId, NodePolicy, PublicKey, RawChange,
+    Value, WallClock, WorkloadName,
 };
 
 use orphans::Orphans;
@@ -66,8 +66,9 @@ pub struct Config {
     /// Workload keys, removed ones included. 20,000: at a few hundred bytes each they fit a small
     /// device's memory.
     pub max_workloads: usize,
-    /// Member keys, removed ones included, and as many policies of nodes. 20,000. Counted apart from workloads, because members
-    /// can admit members: a flood of them must not keep operators from writing.
+    /// Member keys, removed ones included, and as many policies of nodes. 20,000. Counted apart
+    /// from workloads, because members can admit members: a flood of them must not keep operators
+    /// from writing.
     pub max_members: usize,
     /// Keys of kinds that only newer programs know. 20,000.
     pub max_others: usize,
@@ -75,8 +76,12 @@ pub struct Config {
     pub max_operators: usize,
     /// Revoked keys. 4,096; the root may revoke more, so that nobody can use them up.
     pub max_revocations: usize,
-    /// Secrets, configs and quotas together. 4,096: each has up to 48 KiB.
+    /// Secrets and configs together, and as many quotas. 4,096: each has up to 48 KiB.
     pub max_values: usize,
+    /// Secrets and configs of one namespace, so that no publisher uses them all up. 1,024.
+    pub max_values_of_one: usize,
+    /// Bytes of changes of kinds that only newer programs know. 16 MiB.
+    pub max_other_bytes: usize,
 }
 
 impl Default for Config {
@@ -88,6 +93,8 @@ impl Default for Config {
             max_operators: 4_096,
             max_revocations: 4_096,
             max_values: 4_096,
+            max_values_of_one: 1_024,
+            max_other_bytes: 16 << 20,
         }
     }
 }
@@ -139,10 +146,19 @@ pub enum Full {
     #[error("the cluster has {0} revoked keys, and only its root can revoke more")]
     Revocations(usize),
     #[error(
-        "the cluster has {0} secrets, configs and quotas, removed ones included, and can have \
-        no more: use a name again"
+        "the cluster has {0} secrets and configs, removed ones included, and can have no more: \
+            use a name again"
     )]
     Values(usize),
+    #[error(
+        "the namespace has {0} secrets and configs, removed ones included, and can have no more: \
+            use a name again"
+    )]
+    ValuesOfOne(usize),
+    #[error("the cluster has {0} quotas, removed ones included, and can have no more")]
+    Quotas(usize),
+    #[error("the cluster has {0} bytes of keys of newer programs, and can have no more")]
+    OtherBytes(usize),
     #[error("the cluster has policies of {0} nodes, removed ones included, and can have no more")]
     Policies(usize),
 }
@@ -183,6 +199,10 @@ pub struct Desired {
     registers: OrdMap<Digest, Register>,
     /// How many keys of each kind there are.
     counts: [usize; KINDS],
+    /// Secrets and configs by namespace; at most as many as there are of them.
+    values_of: BTreeMap<Label, usize>,
+    /// Bytes of what newer programs wrote.
+    other_bytes: usize,
     workloads: Workloads,
     standing: Standing,
     roster: OrdMap<NodeId, u64>,
@@ -194,8 +214,8 @@ pub struct Desired {
 }
 
 /// Kinds of keys that have a bound of their own.
-const KINDS: usize = 7;
-/// The kind of secrets, configs and quotas.
+const KINDS: usize = 8;
+/// The kind of secrets and configs.
 const VALUES: usize = 5;
 
 /// The kind of a key among those that have a bound of their own.
@@ -206,8 +226,9 @@ fn kind(key: &Key) -> usize {
         Key::Other(..) => 2,
         Key::Operator(_) => 3,
         Key::Revocation(_) => 4,
-        Key::Secret(_) | Key::Config(_) | Key::Quota(_) => VALUES,
+        Key::Secret(_) | Key::Config(_) => VALUES,
         Key::Policy(_) => 6,
+        Key::Quota(_) => 7,
     }
 }
 
@@ -239,11 +260,20 @@ impl Desired {
         if register.apply(change) == register::Put::Superseded {
             return Ok(Applied::Superseded);
         }
+        let other_bytes = other_bytes(&key, &register);
+        let had = self.registers.get(&at).map_or(0, |known| self::other_bytes(&key, known));
+        let all = self.other_bytes - had + other_bytes;
+        if other_bytes > had && all > self.config.max_other_bytes {
+            return Err(Full::OtherBytes(self.other_bytes));
+        }
+        self.other_bytes = all;
         let now = register.effective().map(Change::hash);
         let known = self.registers.insert(at, register);
         let before = known.as_ref().and_then(Register::effective);
         let is_new_key = before.is_none();
-        self.counts[kind(&key)] += usize::from(is_new_key);
+        if is_new_key {
+            self.count(&key, true);
+        }
         let effective = now != before.map(Change::hash);
         let mut also = Vec::new();
         if effective {
@@ -292,7 +322,7 @@ impl Desired {
     /// acceptance must not depend on local time. A node whose own clock was never set lets all
     /// pass.
     pub fn plausible(&self, body: &ChangeBody, here: WallClock) -> Result<(), Implausible> {
-        if !(EARLIEST..=LATEST).contains(&here) {
+        if !is_set(here) {
             return Ok(());
         }
         let by_clock = (here.0 + MAX_AHEAD_MS) << SERIAL_SHIFT;
@@ -419,6 +449,18 @@ impl Desired {
         self.standing.revoked()
     }
 
+    /// The key by whose revocation the holder of `by`, with this chain, has no rights now: its own,
+    /// or that of a giver, if it gave them afterwards or all is withdrawn.
+    pub fn ended(&self, chain: &Chain, by: &PublicKey) -> Option<PublicKey> {
+        self.standing.ended(chain, by)
+    }
+
+    /// The admissions that a node made, and that count now.
+    pub fn admissions_by(&self, by: &NodeId) -> impl Iterator<Item = &Change> {
+        let admissions = self.registers.values().filter_map(Register::effective);
+        admissions.filter(move |it| standing::admitted_by(it) == Some(*by))
+    }
+
     /// All revocations held, for a node that may not know them.
     pub fn revocations(&self) -> impl Iterator<Item = &Change> {
         let is_one = |register: &&Register| {
@@ -510,6 +552,19 @@ impl Desired {
         self.registers.get(&key.hash())
     }
 
+    /// Counts a key that is new, or is no more.
+    fn count(&mut self, key: &Key, is_new: bool) {
+        let count = &mut self.counts[kind(key)];
+        *count = if is_new { *count + 1 } else { *count - 1 };
+        if let Key::Secret(name) | Key::Config(name) = key {
+            let of_one = self.values_of.entry(name.namespace.clone()).or_default();
+            *of_one = if is_new { *of_one + 1 } else { of_one.saturating_sub(1) };
+            if *of_one == 0 {
+                self.values_of.remove(&name.namespace);
+            }
+        }
+    }
+
     /// Refuses another key when there is no room for it and for `more` before it.
     fn check_room(&self, change: &Change, more: usize) -> Result<(), Full> {
         let key = &change.signed.key;
@@ -523,9 +578,14 @@ impl Desired {
             // revoked.
             Key::Revocation(_) if change.chain.grants().is_empty() => return Ok(()),
             Key::Revocation(_) => (self.config.max_revocations, Full::Revocations),
-            Key::Secret(_) | Key::Config(_) | Key::Quota(_) => {
+            Key::Secret(name) | Key::Config(name) => {
+                let of_one = self.values_of.get(&name.namespace).copied().unwrap_or_default();
+                if of_one + more >= self.config.max_values_of_one {
+                    return Err(Full::ValuesOfOne(of_one));
+                }
                 (self.config.max_values, Full::Values)
             }
+            Key::Quota(_) => (self.config.max_values, Full::Quotas),
             Key::Policy(_) => (self.config.max_members, Full::Policies),
         };
         if count + more >= max { Err(full(count)) } else { Ok(()) }
@@ -557,6 +617,17 @@ impl Desired {
             Key::Revocation(_) | Key::Operator(_) | Key::Quota(_) | Key::Other(..) => {}
         }
     }
+}
+
+/// Whether a clock can be right: one that was never set says 1970.
+pub fn is_set(clock: WallClock) -> bool {
+    (EARLIEST..=LATEST).contains(&clock)
+}
+
+/// Bytes of a register whose key only newer programs know; 0 for all others.
+fn other_bytes(key: &Key, register: &Register) -> usize {
+    let Key::Other(..) = key else { return 0 };
+    register.siblings().iter().map(|it| it.signed.wire().raw().len()).sum()
 }
 
 fn raw(register: &Register) -> Vec<RawChange> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use imbl::OrdMap;
 
 use crate::model::change::Revoked;
-use crate::model::{Change, Digest, Key, NodeId, PublicKey, Role, Value};
+use crate::model::{Chain, Change, Digest, Grant, Key, NodeId, PublicKey, Role, Unverified, Value};
 
 /// The device of an admission and the invite behind it.
 type Use = (u64, Digest, NodeId);
@@ -38,6 +38,19 @@ pub(super) struct Standing {
 impl Standing {
     pub(super) fn revoked(&self) -> &OrdMap<PublicKey, Revoked> {
         &self.revoked
+    }
+
+    /// The key by whose revocation its holder, with this chain, has no rights now.
+    pub(super) fn ended(&self, chain: &Chain, by: &PublicKey) -> Option<PublicKey> {
+        if self.revoked.contains_key(by) {
+            return Some(*by);
+        }
+        let gave_later = |giver: &PublicKey, grant: &Unverified<Grant>| {
+            let it = self.revoked.get(giver)?;
+            let given = grant.peek().map_or(u64::MAX, |grant| grant.serial);
+            (it.withdraw || given > it.last).then_some(*giver)
+        };
+        chain.grants().iter().find_map(|grant| gave_later(&grant.by(), grant))
     }
 
     /// The key by whose revocation a change does not count.
@@ -133,7 +146,7 @@ fn bars(revoked: &OrdMap<PublicKey, Revoked>, change: &Change) -> Option<Barred>
         |key: &PublicKey, it: &Revoked| Some(Barred::Revoked { key: *key, why: it.why.clone() });
     let author = change.signed.by();
     if let Some(it) = revoked.get(&author)
-        && (it.withdraw || change.signed.serial > it.last)
+        && (it.withdraw || change.signed.serial > it.last || !keeps(it, change))
     {
         return because(&author, it);
     }
@@ -154,11 +167,20 @@ fn bars(revoked: &OrdMap<PublicKey, Revoked>, change: &Change) -> Option<Barred>
     None
 }
 
+/// Whether a revoked node's admission is among those that stay.
+fn keeps(revoked: &Revoked, change: &Change) -> bool {
+    !matches!(change.signed.key, Key::Member(_)) || revoked.keeps(&change.hash())
+}
+
 fn strictest(one: &Revoked, other: &Revoked) -> Revoked {
     let (first, second) = if one.last <= other.last { (one, other) } else { (other, one) };
     Revoked {
         last: first.last,
         withdraw: one.withdraw || other.withdraw,
+        stays: match (&one.stays, &other.stays) {
+            (Some(one), Some(other)) => Some(one.intersection(other).copied().collect()),
+            (one, other) => one.clone().or_else(|| other.clone()),
+        },
         why: if first.why.is_empty() { second.why.clone() } else { first.why.clone() },
     }
 }

@@ -3,7 +3,7 @@
 use crate::model::{Change, Digest, Key, NodeId, Value};
 
 use super::register::Register;
-use super::{Desired, Moved, kind};
+use super::{Desired, Moved, other_bytes};
 
 impl Desired {
     /// The effective admission of `node` is another one now.
@@ -93,9 +93,11 @@ impl Desired {
         let Some(before) = known.effective().cloned() else { return };
         let key = before.signed.key.clone();
         also.push(Moved { key: key.clone(), before: Some(before.uid()) });
+        self.other_bytes -= other_bytes(&key, known);
+        self.other_bytes += other_bytes(&key, &kept);
         if kept.siblings().is_empty() {
             self.registers.remove(&at);
-            self.counts[kind(&key)] -= 1;
+            self.count(&key, false);
         } else {
             self.registers.insert(at, kept);
         }

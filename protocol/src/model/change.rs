@@ -16,7 +16,7 @@ use super::name::{Label, WorkloadName};
 use super::sign::{Signable, Signed, Unverified};
 use super::spec::{self, SPEC_VERSION, Spec};
 
-pub use values::{Quota, Revoked, Secret};
+pub use values::{MAX_STAYS, Quota, Revoked, Secret, short};
 
 /// Most entries of a clock. Only operator installations write, so more is an attack or a mistake.
 pub const MAX_CLOCK: usize = 64;
@@ -310,7 +310,7 @@ impl Value {
             }
             Value::Member { salt } => (1, Bytes(codec::encode(&salt))),
             Value::Tombstone => (2, Bytes::default()),
-            Value::Revoked(revoked) => (3, Bytes(codec::encode(&revoked))),
+            Value::Revoked(revoked) => (3, Bytes(revoked.encode())),
             Value::Operator(chain) => (4, Bytes(codec::encode(&chain))),
             Value::Secret(secret) => (5, Bytes(codec::encode(&secret))),
             Value::Config(bytes) => (6, bytes),
@@ -328,7 +328,7 @@ impl Value {
             }
             1 => Value::Member { salt: codec::decode_prefix(&bytes.0)? },
             2 => Value::Tombstone,
-            3 => Value::Revoked(codec::decode_prefix(&bytes.0)?),
+            3 => Value::Revoked(Revoked::decode(&bytes.0)?),
             4 => Value::Operator(codec::decode_prefix(&bytes.0)?),
             5 => Value::Secret(codec::decode_prefix(&bytes.0)?),
             6 => Value::Config(bytes),

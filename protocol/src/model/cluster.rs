@@ -9,9 +9,9 @@ use super::id::{Digest, NodeId};
 use super::ruling::Ruling;
 use super::spec::is_label_text;
 
-/// State that all nodes agree on once they are in step: the members, what they say of themselves, and
-/// what operators and owners decided. It holds nothing of the moment, such as who
-/// is up: two nodes with the same view compute the same places.
+/// State that all nodes agree on once they are in step: the members, what they say of themselves,
+/// and what operators and owners decided. It holds nothing of the moment, such as who is up: two
+/// nodes with the same view compute the same places.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     /// The roster: every admitted node with the salt of its point on the ring.

@@ -416,10 +416,24 @@ pub struct EventView {
     pub kind: String,
     /// The name of the workload or replica concerned.
     pub subject: Option<String>,
+    /// The namespace of what is concerned, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The node concerned, by name.
     pub node: Option<String>,
     /// The description of the event, in a sentence.
     pub message: String,
+}
+
+/// A device that a node let in: `GET /v1/admissions/{node}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AdmissionView {
+    /// The id of the device.
+    pub node: String,
+    /// Its name.
+    pub name: String,
+    /// The hash of its admission.
+    pub change: String,
 }
 
 /// A change of desired state that a node took as new: `GET /v1/history`.

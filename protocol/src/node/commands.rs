@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Change, Key, Spec, Time, WorkloadName};
+use crate::desired;
+use crate::model::{Change, Key, Spec, Time, WallClock, WorkloadName};
 use crate::trust::{self, Rejection};
 
 use super::Node;
@@ -95,10 +96,33 @@ impl Node {
             return Err(Refusal::Invalid(why.to_string()));
         }
         let wall = self.wall(now);
+        self.check_not_ended(&change, wall)?;
         self.desired
             .plausible(&change.signed, wall)
             .map_err(|implausible| Refusal::Invalid(implausible.to_string()))?;
         self.stage(now, change, Then::Answer(request))
+    }
+
+    /// Refuses a change whose author has no rights any more, whatever moment it names: it may date
+    /// changes back. Changes from peers are not judged so, because acceptance must not depend on
+    /// local time.
+    fn check_not_ended(&self, change: &Change, wall: WallClock) -> Result<(), Refusal> {
+        if matches!(change.signed.key, Key::Member(_)) {
+            return Ok(());
+        }
+        let by = change.signed.by();
+        if let Some(key) = self.desired.ended(&change.chain, &by) {
+            return Err(Refusal::Invalid(format!("key {} was revoked", key.short())));
+        }
+        let right = trust::authority(&self.identity.genesis, &change.chain, by, None);
+        let expires = right.ok().and_then(|right| right.expires);
+        match expires.filter(|at| desired::is_set(wall) && *at < wall) {
+            Some(at) => {
+                let why = format!("the author's rights ended at {at}, and it is {wall} here");
+                Err(Refusal::Invalid(why))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Refuses a change whose author has not seen all changes that it would supersede.
@@ -118,6 +142,9 @@ impl Node {
     fn check_writable(&self) -> Result<(), Refusal> {
         if let Some(why) = &self.saving.read_only {
             return Err(Refusal::ReadOnly(why.clone()));
+        }
+        if self.is_expelled() {
+            return Err(Refusal::Expelled);
         }
         if !self.admitted() {
             return Err(Refusal::NotJoined("no member of it has answered".into()));

@@ -53,13 +53,13 @@ impl Node {
                 Key::Workload(_) => format!("{what} by {by} (key {short})"),
                 _ => format!("{kind} {name}: {what} by {by} (key {short})"),
             };
-            let subject = match key {
-                Key::Workload(name) | Key::Secret(name) | Key::Config(name) => {
-                    Some(name.to_string())
-                }
-                _ => None,
+            let (subject, namespace) = match key {
+                Key::Workload(name) => (Some(name.to_string()), Some(name.namespace.clone())),
+                Key::Secret(name) | Key::Config(name) => (None, Some(name.namespace.clone())),
+                Key::Quota(namespace) => (None, Some(namespace.clone())),
+                _ => (None, None),
             };
-            self.emit_event(now, Level::Info, "changed", subject, None, message);
+            self.emit_of(now, Level::Info, "changed", (subject, namespace, None), message);
         }
         if self.shown.history.len() >= MAX_WAITING {
             self.shown.history.pop_front();
@@ -105,11 +105,11 @@ impl Node {
             }
             Key::Revocation(of) => {
                 let node = NodeId(of.0);
-                let operator = self.desired.effective(&Key::Operator(*of));
-                let named = operator.and_then(|it| match &it.signed.value {
-                    Value::Operator(chain) => chain.peek(),
+                let own = |it: &Change| match &it.signed.value {
+                    Value::Operator(chain) => chain.peek().filter(|own| own.subject == *of),
                     _ => None,
-                });
+                };
+                let named = self.desired.operators().find_map(own);
                 match named {
                     Some(grant) => ("operator", grant.name),
                     None if self.desired.effective(&Self::member_key(node)).is_some() => {

@@ -96,8 +96,8 @@ use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
 use crate::model::view::{ChangeView, EventView};
 use crate::model::{
-    Chain, ClusterId, Digest, Facts, KeptVolume, KeyPair, NodeId, PublicKey, ReplicaId, Roster,
-    Time, WallClock,
+    Chain, ClusterId, Digest, Facts, KeptVolume, KeyPair, Label, NodeId, PublicKey, ReplicaId,
+    Roster, Time, WallClock, WorkloadName,
 };
 use crate::plan::RescueThrottle;
 use crate::readiness::Readiness;
@@ -416,7 +416,7 @@ impl Node {
         *self.shown.counters.entry(counter).or_default() += 1;
     }
 
-    /// Shows an event to people.
+    /// Shows an event to people; `subject` is a replica.
     fn emit_event(
         &mut self,
         now: Time,
@@ -424,6 +424,22 @@ impl Node {
         kind: &str,
         subject: Option<String>,
         node: Option<NodeId>,
+        message: String,
+    ) {
+        // A replica's name ends with its place.
+        let workload = subject.as_deref().and_then(|it| it.rsplit_once('/'));
+        let workload = workload.and_then(|(name, _)| name.parse::<WorkloadName>().ok());
+        let namespace = workload.map(|name| name.namespace);
+        self.emit_of(now, level, kind, (subject, namespace, node), message);
+    }
+
+    /// Shows an event about something of a namespace.
+    fn emit_of(
+        &mut self,
+        now: Time,
+        level: Level,
+        kind: &str,
+        (subject, namespace, node): (Option<String>, Option<Label>, Option<NodeId>),
         message: String,
     ) {
         self.shown.events += 1;
@@ -436,6 +452,7 @@ impl Node {
             },
             kind: kind.into(),
             subject,
+            namespace: namespace.map(|it| it.to_string()),
             node: node.map(|node| self.name_of(&node)),
             message,
         };

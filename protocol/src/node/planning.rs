@@ -270,7 +270,7 @@ impl Node {
         why: &[Excluded],
         retry_after: Duration,
     ) {
-        let Some(name) = self.desired.by_uid(&uid).map(|workload| workload.name.to_string()) else {
+        let Some(name) = self.desired.by_uid(&uid).map(|workload| workload.name.clone()) else {
             return;
         };
         let why: Vec<String> = why.iter().map(Excluded::to_string).collect();
@@ -278,7 +278,8 @@ impl Node {
             if why.is_empty() { "there is no node to ask".to_owned() } else { why.join("; ") };
         let replicas = if places == 1 { "replica finds" } else { "replicas find" };
         let message = format!("{places} {replicas} no taker: {why}");
-        self.emit_event(now, Level::Warning, "unplaceable", Some(name), None, message);
+        let of = (Some(name.to_string()), Some(name.namespace), None);
+        self.emit_of(now, Level::Warning, "unplaceable", of, message);
         self.plan_again(now + retry_after, uid);
     }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::change::Quota;
-use crate::model::view::{OperatorView, QuotaView, RevokedView};
+use crate::model::view::{AdmissionView, OperatorView, QuotaView, RevokedView};
 use crate::model::{
-    Change, Key, Label, Namespaces, NodeId, PublicKey, RawChange, Time, Value, WallClock,
+    Chain, Change, Key, Label, Namespaces, NodeId, PublicKey, RawChange, Time, Value, WallClock,
 };
 use crate::trust;
 
@@ -27,13 +27,10 @@ impl Node {
     }
 
     fn operator_view(&self, change: &Change) -> Option<OperatorView> {
-        let (Key::Operator(of), Value::Operator(chain)) =
-            (&change.signed.key, &change.signed.value)
-        else {
-            return None;
-        };
-        let right = trust::authority(&self.identity.genesis, chain, *of, None).ok()?;
+        let Value::Operator(chain) = &change.signed.value else { return None };
         let own = chain.peek()?;
+        let of = &own.subject;
+        let right = trust::authority(&self.identity.genesis, chain, *of, None).ok()?;
         let givers = chain.grants().iter().rev().nth(1).and_then(|it| it.peek().ok());
         let namespaces = match right.namespaces {
             Namespaces::All => Vec::new(),
@@ -100,6 +97,21 @@ impl Node {
         self.is_revoked(&self.me.into())
     }
 
+    /// The key by whose revocation the holder of `by`, with this chain, has no rights now.
+    pub fn ended(&self, chain: &Chain, by: &PublicKey) -> Option<PublicKey> {
+        self.desired.ended(chain, by)
+    }
+
+    /// The devices that a node let in.
+    pub fn let_in_by(&self, node: &NodeId) -> Vec<AdmissionView> {
+        let view = |change: &Change| {
+            let Key::Member(node) = change.signed.key else { return None };
+            let (name, change) = (self.name_of(&node), change.hash().to_string());
+            Some(AdmissionView { node: node.to_string(), name, change })
+        };
+        self.desired.admissions_by(node).filter_map(view).collect()
+    }
+
     /// Whether the rights of a key were revoked.
     pub fn is_revoked(&self, key: &PublicKey) -> bool {
         self.desired.revoked().contains_key(key)
@@ -143,14 +155,11 @@ impl Node {
     /// The operators whose rights end, with their names and the moment. Not the revoked ones.
     fn ends(&self) -> impl Iterator<Item = (PublicKey, String, WallClock)> {
         self.desired.operators().filter_map(|change| {
-            let (Key::Operator(of), Value::Operator(chain)) =
-                (&change.signed.key, &change.signed.value)
-            else {
-                return None;
-            };
-            let right = trust::authority(&self.identity.genesis, chain, *of, None).ok()?;
-            let expires = right.expires.filter(|_| !self.is_revoked(of))?;
-            Some((*of, chain.peek()?.name, expires))
+            let Value::Operator(chain) = &change.signed.value else { return None };
+            let own = chain.peek()?;
+            let right = trust::authority(&self.identity.genesis, chain, own.subject, None).ok()?;
+            let expires = right.expires.filter(|_| !self.is_revoked(&own.subject))?;
+            Some((own.subject, own.name, expires))
         })
     }
 }

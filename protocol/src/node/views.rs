@@ -31,7 +31,7 @@ impl Node {
             cluster: self.cluster.to_string(),
             node: self.me.to_string(),
             name: self.config.name.clone(),
-            ready: self.readiness.is_ready(),
+            ready: self.readiness.is_ready() && !self.is_expelled(),
             nodes_up: self.nodes_up(),
             nodes: members.len(),
             links: self.membership.links().count(),

@@ -1,6 +1,6 @@
 //! The judgement on a change: accepted, refused for ever, or not understood yet.
 
-use crate::model::change::{MAX_CLOCK, MAX_SERIAL};
+use crate::model::change::{MAX_CLOCK, MAX_SERIAL, MAX_STAYS};
 use crate::model::codec::Malformed;
 use crate::model::sign::BadSigned;
 use crate::model::{
@@ -11,6 +11,7 @@ use crate::model::{
 use super::chain::{Authority, authority};
 use super::{
     Genesis, MAX_CHANGE, MAX_CONFIG, MAX_GRANT, MAX_WHY, admission_salt, admission_writer,
+    operator_entry,
 };
 
 /// Why a change was not accepted.
@@ -227,11 +228,14 @@ fn check_key(
             }
             let is_text =
                 revoked.why.len() <= MAX_WHY && !revoked.why.chars().any(char::is_control);
-            if is_text { Ok(()) } else { Err(Fault::Why.into()) }
+            let is_short = revoked.stays.as_ref().is_none_or(|it| it.len() <= MAX_STAYS);
+            if is_text && is_short { Ok(()) } else { Err(Fault::Why.into()) }
         }
         // A revocation stays: a key that was lost once is never trusted again.
         (Key::Revocation(_), Value::Other(..)) => rules_cluster(right, "that revokes"),
-        (Key::Operator(of), Value::Operator(chain)) => check_operator(genesis, right, *of, chain),
+        (Key::Operator(of), Value::Operator(chain)) => {
+            check_operator(genesis, right, (author, *of), chain)
+        }
         (Key::Operator(_), Value::Other(..)) => rules_cluster(right, "of operators"),
         (Key::Operator(_), _) if is_removal => rules_cluster(right, "of operators"),
         // Kept and passed on; newer programs judge it.
@@ -283,20 +287,25 @@ fn check_workload(name: &WorkloadName, value: &Value) -> Result<(), Fault> {
     }
 }
 
-/// An operator's entry shows the chain of its key. Nobody enters wider rights than its own.
+/// An operator's entry shows the chain of its key. Nobody enters wider rights than its own, and an
+/// administrator of some namespaces enters them beside what others entered about the same key.
 fn check_operator(
     genesis: &Genesis,
     right: &Authority,
-    of: PublicKey,
+    (author, of): (PublicKey, PublicKey),
     chain: &Chain,
 ) -> Result<(), Rejection> {
-    let granted = authority(genesis, chain, of, None)?;
+    let subject = chain.peek().map(|grant| grant.subject).ok_or(Fault::Kind)?;
+    let granted = authority(genesis, chain, subject, None)?;
     if matches!(granted.role, Role::Inviter { .. } | Role::Admits(_)) {
         return Err(Fault::Kind.into());
     }
-    match right.role == Role::Admin && right.namespaces.cover(&granted.namespaces) {
+    if right.role != Role::Admin || !right.namespaces.cover(&granted.namespaces) {
+        return Err(lacks(right, &format!("an admin of {}", granted.namespaces)));
+    }
+    match of == operator_entry(right, &author, &subject) {
         true => Ok(()),
-        false => Err(lacks(right, &format!("an admin of {}", granted.namespaces))),
+        false => Err(Fault::Kind.into()),
     }
 }
 

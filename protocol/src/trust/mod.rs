@@ -67,6 +67,18 @@ pub fn admission_writer(by: &PublicKey, node: &NodeId) -> WriterId {
     WriterId(Digest::of_parts(&[b"shoal/admission/2", by.as_bytes(), node.as_bytes()]).0)
 }
 
+/// The key under which an author with this right enters an operator: an administrator of the whole
+/// cluster under the operator's own key, another one under a key that only it writes, so that it
+/// cannot write over an entry whose rights are none of its business.
+pub fn operator_entry(right: &Authority, author: &PublicKey, subject: &PublicKey) -> PublicKey {
+    match right.rules_cluster() {
+        true => *subject,
+        false => PublicKey(
+            Digest::of_parts(&[b"shoal/operator/1", author.as_bytes(), subject.as_bytes()]).0,
+        ),
+    }
+}
+
 /// The salt of a node's point on the ring: nobody can choose the point of another node.
 pub fn admission_salt(genesis: &Genesis, node: &NodeId) -> u64 {
     let cluster = genesis.cluster();

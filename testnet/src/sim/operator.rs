@@ -52,7 +52,8 @@ impl Operator {
         node: NodeId,
         last: u64,
     ) -> Result<bool, String> {
-        let value = Value::Revoked(Revoked { last, withdraw: false, why: "it lies".into() });
+        let value =
+            Value::Revoked(Revoked { last, withdraw: false, why: "it lies".into(), stays: None });
         self.rule(world, device, Key::Revocation(node.into()), value)
     }
 

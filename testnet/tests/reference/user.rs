@@ -185,7 +185,7 @@ fn answer(refusal: &Refusal) -> Answer {
         Refusal::Stale => Answer::Stale,
         Refusal::Full(_) => Answer::Full,
         Refusal::Busy(_) => Answer::Busy,
-        Refusal::NotJoined(_) => Answer::NotJoined,
+        Refusal::NotJoined(_) | Refusal::Expelled => Answer::NotJoined,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The operator that asks, and what it may.
 
+use std::collections::BTreeSet;
+
 use http::StatusCode;
 use shoal_protocol::model::{Chain, Namespaces, PublicKey, Role, codec};
 use shoal_protocol::trust::{self, Authority, Fault, Genesis, Rejection};
@@ -14,8 +16,8 @@ pub(super) struct Caller {
     pub name: String,
     /// Its key.
     pub key: PublicKey,
-    /// Its key and those that gave it its rights: any of them may be revoked.
-    keys: Vec<PublicKey>,
+    /// Its grants.
+    chain: Chain,
     right: Authority,
 }
 
@@ -38,8 +40,7 @@ impl Caller {
             return Err(refused(why).hint(ASK));
         }
         let name = chain.peek().map_or_else(|| "root".to_owned(), |grant| grant.name);
-        let keys = chain.grants().iter().map(|it| it.by()).chain([key]).collect();
-        let caller = Caller { name, key, keys, right };
+        let caller = Caller { name, key, chain, right };
         caller.still_holds(service).await?;
         Ok(caller)
     }
@@ -57,12 +58,10 @@ impl Caller {
     /// Whether its rights hold at this moment.
     pub(super) async fn still_holds(&self, service: &Service) -> Result<(), ApiError> {
         self.not_ended(service)?;
-        for key in &self.keys {
-            if service.core.is_revoked(*key).await? {
-                return Err(self.revoked(service, *key).await);
-            }
+        match service.core.ended(self.chain.clone(), self.key).await? {
+            Some(key) => Err(self.revoked(service, key).await),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether its rights have not ended by this node's clock.
@@ -116,11 +115,23 @@ impl Caller {
             return Ok(());
         }
         let (name, role, held) = (&self.name, self.role(), &self.right.namespaces);
-        let why = format!("operator {name} is a {role} in {held}, and this takes {need}");
+        let article = if role == "admin" { "an" } else { "a" };
+        let why = format!("operator {name} is {article} {role} in {held}, and this takes {need}");
+        // What it has already stays; where all is needed, the whole cluster is.
+        let role = need.rank.max(own).name();
+        let mut wanted: BTreeSet<String> = match held {
+            Namespaces::All => BTreeSet::new(),
+            Namespaces::Only(only) => only.iter().map(ToString::to_string).collect(),
+        };
+        wanted.extend(need.namespace.clone());
+        let (wanted, scope) = match is_all || need.everywhere {
+            true => (BTreeSet::new(), ", for all namespaces"),
+            false => (wanted, ""),
+        };
+        let only: String = wanted.iter().map(|it| format!(" --namespace {it}")).collect();
         Err(refused(why).hint(format!(
-            "Nothing was done. An administrator gives the role: `shoal operator add {name} --role \
-             {} --renew {}`.",
-            need.rank.name(),
+            "Nothing was done. An administrator can give it{scope}: `shoal operator add {name} \
+             --role {role}{only} --renew {}`; the file that it prints replaces this one.",
             self.key
         )))
     }

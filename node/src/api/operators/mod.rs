@@ -30,7 +30,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use shoal_protocol::model::{Namespaces, PublicKey, codec};
+use shoal_protocol::model::{PublicKey, codec};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::form::Hello;
+use super::seen::Seen;
 use super::{ApiError, Service, routes};
 use crate::hex::to_hex;
 use crate::network::{Knock, MeshStream, OperatorDoor, Streams, Visitor};
@@ -238,7 +239,8 @@ impl House {
                 };
                 match judged {
                     Ok(request) => {
-                        TowerToHyperService::new(house.router.clone()).call(request).await
+                        let answer = TowerToHyperService::new(house.router.clone()).call(request);
+                        Seen::by(caller.namespaces().clone(), answer).await
                     }
                     Err((error, body)) => {
                         drain(body).await;
@@ -271,10 +273,7 @@ impl House {
             return Err((error, Some(request.into_body())));
         }
         let in_body = request.method() == Method::POST && needs::is_in_body(request.uri().path());
-        let (mut parts, body) = request.into_parts();
-        if caller.namespaces() != &Namespaces::All {
-            parts.extensions.insert(caller.namespaces().clone());
-        }
+        let (parts, body) = request.into_parts();
         if !in_body {
             return Ok(Request::from_parts(parts, Body::new(body)));
         }

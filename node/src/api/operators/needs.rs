@@ -61,7 +61,9 @@ impl Need {
         let looks = *method == Method::GET || *method == Method::HEAD;
         match parts[..] {
             ["v1", "session" | "volumes", name, ..] if looks => named(Rank::Publisher, name),
-            ["v1", "running" | "artifacts" | "images", ..] if looks => of(Rank::Reader),
+            ["v1", "running" | "artifacts" | "images" | "admissions", ..] if looks => {
+                of(Rank::Reader)
+            }
             ["v1", _, name, _, ..] if looks => named(Rank::Reader, name),
             _ if looks => of(Rank::Reader),
             ["v1", "artifacts", _] if *method == Method::PUT => of(Rank::Publisher),

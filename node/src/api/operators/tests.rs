@@ -133,12 +133,12 @@ async fn publisher_of_a_namespace_stays_in_it() {
     let ann = town.client(8, terms);
     let seen: Vec<Value> = ann.get("/v1/workloads").await.unwrap();
     assert_eq!(seen.iter().map(|it| &it["namespace"]).collect::<Vec<_>>(), ["shop"]);
-    let about = |(seq, subject): (u64, Option<&str>)| {
-        let subject = subject.map(str::to_owned);
-        Arc::new(EventView { seq, subject, ..EventView::default() })
+    let about = |(seq, namespace): (u64, Option<&str>)| {
+        let namespace = namespace.map(str::to_owned);
+        Arc::new(EventView { seq, namespace, ..EventView::default() })
     };
-    let subjects = [Some("web/0"), Some("shop/web/0"), Some("shop/web"), Some("web"), None];
-    town.world.core.history.lock().unwrap().extend((1..).zip(subjects).map(about));
+    let namespaces = [Some("default"), Some("shop"), Some("shop"), Some("shopping"), None];
+    town.world.core.history.lock().unwrap().extend((1..).zip(namespaces).map(about));
     for path in ["/v1/events", "/v1/events?follow=true"] {
         let mut events = ann.lines(path).await.unwrap();
         for seq in [2, 3, 5] {

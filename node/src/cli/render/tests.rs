@@ -208,6 +208,7 @@ fn event_is_one_line() {
         level: "warning".into(),
         kind: "node-down".into(),
         subject: None,
+        namespace: None,
         node: Some("n3".into()),
         message: "2 of 2 observers agree".into(),
     };

@@ -29,6 +29,29 @@ fn using(text: &str) -> Value {
     Value::workload(&form.try_into().unwrap())
 }
 
+/// A publisher of one namespace fills it, and nobody else's. What newer programs wrote has room in
+/// bytes.
+#[test]
+fn one_namespace_does_not_use_up_what_all_share() {
+    let bounds = Config { max_values_of_one: 3, max_other_bytes: 2_000, ..Config::default() };
+    let mut desired = Desired::new(bounds);
+    let mut set = |key: Key, value: Value| {
+        let change = author(1).write(&desired, &key, value);
+        desired.apply(change)
+    };
+    let of = |name: &str| Key::Config(name.parse().unwrap());
+    for number in 0..3 {
+        set(of(&format!("shop/f{number}")), config(b"x")).unwrap();
+    }
+    assert_eq!(set(of("shop/f3"), config(b"x")), Err(Full::ValuesOfOne(3)));
+    set(of("shop/f0"), config(b"other")).unwrap();
+    set(of("till/f3"), config(b"x")).unwrap();
+    let newer = |n: u8| Key::Other(900, Bytes(vec![n]));
+    set(newer(1), Value::Other(900, Bytes(vec![0; 1_000]))).unwrap();
+    let full = set(newer(2), Value::Other(900, Bytes(vec![0; 1_000])));
+    assert!(matches!(full, Err(Full::OtherBytes(_))), "{full:?}");
+}
+
 fn generation(desired: &Desired, text: &str) -> Digest {
     desired.workload(&name(text)).unwrap().generation
 }

@@ -117,6 +117,8 @@ pub enum Refusal {
     Full(String),
     #[error("this node is too busy, try again: {0}")]
     Busy(String),
+    #[error("this node was revoked: it belongs to the cluster no more, and takes no commands")]
+    Expelled,
     #[error("this node has not joined the cluster yet: {0}")]
     NotJoined(String),
 }

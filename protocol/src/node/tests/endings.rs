@@ -68,3 +68,48 @@ fn ending_of_rights_is_told_once_before_and_once_after() {
     let from = pass(&mut node, 62);
     assert_eq!(told(&node, from).len(), 0, "they were renewed");
 }
+
+/// Whoever has no rights any more could date a change back. A node that is asked to take one looks
+/// at its own clock; nodes that hear of it later cannot.
+#[test]
+fn author_without_rights_writes_nothing_whatever_date_it_gives() {
+    let cluster = cluster();
+    let mut node = Harness::new(cluster.founder(Saved::default()));
+    let end = WallClock(harness::NOW.0 + DAY);
+    let (keys, serial) = (KeyPair::from_seed(&[9; 32]), trust::serial_at(harness::NOW));
+    let terms = trust::Terms {
+        name: "ann".into(),
+        role: Role::Publisher,
+        namespaces: Namespaces::All,
+        serial,
+        expires: Some(end),
+    };
+    let (genesis, root) = (&cluster.genesis, &cluster.root);
+    let chain = trust::grant(genesis, root, &Chain::default(), keys.public(), terms).unwrap();
+    let config = |name: &str| {
+        let writer = trust::writer_id(&keys.public(), &[0; 16]);
+        let body = ChangeBody {
+            key: Key::Config(name.parse().unwrap()),
+            writer,
+            serial,
+            clock: [(writer, serial)].into(),
+            uid: None,
+            value: Value::Config(crate::model::codec::Bytes(vec![1])),
+        };
+        Command::Submit { change: trust::sign_change(genesis, &keys, &chain, body).unwrap().raw() }
+    };
+    assert!(matches!(node.command(config("one")), Reply::Accepted { .. }));
+    node.input(Input::WallClock(WallClock(end.0 + 1)));
+    let reply = node.command(config("two"));
+    let Reply::Refused(Refusal::Invalid(why)) = &reply else { panic!("{reply:?}") };
+    assert!(why.contains("the author's rights ended at"), "{why}");
+    node.input(Input::WallClock(harness::NOW));
+    let revoked = cluster.revocation(keys.public(), u64::MAX >> 2, false);
+    assert!(matches!(
+        node.command(Command::Submit { change: revoked.raw() }),
+        Reply::Accepted { .. }
+    ));
+    let reply = node.command(config("three"));
+    let Reply::Refused(Refusal::Invalid(why)) = &reply else { panic!("{reply:?}") };
+    assert!(why.contains("was revoked"), "{why}");
+}

@@ -147,7 +147,7 @@ impl Cluster {
 
     /// The end of a key's rights, by the root.
     pub fn revocation(&self, of: PublicKey, last: u64, withdraw: bool) -> Change {
-        let value = Value::Revoked(Revoked { last, withdraw, why: "stolen".into() });
+        let value = Value::Revoked(Revoked { last, withdraw, why: "stolen".into(), stays: None });
         self.by_root(Key::Revocation(of), value)
     }
 

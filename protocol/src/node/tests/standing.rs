@@ -98,7 +98,7 @@ impl Keys {
 
     fn revoke(&self, by: &Holder, of: &Holder, last: u64, withdraw: bool, serial: u64) -> Change {
         let key = Key::Revocation(of.keys.public());
-        let value = Value::Revoked(Revoked { last, withdraw, why: String::new() });
+        let value = Value::Revoked(Revoked { last, withdraw, why: String::new(), stays: None });
         self.write(by, &Desired::default(), &key, value, serial)
     }
 
@@ -309,5 +309,36 @@ fn revoked_device_leaves_with_what_it_let_in_since() {
             let members: Vec<NodeId> = settled.members().keys().copied().collect();
             assert_eq!(members, expected, "seed {seed}, withdraw {withdraw}");
         }
+    }
+}
+
+/// A thief has a stolen device's key and an old invite, and dates an admission back to when the
+/// invite lived. The revocation named what the device had let in, so nobody else gets in by it.
+#[test]
+fn revoked_device_lets_nobody_in_with_an_earlier_date() {
+    let keys = setup();
+    let (founder, founding) = keys.founder();
+    let invite = keys.invite(100);
+    let stolen = pair(80);
+    let id = NodeId(stolen.public().0);
+    let ticket = trust::ticket(&keys.genesis, &invite.keys, founder.public(), id, 10);
+    let admission =
+        trust::admit(&keys.genesis, &founder, &invite.chain.with(ticket), id, 10).unwrap();
+    let before = keys.admit(&stolen, &invite, 61, 100);
+    let dated_back = keys.admit(&stolen, &invite, 62, 101);
+    let named = [crate::model::change::short(&before.hash())].into();
+    let end = Revoked { last: 200, withdraw: false, why: String::new(), stays: Some(named) };
+    let key = Key::Revocation(stolen.public());
+    let on = Desired::default();
+    let end = keys.write(&keys.root(), &on, &key, Value::Revoked(end), 400);
+    let again = trust::accept(&keys.genesis, end.clone().raw()).unwrap();
+    assert_eq!(again.signed.value, end.signed.value, "it is read as it was written");
+    let changes = [founding, admission, before, dated_back, end];
+    for seed in 0..100 {
+        let settled = settle(&changes, seed);
+        let mut expected = vec![NodeId([61; 32]), NodeId(founder.public().0)];
+        expected.sort();
+        let members: Vec<NodeId> = settled.members().keys().copied().collect();
+        assert_eq!(members, expected, "seed {seed}");
     }
 }

@@ -40,7 +40,7 @@ fn workload(text: &str) -> (Key, Value) {
 }
 
 fn revocation(of: PublicKey) -> (Key, Value) {
-    let revoked = Revoked { last: 3, withdraw: false, why: "lost".into() };
+    let revoked = Revoked { last: 3, withdraw: false, why: "lost".into(), stays: None };
     (Key::Revocation(of), Value::Revoked(revoked))
 }
 
@@ -274,4 +274,21 @@ fn operators_are_entered_by_those_who_could_make_them() {
         needs(write(&shop, &keys(3), Key::Operator(bob), value)),
         "an admin of all namespaces"
     );
+}
+
+/// An administrator of some namespaces enters an operator beside what others entered about the
+/// same key, and never over it.
+#[test]
+fn entry_of_a_narrow_administrator_stands_beside_others() {
+    let genesis = cluster().genesis;
+    let shop = given(Role::Admin, only("shop"));
+    let (author, bob) = (keys(3).public(), keys(4).public());
+    let terms = terms(Role::Reader, only("shop"));
+    let chain = grant(&genesis, &keys(3), &shop, bob, terms).unwrap();
+    let enter = |of| write(&shop, &keys(3), Key::Operator(of), Value::Operator(chain.clone()));
+    assert!(enter(bob).is_err(), "it would hide what others entered");
+    let right = authority(&genesis, &shop, author, None).unwrap();
+    let entry = operator_entry(&right, &author, &bob);
+    assert_ne!(entry, bob);
+    assert!(enter(entry).is_ok());
 }

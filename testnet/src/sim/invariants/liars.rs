@@ -246,8 +246,8 @@ impl World {
             .then(|| "the liar may not own it, and the award of this node is good".into())
     }
 
-    /// Whether the device sees that the liar's award is of a node that may not own the workload, and
-    /// that its own award is of one that may.
+    /// Whether the device sees that the liar's award is of a node that may not own the workload,
+    /// and that its own award is of one that may.
     fn is_implausible(&self, device: usize, replica: &ReplicaId, liar: usize) -> bool {
         let Some(node) = self.node(device) else { return false };
         let views = node.workloads();
