@@ -48,19 +48,18 @@ impl Simulation {
 }
 
 impl World {
-    /// The policy of a device as one that runs knows it: at rest all know the same.
-    fn policy(&self, device: usize) -> NodePolicy {
+    /// Whether any running device knows such a policy of this one. They may not be in step yet.
+    fn is_said(&self, device: usize, of: impl Fn(&NodePolicy) -> bool) -> bool {
         let id = self.devices[device].id;
-        let node = self.running().first().and_then(|first| self.node(*first));
-        node.map(|node| node.policy(&id)).unwrap_or_default()
+        self.running().into_iter().filter_map(|it| self.node(it)).any(|it| of(&it.policy(&id)))
     }
 
     pub(super) fn is_drained(&self, device: usize) -> bool {
-        self.policy(device).drained
+        self.is_said(device, |policy| policy.drained)
     }
 
     fn takes_work(&self, device: usize) -> bool {
-        self.policy(device).takes_work()
+        !self.is_said(device, |policy| !policy.takes_work())
     }
 
     /// A device that is to be empty, and is not though another one would take what it runs.
