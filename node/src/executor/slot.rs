@@ -236,7 +236,9 @@ impl Slot {
         if self.start_due {
             return None;
         }
-        if self.is_starting && state == InstanceState::Stopped {
+        // Its probes had it stopped, or that is from before its start.
+        let is_expected = self.is_starting || !self.begun.contains_key(instance);
+        if is_expected && state == InstanceState::Stopped {
             return None;
         }
         let state = match state {
