@@ -143,7 +143,16 @@ impl Watcher {
         {
             return;
         }
+        if self.is_one_probe() {
+            return self.watch_readiness().await;
+        }
         tokio::join!(self.watch_readiness(), self.watch_liveness());
+    }
+
+    /// Whether one check answers for readiness and for liveness, as docker's does: it is not tried
+    /// twice.
+    fn is_one_probe(&self) -> bool {
+        self.health.readiness.is_some() && self.health.readiness == self.health.liveness
     }
 
     fn tell(&self, verdict: Verdict) {
@@ -197,6 +206,8 @@ impl Watcher {
         let Some(probe) = &self.health.readiness else { return self.tell(Verdict::Ready) };
         let mut tries = Tries::of(self, probe);
         let (mut successes, mut failures) = (0, 0u32);
+        // Failures at the probe's own pace, which show that it is not alive.
+        let (mut dead, mut counts_at) = (0, Instant::now());
         // The reason that was told last while it is not ready.
         let (mut is_ready, mut was_ready, mut told) = (false, false, None);
         let mut pause = FIRST_PAUSE.min(probe.every);
@@ -211,7 +222,7 @@ impl Watcher {
             };
             match result {
                 Ok(()) => {
-                    (successes, failures) = (successes + 1, 0);
+                    (successes, failures, dead) = (successes + 1, 0, 0);
                     if !is_ready && successes >= probe.successes {
                         (is_ready, was_ready, told) = (true, true, None);
                         self.tell(Verdict::Ready);
@@ -220,6 +231,13 @@ impl Watcher {
                 Err(Trouble::Unknown) => {}
                 Err(Trouble::Failed { what, detail }) => {
                     (successes, failures) = (0, failures.saturating_add(1));
+                    if began >= counts_at {
+                        (dead, counts_at) = (dead + 1, began + probe.every / 20 * 19);
+                    }
+                    if self.is_one_probe() && dead >= probe.failures {
+                        let text = with(&what, &detail);
+                        return self.tell(Verdict::Failed(format!("liveness: {text}")));
+                    }
                     is_ready &= failures < probe.failures;
                     let is_quiet = !was_ready && self.is_quiet();
                     if !is_ready && !is_quiet && told.as_ref() != Some(&what) {

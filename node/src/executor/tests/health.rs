@@ -175,6 +175,24 @@ async fn command_that_hangs_is_not_run_again_beside_itself() {
     assert_eq!(*world.runtime.executed.borrow(), 1);
 }
 
+/// docker's health check is readiness and liveness in one: its command runs once an interval, not
+/// twice, and has the time of both before the container is restarted.
+#[tokio::test(start_paused = true)]
+async fn one_check_for_both_probes_is_tried_once() {
+    let mut world = World::with(FakeRuntime::of_kind("container"));
+    let health = Health { readiness: Some(exec()), liveness: Some(exec()), ..Health::default() };
+    let id = run(&mut world, 1, health);
+    world.until(0, InstanceState::Running).await;
+    tokio::time::sleep(100 * SECOND).await;
+    let count = *world.runtime.executed.borrow();
+    assert!((9..=12).contains(&count), "{count}");
+    *world.runtime.exits.lock().unwrap() = Some(1);
+    let since = Instant::now();
+    world.until(0, failed("liveness: `ping` ended with 1: ping says 1")).await;
+    assert!(since.elapsed() >= 19 * SECOND, "{:?}", since.elapsed());
+    assert_eq!(world.runtime.calls(2).await[1], format!("stop {id}"));
+}
+
 /// A component that has as many requests as it takes is not dead, and must not lose its routes
 /// either: its neighbours would be the next.
 #[tokio::test(start_paused = true)]
