@@ -279,6 +279,10 @@ impl Service for FakeGuest {
 
 impl Sessions for FakeRuntime {
     fn exec(&self, _: &InstanceId, exec: Exec) -> BoxFuture<'_, Result<Process, SessionError>> {
+        if self.kind == "wasm" {
+            let why = "a component has no shell and no programs besides itself to run";
+            return async move { Err(SessionError::Unsupported(why)) }.boxed();
+        }
         self.executed.send_modify(|count| *count += 1);
         let exits = *self.exits.lock().unwrap();
         async move {

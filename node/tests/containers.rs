@@ -367,8 +367,8 @@ async fn workloads_reach_one_another_by_name(kind: Kind) {
     one.stop().await;
 }
 
-/// A container whose command says that it is not ready gets no requests; one that is asked at a port
-/// on which nobody listens is restarted, and says why; both end when the probe is right.
+/// A container whose command says that it is not ready gets no requests; one that is asked at a
+/// port on which nobody listens is restarted, and says why; both end when the probe is right.
 async fn probes_decide_about_requests_and_restarts(kind: Kind) {
     let engine = shared(kind);
     let folder = tempfile::tempdir().unwrap();

@@ -37,7 +37,8 @@ pub struct Status {
     pub id: InstanceId,
     /// The present state.
     pub state: InstanceState,
-    /// Its program was started and goes on, whether or not it takes requests yet: probes may ask it.
+    /// Its program was started and goes on, whether or not it takes requests yet: probes may ask
+    /// it.
     pub is_up: bool,
     /// The place that takes its requests, while it runs; none when it takes no requests.
     pub endpoint: Option<Endpoint>,

@@ -127,7 +127,7 @@ mod tests {
     fn probes_are_read_with_the_defaults_of_kubernetes() {
         let health = read(
             "  startup: { tcp: { port: 8080 }, every: 1s, failures: 60 }\n  \
-               readiness:\n    http: { path: /ready, port: 8080, headers: { Accept: text/plain } }\n    \
+               readiness:\n    http: { path: /ready, port: 8080, headers: { Accept: a/b } }\n    \
                  successes: 2\n    delay: 500ms\n  \
                liveness: { exec: [pgrep, nginx], timeout: 3s }\n",
         )
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(startup.check, Check::Tcp { port: 8080 });
         assert_eq!((startup.every, startup.failures), (Duration::from_secs(1), 60));
         let readiness = health.readiness.unwrap();
-        let headers = [("Accept".to_owned(), "text/plain".to_owned())].into();
+        let headers = [("Accept".to_owned(), "a/b".to_owned())].into();
         assert_eq!(
             readiness,
             Probe {

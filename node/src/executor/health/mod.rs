@@ -30,7 +30,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use check::{Target, Trouble};
 
-/// Commands of probes that run at one time on this node: each is a process, and calls of the engine.
+/// Commands of probes that run at one time on this node: each is a process, and takes calls of the
+/// engine.
 const COMMANDS: usize = 16;
 /// Connections and requests of probes at one time.
 const CONNECTIONS: usize = 256;

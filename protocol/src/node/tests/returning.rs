@@ -99,8 +99,8 @@ fn reason_of_a_replica_that_waits_is_in_its_claim() {
     assert_eq!(bidder.harness.node.own_claim(&replica).unwrap().phase, Phase::Healthy);
 }
 
-/// The probe of a replica fails: it gets no requests, here and elsewhere, is not restarted, and gets
-/// them again when it is ready.
+/// The probe of a replica fails: it gets no requests, here and elsewhere, is not restarted, and
+/// gets them again when it is ready.
 #[test]
 fn replica_that_is_not_ready_has_no_route_and_is_not_restarted() {
     let mut bidder = Bidder::new();
