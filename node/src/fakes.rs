@@ -14,6 +14,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
+use shoal_protocol::model::access::Exec;
 use shoal_protocol::model::spec::HostPort;
 use shoal_protocol::model::view::{
     AdmissionView, EventView, ExplainView, NodeView, OperatorView, QuotaView, ReadersView,
@@ -26,7 +27,7 @@ use shoal_protocol::model::{
 use shoal_protocol::node::{Command, ImageUse, NotForIt, Refusal, Reply, Routes};
 use shoal_runtimes::given::Given;
 use shoal_runtimes::logs::{LogLine, LogStream, Tail};
-use shoal_runtimes::session::Sessions;
+use shoal_runtimes::session::{Control, Doors, Output, Process, SessionError, Sessions};
 use shoal_runtimes::{
     Body, BodyError, DeviceError, Endpoint, Instance, InstanceId, Launch, LogsError, PrepareError,
     Runtime, ServeError, Service, StartError, StatusHandle, StatusTable, Usage, body,
@@ -98,6 +99,10 @@ pub struct FakeRuntime {
     pub serving: Mutex<Serving>,
     /// Releases waiting requests.
     pub go_on: Notify,
+    /// The exit code of commands in instances; none while they do not end.
+    pub exits: Mutex<Option<i64>>,
+    /// Commands that were run.
+    pub executed: watch::Sender<usize>,
 }
 
 /// The response to a request.
@@ -112,6 +117,10 @@ pub enum Serving {
     Wait,
     /// This many KiB.
     Send(usize),
+    /// Nothing, with this status.
+    Status(u16),
+    /// No answer ever comes.
+    Never,
 }
 
 /// The behaviour of a start.
@@ -147,6 +156,8 @@ impl FakeRuntime {
             busy: Mutex::new(false),
             serving: Mutex::default(),
             go_on: Notify::new(),
+            exits: Mutex::new(Some(0)),
+            executed: watch::Sender::new(0),
         })
     }
 
@@ -175,6 +186,11 @@ impl FakeRuntime {
             InstanceState::Failed { reason, retryable } => seats[id].failed(reason, retryable),
             InstanceState::Stopped => seats[id].stopped(),
         }
+    }
+
+    /// An instance does not go on for now.
+    pub fn pause(&self, id: &InstanceId) {
+        self.seats.lock().unwrap()[id].paused("paused");
     }
 
     /// The endpoint of an instance that runs in this process.
@@ -226,6 +242,10 @@ impl FakeRuntime {
                 let sent = request.into_body().collect().await.map_err(half)?.to_bytes();
                 return Ok(Response::new(body(sent.len().to_string())));
             }
+            Serving::Status(code) => {
+                return Ok(Response::builder().status(code).body(body(String::new())).unwrap());
+            }
+            Serving::Never => return std::future::pending().await,
             Serving::Send(kib) => {
                 let parts = (0..kib).map(|_| Ok(Frame::data(Bytes::from_static(&[b'x'; 1024]))));
                 let parts = StreamBody::new(futures::stream::iter(parts));
@@ -257,7 +277,46 @@ impl Service for FakeGuest {
     }
 }
 
-impl Sessions for FakeRuntime {}
+impl Sessions for FakeRuntime {
+    fn exec(&self, _: &InstanceId, exec: Exec) -> BoxFuture<'_, Result<Process, SessionError>> {
+        if self.kind == "wasm" {
+            let why = "a component has no shell and no programs besides itself to run";
+            return async move { Err(SessionError::Unsupported(why)) }.boxed();
+        }
+        self.executed.send_modify(|count| *count += 1);
+        let exits = *self.exits.lock().unwrap();
+        async move {
+            let (output, control) = match exits {
+                Some(code) => {
+                    let said = Output::Out(format!("{} says {code}\n", exec.command[0]).into());
+                    (futures::stream::iter([Ok(said)]).boxed(), Ended(code))
+                }
+                None => (futures::stream::pending().boxed(), Ended(0)),
+            };
+            Ok(Process { output, input: None, control: Box::new(control) })
+        }
+        .boxed()
+    }
+
+    fn doors(&self, _: &InstanceId, port: u16) -> BoxFuture<'_, Result<Doors, SessionError>> {
+        let direct = SocketAddr::from(([127, 0, 0, 1], port));
+        async move { Ok(Doors { direct: Some(direct), published: None }) }.boxed()
+    }
+}
+
+/// A command that has ended with this code.
+struct Ended(i64);
+
+impl Control for Ended {
+    fn resize(&self, _: u16, _: u16) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+
+    fn exit_code(&self) -> BoxFuture<'_, Option<i64>> {
+        let code = self.0;
+        async move { Some(code) }.boxed()
+    }
+}
 
 impl Runtime for FakeRuntime {
     fn kind(&self) -> &'static str {

@@ -9,7 +9,10 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use serde_json::Value;
 use shoal::protocol::model::WorkloadName;
-use shoal::protocol::model::spec::{Mount, OnLoss, Port, Volume, VolumeSource};
+use shoal::protocol::model::spec::{
+    Check, Health, Mount, OnLoss, Port, Probe, Volume, VolumeSource,
+};
+use shoal::protocol::model::view::ReplicaView;
 use shoal::{Node, Workload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -364,6 +367,72 @@ async fn workloads_reach_one_another_by_name(kind: Kind) {
     one.stop().await;
 }
 
+/// A container whose command says that it is not ready gets no requests; one that is asked at a
+/// port on which nobody listens is restarted, and says why; both end when the probe is right.
+async fn probes_decide_about_requests_and_restarts(kind: Kind) {
+    let engine = shared(kind);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("image.tar");
+    std::fs::write(&file, &engines::image::archives()[0]).unwrap();
+    let one = start(&folder.path().join("1"), engine.socket.to_str().unwrap(), None).await;
+    let name: WorkloadName = "web".parse().unwrap();
+    let web = |health: Health| {
+        Workload::image_file(name.clone(), &file, None)
+            .with_container(|container| container.http = Some(8080))
+            .health(health)
+    };
+    let quick = |check| Probe {
+        every: Duration::from_millis(200),
+        timeout: Duration::from_secs(10),
+        failures: 2,
+        ..Probe::of(check)
+    };
+    let fetch = |server: &str| Check::Exec {
+        command: ["/server", "fetch", server].map(str::to_owned).to_vec(),
+    };
+    let seen = async |what: &str, phase: &str, reason: &str| {
+        until(what, async || {
+            let view = one.workload(&name).await.map_err(|error| error.to_string())?;
+            let is_it = |it: &ReplicaView| {
+                it.phase == phase && it.reason.as_ref().is_some_and(|it| it.contains(reason))
+            };
+            match view.replicas.iter().any(is_it) {
+                true => Ok(()),
+                false => Err(format!("{:?}", view.replicas)),
+            }
+        })
+        .await;
+    };
+    let wrong = quick(fetch("127.0.0.1:9"));
+    let first = web(Health { readiness: Some(wrong), ..Health::default() });
+    until("published", async || one.publish(first.clone()).await).await;
+    seen("it is not ready", "not-ready", "`/server` ended with 1: failed: ").await;
+    assert!(get(&one).await.is_err(), "it gets no requests");
+    assert_eq!(running(engine, &one).len(), 1);
+
+    let checks = [
+        ("the port of its requests", Check::http("/ready", None)),
+        ("a connection", Check::Tcp { port: 8080 }),
+        ("a command", fetch("127.0.0.1:8080")),
+    ];
+    for (what, check) in checks {
+        let good = web(Health { readiness: Some(quick(check)), ..Health::default() });
+        until(what, async || one.publish(good.clone()).await).await;
+        tokio::time::timeout(TIME_LIMIT, one.healthy(&name)).await.expect(what).unwrap();
+        until(what, async || get(&one).await).await;
+    }
+
+    one.remove(&name).await.unwrap();
+    let nobody = quick(Check::Tcp { port: 9 });
+    let dead = web(Health { liveness: Some(nobody), ..Health::default() });
+    until("published", async || one.publish(dead.clone()).await).await;
+    let why = "liveness: connection refused at port 9; does the program listen there?";
+    seen("it is restarted", "failing", why).await;
+    let owner = one.id().to_string();
+    one.stop_for(Duration::ZERO).await;
+    engine.clear(&owner);
+}
+
 #[test]
 #[ignore = "needs engines: cargo testnet check --engines"]
 fn workloads_reach_one_another_by_name_on_docker() {
@@ -422,4 +491,16 @@ fn image_of_a_file_runs_elsewhere_on_docker() {
 #[ignore = "needs engines: cargo testnet check --engines"]
 fn image_of_a_file_runs_elsewhere_on_podman() {
     engines::run(image_of_a_file_runs_elsewhere_and_outlives_its_daemon(Kind::Podman));
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn probes_decide_about_requests_and_restarts_on_docker() {
+    engines::run(probes_decide_about_requests_and_restarts(Kind::Docker));
+}
+
+#[test]
+#[ignore = "needs engines: cargo testnet check --engines"]
+fn probes_decide_about_requests_and_restarts_on_podman() {
+    engines::run(probes_decide_about_requests_and_restarts(Kind::Podman));
 }

@@ -121,6 +121,8 @@ pub struct ContainerPayload {
     pub stdin: bool,
     /// Its program has a terminal.
     pub tty: bool,
+    /// Its TCP ports that the node probes, in order and each once.
+    pub probed: Vec<u16>,
 }
 
 /// The source of a mount.

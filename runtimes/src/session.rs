@@ -1,6 +1,7 @@
 //! Sessions of a person with a running instance: commands in it, its output, its files, its ports.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -44,6 +45,16 @@ pub trait Control: Send + Sync {
 
     /// Its exit code, asked once its output has ended; `None` when it is unknown.
     fn exit_code(&self) -> BoxFuture<'_, Option<i64>>;
+}
+
+/// Addresses of this device that may lead to a TCP port of an instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Doors {
+    /// The instance's own address: a connection is refused until its program listens.
+    pub direct: Option<SocketAddr>,
+    /// A port of the device. The engine's proxy accepts connections before the program listens, and
+    /// closes them.
+    pub published: Option<SocketAddr>,
 }
 
 /// A session could not begin. Nothing changed.
@@ -137,6 +148,15 @@ pub trait Sessions {
     ) -> BoxFuture<'_, Result<(), SessionError>> {
         let _ = (key, archive, beside);
         unsupported("a component has no volumes")
+    }
+
+    /// The addresses that lead to a TCP port of an instance, as they are now. At least one.
+    ///
+    /// # Errors
+    /// As [`SessionError`] says.
+    fn doors(&self, id: &InstanceId, port: u16) -> BoxFuture<'_, Result<Doors, SessionError>> {
+        let _ = (id, port);
+        unsupported("a component listens on no port")
     }
 
     /// Connects to a TCP port of an instance.

@@ -37,6 +37,9 @@ pub struct Status {
     pub id: InstanceId,
     /// The present state.
     pub state: InstanceState,
+    /// Its program was started and goes on, whether or not it takes requests yet: probes may ask
+    /// it.
+    pub is_up: bool,
     /// The place that takes its requests, while it runs; none when it takes no requests.
     pub endpoint: Option<Endpoint>,
     /// Wall-clock time at which the state began.
@@ -76,6 +79,7 @@ struct Entry {
     /// Revision of the last change of state.
     state_revision: u64,
     state: InstanceState,
+    is_up: bool,
     endpoint: Option<Endpoint>,
     since: SystemTime,
     tally: Arc<Tally>,
@@ -128,6 +132,7 @@ impl StatusTable {
             revision: 0,
             state_revision: 0,
             state: InstanceState::Starting,
+            is_up: false,
             endpoint: None,
             since: SystemTime::now(),
             tally: tally.clone(),
@@ -223,6 +228,7 @@ impl Entry {
         Status {
             id: id.clone(),
             state: self.state.clone(),
+            is_up: self.is_up,
             endpoint: self.endpoint.clone(),
             since: self.since,
             requests: self.tally.requests.load(Ordering::Relaxed),
@@ -239,10 +245,29 @@ impl StatusHandle {
         self.report(InstanceState::Running, endpoint.into());
     }
 
+    /// Reports that the instance's program was started, before it is known to take requests. Does
+    /// nothing when a newer life has begun.
+    pub fn up(&self) {
+        let mut entries = self.table.lock();
+        let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life)
+        else {
+            return;
+        };
+        if !std::mem::replace(&mut entry.is_up, true) {
+            entries.touch(&self.id, true);
+            self.table.announce(entries);
+        }
+    }
+
     /// Reports why the instance takes no requests, although it has not failed. Does nothing when a
     /// newer life has begun.
     pub fn waiting(&self, reason: impl Into<String>) {
         self.report(InstanceState::Waiting { reason: reason.into() }, None);
+    }
+
+    /// The same for an instance whose program does not go on for now.
+    pub fn paused(&self, reason: impl Into<String>) {
+        self.change(InstanceState::Waiting { reason: reason.into() }, None, Some(false));
     }
 
     /// Reports that the instance failed. Does nothing when a newer life has begun.
@@ -256,15 +281,26 @@ impl StatusHandle {
     }
 
     fn report(&self, state: InstanceState, endpoint: Option<Endpoint>) {
+        let is_up = match &state {
+            InstanceState::Starting | InstanceState::Waiting { .. } => None,
+            InstanceState::Running => Some(true),
+            InstanceState::Failed { .. } | InstanceState::Stopped => Some(false),
+        };
+        self.change(state, endpoint, is_up);
+    }
+
+    /// Without `is_up` that stays as it is.
+    fn change(&self, state: InstanceState, endpoint: Option<Endpoint>, is_up: Option<bool>) {
         let mut entries = self.table.lock();
         let Some(entry) = entries.by_id.get_mut(&self.id).filter(|entry| entry.life == self.life)
         else {
             return;
         };
-        if (&entry.state, &entry.endpoint) == (&state, &endpoint) {
+        let is_up = is_up.unwrap_or(entry.is_up);
+        if (&entry.state, &entry.endpoint, entry.is_up) == (&state, &endpoint, is_up) {
             return;
         }
-        (entry.state, entry.endpoint) = (state, endpoint);
+        (entry.state, entry.endpoint, entry.is_up) = (state, endpoint, is_up);
         entry.since = SystemTime::now();
         entries.touch(&self.id, true);
         entries.forget_oldest_ended();

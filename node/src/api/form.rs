@@ -397,6 +397,7 @@ mod tests {
                 tty: false,
                 exposed: Vec::new(),
                 values: Vec::new(),
+                health: Default::default(),
             };
             change(&mut body);
             Spec::try_from(body).unwrap_err().to_string()

@@ -214,7 +214,6 @@ async fn prepare_refuses_later_fields_as_not_supported() {
         force: false,
     });
     for (field, expected) in [
-        ("health", "health: not supported yet by this version of shoal"),
         ("hosts", "hosts: not supported yet by this version of shoal"),
         ("replica", "unknown field `replica`, expected one of `name`"),
     ] {

@@ -53,8 +53,13 @@ const OPTIONS: &[(&[&str], &str)] = &[
     (&["--platform"], "each node runs the image of its own processor"),
     (&["--stop-timeout"], "--stop-grace DURATION, as in --stop-grace 30s"),
     (
-        &["--health-cmd", "--health-interval", "--health-retries", "--health-timeout"],
-        "with --port a container is healthy once it listens there; commands that probe come later",
+        &["--no-healthcheck"],
+        "shoal does nothing about the health check of an image: only probes that its own options \
+            name count",
+    ),
+    (
+        &["--health-start-interval"],
+        "a replica that starts is asked soon and often; --health-start-period is the time it has",
     ),
     (&["--log-driver", "--log-opt"], "`shoal logs NAME` has its lines, from whichever node"),
 ];

@@ -15,6 +15,7 @@ use super::publish::publish;
 use super::wait::WaitArgs;
 use crate::manifest::quantity;
 use crate::publish::container::{ContainerOptions, is_file, pair};
+use crate::publish::probe::HealthOptions;
 use crate::publish::{Source, Workload, given, reserved_below};
 
 /// Run a WebAssembly component or a container, on as many nodes as wished
@@ -32,6 +33,8 @@ use crate::publish::{Source, Workload, given, reserved_below};
     shoal run --name db --secret db:env=POSTGRES_PASSWORD postgres:17
   \
     shoal run --name meter --device /dev/ttyUSB0 meter.tar   # on a node that allows it\n  \
+    shoal run --name web --port 80 --ready-http /health nginx:1.27
+  \
     shoal run --name cache --memory 128MiB redis:7 redis-server --appendonly yes\n\n\
     A component is built with: cargo build --release --target wasm32-wasip2")]
 pub struct Run {
@@ -93,6 +96,8 @@ pub struct Run {
     /// A label its nodes must have; may be given several times
     #[arg(long = "require", value_name = "K=V", value_parser = pair)]
     require: Vec<(String, String)>,
+    #[command(flatten)]
+    health: HealthOptions,
     /// Publish it even if no known node can run it now
     #[arg(long)]
     force: bool,
@@ -167,6 +172,7 @@ impl Run {
             .replicas(self.replicas)
             .envs(unique("env", self.env.clone())?)
             .given(self.secrets.iter().cloned().chain(self.configs.iter().cloned()))
+            .health(self.health.health().map_err(CliError::usage)?)
             .requires(unique("require", self.require.clone())?);
         if let Some(memory) = self.memory {
             workload = workload.memory(memory);

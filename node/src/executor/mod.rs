@@ -12,11 +12,12 @@
 //! and a bounded number for each runtime, each under a time-out: a runtime that hangs on one
 //! replica delays neither another replica nor another runtime.
 
+mod health;
 mod mailbox;
 mod slot;
 mod task;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,9 +186,16 @@ fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
                 volumes: spec.storage.iter().map(|it| volume(it, replica)).collect(),
                 stdin: spec.later.stdin,
                 tty: spec.later.tty,
+                probed: probed(spec),
             }))
         }
     }
+}
+
+/// The TCP ports that its probes name.
+fn probed(spec: &Spec) -> Vec<u16> {
+    let ports = spec.health.probes().filter_map(|(_, probe)| probe.check.port());
+    ports.collect::<BTreeSet<u16>>().into_iter().collect()
 }
 
 fn volume(volume: &Volume, replica: &ReplicaName) -> (String, VolumeOf) {

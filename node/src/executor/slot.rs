@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use shoal_protocol::model::{Digest, InstanceState, ReplicaId, Spec};
 use shoal_protocol::node::Report;
-use shoal_runtimes::{InstanceId, Launch, Runtime};
+use shoal_runtimes::{InstanceId, Launch, Runtime, Status};
+
+use super::health::{Permits, Prober, Probes, Verdict, Verdicts};
 
 /// The state that the core ordered.
 #[derive(Clone, PartialEq, Debug)]
@@ -26,13 +28,50 @@ pub(super) enum Step {
 }
 
 /// An instance that was begun and not yet stopped.
-#[derive(Clone)]
 pub(super) struct Begun {
     pub generation: Digest,
     /// The runtime that it was started with.
     pub runtime: Arc<dyn Runtime>,
     /// It has answered requests.
     pub has_run: bool,
+    /// Its number among all instances that were begun: verdicts on an earlier life do not count.
+    pub life: u64,
+    /// The probes of its spec; none if that has none.
+    pub probes: Option<Probes>,
+    /// Asks it, while its program runs.
+    pub prober: Option<Prober>,
+    /// The last word of its probes.
+    pub verdict: Option<Verdict>,
+}
+
+impl Begun {
+    /// Its state with what its probes say: it is ready when they say so, and has failed when they
+    /// do.
+    fn judged(&self, state: InstanceState) -> InstanceState {
+        match (&self.verdict, state) {
+            (Some(Verdict::Failed(reason)), _) => {
+                InstanceState::Failed { reason: reason.clone(), retryable: true }
+            }
+            (Some(Verdict::NotReady(reason)), InstanceState::Running) => {
+                InstanceState::Waiting { reason: reason.clone() }
+            }
+            (None, InstanceState::Running) if self.probes.is_some() => InstanceState::Starting,
+            (_, state) => state,
+        }
+    }
+
+    /// Ends its probes. Unless they condemned it, they begin anew.
+    pub(super) fn end_probes(&mut self) {
+        self.prober = None;
+        if !self.is_condemned() {
+            self.verdict = None;
+        }
+    }
+
+    /// Its probes found that it is to be restarted.
+    fn is_condemned(&self) -> bool {
+        matches!(self.verdict, Some(Verdict::Failed(_)))
+    }
 }
 
 pub(super) struct Slot {
@@ -43,6 +82,8 @@ pub(super) struct Slot {
     pub start_due: bool,
     /// A step is under way.
     pub busy: bool,
+    /// That step is a start: what the runtime still says of an earlier life does not count.
+    pub is_starting: bool,
     pub begun: BTreeMap<InstanceId, Begun>,
 }
 
@@ -53,6 +94,7 @@ impl Slot {
             generation,
             start_due: false,
             busy: false,
+            is_starting: false,
             begun: BTreeMap::new(),
         }
     }
@@ -76,6 +118,10 @@ impl Slot {
         if self.busy {
             return None;
         }
+        if let Some((id, _)) = self.begun.iter().find(|(_, begun)| begun.is_condemned()) {
+            return Some(Step::Stop(id.clone()));
+        }
+        let state = |id: &InstanceId| Some(self.judged(id, state(id)?));
         match &self.wanted {
             Wanted::Stop => self.begun.keys().next().cloned().map(Step::Stop),
             Wanted::Run { spec, launch, .. } if self.start_due => match self.in_the_way() {
@@ -103,11 +149,47 @@ impl Slot {
         self.begun.keys().find(is_in_the_way).filter(|_| self.start_due && launch.is_exclusive())
     }
 
-    /// An instance answers requests.
-    pub(super) fn runs(&mut self, id: &InstanceId) {
-        if let Some(begun) = self.begun.get_mut(id) {
-            begun.has_run = true;
+    /// The state of an instance with what its probes say.
+    fn judged(&self, id: &InstanceId, state: InstanceState) -> InstanceState {
+        match self.begun.get(id) {
+            Some(begun) => begun.judged(state),
+            None => state,
         }
+    }
+
+    /// The runtime says how an instance is: its probes begin or end. Returns its state with what
+    /// they say.
+    pub(super) fn observe(
+        &mut self,
+        status: &Status,
+        permits: &Permits,
+        verdicts: &Verdicts,
+    ) -> InstanceState {
+        let Some(begun) = self.begun.get_mut(&status.id) else { return status.state.clone() };
+        if !status.is_up {
+            begun.end_probes();
+        } else if let (None, Some(probes)) = (&begun.prober, &begun.probes)
+            && !matches!(begun.verdict, Some(Verdict::Failed(_)))
+        {
+            begun.prober = Some(probes.start(permits.clone(), verdicts.clone(), begun.life));
+        }
+        let state = begun.judged(status.state.clone());
+        begun.has_run |= state.is_running();
+        state
+    }
+
+    /// The probes of an instance have a new verdict. False if it is about an earlier life.
+    pub(super) fn judge(&mut self, id: &InstanceId, life: u64, verdict: Verdict) -> bool {
+        let Some(begun) = self.begun.get_mut(id).filter(|it| it.life == life) else { return false };
+        // It was paused or is being stopped meanwhile, or is to be restarted.
+        if begun.prober.is_none() {
+            return false;
+        }
+        begun.verdict = Some(verdict);
+        if begun.is_condemned() {
+            begun.prober = None;
+        }
+        true
     }
 
     /// The wanted instance lacks a secret or a config, so nothing of it was begun.
@@ -152,6 +234,11 @@ impl Slot {
             return Some(Report { replica, generation, state });
         }
         if self.start_due {
+            return None;
+        }
+        // Its probes had it stopped, or that is from before its start.
+        let is_expected = self.is_starting || !self.begun.contains_key(instance);
+        if is_expected && state == InstanceState::Stopped {
             return None;
         }
         let state = match state {

@@ -12,6 +12,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
+use super::health::{Permits, Probes, Verdict, Verdicts};
 use super::mailbox::{Directory, Inbox, Outbox};
 use super::slot::{Begun, Slot, Step, Wanted};
 use super::{Ending, GRACE, Host, launch};
@@ -42,6 +43,10 @@ pub(super) struct Task {
     directory: Directory,
     slots: BTreeMap<ReplicaId, Slot>,
     by_instance: BTreeMap<InstanceId, ReplicaId>,
+    verdicts: Verdicts,
+    permits: Permits,
+    /// The number of instances that were begun.
+    lives: u64,
     calls: Calls,
     steps: JoinSet<(ReplicaId, Done)>,
     /// The step of each task, so that a panic in an adapter frees the slot.
@@ -95,6 +100,9 @@ impl Task {
             directory,
             slots: BTreeMap::new(),
             by_instance: BTreeMap::new(),
+            verdicts: Verdicts::default(),
+            permits: Permits::default(),
+            lives: 0,
             steps: JoinSet::new(),
             step_of: BTreeMap::new(),
             values,
@@ -132,6 +140,11 @@ impl Task {
             statuses = watch.next() => {
                 statuses.into_iter().for_each(|status| self.on_status(status))
             }
+            verdicts = self.verdicts.take() => {
+                verdicts.into_iter().for_each(|(id, (life, verdict))| {
+                    self.on_verdict(id, life, verdict);
+                });
+            }
             _ = self.again.tick(), if !self.waiting.is_empty() => self.start_waiting(),
         }
     }
@@ -167,17 +180,29 @@ impl Task {
 
     fn on_status(&mut self, status: Status) {
         let Some(replica) = self.by_instance.get(&status.id).copied() else { return };
-        if status.state.is_running()
-            && let Some(slot) = self.slots.get_mut(&replica)
-        {
-            slot.runs(&status.id);
+        self.observe(replica, &status);
+        self.advance(replica);
+    }
+
+    /// The probes of an instance say how it is.
+    fn on_verdict(&mut self, id: InstanceId, life: u64, verdict: Verdict) {
+        let Some(replica) = self.by_instance.get(&id).copied() else { return };
+        let Some(slot) = self.slots.get_mut(&replica) else { return };
+        if slot.judge(&id, life, verdict) {
+            if let Some(status) = self.runtimes.status(&id) {
+                self.observe(replica, &status);
+            }
+            self.advance(replica);
         }
-        if let Some(report) =
-            self.slots.get(&replica).and_then(|slot| slot.report(replica, &status.id, status.state))
-        {
+    }
+
+    /// Notes how an instance is, and reports it.
+    fn observe(&mut self, replica: ReplicaId, status: &Status) {
+        let Some(slot) = self.slots.get_mut(&replica) else { return };
+        let state = slot.observe(status, &self.permits, &self.verdicts);
+        if let Some(report) = slot.report(replica, &status.id, state) {
             self.outbox.put(report);
         }
-        self.advance(replica);
     }
 
     fn on_step(&mut self, step: Result<(Id, (ReplicaId, Done)), JoinError>) {
@@ -201,17 +226,12 @@ impl Task {
             }
         };
         let Some(slot) = self.slots.get_mut(&replica) else { return };
-        slot.busy = false;
+        (slot.busy, slot.is_starting) = (false, false);
         match done {
             Done::Started(id) => {
                 // The start may not have changed the state, so the watch may stay silent.
-                let status = self.runtimes.status(&id);
-                if status.as_ref().is_some_and(|status| status.state.is_running()) {
-                    slot.runs(&id);
-                }
-                let report = status.and_then(|status| slot.report(replica, &id, status.state));
-                if let Some(report) = report {
-                    self.outbox.put(report);
+                if let Some(status) = self.runtimes.status(&id) {
+                    self.observe(replica, &status);
                 }
             }
             Done::Refused { id, reason, retryable } => {
@@ -273,19 +293,43 @@ impl Task {
             return;
         };
         let runtime = match &step {
-            Step::Stop(id) => slot.begun[id].runtime.clone(),
+            Step::Stop(id) => {
+                let begun = slot.begun.get_mut(id).expect("only what was begun is stopped");
+                // What ends need not answer.
+                begun.end_probes();
+                begun.runtime.clone()
+            }
             Step::Start { spec, launch } => {
-                slot.start_due = false;
+                (slot.start_due, slot.is_starting) = (false, true);
                 let generation = slot.generation;
                 match runtimes.get(spec.program.kind()) {
                     Ok(runtime) => {
                         // Recorded before the call: a call that is cut short may have begun an
                         // instance.
-                        let begun = Begun { generation, runtime: runtime.clone(), has_run: false };
-                        slot.begun.insert(launch.id.clone(), begun);
-                        runtime.clone()
+                        let runtime = runtime.clone();
+                        // One that goes on is the same as before, and its probes with it.
+                        let goes_on = |id| {
+                            let known = runtimes.status(id).is_some_and(|it| !it.state.ended());
+                            known && slot.begun.contains_key(id)
+                        };
+                        if !goes_on(&launch.id) {
+                            self.lives += 1;
+                            let (name, id) = (&spec.name, &launch.id);
+                            let begun = Begun {
+                                generation,
+                                runtime: runtime.clone(),
+                                has_run: false,
+                                life: self.lives,
+                                probes: Probes::of(runtime.clone(), id, name, spec),
+                                prober: None,
+                                verdict: None,
+                            };
+                            slot.begun.insert(id.clone(), begun);
+                        }
+                        runtime
                     }
                     Err(missing) => {
+                        slot.is_starting = false;
                         let state =
                             InstanceState::Failed { reason: missing.to_string(), retryable: false };
                         self.outbox.put(Report { replica, generation, state });
@@ -304,8 +348,10 @@ impl Task {
     async fn end(mut self, ending: Ending) {
         self.steps.abort_all();
         let stops = |begun: &Begun| ending == Ending::StopAll || !begun.runtime.outlives_process();
-        let begun = self.slots.into_values().flat_map(|slot| slot.begun);
-        let begun: BTreeMap<InstanceId, Begun> = begun.filter(|(_, it)| stops(it)).collect();
+        let mut begun: Vec<(InstanceId, Begun)> =
+            self.slots.into_values().flat_map(|slot| slot.begun).collect();
+        begun.iter_mut().for_each(|(_, begun)| begun.end_probes());
+        begun.retain(|(_, begun)| stops(begun));
         let stops = begun.iter().map(|(id, begun)| begun.runtime.stop(id, GRACE));
         match timeout(GRACE + STOP_WITHIN, futures::future::join_all(stops)).await {
             Ok(results) => {

@@ -529,3 +529,5 @@ async fn replica_that_waits_for_a_secret_can_be_stopped() {
     tokio::time::sleep(LONG).await;
     assert!(world.runtime.calls.lock().unwrap().is_empty());
 }
+
+mod health;

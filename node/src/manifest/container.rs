@@ -131,7 +131,7 @@ fn list<T>(
     texts.value.iter().map(|text| parse(text).map_err(wrong)).collect()
 }
 
-fn command(name: &str, words: Spanned<Command>) -> Result<Words, ManifestError> {
+pub(super) fn command(name: &str, words: Spanned<Command>) -> Result<Words, ManifestError> {
     let line = words.referenced.line();
     match words.value {
         Command::Words(words) => Ok(Words(words)),

@@ -12,6 +12,8 @@
 //! require: { zone: shop }
 //! secrets: ["db:env=DB_PASSWORD"]   # as the options of `shoal run`; or a mapping of their parts
 //! configs: ["site:/etc/site.conf"]   # a container's file
+//! health:                # probes, each with every, timeout, failures, successes and delay
+//!   readiness: { http: { path: /ready } }   # or tcp: { port: 80 }, or exec: [words]
 //! ```
 //!
 //! A container has further fields: `command`, `entrypoint`, `port` (its HTTP port), `user`,
@@ -30,6 +32,7 @@ mod error;
 mod foreign;
 pub(crate) mod fuzzing;
 mod given;
+mod health;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -105,6 +108,7 @@ struct Document {
     require: BTreeMap<String, String>,
     secrets: Option<Spanned<Vec<given::Given>>>,
     configs: Option<Spanned<Vec<given::Given>>>,
+    health: Option<health::HealthText>,
     // The fields of a container; `container` reads them.
     command: Option<Spanned<container::Command>>,
     entrypoint: Option<Spanned<container::Command>>,
@@ -161,9 +165,10 @@ impl Document {
         let limit = self.limit.take();
         let secrets = given::uses("secrets", self.secrets.take(), options::secret)?;
         let configs = given::uses("configs", self.configs.take(), options::config)?;
+        let health = health::health(self.health.take())?;
         let program = self.program(WorkloadName { namespace, name }, base)?;
         let mut workload = program.envs(self.env).requires(self.require);
-        workload = workload.given(secrets.into_iter().chain(configs));
+        workload = workload.given(secrets.into_iter().chain(configs)).health(health);
         if let Some(replicas) = replicas {
             workload = workload.replicas(replicas);
         }

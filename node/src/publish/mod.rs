@@ -27,6 +27,7 @@ mod mount;
 mod operator;
 mod part;
 mod passphrase;
+pub mod probe;
 pub mod volume;
 mod workload;
 

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
-    Container, DEFAULT_CPU, DEFAULT_MEMORY, Image, InvalidSpec, Kind, MAX_EXPOSED, NO_CPU_LIMIT,
-    Port, Program, ValueUse, Volume,
+    Container, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec, Kind, MAX_EXPOSED,
+    NO_CPU_LIMIT, Port, Program, ValueUse, Volume,
 };
 use shoal_protocol::model::{Artifact, Digest, Resources, Spec, SpecForm, WorkloadName};
 
@@ -217,6 +217,12 @@ impl Workload {
     /// Gives its replicas secrets and configs of its namespace.
     pub fn given(mut self, all: impl IntoIterator<Item = ValueUse>) -> Workload {
         self.form.later.values.extend(all);
+        self
+    }
+
+    /// Sets its health probes.
+    pub fn health(mut self, health: Health) -> Workload {
+        self.form.health = health;
         self
     }
 

@@ -347,6 +347,7 @@ mod tests {
                 volumes: std::collections::BTreeMap::new(),
                 stdin: false,
                 tty: false,
+                probed: Vec::new(),
             })),
             env: std::collections::BTreeMap::new(),
             memory: 64 << 20,

@@ -26,6 +26,9 @@ pub const MAX_SLOT_CLAIMS: usize = 128;
 /// Bytes of a reason that a claim carries.
 pub const MAX_REASON: usize = 256;
 
+/// The beginning of the reason of a replica that runs, and whose probes say that it is not ready.
+pub const NOT_READY: &str = "not ready: ";
+
 /// The phase of a replica, as its holder tells all others.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Phase {
@@ -53,6 +56,7 @@ impl Phase {
     /// The word that users see.
     pub fn as_str(&self) -> &'static str {
         match self {
+            Phase::Waiting { reason } if reason.starts_with(NOT_READY) => "not-ready",
             Phase::Starting | Phase::Waiting { .. } => "starting",
             Phase::Healthy => "healthy",
             Phase::Failing { .. } => "failing",

@@ -99,7 +99,8 @@ fn yes() -> bool {
 pub struct ReplicaView {
     /// The name of the replica, as in `web/0`.
     pub replica: String,
-    /// `missing`, `starting`, `healthy`, `failing`, `stopping` or `lost` (its node is down).
+    /// `missing`, `starting`, `not-ready`, `healthy`, `failing`, `stopping` or `lost` (its node is
+    /// down).
     pub phase: String,
     /// The reason for the phase, where the phase alone does not explain it.
     pub reason: Option<String>,

@@ -247,6 +247,7 @@ impl Node {
             tty: _,
             exposed: _,
             values: _,
+            health: _,
         } = SpecBody::from(&workload.spec);
         let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
@@ -387,7 +388,7 @@ impl Node {
 
 fn options_of(spec: &Spec, container: Option<&Container>) -> BTreeMap<String, String> {
     let options = container.map(Container::options).unwrap_or_default();
-    let all = options.into_iter().chain(spec.later.options());
+    let all = options.into_iter().chain(spec.health.options()).chain(spec.later.options());
     all.map(|(name, text)| (name.to_owned(), text)).collect()
 }
 

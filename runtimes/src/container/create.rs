@@ -1,6 +1,6 @@
 //! From a launch to the engine's request: checks before it is accepted, the name, and the body.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -98,7 +98,8 @@ pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
     // Secrets are left out: a label is no place for a hash of them, and the id changes with them.
     let Launch { id, workload: _, payload: _, env, memory, cpu, cpu_reserved: _, given: _ } =
         launch;
-    let ContainerPayload { container, hostname, ports, volumes, stdin, tty } = payload;
+    // Probed ports come with the spec, so the id changes with them.
+    let ContainerPayload { container, hostname, ports, volumes, stdin, tty, probed: _ } = payload;
     // Pieces are a way to carry the image: they change nothing about the container.
     let mut container = container.clone();
     container.image.platforms.iter_mut().for_each(|platform| platform.pieces = None);
@@ -260,11 +261,11 @@ fn search(workload: &str) -> Vec<String> {
 }
 
 /// The ports of the device that lead to the container's: those that are published, and, where the
-/// device does not reach the container's own address, one of the engine's choice for the HTTP port,
-/// at which only this device reaches it.
+/// device does not reach the container's own address, one of the engine's choice for the HTTP port
+/// and for each probed one, at which only this device reaches it.
 fn bindings(
     payload: &ContainerPayload,
-    publishes_http: bool,
+    publishes_own: bool,
 ) -> HashMap<String, Option<Vec<PortBinding>>> {
     let container = &payload.container;
     let mut all: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
@@ -277,8 +278,9 @@ fn bindings(
         let ip = port.address.map(|ip| ip.to_string()).unwrap_or_default();
         bind(port.replica, port.udp, ip, port.device.to_string());
     }
-    let publishes_http = publishes_http && container.network == NetworkMode::Bridge;
-    if let Some(port) = container.http.filter(|_| publishes_http) {
+    let publishes_own = publishes_own && container.network == NetworkMode::Bridge;
+    let own = container.http.into_iter().chain(payload.probed.iter().copied());
+    for port in own.filter(|_| publishes_own).collect::<BTreeSet<u16>>() {
         bind(port, false, "127.0.0.1".into(), String::new());
     }
     all

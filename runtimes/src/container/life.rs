@@ -19,7 +19,7 @@ use super::engine::LAUNCH;
 use super::forms::{Inspected, Phase};
 use super::instance::Instance;
 use super::logs::Follower;
-use super::probe::Doors;
+
 use super::refusal::{CallError, Failure, Step, failure};
 use super::shared::Shared;
 use super::{create, death, given_files, image, load, logs, needs, removal, volumes};
@@ -27,6 +27,7 @@ use crate::endpoint::Endpoint;
 use crate::error::DeviceError;
 use crate::logs::{Log, LogStream};
 use crate::model::{ContainerPayload, Payload};
+use crate::session::Doors;
 
 /// Pause before an engine that failed is asked again.
 const ENGINE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -270,7 +271,7 @@ impl Life {
                 return self.ended(&found).into();
             }
             if found.is_paused() {
-                instance.status.waiting("paused in the engine");
+                instance.status.paused("paused in the engine");
                 reported = None;
                 tokio::select! {
                     () = instance.stopping.cancelled() => return End::Stop,
@@ -285,6 +286,7 @@ impl Life {
                     () = instance.wake.notified() => continue,
                 }
             }
+            instance.status.up();
             tokio::select! {
                 () = instance.stopping.cancelled() => return End::Stop,
                 // Before it listens it may end.

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::forms::Inspected;
+use crate::session::Doors;
 
 /// The first pause between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -20,19 +21,9 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// Time in which the engine's proxy closes a connection when nothing listens behind it.
 const CLOSE: Duration = Duration::from_millis(100);
 
-/// Addresses that may lead to a container's program.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Doors {
-    /// The container's own address: a connection is refused until the program listens.
-    pub direct: Option<SocketAddr>,
-    /// A port of the device. The engine's proxy accepts connections before the program listens, and
-    /// closes them.
-    pub published: Option<SocketAddr>,
-}
-
 impl Doors {
     /// The addresses of a container that was inspected.
-    pub fn of(network: NetworkMode, port: u16, found: &Inspected, rootless: bool) -> Self {
+    pub(super) fn of(network: NetworkMode, port: u16, found: &Inspected, rootless: bool) -> Self {
         match network {
             NetworkMode::None => Doors::default(),
             NetworkMode::Host => {
@@ -45,12 +36,12 @@ impl Doors {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.direct.is_none() && self.published.is_none()
     }
 
     /// Waits until the program listens. Takes the direct address where the device can reach it.
-    pub async fn listening(self) -> SocketAddr {
+    pub(super) async fn listening(self) -> SocketAddr {
         let mut pause = FIRST_PAUSE;
         loop {
             let mut direct_is_usable = false;

@@ -14,6 +14,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shoal_protocol::model::access::Exec;
+use shoal_protocol::model::spec::NetworkMode;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -25,7 +26,7 @@ use super::refusal::CallError;
 use super::volumes::{Hold, NotDone};
 use super::{volume_files, volumes};
 use crate::model::{InstanceId, Payload, VolumeKey};
-use crate::session::{Chunks, Control, Duplex, Output, Process, SessionError, Sessions};
+use crate::session::{Chunks, Control, Doors, Duplex, Output, Process, SessionError, Sessions};
 
 /// Time for the engine to begin a session.
 const BEGIN: Duration = Duration::from_secs(20);
@@ -108,6 +109,14 @@ impl Containers {
         match instance.as_ref().map(|it| &it.launch.payload) {
             Some(Payload::Container(payload)) => (payload.stdin, payload.tty),
             Some(Payload::Component(_)) | None => (false, false),
+        }
+    }
+
+    fn network(&self, id: &InstanceId) -> NetworkMode {
+        let instance = self.shared.lock().get(id).cloned();
+        match instance.as_ref().map(|it| &it.launch.payload) {
+            Some(Payload::Container(payload)) => payload.container.network,
+            Some(Payload::Component(_)) | None => NetworkMode::None,
         }
     }
 
@@ -262,6 +271,22 @@ impl Sessions for Containers {
         .boxed()
     }
 
+    fn doors(&self, id: &InstanceId, port: u16) -> BoxFuture<'_, Result<Doors, SessionError>> {
+        let container = self.running(id);
+        let network = self.network(id);
+        async move {
+            let engine = &self.shared.engine;
+            let failed = |error| self.error("tell the container's address", error);
+            let inspected = engine.inspect(&container?).await.map_err(failed)?;
+            let doors = Doors::of(network, port, &inspected, engine.rootless);
+            match doors.is_empty() {
+                true => Err(no_way(port)),
+                false => Ok(doors),
+            }
+        }
+        .boxed()
+    }
+
     fn connect(
         &self,
         id: &InstanceId,
@@ -273,12 +298,7 @@ impl Sessions for Containers {
             let failed = |error| self.error("tell the container's address", error);
             let inspected = engine.inspect(&container?).await.map_err(failed)?;
             let own = inspected.address().filter(|_| !engine.rootless).map(|ip| (ip, port).into());
-            let address = own.or_else(|| inspected.published(port)).ok_or_else(|| {
-                SessionError::Refused(format!(
-                    "port {port} cannot be reached: the engine runs without root, and only the \
-                     ports that the workload names lead into its containers"
-                ))
-            })?;
+            let address = own.or_else(|| inspected.published(port)).ok_or_else(|| no_way(port))?;
             let refused = |why: String| {
                 SessionError::Refused(format!("nothing answers on port {port} in it: {why}"))
             };
@@ -294,6 +314,13 @@ impl Sessions for Containers {
         }
         .boxed()
     }
+}
+
+fn no_way(port: u16) -> SessionError {
+    SessionError::Refused(format!(
+        "port {port} cannot be reached: the engine runs without root, and only the ports that the \
+         workload names lead into its containers"
+    ))
 }
 
 /// Podman's own trouble with a command that did not start, behind the reason why it did not.

@@ -225,6 +225,7 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
         volumes: BTreeMap::new(),
         stdin: false,
         tty: false,
+        probed: Vec::new(),
     };
     Launch {
         id: id_of(id),

@@ -242,7 +242,7 @@ pub(super) fn state(view: &ReplicaView) -> State<'_> {
             State { word, reason: reason.as_deref() }
         }
         // An old version, whatever it does: its holder has not begun with the new one.
-        (None, HEALTHY | "starting" | FAILING) if is_old => {
+        (None, HEALTHY | "starting" | "not-ready" | FAILING) if is_old => {
             State { word: "to be updated", reason: None }
         }
         (None, phase) => State { word: phase, reason: view.reason.as_deref() },

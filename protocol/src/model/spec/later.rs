@@ -1,6 +1,6 @@
 //! The parts of a spec that came after form 2 was frozen: [`Later`], and the pieces of images. A
-//! spec that uses none of them is written in form 2, so that older programs run it; with one of
-//! them it is of form 3, which they keep and relay, and do not act on.
+//! spec that uses none of them, and no probes, is written in form 2, so that older programs run
+//! it; with one of them it is of form 3, which they keep and relay, and do not act on.
 
 use std::collections::BTreeSet;
 
@@ -86,7 +86,8 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
 pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
     let mut bytes = codec::encode(spec);
     let pieces: Vec<_> = spec.program.platforms(None).map(|platform| platform.pieces).collect();
-    if spec.later == Later::default() && pieces.iter().all(Option::is_none) {
+    let is_of_form_2 = spec.health.is_empty() && spec.later == Later::default();
+    if is_of_form_2 && pieces.iter().all(Option::is_none) {
         return (2, bytes);
     }
     bytes.extend(codec::encode(&spec.later));

@@ -43,7 +43,7 @@ pub use container::{
     Container, Device, Image, Mount, NetworkMode, Privileges, PullPolicy, Tmpfs, Ulimit,
 };
 pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
-pub use health::{Check, Health, Probe};
+pub use health::{Check, Health, MAX_PROBE_TIMEOUT, Probe};
 pub use kind::Kind;
 pub use later::{Later, MAX_EXPOSED};
 pub use lifecycle::{RestartPolicy, UpdatePolicy};
@@ -304,6 +304,8 @@ pub enum InvalidSpec {
     CpuLimit { limit: u32, reservation: u32 },
     #[error("{field}: {why}")]
     Container { field: &'static str, why: String },
+    #[error("health: {probe}: {why}")]
+    Health { probe: &'static str, why: String },
     #[error("artifact: {0} bytes is outside 1 to {MAX_ARTIFACT}")]
     Artifact(u64),
     #[error("env: {0} variables, at most {MAX_ENV} are allowed")]
@@ -375,6 +377,7 @@ impl TryFrom<SpecForm> for Spec {
         if let Program::Containers(containers) = &form.program {
             container_checks::check(containers, most, &form)?;
         }
+        health::check(&form)?;
         later::check(&form)?;
         values::check(&form)?;
         let require = &form.placement.require;

@@ -2,18 +2,17 @@
 //! of text, and values in a form.
 
 use super::{
-    Container, Exposure, Health, InvalidSpec, Kind, Placement, Program, RestartPolicy, SpecForm,
+    Container, Exposure, InvalidSpec, Kind, Placement, Program, RestartPolicy, SpecForm,
     UpdatePolicy, World,
 };
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
 /// slip.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 13] = [
     "affinity",
     "allow",
     "args",
     "containers",
-    "health",
     "hosts",
     "kind",
     "prefer",
@@ -37,7 +36,6 @@ impl InvalidSpec {
 /// not happen.
 pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
     let Placement { require: _, prefer, spread, affinity, tolerate } = &form.placement;
-    let Health { startup, readiness, liveness } = &form.health;
     let Exposure { hosts, ports: _ } = &form.exposure;
     let is_service = matches!(form.kind, Kind::Service { .. });
     let rest = [
@@ -46,7 +44,6 @@ pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
         (spread.is_some(), "spread"),
         (!affinity.is_empty(), "affinity"),
         (!tolerate.is_empty(), "tolerate"),
-        (startup.is_some() || readiness.is_some() || liveness.is_some(), "health"),
         (form.update != UpdatePolicy::default(), "update"),
         (form.restart != RestartPolicy::default(), "restart"),
         (!hosts.is_empty(), "hosts"),

@@ -80,7 +80,7 @@ impl Container {
 }
 
 /// A command as a shell would take it. An empty one is shown, too: it clears the image's.
-fn words(words: &[String]) -> String {
+pub(super) fn words(words: &[String]) -> String {
     const PLAIN: &str = "-_./:=,@%+";
     let is_plain = |word: &str| {
         !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || PLAIN.contains(c))

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use super::*;
 use crate::model::Digest;
 
@@ -24,12 +22,6 @@ fn unsupported_parts_are_refused_by_name() {
             change(component);
         }
     };
-    let probe = Probe {
-        check: Check::Tcp { port: 80 },
-        every: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-        failures: 3,
-    };
     let words = [
         refused(|form| form.program = Program::Containers(Vec::new())),
         refused(component(|it| it.world = World::Command)),
@@ -40,7 +32,6 @@ fn unsupported_parts_are_refused_by_name() {
         refused(|form| form.resources.limit.memory += 1),
         refused(|form| form.placement.spread = Some("zone".into())),
         refused(|form| form.placement.tolerate = vec!["edge".into()]),
-        refused(|form| form.health.liveness = Some(probe)),
         refused(|form| form.update.roll_back = true),
         refused(|form| form.restart = RestartPolicy::Never),
         refused(|form| form.exposure.hosts = vec!["shop.example".into()]),
@@ -58,7 +49,6 @@ fn unsupported_parts_are_refused_by_name() {
             "a limit above the reservation",
             "spread",
             "tolerate",
-            "health",
             "update",
             "restart",
             "hosts",

@@ -8,7 +8,7 @@ use super::super::id::{Digest, hex};
 use super::super::name::{NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
-    Artifact, Component, Container, Exposure, InvalidSpec, Later, Placement, Port, Program,
+    Artifact, Component, Container, Exposure, Health, InvalidSpec, Later, Placement, Port, Program,
     Requirements, Spec, SpecForm, ValueUse, Volume,
 };
 
@@ -63,6 +63,9 @@ pub struct SpecBody {
     /// The secrets and configs that replicas get.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ValueUse>,
+    /// The health probes.
+    #[serde(default, skip_serializing_if = "Health::is_empty")]
+    pub health: Health,
 }
 
 /// An artifact: the bytes' hash and size.
@@ -85,7 +88,7 @@ impl From<&Spec> for SpecBody {
             kind,
             resources: Requirements { reservation, limit },
             placement: Placement { require, prefer: _, spread: _, affinity: _, tolerate: _ },
-            health: _,
+            health,
             update: _,
             restart: _,
             exposure: Exposure { hosts: _, ports },
@@ -121,6 +124,7 @@ impl From<&Spec> for SpecBody {
             tty: *tty,
             exposed: exposed.clone(),
             values: values.clone(),
+            health: health.clone(),
         }
     }
 }
@@ -160,6 +164,7 @@ impl TryFrom<SpecBody> for Spec {
             tty,
             exposed,
             values,
+            health,
         } = body;
         let (name, resources) = (name.parse()?, Resources { memory, cpu });
         let form = match (runtime.as_str(), artifact, container) {
@@ -180,6 +185,7 @@ impl TryFrom<SpecBody> for Spec {
         form.placement.require = require;
         form.storage = storage;
         form.exposure.ports = ports;
+        form.health = health;
         form.later = Later { stdin, tty, exposed, values };
         Ok(Spec::try_from(form)?)
     }

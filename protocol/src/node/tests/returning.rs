@@ -99,6 +99,34 @@ fn reason_of_a_replica_that_waits_is_in_its_claim() {
     assert_eq!(bidder.harness.node.own_claim(&replica).unwrap().phase, Phase::Healthy);
 }
 
+/// The probe of a replica fails: it gets no requests, here and elsewhere, is not restarted, and
+/// gets them again when it is ready.
+#[test]
+fn replica_that_is_not_ready_has_no_route_and_is_not_restarted() {
+    let mut bidder = Bidder::new();
+    bidder.bid();
+    bidder.receive(bidder.award());
+    let (replica, generation) = (bidder.replica, bidder.generation);
+    let told = |bidder: &mut Bidder, state| {
+        bidder.harness.input(Input::Report(Report { replica, generation, state }));
+        bidder.harness.run_for(Duration::from_secs(1));
+        let routes = bidder.harness.node.routes().1.values().map(|routes| routes.len()).sum();
+        let view = bidder.harness.node.workloads()[0].replicas[0].clone();
+        (routes, view.phase, view.reason)
+    };
+    let none: usize = 0;
+    let healthy = (1, "healthy".to_owned(), None);
+    assert_eq!(told(&mut bidder, InstanceState::Running), healthy);
+    let reason = "not ready: HTTP 503 from GET /health".to_owned();
+    let state = InstanceState::Waiting { reason: reason.clone() };
+    let orders = bidder.harness.orders.len();
+    let not_ready = (none, "not-ready".to_owned(), Some(reason));
+    assert_eq!(told(&mut bidder, state), not_ready);
+    bidder.harness.run_for(Duration::from_secs(300));
+    assert_eq!(bidder.harness.orders.len(), orders, "nothing is restarted or moved");
+    assert_eq!(told(&mut bidder, InstanceState::Running), healthy);
+}
+
 /// The engine of the node that held a replica longest was gone, and its containers with it; it did
 /// not know, and said when asked that the replica runs. The other holder stopped the one that ran.
 #[test]

@@ -14,6 +14,7 @@ pub(in super::super) fn launch() -> Launch {
             volumes: BTreeMap::new(),
             stdin: false,
             tty: false,
+            probed: Vec::new(),
         })),
         env: BTreeMap::new(),
         memory: 32 << 20,

@@ -1,0 +1,196 @@
+//! The health probes of a manifest.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use shoal_protocol::model::spec::{Check, Health, Probe};
+
+use super::container::{Command, command};
+use super::{ManifestError, field, quantity};
+
+/// The probes of a document.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HealthText {
+    startup: Option<Spanned<ProbeText>>,
+    readiness: Option<Spanned<ProbeText>>,
+    liveness: Option<Spanned<ProbeText>>,
+}
+
+/// A probe: one check, and its numbers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProbeText {
+    http: Option<Http>,
+    tcp: Option<Tcp>,
+    exec: Option<Spanned<Command>>,
+    every: Option<Spanned<String>>,
+    timeout: Option<Spanned<String>>,
+    failures: Option<Spanned<String>>,
+    successes: Option<Spanned<String>>,
+    delay: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Http {
+    path: String,
+    port: Option<Spanned<String>>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tcp {
+    port: Spanned<String>,
+}
+
+/// The probes that a document describes.
+pub(super) fn health(text: Option<HealthText>) -> Result<Health, ManifestError> {
+    let HealthText { startup, readiness, liveness } = text.unwrap_or_default();
+    Ok(Health {
+        startup: startup.map(|text| probe("startup", text)).transpose()?,
+        readiness: readiness.map(|text| probe("readiness", text)).transpose()?,
+        liveness: liveness.map(|text| probe("liveness", text)).transpose()?,
+    })
+}
+
+fn probe(name: &str, text: Spanned<ProbeText>) -> Result<Probe, ManifestError> {
+    let line = text.referenced.line();
+    let ProbeText { http, tcp, exec, every, timeout, failures, successes, delay } = text.value;
+    let check = match (http, tcp, exec) {
+        (Some(Http { path, port, headers }), None, None) => {
+            let port = port.map(|text| port_of(name, &text)).transpose()?;
+            Check::Http { path, port, headers }
+        }
+        (None, Some(Tcp { port }), None) => Check::Tcp { port: port_of(name, &port)? },
+        (None, None, Some(words)) => {
+            Check::Exec { command: command(&format!("health: {name}: exec"), words)?.0 }
+        }
+        (None, None, None) => {
+            let why = format!("health: {name}: its check is missing: `http`, `tcp` or `exec`");
+            return Err(ManifestError::at(line, why));
+        }
+        _ => {
+            let why = format!("health: {name}: two checks; a probe has one of http, tcp and exec");
+            return Err(ManifestError::at(line, why));
+        }
+    };
+    let mut probe = Probe::of(check);
+    let part = |part: &str| format!("health: {name}: {part}");
+    for (of, given, into) in [
+        ("every", every, &mut probe.every),
+        ("timeout", timeout, &mut probe.timeout),
+        ("delay", delay, &mut probe.delay),
+    ] {
+        if let Some(text) = given {
+            *into = field(&part(of), &text, quantity::duration)?;
+        }
+    }
+    for (of, given, into) in [
+        ("failures", failures, &mut probe.failures),
+        ("successes", successes, &mut probe.successes),
+    ] {
+        if let Some(text) = given {
+            *into = field(&part(of), &text, quantity::count)?;
+        }
+    }
+    Ok(probe)
+}
+
+fn port_of(name: &str, text: &Spanned<String>) -> Result<u16, ManifestError> {
+    let read = |text: &str| match text.parse::<u16>() {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(format!("`{text}` is no port: a number from 1 to 65535 is expected")),
+    };
+    field(&format!("health: {name}: port"), text, read)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::super::parse;
+    use super::*;
+
+    fn read(health: &str) -> Result<Health, String> {
+        let text = format!("name: web\nimage: nginx:1.27\nport: 80\nhealth:\n{health}");
+        let workloads = parse(&text, Path::new("/")).map_err(|error| error.to_string())?;
+        let spec = workloads[0].spec(None).map_err(|error| error.to_string())?;
+        Ok(spec.health.clone())
+    }
+
+    #[test]
+    fn probes_are_read_with_the_defaults_of_kubernetes() {
+        let health = read(
+            "  startup: { tcp: { port: 8080 }, every: 1s, failures: 60 }\n  \
+               readiness:\n    http: { path: /ready, port: 8080, headers: { Accept: a/b } }\n    \
+                 successes: 2\n    delay: 500ms\n  \
+               liveness: { exec: [pgrep, nginx], timeout: 3s }\n",
+        )
+        .unwrap();
+        let startup = health.startup.unwrap();
+        assert_eq!(startup.check, Check::Tcp { port: 8080 });
+        assert_eq!((startup.every, startup.failures), (Duration::from_secs(1), 60));
+        let readiness = health.readiness.unwrap();
+        let headers = [("Accept".to_owned(), "a/b".to_owned())].into();
+        assert_eq!(
+            readiness,
+            Probe {
+                successes: 2,
+                delay: Duration::from_millis(500),
+                ..Probe::of(Check::Http { path: "/ready".into(), port: Some(8080), headers })
+            }
+        );
+        let liveness = health.liveness.unwrap();
+        assert_eq!(liveness.check, Check::Exec { command: vec!["pgrep".into(), "nginx".into()] });
+        assert_eq!(liveness.timeout, Duration::from_secs(3));
+        assert_eq!((liveness.every, liveness.failures), (Duration::from_secs(10), 3));
+    }
+
+    /// Each slip is answered at its line, by the probe and the part.
+    #[test]
+    fn slips_are_answered_with_their_line() {
+        for (text, why) in [
+            ("  liveness: { every: 5s }", "line 5: health: liveness: its check is missing"),
+            (
+                "  liveness: { tcp: { port: 80 }, exec: [a] }",
+                "line 5: health: liveness: two checks; a probe has one of http, tcp and exec",
+            ),
+            (
+                "  liveness: { tcp: { port: 80 }, every: 5 }",
+                "line 5: health: liveness: every: `5` is not a duration",
+            ),
+            (
+                "  liveness: { tcp: { port: 99999 } }",
+                "line 5: health: liveness: port: `99999` is no port",
+            ),
+            ("  liveness: { tcp: { port: 80 }, every: 0s }", "health: liveness: every: 0ns is"),
+            ("  alive: { tcp: { port: 80 } }", "line 5: unknown field `alive`"),
+            ("  liveness: { tcp: { port: 80 }, period: 5s }", "line 5: unknown field `period`"),
+        ] {
+            let refused = read(text).unwrap_err();
+            assert!(refused.starts_with(why), "{refused}");
+        }
+    }
+
+    /// A component listens on no port: it is asked itself.
+    #[test]
+    fn probe_of_a_component_is_a_request_to_it() {
+        let of = |probe: &str| {
+            let text = format!("name: web\nwasm: web.wasm\nhealth: {{ readiness: {probe} }}");
+            let workloads = parse(&text, Path::new("/")).map_err(|error| error.to_string())?;
+            let artifact = shoal_protocol::model::Artifact {
+                digest: shoal_protocol::model::Digest([1; 32]),
+                size: 1,
+            };
+            workloads[0].spec(Some(artifact)).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(of("{ http: { path: /ready } }"), Ok(()));
+        let refused = of("{ exec: [ls] }").unwrap_err();
+        assert!(refused.starts_with("health: readiness: exec: a component has no"), "{refused}");
+    }
+}
