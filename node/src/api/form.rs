@@ -397,6 +397,11 @@ mod tests {
                 tty: false,
                 exposed: Vec::new(),
                 values: Vec::new(),
+                rules: Vec::new(),
+                prefer: Vec::new(),
+                spread: Vec::new(),
+                affinity: Vec::new(),
+                tolerate: Vec::new(),
             };
             change(&mut body);
             Spec::try_from(body).unwrap_err().to_string()
@@ -406,6 +411,30 @@ mod tests {
         );
         assert!(body(|body| body.runtime = "oci".into()).contains("`oci` is not known"));
         assert!(body(|body| body.memory = 5).starts_with("memory: 5B is outside"));
+        let rule = body(|body| body.rules = vec!["arch like arm".into()]);
+        assert!(rule.starts_with("rules: `arch like arm`: `like` is no operator"), "{rule}");
         assert!(serde_json::from_str::<SpecBody>(r#"{"nmae":"x"}"#).is_err());
+    }
+
+    /// Rules are JSON in the words in which people write them.
+    #[test]
+    fn rules_survive_json_round_trip() {
+        let container = Container::of("main", Image::named("redis:7"));
+        let resources = Resources { memory: 64 << 20, cpu: 100 };
+        let name = "db".parse().unwrap();
+        let mut form = SpecForm::container_service(name, container, 2, resources);
+        for rule in ["zone=front", "arch in (arm64, x86_64)", "!gpu", "disk.free>2GiB"] {
+            form.add_required(rule.parse().unwrap());
+        }
+        form.placement.tolerate = vec!["edge=no".parse().unwrap(), "*".parse().unwrap()];
+        let spec = Spec::try_from(form).unwrap();
+        let text = serde_json::to_string(&SpecBody::from(&spec)).unwrap();
+        assert!(text.contains(r#""require":{"zone":"front"}"#), "{text}");
+        assert!(
+            text.contains(r#"["arch in (arm64, x86_64)","!gpu","disk.free > 2GiB"]"#),
+            "{text}"
+        );
+        let body: SpecBody = serde_json::from_str(&text).unwrap();
+        assert_eq!(Spec::try_from(body).unwrap(), spec);
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::Args;
 use shoal_protocol::model::WorkloadName;
-use shoal_protocol::model::spec::{MAX_REPLICAS, ValueUse};
+use shoal_protocol::model::spec::{MAX_REPLICAS, NotARule, Rule, Toleration, ValueUse};
 
 use super::context::Context;
 use super::error::CliError;
@@ -26,6 +26,7 @@ use crate::publish::{Source, Workload, given, reserved_below};
     shoal run hello.wasm --name hello\n  \
     shoal run hello.wasm --name hello --replicas 2 --env GREETING=hi --memory 32MiB\n  \
     shoal run till.wasm --name till --namespace shop --require zone=front --no-wait\n  \
+    shoal run --name seg --require 'arch in (arm64,x86_64)' --require '!gpu' seg.tar\n  \
     shoal run --name web --port 80 nginx:1.27\n  \
     shoal run --name web --port 80 web.tar            # of `docker save`: no registry is needed\n  \
     shoal run --name db --volume data:/var/lib/postgresql/data postgres:17\n  \
@@ -90,9 +91,13 @@ pub struct Run {
         value_parser = given::config
     )]
     configs: Vec<ValueUse>,
-    /// A label its nodes must have; may be given several times
-    #[arg(long = "require", value_name = "K=V", value_parser = pair)]
-    require: Vec<(String, String)>,
+    /// What its nodes must fulfil: a label or fact, as in zone=front, 'zone!=back', 'arch in
+    /// (arm64,x86_64)', gpu, '!gpu' or 'disk.free>2GiB'; may be given several times
+    #[arg(long = "require", value_name = "RULE", value_parser = rule)]
+    require: Vec<Rule>,
+    /// A taint that does not keep it away, as NAME or NAME=VALUE; `*` for all; repeatable
+    #[arg(long = "tolerate", value_name = "TAINT")]
+    tolerate: Vec<Toleration>,
     /// Publish it even if no known node can run it now
     #[arg(long)]
     force: bool,
@@ -167,7 +172,8 @@ impl Run {
             .replicas(self.replicas)
             .envs(unique("env", self.env.clone())?)
             .given(self.secrets.iter().cloned().chain(self.configs.iter().cloned()))
-            .requires(unique("require", self.require.clone())?);
+            .rules(self.require.clone())
+            .tolerates(self.tolerate.clone());
         if let Some(memory) = self.memory {
             workload = workload.memory(memory);
         }
@@ -216,6 +222,11 @@ impl What {
     }
 }
 
+/// Parses a rule about nodes.
+fn rule(text: &str) -> Result<Rule, NotARule> {
+    text.parse()
+}
+
 /// Parses a number of replicas.
 pub(super) fn replicas(text: &str) -> Result<u32, String> {
     let number = quantity::count(text).map_err(|error| error.to_string())?;
@@ -236,4 +247,34 @@ fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, S
         }
     }
     Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use shoal_protocol::model::Spec;
+
+    use super::super::{Cli, Verb};
+
+    fn run(options: &[&str]) -> Result<Spec, String> {
+        let words = ["shoal", "run", "--name", "web"];
+        let words = words.iter().chain(options).chain(&["nginx:1.27"]);
+        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        let Verb::Run(run) = cli.verb else { unreachable!() };
+        let workload = run.workload().map_err(|error| error.message)?;
+        workload.spec(None).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn rules_are_read_from_options() {
+        let spec = run(&["--require", "zone=front", "--require", "!gpu", "--tolerate", "edge"]);
+        let spec = spec.unwrap();
+        assert_eq!(spec.placement.require["zone"], "front");
+        assert_eq!(spec.later.options(), [("require", "!gpu".to_owned())]);
+        assert_eq!(spec.placement.options(), [("tolerate", "edge".to_owned())]);
+        let error = run(&["--require", "zone=~front"]).unwrap_err();
+        assert!(error.contains("`=~` is no operator"), "{error}");
+        let error = run(&["--require", "zone=a", "--require", "zone=b"]).unwrap_err();
+        assert!(error.contains("`zone = a` and `zone = b` contradict"), "{error}");
+    }
 }

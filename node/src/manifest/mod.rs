@@ -9,7 +9,8 @@
 //! memory: 64MiB          # default 64MiB
 //! cpu: 0.1               # cores, or 100m; default 0.1
 //! env: { GREETING: hi }
-//! require: { zone: shop }
+//! require: { zone: shop }   # or rules: [zone=shop, "arch in (arm64,x86_64)", "!gpu"]
+//! tolerate: [edge]
 //! secrets: ["db:env=DB_PASSWORD"]   # as the options of `shoal run`; or a mapping of their parts
 //! configs: ["site:/etc/site.conf"]   # a container's file
 //! ```
@@ -30,6 +31,7 @@ mod error;
 mod foreign;
 pub(crate) mod fuzzing;
 mod given;
+mod placement;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -101,8 +103,8 @@ struct Document {
     limit: Option<Limit>,
     #[serde(default)]
     env: BTreeMap<String, String>,
-    #[serde(default)]
-    require: BTreeMap<String, String>,
+    require: Option<Spanned<placement::Require>>,
+    tolerate: Option<Spanned<placement::Texts>>,
     secrets: Option<Spanned<Vec<given::Given>>>,
     configs: Option<Spanned<Vec<given::Given>>>,
     // The fields of a container; `container` reads them.
@@ -161,8 +163,10 @@ impl Document {
         let limit = self.limit.take();
         let secrets = given::uses("secrets", self.secrets.take(), options::secret)?;
         let configs = given::uses("configs", self.configs.take(), options::config)?;
+        let require = placement::required(self.require.take())?;
+        let tolerate = placement::list("tolerate", self.tolerate.take(), str::parse)?;
         let program = self.program(WorkloadName { namespace, name }, base)?;
-        let mut workload = program.envs(self.env).requires(self.require);
+        let mut workload = program.envs(self.env).rules(require).tolerates(tolerate);
         workload = workload.given(secrets.into_iter().chain(configs));
         if let Some(replicas) = replicas {
             workload = workload.replicas(replicas);

@@ -64,7 +64,7 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     note("ports", ports(old), ports(new));
     let options = |spec: &Spec| -> BTreeMap<&'static str, String> {
         let options = container_of(spec).map(Container::options).unwrap_or_default();
-        options.into_iter().chain(spec.later.options()).collect()
+        options.into_iter().chain(spec.later.options()).chain(spec.placement.options()).collect()
     };
     let (before, after) = (options(old), options(new));
     let names: BTreeSet<&&'static str> = before.keys().chain(after.keys()).collect();

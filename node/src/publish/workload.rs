@@ -8,7 +8,7 @@ use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
     Container, DEFAULT_CPU, DEFAULT_MEMORY, Image, InvalidSpec, Kind, MAX_EXPOSED, NO_CPU_LIMIT,
-    Port, Program, ValueUse, Volume,
+    Port, Program, Rule, Toleration, ValueUse, Volume,
 };
 use shoal_protocol::model::{Artifact, Digest, Resources, Spec, SpecForm, WorkloadName};
 
@@ -228,6 +228,28 @@ impl Workload {
     /// Requires several labels of the nodes that run it, all of them.
     pub fn requires(mut self, all: impl IntoIterator<Item = (String, String)>) -> Workload {
         self.form.placement.require.extend(all);
+        self
+    }
+
+    /// Requires a rule of the nodes that run it, as in `arch in (arm64, x86_64)`.
+    pub fn rule(self, rule: Rule) -> Workload {
+        self.rules([rule])
+    }
+
+    /// Requires several rules of the nodes that run it, all of them.
+    pub fn rules(mut self, all: impl IntoIterator<Item = Rule>) -> Workload {
+        all.into_iter().for_each(|rule| self.form.add_required(rule));
+        self
+    }
+
+    /// Lets it run on nodes with these taints.
+    pub fn tolerates(mut self, all: impl IntoIterator<Item = Toleration>) -> Workload {
+        let known = &mut self.form.placement.tolerate;
+        for toleration in all {
+            if !known.contains(&toleration) {
+                known.push(toleration);
+            }
+        }
         self
     }
 

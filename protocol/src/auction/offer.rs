@@ -101,5 +101,8 @@ pub enum Knowledge {
         fetch_bytes: u64,
         /// Replicas of the workload that this node claims.
         here: u32,
+        /// Whether each replica changes what the next one would find here, by the workload's rules:
+        /// then the node takes one of them at a time.
+        one_at_a_time: bool,
     },
 }

@@ -70,10 +70,14 @@ impl BidContext for Context<'_> {
         let here = self.outlook.claims.mine().filter(|claim| claim.replica.uid == *uid).count();
         Knowledge::Known {
             resources: workload.spec.reservation(),
-            fit: self.facts.fits(&workload.spec),
+            fit: self.facts.fits(&workload.spec).and_then(|()| {
+                let used = self.committed().plus(self.stopping()).narrow();
+                self.facts.fits_now(&workload.spec, self.facts.capacity.minus(used))
+            }),
             ports: workload.spec.host_ports(),
             fetch_bytes,
             here: u32::try_from(here).unwrap_or(u32::MAX),
+            one_at_a_time: workload.spec.later.require.iter().any(|it| it.is_measured()),
         }
     }
 

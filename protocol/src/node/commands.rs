@@ -83,7 +83,14 @@ impl Node {
         let count = |(why, nodes): (String, usize)| {
             format!("{why}: {nodes} {} left out", if nodes == 1 { "node" } else { "nodes" })
         };
-        Err(Refusal::Unplaceable(why.into_iter().map(count).collect()))
+        let unknown = self.unknown_names(spec);
+        Err(Refusal::Unplaceable(why.into_iter().map(count).chain(unknown).collect()))
+    }
+
+    /// Warnings about rules of a spec that are about labels and facts which no node has.
+    fn unknown_names(&self, spec: &Spec) -> Vec<String> {
+        let records = self.membership.up().filter_map(|node| self.membership.record(&node));
+        spec.unknown_names(records.map(|record| &record.facts))
     }
 
     fn submit(&mut self, now: Time, request: RequestId, change: Change) -> Result<(), Refusal> {

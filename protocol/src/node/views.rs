@@ -242,6 +242,11 @@ impl Node {
             tty: _,
             exposed: _,
             values: _,
+            rules: _,
+            prefer: _,
+            spread: _,
+            affinity: _,
+            tolerate: _,
         } = SpecBody::from(&workload.spec);
         let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
@@ -382,7 +387,7 @@ impl Node {
 
 fn options_of(spec: &Spec, container: Option<&Container>) -> BTreeMap<String, String> {
     let options = container.map(Container::options).unwrap_or_default();
-    let all = options.into_iter().chain(spec.later.options());
+    let all = options.into_iter().chain(spec.later.options()).chain(spec.placement.options());
     all.map(|(name, text)| (name.to_owned(), text)).collect()
 }
 

@@ -70,6 +70,20 @@ fn describe_shows_all_fields() {
     );
 }
 
+/// Labels and rules stand in one line, as a manifest has them.
+#[test]
+fn describe_shows_rules_beside_labels() {
+    let mut view = web();
+    view.options.insert("require".into(), "arch in (arm64, x86_64), !gpu".into());
+    view.options.insert("tolerate".into(), "edge".into());
+    let text = describe(&view, "0.0.0.0:8080", NOW);
+    assert!(text.contains("require     arch in (arm64, x86_64), !gpu\n"), "{text}");
+    assert!(text.contains("tolerate    edge\n"), "{text}");
+    view.require.insert("zone".into(), "front".into());
+    let text = describe(&view, "0.0.0.0:8080", NOW);
+    assert!(text.contains("require     zone=front, arch in (arm64, x86_64), !gpu\n"), "{text}");
+}
+
 /// A container without a limit of its CPU showed one of a thousand cores.
 #[test]
 fn describe_tells_what_is_reserved_from_the_most() {
@@ -163,7 +177,7 @@ fn explain_shows_the_auction() {
         took_ms: 1.25,
         bids: vec![bid("n2", 62_500), bid("n1", 125_000)],
         declines: vec![not("n4", "no room")],
-        not_asked: vec![not("n5", "label zone=shop is required")],
+        not_asked: vec![not("n5", "zone = shop")],
         winner: Some("n2".into()),
         token: Some(3),
         outcome: "the lowest price".into(),
@@ -185,7 +199,7 @@ fn explain_shows_the_auction() {
            n2       62505   62500      5       0\n  \
            n1      125005  125000      5       0\n  \
            declined  n4: no room\n  \
-           not asked n5: label zone=shop is required\n"
+           not asked n5: zone = shop\n"
     );
     view.auctions = vec![auction; 5];
     assert!(

@@ -55,6 +55,8 @@ pub(super) struct TestContext {
     pub(super) seen: BTreeMap<ReplicaId, Token>,
     pub(super) read_only: bool,
     pub(super) leaving: bool,
+    /// Whether this node takes one replica of a workload at a time.
+    pub(super) one_at_a_time: bool,
     /// The ports of the device that each replica needs.
     pub(super) ports: BTreeSet<HostPort>,
     /// The ports of the device that something has.
@@ -72,6 +74,7 @@ impl BidContext for TestContext {
                 ports: self.ports.clone(),
                 fetch_bytes: *fetch_bytes,
                 here: u32::try_from(here).unwrap(),
+                one_at_a_time: self.one_at_a_time,
             },
         )
     }

@@ -8,7 +8,7 @@ use super::{
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
 /// slip.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 13] = [
     "affinity",
     "allow",
     "args",
@@ -20,7 +20,6 @@ const FIELDS: [&str; 14] = [
     "restart",
     "schedule",
     "spread",
-    "tolerate",
     "update",
     "world",
 ];
@@ -36,16 +35,15 @@ impl InvalidSpec {
 /// The first part of a spec that this version does not act on. Accepting it would promise what does
 /// not happen.
 pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
-    let Placement { require: _, prefer, spread, affinity, tolerate } = &form.placement;
+    let Placement { require: _, prefer, spread, affinity, tolerate: _ } = &form.placement;
     let Health { startup, readiness, liveness } = &form.health;
     let Exposure { hosts, ports: _ } = &form.exposure;
     let is_service = matches!(form.kind, Kind::Service { .. });
     let rest = [
         (!is_service, form.kind.as_str()),
         (!prefer.is_empty(), "prefer"),
-        (spread.is_some(), "spread"),
+        (!spread.is_empty(), "spread"),
         (!affinity.is_empty(), "affinity"),
-        (!tolerate.is_empty(), "tolerate"),
         (startup.is_some() || readiness.is_some() || liveness.is_some(), "health"),
         (form.update != UpdatePolicy::default(), "update"),
         (form.restart != RestartPolicy::default(), "restart"),
