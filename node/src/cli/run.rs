@@ -6,7 +6,9 @@ use std::path::Path;
 
 use clap::Args;
 use shoal_protocol::model::WorkloadName;
-use shoal_protocol::model::spec::{MAX_REPLICAS, NotARule, Rule, Toleration, ValueUse};
+use shoal_protocol::model::spec::{
+    Affinity, MAX_REPLICAS, NotARule, Preference, Rule, Toleration, ValueUse,
+};
 
 use super::context::Context;
 use super::error::CliError;
@@ -95,6 +97,19 @@ pub struct Run {
     /// (arm64,x86_64)', gpu, '!gpu' or 'disk.free>2GiB'; may be given several times
     #[arg(long = "require", value_name = "RULE", value_parser = rule)]
     require: Vec<Rule>,
+    /// What makes a node better, as --require has it, with a weight from 1 to 100 behind a colon:
+    /// disk=ssd:80 [default weight: 50]; repeatable
+    #[arg(long = "prefer", value_name = "RULE[:WEIGHT]")]
+    prefer: Vec<Preference>,
+    /// A label over whose values its replicas are spread, as in zone; repeatable
+    #[arg(long = "spread", value_name = "LABEL")]
+    spread: Vec<String>,
+    /// A workload on whose nodes it must be; with a weight it is preferred only; repeatable
+    #[arg(long = "near", value_name = "WORKLOAD[:WEIGHT]")]
+    near: Vec<String>,
+    /// A workload on whose nodes it must not be, as --near; its own name keeps its replicas apart
+    #[arg(long = "apart", value_name = "WORKLOAD[:WEIGHT]")]
+    apart: Vec<String>,
     /// A taint that does not keep it away, as NAME or NAME=VALUE; `*` for all; repeatable
     #[arg(long = "tolerate", value_name = "TAINT")]
     tolerate: Vec<Toleration>,
@@ -167,12 +182,22 @@ impl Run {
             namespace: self.namespace.parse().map_err(|error| named("namespace", &error))?,
             name: self.name.parse().map_err(|error| named("name", &error))?,
         };
+        let relation = |what: &'static str, texts: &[String], apart: bool| {
+            let one = |text: &String| Affinity::parse(text, apart, &name);
+            let all: Result<Vec<Affinity>, String> = texts.iter().map(one).collect();
+            all.map_err(|error| CliError::usage(format!("--{what}: {error}")))
+        };
+        let mut affinity = relation("near", &self.near, false)?;
+        affinity.extend(relation("apart", &self.apart, true)?);
         let mut workload = self
             .program(name)?
             .replicas(self.replicas)
             .envs(unique("env", self.env.clone())?)
             .given(self.secrets.iter().cloned().chain(self.configs.iter().cloned()))
             .rules(self.require.clone())
+            .prefers(self.prefer.clone())
+            .spread(self.spread.clone())
+            .affinity(affinity)
             .tolerates(self.tolerate.clone());
         if let Some(memory) = self.memory {
             workload = workload.memory(memory);
@@ -272,6 +297,30 @@ mod tests {
         assert_eq!(spec.placement.require["zone"], "front");
         assert_eq!(spec.later.options(), [("require", "!gpu".to_owned())]);
         assert_eq!(spec.placement.options(), [("tolerate", "edge".to_owned())]);
+        let spec = run(&["--prefer", "disk=ssd:80", "--prefer", "!gpu", "--spread", "zone"]);
+        assert_eq!(
+            spec.unwrap().placement.options(),
+            [("prefer", "disk = ssd:80, !gpu:50".to_owned()), ("spread", "zone".to_owned())]
+        );
+        let spec = run(&["--near", "db", "--apart", "web", "--apart", "shop/batch:30"]).unwrap();
+        let all = "near default/db, apart default/web, apart shop/batch:30";
+        let shown = spec.placement.affinity.iter().map(|it| match it.workload.to_string() {
+            name if name.contains('/') => it.to_string(),
+            name => it.to_string().replace(&name, &format!("default/{name}")),
+        });
+        assert_eq!(shown.collect::<Vec<_>>().join(", "), all);
+        for (options, part) in [
+            (["--prefer", "disk=ssd:0"], "weight 0 is outside 1 to 100"),
+            (["--prefer", "disk=ssd:101"], "weight 101 is outside 1 to 100"),
+            (["--prefer", "disk=ssd:-3"], "weight -3 is outside 1 to 100"),
+            (["--prefer", "disk=ssd:much"], "`much` is no weight"),
+            (["--near", "web"], "cannot be near itself"),
+            (["--near", "We b"], "not a DNS label"),
+            (["--spread", "a b"], "`a b` is not a label"),
+        ] {
+            let error = run(&options).unwrap_err();
+            assert!(error.contains(part), "{options:?}: {error}");
+        }
         let error = run(&["--require", "zone=~front"]).unwrap_err();
         assert!(error.contains("`=~` is no operator"), "{error}");
         let error = run(&["--require", "zone=a", "--require", "zone=b"]).unwrap_err();

@@ -10,6 +10,9 @@
 //! cpu: 0.1               # cores, or 100m; default 0.1
 //! env: { GREETING: hi }
 //! require: { zone: shop }   # or rules: [zone=shop, "arch in (arm64,x86_64)", "!gpu"]
+//! prefer: ["disk=ssd:80"]         # or { rule: disk=ssd, weight: 80 }
+//! spread: zone
+//! affinity: { near: [db], apart: ["batch:30"] }
 //! tolerate: [edge]
 //! secrets: ["db:env=DB_PASSWORD"]   # as the options of `shoal run`; or a mapping of their parts
 //! configs: ["site:/etc/site.conf"]   # a container's file
@@ -104,6 +107,9 @@ struct Document {
     #[serde(default)]
     env: BTreeMap<String, String>,
     require: Option<Spanned<placement::Require>>,
+    prefer: Option<Spanned<placement::Prefer>>,
+    spread: Option<Spanned<placement::Texts>>,
+    affinity: Option<placement::Relations>,
     tolerate: Option<Spanned<placement::Texts>>,
     secrets: Option<Spanned<Vec<given::Given>>>,
     configs: Option<Spanned<Vec<given::Given>>>,
@@ -164,9 +170,16 @@ impl Document {
         let secrets = given::uses("secrets", self.secrets.take(), options::secret)?;
         let configs = given::uses("configs", self.configs.take(), options::config)?;
         let require = placement::required(self.require.take())?;
+        let prefer = placement::preferred(self.prefer.take())?;
+        let spread = placement::list("spread", self.spread.take(), |text| {
+            Ok::<_, std::convert::Infallible>(text.to_owned())
+        })?;
         let tolerate = placement::list("tolerate", self.tolerate.take(), str::parse)?;
-        let program = self.program(WorkloadName { namespace, name }, base)?;
-        let mut workload = program.envs(self.env).rules(require).tolerates(tolerate);
+        let name = WorkloadName { namespace, name };
+        let affinity = placement::relations(self.affinity.take(), &name)?;
+        let program = self.program(name, base)?;
+        let mut workload = program.envs(self.env).rules(require).prefers(prefer);
+        workload = workload.spread(spread).affinity(affinity).tolerates(tolerate);
         workload = workload.given(secrets.into_iter().chain(configs));
         if let Some(replicas) = replicas {
             workload = workload.replicas(replicas);

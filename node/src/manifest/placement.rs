@@ -5,7 +5,8 @@ use std::fmt::Display;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use shoal_protocol::model::spec::Rule;
+use shoal_protocol::model::WorkloadName;
+use shoal_protocol::model::spec::{Affinity, Preference, Rule};
 
 use super::ManifestError;
 
@@ -23,6 +24,66 @@ pub(super) enum Require {
 pub(super) enum Texts {
     One(String),
     List(Vec<String>),
+}
+
+/// Rules with their weights, in one of three forms.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Prefer {
+    One(Weighted),
+    List(Vec<Weighted>),
+}
+
+/// A rule as `shoal run` has it, or its parts by name.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Weighted {
+    Text(String),
+    Parts(Parts),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Parts {
+    rule: String,
+    weight: Option<String>,
+}
+
+/// Other workloads, each with or without a weight.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Relations {
+    near: Option<Spanned<Texts>>,
+    apart: Option<Spanned<Texts>>,
+}
+
+/// The rules that make a node better.
+pub(super) fn preferred(prefer: Option<Spanned<Prefer>>) -> Result<Vec<Preference>, ManifestError> {
+    let Some(Spanned { value, referenced, .. }) = prefer else { return Ok(Vec::new()) };
+    let all = match value {
+        Prefer::One(one) => vec![one],
+        Prefer::List(all) => all,
+    };
+    let one = |weighted: Weighted| {
+        let text = match weighted {
+            Weighted::Text(text) | Weighted::Parts(Parts { rule: text, weight: None }) => text,
+            Weighted::Parts(Parts { rule, weight: Some(weight) }) => format!("{rule}:{weight}"),
+        };
+        let wrong = |error| ManifestError::at(referenced.line(), format!("prefer: {error}"));
+        text.parse().map_err(wrong)
+    };
+    all.into_iter().map(one).collect()
+}
+
+/// The relations of the workload `of` to others.
+pub(super) fn relations(
+    all: Option<Relations>,
+    of: &WorkloadName,
+) -> Result<Vec<Affinity>, ManifestError> {
+    let Some(Relations { near, apart }) = all else { return Ok(Vec::new()) };
+    let mut all = list("near", near, |text| Affinity::parse(text, false, of))?;
+    all.extend(list("apart", apart, |text| Affinity::parse(text, true, of))?);
+    Ok(all)
 }
 
 /// The rules that a node must fulfil.

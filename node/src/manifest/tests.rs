@@ -299,3 +299,33 @@ fn tolerations_are_a_text_or_a_list() {
     let error = with("[a b]").unwrap_err();
     assert!(error.message.starts_with("tolerate: `a b`: a taint is expected"), "{error}");
 }
+
+/// Preferences, spread and relations, in each form that they may have.
+#[test]
+fn better_nodes_and_relations_are_read() {
+    let with = |text: &str| read(&format!("name: web\nnamespace: shop\nwasm: a.wasm\n{text}\n"));
+    let shown = |text: &str| -> Vec<String> {
+        let options = spec(&with(text).unwrap()[0]).placement.options();
+        options.into_iter().map(|(name, text)| format!("{name}: {text}")).collect()
+    };
+    assert_eq!(
+        shown("prefer:\n  - disk=ssd:80\n  - '!gpu'\n  - { rule: 'zone in (a, b)', weight: 3 }"),
+        ["prefer: disk = ssd:80, !gpu:50, zone in (a, b):3"]
+    );
+    assert_eq!(shown("prefer: disk=ssd\nspread: zone"), ["prefer: disk = ssd:50", "spread: zone"]);
+    assert_eq!(shown("spread: [zone, rack]"), ["spread: zone, rack"]);
+    assert_eq!(
+        shown("affinity: { near: db, apart: [web, 'x/batch:30'] }"),
+        ["affinity: near shop/db, apart shop/web, apart x/batch:30"]
+    );
+    for (text, part) in [
+        ("prefer: ['disk=ssd:0']", "prefer: `disk=ssd:0`: weight 0 is outside 1 to 100"),
+        ("prefer: [{ rule: disk=ssd, weight: 101 }]", "weight 101 is outside 1 to 100"),
+        ("affinity: { near: [We b] }", "near: `We b`: "),
+        ("affinity: { beside: [db] }", "unknown field `beside`"),
+    ] {
+        let error = with(text).unwrap_err();
+        assert!(error.message.contains(part), "{error}");
+        assert_eq!(error.line, Some(4), "{error}");
+    }
+}

@@ -65,6 +65,7 @@ struct Runnable {
     fetch_bytes: u64,
     here: u32,
     one_at_a_time: bool,
+    weights: (u32, u32),
 }
 
 impl Bidder {
@@ -136,7 +137,8 @@ impl Bidder {
                 fetch_bytes,
                 here,
                 one_at_a_time,
-            } => Runnable { resources, ports, fetch_bytes, here, one_at_a_time },
+                weights,
+            } => Runnable { resources, ports, fetch_bytes, here, one_at_a_time, weights },
         };
         let without: Vec<(Place, Decline)> = announce
             .places
@@ -248,7 +250,9 @@ impl Bidder {
             // Counted in full for each replica, although it is fetched once: prices have to rise,
             // and the bidder does not know which places it will be awarded.
             fetch,
-            spread: neighbours(before).saturating_mul(config.price_per_neighbour),
+            spread: neighbours(before).saturating_mul(config.neighbour(known.weights.0)),
+            prefer: known.weights.1.saturating_mul(config.price_per_weight),
+            balance: 0,
         };
         (0..count).map(price).collect()
     }

@@ -87,6 +87,10 @@ fn remember_for(config: &Config, why: &NoBid) -> Option<Duration> {
         NoBid::Declined(Decline::Unfit(Unfit::Rule(rule))) if rule.is_measured() => {
             Some(config.remember_no_room)
         }
+        // Other replicas come and go.
+        NoBid::Declined(Decline::Unfit(Unfit::Near(_) | Unfit::Apart(_))) => {
+            Some(config.remember_no_room)
+        }
         NoBid::Declined(Decline::Unfit(_)) => Some(config.remember_unfit),
         NoBid::Declined(
             Decline::NoRoom { .. }

@@ -158,6 +158,42 @@ fn status_ends_with_warnings() {
     assert!(status(&body, true).contains("pid        7\n  messages                 7\n"));
 }
 
+/// The parts of a price that only rules make are shown where there are some.
+#[test]
+fn explain_shows_what_preferences_cost() {
+    let auction = |prefer, balance| AuctionView {
+        auction: "a".into(),
+        replica: "web/0".into(),
+        why: String::new(),
+        owner: "n1".into(),
+        opened: String::new(),
+        took_ms: 1.0,
+        bids: vec![BidView {
+            node: "n1".into(),
+            price: 5 + prefer + balance,
+            share: 5,
+            fetch: 0,
+            spread: 0,
+            prefer,
+            balance,
+        }],
+        declines: Vec::new(),
+        not_asked: Vec::new(),
+        winner: None,
+        token: None,
+        outcome: String::new(),
+    };
+    let shown = |prefer, balance| {
+        let auctions = vec![auction(prefer, balance)];
+        let (replica, now) = ("web/0".to_owned(), Vec::new());
+        explain(&ExplainView { replica, now, auctions, ask: Vec::new() }, false, NOW)
+    };
+    let text = shown(300, 4000);
+    assert!(text.contains("BID BY  PRICE  SHARE  FETCH  SPREAD  PREFER  BALANCE\n"), "{text}");
+    assert!(text.contains("n1       4305      5      0       0     300     4000\n"), "{text}");
+    assert!(!shown(0, 0).contains("PREFER"));
+}
+
 #[test]
 fn explain_shows_the_auction() {
     let bid = |node: &str, share| BidView {
@@ -166,6 +202,8 @@ fn explain_shows_the_auction() {
         share,
         fetch: 5,
         spread: 0,
+        prefer: 0,
+        balance: 0,
     };
     let not = |node: &str, reason: &str| DeclineView { node: node.into(), reason: reason.into() };
     let auction = AuctionView {

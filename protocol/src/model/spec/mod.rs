@@ -546,6 +546,10 @@ pub enum Unfit {
     Volumes(u32),
     #[error("{0}")]
     Rule(Rule),
+    #[error("near {0}, which has no replica there")]
+    Near(String),
+    #[error("apart from {0}, which has a replica there")]
+    Apart(String),
 }
 
 impl Facts {

@@ -2,24 +2,21 @@
 //! of text, and values in a form.
 
 use super::{
-    Container, Exposure, Health, InvalidSpec, Kind, Placement, Program, RestartPolicy, SpecForm,
-    UpdatePolicy, World,
+    Container, Exposure, Health, InvalidSpec, Kind, Program, RestartPolicy, SpecForm, UpdatePolicy,
+    World,
 };
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
 /// slip.
-const FIELDS: [&str; 13] = [
-    "affinity",
+const FIELDS: [&str; 10] = [
     "allow",
     "args",
     "containers",
     "health",
     "hosts",
     "kind",
-    "prefer",
     "restart",
     "schedule",
-    "spread",
     "update",
     "world",
 ];
@@ -35,15 +32,11 @@ impl InvalidSpec {
 /// The first part of a spec that this version does not act on. Accepting it would promise what does
 /// not happen.
 pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
-    let Placement { require: _, prefer, spread, affinity, tolerate: _ } = &form.placement;
     let Health { startup, readiness, liveness } = &form.health;
     let Exposure { hosts, ports: _ } = &form.exposure;
     let is_service = matches!(form.kind, Kind::Service { .. });
     let rest = [
         (!is_service, form.kind.as_str()),
-        (!prefer.is_empty(), "prefer"),
-        (!spread.is_empty(), "spread"),
-        (!affinity.is_empty(), "affinity"),
         (startup.is_some() || readiness.is_some() || liveness.is_some(), "health"),
         (form.update != UpdatePolicy::default(), "update"),
         (form.restart != RestartPolicy::default(), "restart"),

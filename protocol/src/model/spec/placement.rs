@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::name::WorkloadName;
 use super::rule::{NotARule, Rule};
-use super::{Facts, InvalidSpec, SpecForm, is_label_text};
+use super::{Facts, InvalidSpec, SpecForm, Unfit, is_label_text};
 
 /// Rules of one workload, of all kinds together: each node is compared with all of them.
 pub const MAX_RULES: usize = 64;
@@ -116,6 +116,53 @@ impl SpecForm {
     pub fn required(&self) -> impl Iterator<Item = Rule> + '_ {
         let plain = self.placement.require.iter().map(|(name, value)| Rule::is(name, value));
         plain.chain(self.later.require.iter().cloned())
+    }
+
+    /// The weights of all its preferences.
+    pub fn weights(&self) -> u32 {
+        let rules = self.placement.prefer.iter().map(|it| it.weight);
+        let relations = self.placement.affinity.iter().filter_map(|it| it.weight);
+        rules.chain(relations).map(u32::from).sum()
+    }
+
+    /// Whether its replicas must be on different nodes.
+    pub fn is_apart_from_itself(&self) -> bool {
+        self.keeps_away(&self.name)
+    }
+
+    /// Whether it must not be on the nodes of another workload.
+    pub fn keeps_away(&self, other: &WorkloadName) -> bool {
+        let mut relations = self.placement.affinity.iter();
+        relations.any(|it| it.apart && it.weight.is_none() && it.workload == *other)
+    }
+
+    /// Whether it may be on a node that runs these workloads; a relation holds both ways.
+    ///
+    /// # Errors
+    /// The relation that keeps it from there.
+    pub fn fits_beside(&self, here: &[&SpecForm]) -> Result<(), Unfit> {
+        let runs = |name: &WorkloadName| here.iter().any(|it| it.name == *name);
+        for Affinity { workload, apart, weight } in &self.placement.affinity {
+            if weight.is_some() || *apart == !runs(workload) {
+                continue;
+            }
+            return Err(match apart {
+                true => Unfit::Apart(workload.to_string()),
+                false => Unfit::Near(workload.to_string()),
+            });
+        }
+        match here.iter().find(|other| other.keeps_away(&self.name)) {
+            Some(other) => Err(Unfit::Apart(other.name.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// The weights of the preferred relations that a node does not fulfil which runs these.
+    pub fn unmet_beside(&self, here: &[&SpecForm]) -> u32 {
+        let runs = |name: &WorkloadName| here.iter().any(|it| it.name == *name);
+        let unmet = |it: &&Affinity| it.apart == runs(&it.workload);
+        let relations = self.placement.affinity.iter().filter(unmet);
+        relations.filter_map(|it| it.weight).map(u32::from).sum()
     }
 
     /// Adds a rule that a node must fulfil, in the oldest form that has it.

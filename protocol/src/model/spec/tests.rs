@@ -38,7 +38,6 @@ fn unsupported_parts_are_refused_by_name() {
         refused(|form| form.kind = Kind::Daemon),
         refused(|form| form.kind = Kind::Cron { schedule: "* * * * *".into() }),
         refused(|form| form.resources.limit.memory += 1),
-        refused(|form| form.placement.spread = vec!["zone".into()]),
         refused(|form| form.health.liveness = Some(probe)),
         refused(|form| form.update.roll_back = true),
         refused(|form| form.restart = RestartPolicy::Never),
@@ -55,7 +54,6 @@ fn unsupported_parts_are_refused_by_name() {
             "daemon",
             "cron",
             "a limit above the reservation",
-            "spread",
             "health",
             "update",
             "restart",
@@ -373,5 +371,35 @@ fn toleration_is_of_a_name_or_a_value() {
     }
     for text in ["edge", "edge=yes", "*"] {
         assert_eq!(text.parse::<Toleration>().unwrap().to_string(), text);
+    }
+}
+
+/// Relations and labels that mean nothing, or contradict one another, are refused by name.
+#[test]
+fn odd_relations_are_refused() {
+    let refused = |relations: &[&str], spread: &[&str]| {
+        let mut form = form();
+        form.placement.affinity = relations.iter().map(|text| text.parse().unwrap()).collect();
+        form.placement.spread = spread.iter().map(|&text| text.to_owned()).collect();
+        Spec::try_from(form).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    for (relations, spread, part) in [
+        (&["near db", "apart db"][..], &[][..], "`near db` and `apart db` contradict one another"),
+        (&["near db", "near db:5"], &[], "`db` stands there twice"),
+        (&["near web"], &[], "`web` cannot be near itself"),
+        (&[], &["zone", "zone"], "`zone` stands there twice"),
+        (&[], &["a", "b", "c", "d", "e"], "5 labels, at most 4"),
+        (&[], &["a b"], "`a b` is not a label"),
+    ] {
+        let error = refused(relations, spread);
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(refused(&["apart web", "near db:5", "apart other/db"], &["zone"]), "");
+    let mut heavy = form();
+    heavy.placement.prefer = vec![Preference { rule: "a=1".parse().unwrap(), weight: 200 }];
+    let error = Spec::try_from(heavy).unwrap_err().to_string();
+    assert!(error.contains("`a = 1`: weight 200 is outside 1 to 100"), "{error}");
+    for text in ["db", "beside db", "near We", "near db:0", "near db:x"] {
+        assert!(text.parse::<Affinity>().is_err(), "{text}");
     }
 }

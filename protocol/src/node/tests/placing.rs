@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::harness::{Harness, cluster, facts, spec};
 use super::*;
-use crate::model::{Facts, Spec, SpecForm, WorkloadName};
+use crate::model::{Facts, Spec, SpecForm, Value, WorkloadName};
 
 fn web() -> WorkloadName {
     "web".parse().unwrap()
@@ -60,4 +60,102 @@ fn free_memory_is_what_replicas_leave() {
     harness.publish(&cluster, &ruled(2, &[&format!("memory.free>{free}MiB")]));
     harness.run_for(Duration::from_secs(10));
     assert_eq!(harness.node.workload(&web()).unwrap().healthy, 1);
+}
+
+fn named(name: &str, replicas: u32, relations: &[&str]) -> Spec {
+    let mut form = SpecForm::from(spec(replicas, 32 << 20));
+    form.name = name.parse().unwrap();
+    form.placement.affinity = relations.iter().map(|text| text.parse().unwrap()).collect();
+    form.try_into().unwrap()
+}
+
+fn publish(harness: &mut Harness, spec: &Spec) {
+    let cluster = cluster();
+    let Reply::Prepared { draft, .. } = harness.command(Command::Prepare {
+        name: spec.name.clone(),
+        spec: Some(spec.clone()),
+        force: true,
+    }) else {
+        panic!("it is not prepared")
+    };
+    let change = cluster.sign(draft, &spec.name, Value::workload(spec));
+    let reply = harness.command(Command::Submit { change: change.raw() });
+    assert!(matches!(reply, Reply::Accepted { .. }), "{reply:?}");
+    harness.run_for(Duration::from_secs(10));
+}
+
+fn healthy(harness: &Harness, name: &str) -> u32 {
+    harness.node.workload(&name.parse().unwrap()).unwrap().healthy
+}
+
+/// A workload that is apart from itself has one replica on a node; the reason of the other one is
+/// counted.
+#[test]
+fn workload_apart_from_itself_is_once_on_a_node() {
+    let mut harness = Harness::new(cluster().founder(Saved::default()));
+    publish(&mut harness, &named("web", 3, &["apart web"]));
+    harness.run_for(Duration::from_secs(60));
+    assert_eq!(healthy(&harness, "web"), 1);
+    let view = harness.node.workload(&web()).unwrap();
+    let missing = view.replicas.iter().find(|it| it.phase == "missing").unwrap();
+    let name = missing.replica.parse().unwrap();
+    let outcome = harness.node.explain(&name).unwrap().auctions[0].outcome.clone();
+    assert!(outcome.contains("1 node: unfit: apart from web, which has a replica"), "{outcome}");
+}
+
+/// The relation holds both ways: the workload that came first did not name the other one.
+#[test]
+fn apart_keeps_both_workloads_away() {
+    for relations in [[&["apart db"][..], &[][..]], [&[][..], &["apart web"][..]]] {
+        let mut harness = Harness::new(cluster().founder(Saved::default()));
+        publish(&mut harness, &named("web", 1, relations[0]));
+        publish(&mut harness, &named("db", 1, relations[1]));
+        assert_eq!((healthy(&harness, "web"), healthy(&harness, "db")), (1, 0));
+    }
+}
+
+/// A workload waits for the one that it must be near to, and then runs beside it.
+#[test]
+fn near_waits_for_the_other_workload() {
+    let mut harness = Harness::new(cluster().founder(Saved::default()));
+    let web = named("web", 1, &["near db"]);
+    let Reply::Prepared { warnings, .. } = harness.command(Command::Prepare {
+        name: web.name.clone(),
+        spec: Some(web.clone()),
+        force: false,
+    }) else {
+        panic!("it is not prepared")
+    };
+    assert_eq!(warnings, ["there is no workload `db` to be near to or apart from"]);
+    publish(&mut harness, &web);
+    assert_eq!(healthy(&harness, "web"), 0);
+    publish(&mut harness, &named("db", 1, &[]));
+    harness.run_for(Duration::from_secs(60));
+    assert_eq!((healthy(&harness, "web"), healthy(&harness, "db")), (1, 1));
+}
+
+/// Preferences exclude no node, and stand in the price.
+#[test]
+fn unmet_preferences_stand_in_the_price() {
+    let mut harness = Harness::new(cluster().founder(Saved::default()));
+    let mut form = SpecForm::from(named("web", 1, &["near db:5", "apart cache:7"]));
+    form.placement.prefer =
+        ["zone=front:30", "arch=amd64:40", "cpu.free>2:2"].map(|it| it.parse().unwrap()).into();
+    form.placement.spread = vec!["rack".into()];
+    let spec: Spec = form.try_into().unwrap();
+    let Reply::Prepared { warnings, .. } = harness.command(Command::Prepare {
+        name: spec.name.clone(),
+        spec: Some(spec.clone()),
+        force: false,
+    }) else {
+        panic!("it is not prepared")
+    };
+    assert!(warnings.iter().any(|it| it.contains("no node has the label `zone`")), "{warnings:?}");
+    assert!(warnings.iter().any(|it| it.contains("no node has the label `rack`")), "{warnings:?}");
+    publish(&mut harness, &spec);
+    assert_eq!(healthy(&harness, "web"), 1);
+    let explained = harness.node.explain(&"web/0".parse().unwrap()).unwrap();
+    let bid = &explained.auctions[0].bids[0];
+    assert_eq!((bid.prefer, bid.balance), (350_000, 0), "{bid:?}");
+    assert_eq!(bid.price, bid.share + bid.fetch + bid.spread + bid.prefer);
 }
