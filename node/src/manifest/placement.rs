@@ -12,7 +12,7 @@ use super::ManifestError;
 
 /// Labels and their values, or rules as `shoal run` has them.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "labels with their values, or a list of rules, are expected")]
 pub(super) enum Require {
     Labels(BTreeMap<String, String>),
     Rules(Texts),
@@ -20,7 +20,7 @@ pub(super) enum Require {
 
 /// A text, or a list of them.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a text, or a list of texts, is expected")]
 pub(super) enum Texts {
     One(String),
     List(Vec<String>),
@@ -28,7 +28,10 @@ pub(super) enum Texts {
 
 /// Rules with their weights, in one of three forms.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "rules as `disk=ssd:80`, or `{ rule: disk=ssd, weight: 80 }`, are expected"
+)]
 pub(super) enum Prefer {
     One(Weighted),
     List(Vec<Weighted>),
@@ -46,7 +49,15 @@ pub(super) enum Weighted {
 #[serde(deny_unknown_fields)]
 pub(super) struct Parts {
     rule: String,
-    weight: Option<String>,
+    weight: Option<Weight>,
+}
+
+/// Written with or without quotes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Weight {
+    Number(i64),
+    Text(String),
 }
 
 /// Other workloads, each with or without a weight.
@@ -67,7 +78,12 @@ pub(super) fn preferred(prefer: Option<Spanned<Prefer>>) -> Result<Vec<Preferenc
     let one = |weighted: Weighted| {
         let text = match weighted {
             Weighted::Text(text) | Weighted::Parts(Parts { rule: text, weight: None }) => text,
-            Weighted::Parts(Parts { rule, weight: Some(weight) }) => format!("{rule}:{weight}"),
+            Weighted::Parts(Parts { rule, weight: Some(Weight::Number(weight)) }) => {
+                format!("{rule}:{weight}")
+            }
+            Weighted::Parts(Parts { rule, weight: Some(Weight::Text(weight)) }) => {
+                format!("{rule}:{weight}")
+            }
         };
         let wrong = |error| ManifestError::at(referenced.line(), format!("prefer: {error}"));
         text.parse().map_err(wrong)
