@@ -219,8 +219,17 @@ impl Config {
             volumes: Vec::new(),
             sealing: None,
             busy_ports: BTreeSet::new(),
+            published: published(),
+            measured: BTreeMap::new(),
         })
     }
+}
+
+/// The facts of this device that rules of workloads may be about, besides those that every record
+/// has.
+fn published() -> BTreeMap<String, String> {
+    let facts = [("os", std::env::consts::OS), ("version", env!("CARGO_PKG_VERSION"))];
+    facts.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
 }
 
 impl ConfigError {

@@ -27,6 +27,8 @@ pub struct Prepared {
     /// nothing need be written. Otherwise write it all the same, or a change that those nodes bring
     /// back may replace it.
     pub unheard: Vec<String>,
+    /// Parts of the requested spec that are mostly a slip, in words.
+    pub warnings: Vec<String>,
     /// The cluster that the signature is for.
     pub cluster: ClusterId,
 }

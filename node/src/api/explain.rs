@@ -130,7 +130,15 @@ mod tests {
     use shoal_protocol::model::view::BidView;
 
     fn auction(name: &str, opened: &str, bids: usize) -> AuctionView {
-        let bid = BidView { node: "n".into(), price: 1, share: 1, fetch: 0, spread: 0 };
+        let bid = BidView {
+            node: "n".into(),
+            price: 1,
+            share: 1,
+            fetch: 0,
+            spread: 0,
+            prefer: 0,
+            balance: 0,
+        };
         AuctionView {
             auction: name.into(),
             replica: "web/0".into(),

@@ -81,6 +81,9 @@ pub struct PreparedBody {
     /// back may replace it.
     #[serde(default)]
     pub unheard: Vec<String>,
+    /// Parts of the requested spec that are mostly a slip, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The cluster that the signature is for.
     #[serde(with = "hex")]
     pub cluster: ClusterId,
@@ -98,13 +101,15 @@ pub enum BadAnswer {
 
 impl From<Prepared> for PreparedBody {
     fn from(prepared: Prepared) -> PreparedBody {
-        let Prepared { draft: Draft { clock, serial, uid }, current, unheard, cluster } = prepared;
+        let Prepared { draft, current, unheard, warnings, cluster } = prepared;
+        let Draft { clock, serial, uid } = draft;
         PreparedBody {
             clock: clock.iter().map(|(writer, serial)| (writer.to_string(), *serial)).collect(),
             serial,
             uid: uid.map(|uid| uid.to_string()),
             current: current.as_ref().map(SpecBody::from),
             unheard,
+            warnings,
             cluster,
         }
     }
@@ -114,14 +119,15 @@ impl TryFrom<PreparedBody> for Prepared {
     type Error = BadAnswer;
 
     fn try_from(body: PreparedBody) -> Result<Prepared, BadAnswer> {
-        let PreparedBody { clock, serial, uid, current, unheard, cluster } = body;
+        let PreparedBody { clock, serial, uid, current, unheard, warnings, cluster } = body;
         let clock = clock
             .into_iter()
             .map(|(writer, serial)| Ok((writer.parse()?, serial)))
             .collect::<Result<_, NotAnId>>()?;
         let uid = uid.as_deref().map(str::parse).transpose()?;
         let current = current.map(Spec::try_from).transpose()?;
-        Ok(Prepared { draft: Draft { clock, serial, uid }, current, unheard, cluster })
+        let draft = Draft { clock, serial, uid };
+        Ok(Prepared { draft, current, unheard, warnings, cluster })
     }
 }
 
@@ -398,6 +404,11 @@ mod tests {
                 exposed: Vec::new(),
                 values: Vec::new(),
                 health: Default::default(),
+                rules: Vec::new(),
+                prefer: Vec::new(),
+                spread: Vec::new(),
+                affinity: Vec::new(),
+                tolerate: Vec::new(),
             };
             change(&mut body);
             Spec::try_from(body).unwrap_err().to_string()
@@ -407,6 +418,34 @@ mod tests {
         );
         assert!(body(|body| body.runtime = "oci".into()).contains("`oci` is not known"));
         assert!(body(|body| body.memory = 5).starts_with("memory: 5B is outside"));
+        let rule = body(|body| body.rules = vec!["arch like arm".into()]);
+        assert!(rule.starts_with("rules: `arch like arm`: `like` is no operator"), "{rule}");
         assert!(serde_json::from_str::<SpecBody>(r#"{"nmae":"x"}"#).is_err());
+    }
+
+    /// Rules are JSON in the words in which people write them.
+    #[test]
+    fn rules_survive_json_round_trip() {
+        let container = Container::of("main", Image::named("redis:7"));
+        let resources = Resources { memory: 64 << 20, cpu: 100 };
+        let name = "db".parse().unwrap();
+        let mut form = SpecForm::container_service(name, container, 2, resources);
+        for rule in ["zone=front", "arch in (arm64, x86_64)", "!gpu", "disk.free>2GiB"] {
+            form.add_required(rule.parse().unwrap());
+        }
+        form.placement.tolerate = vec!["edge=no".parse().unwrap(), "*".parse().unwrap()];
+        form.placement.prefer = vec!["disk=ssd:80".parse().unwrap()];
+        form.placement.spread = vec!["zone".into()];
+        form.placement.affinity =
+            vec!["near shop/db:5".parse().unwrap(), "apart db".parse().unwrap()];
+        let spec = Spec::try_from(form).unwrap();
+        let text = serde_json::to_string(&SpecBody::from(&spec)).unwrap();
+        assert!(text.contains(r#""require":{"zone":"front"}"#), "{text}");
+        assert!(
+            text.contains(r#"["arch in (arm64, x86_64)","!gpu","disk.free > 2GiB"]"#),
+            "{text}"
+        );
+        let body: SpecBody = serde_json::from_str(&text).unwrap();
+        assert_eq!(Spec::try_from(body).unwrap(), spec);
     }
 }

@@ -318,8 +318,9 @@ impl Service {
             }
         }
         match self.core.command(Command::Prepare { name, spec, force }).await? {
-            Reply::Prepared { draft, current, unheard } => {
-                Ok(Prepared { draft, current, unheard, cluster: self.about.cluster })
+            Reply::Prepared { draft, current, unheard, warnings } => {
+                let cluster = self.about.cluster;
+                Ok(Prepared { draft, current, unheard, warnings, cluster })
             }
             Reply::Refused(Refusal::NoSuchWorkload(name)) => {
                 Err(self.no_such_workload(&name).await)

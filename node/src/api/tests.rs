@@ -174,6 +174,7 @@ async fn prepare_takes_json_and_submit_takes_hex() {
         draft,
         current: Some(web.clone()),
         unheard: vec!["n0".into()],
+        warnings: Vec::new(),
     });
     let body =
         PrepareBody { name: "shop/web".into(), spec: Some(SpecBody::from(&web)), force: true };
@@ -261,6 +262,7 @@ async fn embedded_and_http_publish_make_equal_changes() {
         },
         current: Some(spec("shop/web", 1)),
         unheard: Vec::new(),
+        warnings: Vec::new(),
     };
     let accepted = Reply::Accepted { uid: Digest([8; 32]), change: Digest([9; 32]) };
     // The first reply is to the note that the artifact is here.

@@ -110,6 +110,9 @@ pub(super) async fn publish(
     let deadline = wait.deadline();
     for published in writing::publish_all(&client, &operator, &all, force).await? {
         context.note(&outcome_line(&published));
+        for warning in &published.warnings {
+            context.note(&format!("warning: {}: {warning}", published.name));
+        }
     }
     for ready in &all {
         let hints = [hint(&ready.spec), readable_secrets(&ready.spec)];

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use clap::Args;
 use shoal_protocol::model::WorkloadName;
-use shoal_protocol::model::spec::{MAX_REPLICAS, ValueUse};
+use shoal_protocol::model::spec::{
+    Affinity, MAX_REPLICAS, NotARule, Preference, Rule, Toleration, ValueUse,
+};
 
 use super::context::Context;
 use super::error::CliError;
@@ -27,6 +29,7 @@ use crate::publish::{Source, Workload, given, reserved_below};
     shoal run hello.wasm --name hello\n  \
     shoal run hello.wasm --name hello --replicas 2 --env GREETING=hi --memory 32MiB\n  \
     shoal run till.wasm --name till --namespace shop --require zone=front --no-wait\n  \
+    shoal run --name seg --require 'arch in (arm64,x86_64)' --require '!gpu' seg.tar\n  \
     shoal run --name web --port 80 nginx:1.27\n  \
     shoal run --name web --port 80 web.tar            # of `docker save`: no registry is needed\n  \
     shoal run --name db --volume data:/var/lib/postgresql/data postgres:17\n  \
@@ -93,11 +96,28 @@ pub struct Run {
         value_parser = given::config
     )]
     configs: Vec<ValueUse>,
-    /// A label its nodes must have; may be given several times
-    #[arg(long = "require", value_name = "K=V", value_parser = pair)]
-    require: Vec<(String, String)>,
     #[command(flatten)]
     health: HealthOptions,
+    /// What its nodes must fulfil: a label or fact, as in zone=front, 'zone!=back', 'arch in
+    /// (arm64,x86_64)', gpu, '!gpu' or 'disk.free>2GiB'; may be given several times
+    #[arg(long = "require", value_name = "RULE", value_parser = rule)]
+    require: Vec<Rule>,
+    /// What makes a node better, as --require has it, with a weight from 1 to 100 behind a colon:
+    /// disk=ssd:80 [default weight: 50]; repeatable
+    #[arg(long = "prefer", value_name = "RULE[:WEIGHT]")]
+    prefer: Vec<Preference>,
+    /// A label over whose values its replicas are spread, as in zone; repeatable
+    #[arg(long = "spread", value_name = "LABEL")]
+    spread: Vec<String>,
+    /// A workload on whose nodes it must be; with a weight it is preferred only; repeatable
+    #[arg(long = "near", value_name = "WORKLOAD[:WEIGHT]")]
+    near: Vec<String>,
+    /// A workload on whose nodes it must not be, as --near; its own name keeps its replicas apart
+    #[arg(long = "apart", value_name = "WORKLOAD[:WEIGHT]")]
+    apart: Vec<String>,
+    /// A taint that does not keep it away, as NAME or NAME=VALUE; `*` for all; repeatable
+    #[arg(long = "tolerate", value_name = "TAINT")]
+    tolerate: Vec<Toleration>,
     /// Publish it even if no known node can run it now
     #[arg(long)]
     force: bool,
@@ -167,13 +187,24 @@ impl Run {
             namespace: self.namespace.parse().map_err(|error| named("namespace", &error))?,
             name: self.name.parse().map_err(|error| named("name", &error))?,
         };
+        let relation = |what: &'static str, texts: &[String], apart: bool| {
+            let one = |text: &String| Affinity::parse(text, apart, &name);
+            let all: Result<Vec<Affinity>, String> = texts.iter().map(one).collect();
+            all.map_err(|error| CliError::usage(format!("--{what}: {error}")))
+        };
+        let mut affinity = relation("near", &self.near, false)?;
+        affinity.extend(relation("apart", &self.apart, true)?);
         let mut workload = self
             .program(name)?
             .replicas(self.replicas)
             .envs(unique("env", self.env.clone())?)
             .given(self.secrets.iter().cloned().chain(self.configs.iter().cloned()))
             .health(self.health.health().map_err(CliError::usage)?)
-            .requires(unique("require", self.require.clone())?);
+            .rules(self.require.clone())
+            .prefers(self.prefer.clone())
+            .spread(self.spread.clone())
+            .affinity(affinity)
+            .tolerates(self.tolerate.clone());
         if let Some(memory) = self.memory {
             workload = workload.memory(memory);
         }
@@ -222,6 +253,11 @@ impl What {
     }
 }
 
+/// Parses a rule about nodes.
+fn rule(text: &str) -> Result<Rule, NotARule> {
+    text.parse()
+}
+
 /// Parses a number of replicas.
 pub(super) fn replicas(text: &str) -> Result<u32, String> {
     let number = quantity::count(text).map_err(|error| error.to_string())?;
@@ -242,4 +278,58 @@ fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, S
         }
     }
     Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use shoal_protocol::model::Spec;
+
+    use super::super::{Cli, Verb};
+
+    fn run(options: &[&str]) -> Result<Spec, String> {
+        let words = ["shoal", "run", "--name", "web"];
+        let words = words.iter().chain(options).chain(&["nginx:1.27"]);
+        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        let Verb::Run(run) = cli.verb else { unreachable!() };
+        let workload = run.workload().map_err(|error| error.message)?;
+        workload.spec(None).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn rules_are_read_from_options() {
+        let spec = run(&["--require", "zone=front", "--require", "!gpu", "--tolerate", "edge"]);
+        let spec = spec.unwrap();
+        assert_eq!(spec.placement.require["zone"], "front");
+        assert_eq!(spec.later.options(), [("require", "!gpu".to_owned())]);
+        assert_eq!(spec.placement.options(), [("tolerate", "edge".to_owned())]);
+        let spec = run(&["--prefer", "disk=ssd:80", "--prefer", "!gpu", "--spread", "zone"]);
+        assert_eq!(
+            spec.unwrap().placement.options(),
+            [("prefer", "disk = ssd:80, !gpu:50".to_owned()), ("spread", "zone".to_owned())]
+        );
+        let spec = run(&["--near", "db", "--apart", "web", "--apart", "shop/batch:30"]).unwrap();
+        let all = "near default/db, apart default/web, apart shop/batch:30";
+        let shown = spec.placement.affinity.iter().map(|it| match it.workload.to_string() {
+            name if name.contains('/') => it.to_string(),
+            name => it.to_string().replace(&name, &format!("default/{name}")),
+        });
+        assert_eq!(shown.collect::<Vec<_>>().join(", "), all);
+        for (options, part) in [
+            (["--prefer", "disk=ssd:0"], "weight 0 is outside 1 to 100"),
+            (["--prefer", "disk=ssd:101"], "weight 101 is outside 1 to 100"),
+            (["--prefer", "disk=ssd:-3"], "weight -3 is outside 1 to 100"),
+            (["--prefer", "disk=ssd:much"], "`much` is no weight"),
+            (["--near", "web"], "cannot be near itself"),
+            (["--near", "We b"], "not a DNS label"),
+            (["--spread", "a b"], "`a b` is not a label"),
+        ] {
+            let error = run(&options).unwrap_err();
+            assert!(error.contains(part), "{options:?}: {error}");
+        }
+        let error = run(&["--require", "zone=~front"]).unwrap_err();
+        assert!(error.contains("`=~` is no operator"), "{error}");
+        let error = run(&["--require", "zone=a", "--require", "zone=b"]).unwrap_err();
+        assert!(error.contains("`zone = a` and `zone = b` contradict"), "{error}");
+    }
 }

@@ -4,7 +4,7 @@
 //! them has an end that exists before it runs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -233,7 +233,13 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
             stop.clone(),
         ));
     }
-    servers.spawn(tell_facts(told_facts, told_runtimes, handle.clone(), stop.clone()));
+    servers.spawn(tell_facts(
+        told_facts,
+        told_runtimes,
+        state_folder.clone(),
+        handle.clone(),
+        stop.clone(),
+    ));
     if let Some(engine) = engine {
         servers.spawn(preload(told_core, engine, stop.clone()));
     }
@@ -372,11 +378,26 @@ fn kept(key: VolumeKey) -> Option<KeptVolume> {
     })
 }
 
+/// The fact that says how many bytes of the disk with the state folder are free.
+const DISK_FREE: &str = "disk.free";
+/// A smaller change of the free disk is not told: with each telling the core looks at all that it
+/// owns.
+const DISK_STEP: u64 = 256 << 20;
+
+/// The bytes of the disk that are free, or what was `told` if they are nearly the same. Unknown if
+/// the disk does not say.
+fn free_disk(folder: &Path, told: Option<u64>) -> Option<u64> {
+    let stat = rustix::fs::statvfs(folder).ok()?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    Some(told.filter(|told| told.abs_diff(free) < DISK_STEP).unwrap_or(free))
+}
+
 /// Tells the core which programs this node can run and which volumes it keeps, whenever that
 /// changes.
 async fn tell_facts(
     mut facts: Facts,
     runtimes: RuntimeSet,
+    folder: PathBuf,
     handle: DriverHandle,
     stop: CancellationToken,
 ) {
@@ -402,7 +423,11 @@ async fn tell_facts(
         };
         let are_same =
             volumes.len() == facts.volumes.len() && volumes.iter().zip(&facts.volumes).all(is_same);
-        if kinds != facts.runtimes || !are_same || busy_ports != facts.busy_ports {
+        let disk = free_disk(&folder, facts.measured.get(DISK_FREE).copied());
+        let is_new_disk = disk.is_some_and(|disk| facts.measured.get(DISK_FREE) != Some(&disk));
+        let is_new = kinds != facts.runtimes || busy_ports != facts.busy_ports || is_new_disk;
+        if is_new || !are_same {
+            facts.measured.extend(disk.map(|bytes| (DISK_FREE.to_owned(), bytes)));
             facts.runtimes = kinds;
             facts.volumes = volumes;
             facts.busy_ports = busy_ports;

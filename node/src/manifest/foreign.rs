@@ -33,7 +33,10 @@ const FIELDS: &[(&str, &str)] = &[
 /// Fields whose value has another form in other tools, and their form here.
 const FORMS: &[(&str, &str)] = &[
     ("env", "Its form is a map:  env: { NAME: value }"),
-    ("require", "Its form is a map:  require: { LABEL: value }"),
+    (
+        "require",
+        "Its form is a map or a list:  require: { LABEL: value }, or [LABEL=value, \"!gpu\"]",
+    ),
     ("labels", "Its form is a map:  labels: { NAME: value }"),
     ("sysctls", "Its form is a map:  sysctls: { net.core.somaxconn: \"1024\" }"),
     ("ulimits", "A limit is a text, SOFT or SOFT:HARD:  ulimits: { nofile: \"1024:4096\" }"),

@@ -9,7 +9,11 @@
 //! memory: 64MiB          # default 64MiB
 //! cpu: 0.1               # cores, or 100m; default 0.1
 //! env: { GREETING: hi }
-//! require: { zone: shop }
+//! require: { zone: shop }   # or rules: [zone=shop, "arch in (arm64,x86_64)", "!gpu"]
+//! prefer: ["disk=ssd:80"]         # or { rule: disk=ssd, weight: 80 }
+//! spread: zone
+//! affinity: { near: [db], apart: ["batch:30"] }
+//! tolerate: [edge]
 //! secrets: ["db:env=DB_PASSWORD"]   # as the options of `shoal run`; or a mapping of their parts
 //! configs: ["site:/etc/site.conf"]   # a container's file
 //! health:                # probes, each with every, timeout, failures, successes and delay
@@ -33,6 +37,7 @@ mod foreign;
 pub(crate) mod fuzzing;
 mod given;
 mod health;
+mod placement;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -104,8 +109,11 @@ struct Document {
     limit: Option<Limit>,
     #[serde(default)]
     env: BTreeMap<String, String>,
-    #[serde(default)]
-    require: BTreeMap<String, String>,
+    require: Option<Spanned<placement::Require>>,
+    prefer: Option<Spanned<placement::Prefer>>,
+    spread: Option<Spanned<placement::Texts>>,
+    affinity: Option<placement::Relations>,
+    tolerate: Option<Spanned<placement::Texts>>,
     secrets: Option<Spanned<Vec<given::Given>>>,
     configs: Option<Spanned<Vec<given::Given>>>,
     health: Option<health::HealthText>,
@@ -166,8 +174,17 @@ impl Document {
         let secrets = given::uses("secrets", self.secrets.take(), options::secret)?;
         let configs = given::uses("configs", self.configs.take(), options::config)?;
         let health = health::health(self.health.take())?;
-        let program = self.program(WorkloadName { namespace, name }, base)?;
-        let mut workload = program.envs(self.env).requires(self.require);
+        let require = placement::required(self.require.take())?;
+        let prefer = placement::preferred(self.prefer.take())?;
+        let spread = placement::list("spread", self.spread.take(), |text| {
+            Ok::<_, std::convert::Infallible>(text.to_owned())
+        })?;
+        let tolerate = placement::list("tolerate", self.tolerate.take(), str::parse)?;
+        let name = WorkloadName { namespace, name };
+        let affinity = placement::relations(self.affinity.take(), &name)?;
+        let program = self.program(name, base)?;
+        let mut workload = program.envs(self.env).rules(require).prefers(prefer);
+        workload = workload.spread(spread).affinity(affinity).tolerates(tolerate);
         workload = workload.given(secrets.into_iter().chain(configs)).health(health);
         if let Some(replicas) = replicas {
             workload = workload.replicas(replicas);

@@ -258,3 +258,74 @@ fn image_that_is_a_path_is_a_file() {
         assert_eq!(*workloads[0].source(), expected, "{image}");
     }
 }
+
+/// Labels alone are written as ever; other rules are a list of texts, as `shoal run` has them.
+#[test]
+fn required_rules_are_a_map_or_a_list() {
+    let with = |text: &str| format!("name: a\nwasm: a.wasm\n{text}\n");
+    let map = spec(&read(&with("require: { zone: front }")).unwrap()[0]);
+    let list = spec(&read(&with("require: ['zone = front']")).unwrap()[0]);
+    assert_eq!(map, list);
+    let text = "require:\n  - zone=front\n  - arch in (arm64,x86_64)\n  - '!gpu'\n  - cores>2";
+    let ruled = spec(&read(&with(text)).unwrap()[0]);
+    let required: Vec<String> = ruled.required().map(|rule| rule.to_string()).collect();
+    assert_eq!(required, ["zone = front", "arch in (arm64, x86_64)", "!gpu", "cores > 2"]);
+    for (text, line, part) in [
+        (
+            "require:\n  - zone=a\n  - zone like b",
+            4,
+            "require: `zone like b`: `like` is no operator",
+        ),
+        ("require: [cores>-2]", 3, "require: `cores > -2`: `-2` is negative"),
+        ("require: ['disk.free > 2XiB']", 3, "`XiB` is no unit"),
+    ] {
+        let (at, message, _) = refusal(&with(text));
+        assert!(message.contains(part), "{message}");
+        assert_eq!(at, Some(line), "{message}");
+    }
+    let workload = &read(&with("require: [zone=a, zone=b]")).unwrap()[0];
+    let error = workload.spec(Some(Artifact { digest: Digest([1; 32]), size: 1 })).unwrap_err();
+    assert!(error.to_string().contains("`zone = a` and `zone = b` contradict"), "{error}");
+}
+
+#[test]
+fn tolerations_are_a_text_or_a_list() {
+    let with = |text: &str| read(&format!("name: a\nwasm: a.wasm\ntolerate: {text}\n"));
+    let shown = |text: &str| {
+        spec(&with(text).unwrap()[0]).placement.options().into_iter().map(|(_, text)| text).next()
+    };
+    assert_eq!(shown("edge").as_deref(), Some("edge"));
+    assert_eq!(shown("[edge=yes, '*', edge=yes]").as_deref(), Some("edge=yes, *"));
+    let error = with("[a b]").unwrap_err();
+    assert!(error.message.starts_with("tolerate: `a b`: a taint is expected"), "{error}");
+}
+
+/// Preferences, spread and relations, in each form that they may have.
+#[test]
+fn better_nodes_and_relations_are_read() {
+    let with = |text: &str| read(&format!("name: web\nnamespace: shop\nwasm: a.wasm\n{text}\n"));
+    let shown = |text: &str| -> Vec<String> {
+        let options = spec(&with(text).unwrap()[0]).placement.options();
+        options.into_iter().map(|(name, text)| format!("{name}: {text}")).collect()
+    };
+    assert_eq!(
+        shown("prefer:\n  - disk=ssd:80\n  - '!gpu'\n  - { rule: 'zone in (a, b)', weight: 3 }"),
+        ["prefer: disk = ssd:80, !gpu:50, zone in (a, b):3"]
+    );
+    assert_eq!(shown("prefer: disk=ssd\nspread: zone"), ["prefer: disk = ssd:50", "spread: zone"]);
+    assert_eq!(shown("spread: [zone, rack]"), ["spread: zone, rack"]);
+    assert_eq!(
+        shown("affinity: { near: db, apart: [web, 'x/batch:30'] }"),
+        ["affinity: near shop/db, apart shop/web, apart x/batch:30"]
+    );
+    for (text, part) in [
+        ("prefer: ['disk=ssd:0']", "prefer: `disk=ssd:0`: weight 0 is outside 1 to 100"),
+        ("prefer: [{ rule: disk=ssd, weight: 101 }]", "weight 101 is outside 1 to 100"),
+        ("affinity: { near: [We b] }", "near: `We b`: "),
+        ("affinity: { beside: [db] }", "unknown field `beside`"),
+    ] {
+        let error = with(text).unwrap_err();
+        assert!(error.message.contains(part), "{error}");
+        assert_eq!(error.line, Some(4), "{error}");
+    }
+}

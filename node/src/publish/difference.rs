@@ -65,7 +65,7 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     let options = |spec: &Spec| -> BTreeMap<&'static str, String> {
         let options = container_of(spec).map(Container::options).unwrap_or_default();
         let options = options.into_iter().chain(spec.health.options());
-        options.chain(spec.later.options()).collect()
+        options.chain(spec.later.options()).chain(spec.placement.options()).collect()
     };
     let (before, after) = (options(old), options(new));
     let names: BTreeSet<&&'static str> = before.keys().chain(after.keys()).collect();

@@ -110,6 +110,8 @@ pub struct Published {
     pub spec: Option<Spec>,
     /// The effect of the change.
     pub outcome: Outcome,
+    /// Parts of it that are mostly a slip, in words.
+    pub warnings: Vec<String>,
 }
 
 /// Why a change was not made. Nothing changed, except for [`PublishError::Unanswered`], where that
@@ -293,6 +295,7 @@ impl<'a> Edit<'a> {
 struct Checked {
     draft: Draft,
     outcome: Outcome,
+    warnings: Vec<String>,
 }
 
 async fn apply(
@@ -326,7 +329,8 @@ async fn check(
     operator: &Operator,
     edit: &Edit<'_>,
 ) -> Result<Option<Checked>, PublishError> {
-    let Prepared { draft, current, unheard, cluster } = door.prepare(edit.proposal()).await?;
+    let Prepared { draft, current, unheard, warnings, cluster } =
+        door.prepare(edit.proposal()).await?;
     if cluster != operator.cluster() {
         return Err(PublishError::OtherCluster { operator: operator.cluster(), node: cluster });
     }
@@ -340,7 +344,7 @@ async fn check(
         (Some(old), Some(new)) if old == new => Outcome::Unchanged,
         (Some(old), Some(new)) => Outcome::Changed(differences(old, new)),
     };
-    Ok(Some(Checked { draft, outcome }))
+    Ok(Some(Checked { draft, outcome, warnings }))
 }
 
 /// Uploads the bytes, unless the node has them or nothing is to be written.
@@ -362,8 +366,9 @@ async fn submit(
     edit: &Edit<'_>,
     checked: Checked,
 ) -> Result<Option<Published>, PublishError> {
-    let Checked { draft, outcome } = checked;
-    let published = Published { name: edit.name.clone(), spec: edit.spec.clone(), outcome };
+    let Checked { draft, outcome, warnings } = checked;
+    let (name, spec) = (edit.name.clone(), edit.spec.clone());
+    let published = Published { name, spec, outcome, warnings };
     if published.outcome == Outcome::Unchanged {
         return Ok(Some(published));
     }

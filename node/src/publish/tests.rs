@@ -208,6 +208,7 @@ impl Door for Node {
             draft: draft([].into(), 7, uid),
             current: current.clone(),
             unheard: self.unheard.clone(),
+            warnings: Vec::new(),
             cluster: self.genesis.cluster(),
         })
     }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
-    Container, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec, Kind, MAX_EXPOSED,
-    NO_CPU_LIMIT, Port, Program, ValueUse, Volume,
+    Affinity, Container, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec, Kind,
+    MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rule, Toleration, ValueUse, Volume,
 };
 use shoal_protocol::model::{Artifact, Digest, Resources, Spec, SpecForm, WorkloadName};
 
@@ -234,6 +234,46 @@ impl Workload {
     /// Requires several labels of the nodes that run it, all of them.
     pub fn requires(mut self, all: impl IntoIterator<Item = (String, String)>) -> Workload {
         self.form.placement.require.extend(all);
+        self
+    }
+
+    /// Requires a rule of the nodes that run it, as in `arch in (arm64, x86_64)`.
+    pub fn rule(self, rule: Rule) -> Workload {
+        self.rules([rule])
+    }
+
+    /// Requires several rules of the nodes that run it, all of them.
+    pub fn rules(mut self, all: impl IntoIterator<Item = Rule>) -> Workload {
+        all.into_iter().for_each(|rule| self.form.add_required(rule));
+        self
+    }
+
+    /// Prefers nodes that fulfil these rules.
+    pub fn prefers(mut self, all: impl IntoIterator<Item = Preference>) -> Workload {
+        self.form.placement.prefer.extend(all);
+        self
+    }
+
+    /// Spreads its replicas over the values of these labels.
+    pub fn spread(mut self, labels: impl IntoIterator<Item = String>) -> Workload {
+        self.form.placement.spread.extend(labels);
+        self
+    }
+
+    /// Sets its relations to other workloads.
+    pub fn affinity(mut self, all: impl IntoIterator<Item = Affinity>) -> Workload {
+        self.form.placement.affinity.extend(all);
+        self
+    }
+
+    /// Lets it run on nodes with these taints.
+    pub fn tolerates(mut self, all: impl IntoIterator<Item = Toleration>) -> Workload {
+        let known = &mut self.form.placement.tolerate;
+        for toleration in all {
+            if !known.contains(&toleration) {
+                known.push(toleration);
+            }
+        }
         self
     }
 

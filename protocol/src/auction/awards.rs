@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Award, Digest, NodeId, Queue, ReplicaId, Signed, Time, Token};
+use crate::model::{Award, Digest, NodeId, Place, Queue, ReplicaId, Signed, Time, Token};
 
 use super::cx::Cx;
 use super::fact::{Fact, NotTaken, Reason};
@@ -22,6 +22,8 @@ const MAX_PAST: usize = 1_024;
 pub(super) struct Awards {
     open: BTreeMap<ReplicaId, PendingAward>,
     past: VecDeque<(ReplicaId, Token, NodeId)>,
+    /// Claims that winners have reported, and whose sheets have not come: at most [`MAX_PAST`].
+    reported: VecDeque<(ReplicaId, NodeId)>,
 }
 
 #[derive(Clone, Debug)]
@@ -103,6 +105,11 @@ impl Awards {
     ) -> Claimed {
         if self.matching(&node, &replica, &token).is_some() {
             self.drop_open(cx, &replica);
+            self.seen(&replica);
+            if self.reported.len() >= MAX_PAST {
+                self.reported.pop_front();
+            }
+            self.reported.push_back((replica, node));
             cx.facts.push(Fact::Settled { replica, node, token });
             return Claimed::InTime;
         }
@@ -120,6 +127,19 @@ impl Awards {
             cx.send(to, Message::Cancel { auction, replica, token });
         }
         Claimed::Late
+    }
+
+    /// The sheet of a claim has come.
+    pub(super) fn seen(&mut self, replica: &ReplicaId) {
+        self.reported.retain(|(reported, _)| reported != replica);
+    }
+
+    /// The nodes that this owner knows, before their sheets, to have places of a workload.
+    pub(super) fn placed<'a>(&'a self, uid: &'a Digest) -> impl Iterator<Item = (Place, NodeId)> {
+        let reported = self.reported.iter().copied();
+        let open = self.open.values().map(|pending| (pending.award.replica, pending.award.to));
+        let of = reported.chain(open).filter(|(replica, _)| replica.uid == *uid);
+        of.map(|(replica, node)| (replica.place, node))
     }
 
     /// The winner does not take the award, or cannot. Returns whether the award was open.

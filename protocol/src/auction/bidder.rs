@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::claim::short_reason;
 use crate::model::spec::HostPort;
 use crate::model::{
     AuctionId, Award, Decline, Digest, NodeId, Place, Price, ReplicaId, Resources, Signed, Time,
@@ -63,6 +64,8 @@ struct Runnable {
     ports: BTreeSet<HostPort>,
     fetch_bytes: u64,
     here: u32,
+    one_at_a_time: bool,
+    weights: (u32, u32),
 }
 
 impl Bidder {
@@ -127,9 +130,15 @@ impl Bidder {
                 });
             }
             Knowledge::Known { fit: Err(unfit), .. } => return Err(Decline::Unfit(unfit)),
-            Knowledge::Known { resources, fit: Ok(()), ports, fetch_bytes, here } => {
-                Runnable { resources, ports, fetch_bytes, here }
-            }
+            Knowledge::Known {
+                resources,
+                fit: Ok(()),
+                ports,
+                fetch_bytes,
+                here,
+                one_at_a_time,
+                weights,
+            } => Runnable { resources, ports, fetch_bytes, here, one_at_a_time, weights },
         };
         let without: Vec<(Place, Decline)> = announce
             .places
@@ -145,7 +154,8 @@ impl Bidder {
         }
         self.check_ports(cx, &known.ports)?;
         // A second replica would need the same ports.
-        let most = if known.ports.is_empty() { places.len() } else { 1 };
+        let is_alone = known.one_at_a_time || !known.ports.is_empty();
+        let most = if is_alone { 1 } else { places.len() };
         let count = self.room(cx, announce, known.resources, most)?;
         let prices = self.prices(cx, &known, count);
         self.ledger.reserve(known.resources, count);
@@ -240,7 +250,9 @@ impl Bidder {
             // Counted in full for each replica, although it is fetched once: prices have to rise,
             // and the bidder does not know which places it will be awarded.
             fetch,
-            spread: neighbours(before).saturating_mul(config.price_per_neighbour),
+            spread: neighbours(before).saturating_mul(config.neighbour(known.weights.0)),
+            prefer: known.weights.1.saturating_mul(config.price_per_weight),
+            balance: 0,
         };
         (0..count).map(price).collect()
     }
@@ -344,10 +356,16 @@ impl Bidder {
         // Either the owner or this node is behind. The owner auctions again, or learns that there
         // is nothing to auction. A claim made now would stay: this node has compared its claims
         // with what it knows already, and would not do so again.
-        let known =
-            cx.context.knowledge(&award.replica.uid, &award.generation) != Knowledge::Unknown;
-        if !known || !cx.context.is_open(&award.replica) {
+        let fit = match cx.context.knowledge(&award.replica.uid, &award.generation) {
+            Knowledge::Unknown => return Err(Refusal::OtherGeneration),
+            Knowledge::Known { fit, .. } => fit,
+        };
+        if !cx.context.is_open(&award.replica) {
             return Err(Refusal::OtherGeneration);
+        }
+        // Since the bid another auction brought what keeps it away.
+        if let Err(unfit) = fit {
+            return Err(Refusal::CannotClaim(short_reason(unfit.to_string())));
         }
         let reservation =
             self.reservations.get_mut(&award.auction).ok_or(Refusal::NoReservation)?;

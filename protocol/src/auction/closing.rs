@@ -12,6 +12,7 @@ use super::fact::{Fact, NotTaken, Reason};
 use super::message::{Message, Refusal};
 use super::owner::Owner;
 use super::round::{Answer, Assignment, Round, Stage};
+use super::spreading::Tally;
 use super::summary::{NoBid, Won};
 use super::timers::millis;
 
@@ -26,13 +27,14 @@ impl Owner {
     pub(super) fn close(&mut self, cx: &mut Cx<'_>, number: u64) {
         let Some(round) = self.take_out(cx, number) else { return };
         let auction = AuctionId { owner: cx.base.me, number };
-        let assignment = round.assign();
+        let tally = Tally::of(cx, &self.awards, &round);
+        let assignment = round.assign(tally.clone());
         let winners: BTreeSet<NodeId> = assignment.values().map(|(node, _)| *node).collect();
         for (node, _) in round.bids().filter(|(node, _)| !winners.contains(node)) {
             cx.send(node, Message::Release { auction });
         }
         if !assignment.is_empty() {
-            self.award(cx, &round, auction, &assignment);
+            self.award(cx, &round, auction, &assignment, &tally);
         }
         let rest = round.after(&assignment);
         if !rest.offer.places.is_empty() {
@@ -46,6 +48,7 @@ impl Owner {
         round: &Round,
         auction: AuctionId,
         assignment: &Assignment,
+        tally: &Tally,
     ) {
         let (uid, generation) = (round.offer.uid, round.offer.generation);
         let least = |place: &Place| {
@@ -67,7 +70,7 @@ impl Owner {
             won.entry(*to).or_default().push(Signed::sign(award, &cx.base.keys, &cx.base.cluster));
         }
         self.memory.succeeded(&uid);
-        let summary = Arc::new(round.summary(auction, cx.now, lines));
+        let summary = Arc::new(round.summary(auction, cx.now, lines, tally));
         cx.keep(&summary);
         for (to, awards) in won {
             for award in &awards {
@@ -140,7 +143,7 @@ impl Owner {
         }
         let auction = AuctionId { owner: cx.base.me, number: self.next_number };
         self.next_number += 1;
-        cx.keep(&Arc::new(round.summary(auction, cx.now, Vec::new())));
+        cx.keep(&Arc::new(round.summary(auction, cx.now, Vec::new(), &Tally::default())));
         cx.facts.push(Fact::Unplaceable {
             uid,
             places: round.places().collect(),
@@ -176,6 +179,7 @@ impl Owner {
         token: Token,
     ) {
         self.awards.claimed(cx, node, replica, token);
+        self.awards.seen(&replica);
         self.withdraw(cx, &replica);
     }
 

@@ -75,6 +75,9 @@ pub struct Config {
     /// other parts, so that two replicas share a node, and die together, only when no other node
     /// has room. Sane: 1,500,000.
     pub price_per_neighbour: u32,
+    /// The price of each unit of weight of the preferences that a node does not fulfil. A
+    /// preference of weight 100 is worth as much as a full node. Sane: 10,000.
+    pub price_per_weight: u32,
 
     /// Auctions of this owner at a time; further ones wait. Each takes some KiB. Sane: 256.
     pub max_auctions: usize,
@@ -90,6 +93,20 @@ pub struct Config {
     pub max_summaries: usize,
     /// Open awards of other owners that a guardian keeps. Each takes some 400 bytes. Sane: 4,096.
     pub max_notices: usize,
+}
+
+impl Config {
+    /// The price of a replica of the same workload on the same node, if preferences have so much
+    /// weight in all: more than these can cost.
+    pub(super) fn neighbour(&self, weights: u32) -> u32 {
+        self.price_per_neighbour.saturating_add(weights.saturating_mul(self.price_per_weight))
+    }
+
+    /// The price of a replica on a node with the same label, for labels that a workload is spread
+    /// over: more than that of one on the same node, so that a label with one node gets its share.
+    pub(super) fn balance(&self, weights: u32) -> u32 {
+        self.neighbour(weights).saturating_mul(2)
+    }
 }
 
 impl Default for Config {
@@ -121,6 +138,7 @@ impl Default for Config {
             price_per_mib: 2_000,
             price_of_fetch_at_most: 300_000,
             price_per_neighbour: 1_500_000,
+            price_per_weight: 10_000,
             max_auctions: 256,
             max_under_way: 512,
             max_awards: 8_192,

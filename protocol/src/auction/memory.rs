@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::model::{Decline, Digest, NodeId, Queue, ReplicaId, Time};
+use crate::model::{Decline, Digest, NodeId, Queue, ReplicaId, Time, Unfit};
 
 use super::config::Config;
 use super::cooling::doubled;
@@ -84,6 +84,13 @@ impl Memory {
 /// or a moment.
 fn remember_for(config: &Config, why: &NoBid) -> Option<Duration> {
     match why {
+        NoBid::Declined(Decline::Unfit(Unfit::Rule(rule))) if rule.is_measured() => {
+            Some(config.remember_no_room)
+        }
+        // Other replicas come and go.
+        NoBid::Declined(Decline::Unfit(Unfit::Near(_) | Unfit::Apart(_))) => {
+            Some(config.remember_no_room)
+        }
         NoBid::Declined(Decline::Unfit(_)) => Some(config.remember_unfit),
         NoBid::Declined(
             Decline::NoRoom { .. }

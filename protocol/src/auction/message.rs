@@ -181,6 +181,8 @@ impl Announce {
 pub(super) fn check_decline(why: &Decline) -> Result<(), &'static str> {
     let longest = match why {
         Decline::Unfit(Unfit::Label { name, value }) => name.len().max(value.len()),
+        Decline::Unfit(Unfit::Rule(rule)) => rule.longest(),
+        Decline::Unfit(Unfit::Near(name) | Unfit::Apart(name) | Unfit::Taint(name)) => name.len(),
         Decline::Cooling { reason, .. } => reason.len(),
         Decline::PortTaken { by, .. } => by.len(),
         Decline::Unfit(Unfit::Platform(text) | Unfit::NotAllowed(text)) => text.len(),

@@ -21,6 +21,7 @@ mod offer;
 mod owner;
 mod queues;
 mod round;
+mod spreading;
 mod summary;
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,12 @@ pub struct Offer {
     pub candidates: Vec<NodeId>,
     /// Nodes that are up and do not fit, with reasons.
     pub excluded: Vec<(NodeId, Unfit)>,
+    /// Candidates are in the order in which to ask them; otherwise it is random.
+    pub is_ordered: bool,
+    /// The labels over whose values the replicas are spread.
+    pub spread: Vec<String>,
+    /// The weights of the workload's preferences in all.
+    pub weights: u32,
     /// The workload's guardians, which receive notices of open awards. May contain this node.
     pub guardians: Vec<NodeId>,
 }
@@ -62,6 +68,10 @@ pub trait BidContext {
     /// The holder of a port of this device, in words; `None` if it is free. Reservations are not
     /// among the holders.
     fn port_holder(&self, port: &HostPort) -> Option<String>;
+    /// Owner: the replicas of a workload that nodes claim which are up.
+    fn holders(&self, uid: &Digest) -> Vec<(Place, NodeId)>;
+    /// Owner: the value of a label or fact of a node.
+    fn label(&self, node: &NodeId, name: &str) -> Option<String>;
     /// The greatest token seen for the replica.
     fn seen(&self, replica: &ReplicaId) -> Option<Token>;
     /// Whether the disk takes no writes.
@@ -101,5 +111,10 @@ pub enum Knowledge {
         fetch_bytes: u64,
         /// Replicas of the workload that this node claims.
         here: u32,
+        /// Whether each replica changes what the next one would find here, by the workload's rules:
+        /// then the node takes one of them at a time.
+        one_at_a_time: bool,
+        /// The weights of the workload's preferences in all, and of those not fulfilled here.
+        weights: (u32, u32),
     },
 }

@@ -107,10 +107,14 @@ impl Owner {
         self.ask_unasked(cx, round);
     }
 
-    /// Candidates in random order, this node first; and those whose recent answer still counts.
+    /// Candidates in random order, this node first, unless the offer has an order of its own; and those whose recent answer still counts.
     fn choose(&self, cx: &mut Cx<'_>, offer: &mut Offer) -> (Vec<NodeId>, Vec<(NodeId, NoBid)>) {
-        let candidates: BTreeSet<NodeId> =
-            std::mem::take(&mut offer.candidates).into_iter().collect();
+        let mut seen = BTreeSet::new();
+        let mut candidates = std::mem::take(&mut offer.candidates);
+        candidates.retain(|node| seen.insert(*node));
+        if !offer.is_ordered {
+            candidates.sort();
+        }
         // In a small cluster a question costs nothing, and resources may be free again. Only a node
         // that was silent, or refused its award, is not asked.
         let few = candidates.len() <= cx.base.config.sample_at_least;
@@ -122,6 +126,9 @@ impl Owner {
                 }
                 Some(_) | None => unasked.push(node),
             }
+        }
+        if offer.is_ordered {
+            return (unasked, recent);
         }
         for i in (1..unasked.len()).rev() {
             let other = usize::try_from(cx.random_below(i as u64 + 1)).unwrap_or(i);

@@ -6,6 +6,7 @@ use crate::model::{AuctionId, Decline, NodeId, Place, Price, Time, WallClock};
 
 use super::fact::{Excluded, Exclusion};
 use super::offer::{Offer, OfferPlace};
+use super::spreading::Tally;
 use super::summary::{MAX_LINES, MAX_PRICES, NoBid, NotAsked, Summary, Won};
 
 /// An auction that is not awarded yet. Each widening gives it another number.
@@ -85,7 +86,8 @@ impl Round {
     pub(super) fn waits_for_deferred(&self) -> bool {
         self.deferred()
             .any(|(_, why, times)| times <= 1 && matches!(why, Decline::NotInStep { .. }))
-            || (self.deferred().next().is_some() && self.assign().len() < self.offer.places.len())
+            || (self.deferred().next().is_some()
+                && self.assign(Tally::default()).len() < self.offer.places.len())
     }
 
     fn deferred(&self) -> impl Iterator<Item = (Time, &Decline, u32)> {
@@ -97,7 +99,7 @@ impl Round {
 
     /// The cheapest assignment: each place to the least next price, places with few takers first;
     /// among equal prices to the lower id.
-    pub(super) fn assign(&self) -> Assignment {
+    pub(super) fn assign(&self, mut tally: Tally) -> Assignment {
         let bids: Vec<(NodeId, &Bid)> = self.bids().collect();
         let takers =
             |place: &Place| bids.iter().filter(|(_, bid)| !bid.without.contains_key(place)).count();
@@ -108,13 +110,15 @@ impl Round {
         let mut assignment = Assignment::new();
         for (_, place) in places {
             let next_price = |(node, bid): &(NodeId, &Bid)| {
-                let price = bid.prices.get(taken.get(node).copied().unwrap_or(0))?;
-                (!bid.without.contains_key(&place)).then_some((price.total(), *node, *price))
+                let price = *bid.prices.get(taken.get(node).copied().unwrap_or(0))?;
+                let price = Price { balance: tally.balance(node), ..price };
+                (!bid.without.contains_key(&place)).then_some((price.total(), *node, price))
             };
             if let Some((_, node, price)) =
                 bids.iter().filter_map(next_price).min_by_key(|(sum, node, _)| (*sum, *node))
             {
                 *taken.entry(node).or_default() += 1;
+                tally.add(&node);
                 assignment.insert(place, (node, price));
             }
         }
@@ -162,9 +166,19 @@ impl Round {
     }
 
     /// The summary of the round so far.
-    pub(super) fn summary(&self, auction: AuctionId, now: Time, awards: Vec<Won>) -> Summary {
+    pub(super) fn summary(
+        &self,
+        auction: AuctionId,
+        now: Time,
+        awards: Vec<Won>,
+        tally: &Tally,
+    ) -> Summary {
+        let priced = |node: NodeId, bid: &Bid| {
+            let balance = tally.balance(&node);
+            (node, bid.prices.iter().map(|price| Price { balance, ..*price }).collect())
+        };
         let mut bids: Vec<(NodeId, Vec<Price>)> =
-            self.bids().map(|(node, offer)| (node, offer.prices.clone())).collect();
+            self.bids().map(|(node, bid)| priced(node, bid)).collect();
         bids.sort_by_key(|(node, prices)| (prices.first().map(Price::total), *node));
         bids.iter_mut().for_each(|(_, prices)| prices.truncate(MAX_PRICES));
         let declines: Vec<(NodeId, NoBid)> = self

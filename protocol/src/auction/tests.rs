@@ -2,4 +2,5 @@ mod awards;
 mod bids;
 mod faults;
 mod notices;
+mod placing;
 mod world;

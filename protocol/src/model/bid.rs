@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::id::{Digest, NodeId};
 use super::replica::{ReplicaId, Token};
@@ -28,7 +29,10 @@ impl fmt::Display for AuctionId {
 
 /// The price of a replica on a bidder, in millionths of a full node. The least total wins; the
 /// parts are shown by `explain`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+///
+/// On the wire a price without the last two parts is the first three numbers alone, as programs
+/// read it that do not know them; see [`MARK`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Price {
     /// The dominant share of the node's capacity in use after placement; 1,000,000 is a full node.
     pub share: u32,
@@ -36,12 +40,64 @@ pub struct Price {
     pub fetch: u32,
     /// The surcharge for replicas of the same workload that the bidder has.
     pub spread: u32,
+    /// The surcharge for preferences of the workload that the bidder does not fulfil.
+    pub prefer: u32,
+    /// The surcharge for replicas of the workload that nodes with the same label have already. The
+    /// owner adds it: it knows all of them.
+    pub balance: u32,
+}
+
+/// The first number of a price that has all its parts. No node is so full: then it is a little
+/// less. Only workloads whose spec older programs do not read have such prices.
+const MARK: u32 = u32::MAX - 1;
+
+impl Serialize for Price {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Price { share, fetch, spread, prefer, balance } = *self;
+        let share = if share == MARK { MARK - 1 } else { share };
+        match (prefer, balance) {
+            (0, 0) => (share, fetch, spread).serialize(serializer),
+            _ => (MARK, share, fetch, spread, prefer, balance).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Price {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Price, D::Error> {
+        struct Parts;
+        impl<'de> Visitor<'de> for Parts {
+            type Value = Price;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a price")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Price, A::Error> {
+                let mut next = |at: usize| {
+                    let part: Option<u32> = parts.next_element()?;
+                    part.ok_or_else(|| A::Error::invalid_length(at, &"a price"))
+                };
+                let first = next(0)?;
+                let is_full = first == MARK;
+                let share = if is_full { next(1)? } else { first };
+                let (fetch, spread) = (next(2)?, next(3)?);
+                let (prefer, balance) = if is_full { (next(4)?, next(5)?) } else { (0, 0) };
+                // Otherwise two forms would mean the same price.
+                if is_full && ((prefer, balance) == (0, 0) || share == MARK) {
+                    return Err(A::Error::custom("a price in a longer form than it needs"));
+                }
+                Ok(Price { share, fetch, spread, prefer, balance })
+            }
+        }
+        deserializer.deserialize_tuple(6, Parts)
+    }
 }
 
 impl Price {
     /// The sum of the parts, by which bids are compared.
     pub fn total(&self) -> u64 {
-        u64::from(self.share) + u64::from(self.fetch) + u64::from(self.spread)
+        let Price { share, fetch, spread, prefer, balance } = *self;
+        [share, fetch, spread, prefer, balance].into_iter().map(u64::from).sum()
     }
 }
 
@@ -89,4 +145,31 @@ pub struct Award {
 
 impl Signable for Award {
     const DOMAIN: &'static str = "shoal/award/1";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec;
+    use super::*;
+
+    /// A node of an older program bids in the same auctions: the price of a workload that it knows
+    /// has the bytes that it reads.
+    #[test]
+    fn price_without_later_parts_has_its_old_bytes() {
+        let plain = Price { share: 700, fetch: 300_000, spread: 9, ..Price::default() };
+        let bytes = codec::encode(&plain);
+        assert_eq!(bytes, codec::encode(&(700u32, 300_000u32, 9u32)));
+        assert_eq!(codec::decode(&bytes), Ok(plain));
+        let full = Price { prefer: 5, balance: 4_000_000, ..plain };
+        let all = codec::encode(&[plain, full, plain]);
+        assert_eq!(codec::decode(&all), Ok([plain, full, plain]));
+        assert_eq!(full.total(), plain.total() + 4_000_005);
+        for share in [MARK, u32::MAX] {
+            let most = Price { share, ..plain };
+            let read: Price = codec::decode(&codec::encode(&most)).unwrap();
+            assert!(read.share.abs_diff(share) <= 1 && read.spread == 9, "{read:?}");
+        }
+        let longer = codec::encode(&(MARK, 1u32, 2u32, 3u32, 0u32, 0u32));
+        assert!(codec::decode::<Price>(&longer).is_err());
+    }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{Digest, NodeId};
 use super::ruling::Ruling;
-use super::spec::is_label_text;
+use super::spec::{Placement, Unfit, is_label_text, tolerates};
 
 /// State that all nodes agree on once they are in step: the members, what they say of themselves,
 /// and what operators and owners decided. It holds nothing of the moment, such as who is up: two
@@ -48,6 +48,20 @@ impl NodePolicy {
     /// Whether the node takes replicas that it does not run yet.
     pub fn takes_work(&self) -> bool {
         !self.cordoned && !self.drained
+    }
+
+    /// Whether a workload tolerates all taints of the node.
+    ///
+    /// # Errors
+    /// A taint that it does not.
+    pub fn admits(&self, placement: &Placement) -> Result<(), Unfit> {
+        let keeps_away =
+            |(name, value): &(&String, &String)| !tolerates(&placement.tolerate, name, value);
+        match self.taints.iter().find(keeps_away) {
+            Some((name, value)) if value.is_empty() => Err(Unfit::Taint(name.clone())),
+            Some((name, value)) => Err(Unfit::Taint(format!("{name}={value}"))),
+            None => Ok(()),
+        }
     }
 
     /// The labels of a node with this configuration under this policy.

@@ -1,11 +1,13 @@
 //! The statement of a node about itself.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, Malformed};
 use super::id::NodeId;
 use super::sign::Signable;
-use super::spec::{Allowed, Facts};
+use super::spec::{Allowed, Facts, kept};
 use super::volume::KeptVolume;
 
 /// Addresses in one record.
@@ -59,6 +61,11 @@ impl Signable for NodeRecord {
         }
         if let Some(key) = sealing {
             raw.extend(codec::encode(&key));
+            // Behind the key, which a record without one cannot skip: every node that publishes
+            // facts has a key.
+            if !self.facts.published.is_empty() {
+                raw.extend(codec::encode(&self.facts.published));
+            }
         }
         raw
     }
@@ -71,7 +78,12 @@ impl Signable for NodeRecord {
                     let (Later { allowed, volumes }, rest) = codec::decode_rest(rest)?;
                     (record.facts.allowed, record.facts.volumes) = (allowed, volumes);
                     if !rest.is_empty() {
-                        record.facts.sealing = Some(codec::decode_prefix(rest)?);
+                        let (key, rest) = codec::decode_rest(rest)?;
+                        record.facts.sealing = Some(key);
+                        // What stands here in another form is of a newer program.
+                        let published: Result<BTreeMap<String, String>, _> =
+                            codec::decode_prefix(rest);
+                        record.facts.published = kept(published.unwrap_or_default());
                     }
                 }
                 Ok(record)
@@ -98,7 +110,8 @@ const FORM: u16 = 2;
 
 /// The facts that came after form 2 was frozen: they stand behind the record, where programs that
 /// do not know them ignore them. None of them means the default of each. New ones are appended: the
-/// first of those is the node's sealing key, which may be missing.
+/// first of those is the node's sealing key, which may be missing; the second is the map of the
+/// facts that it publishes by name.
 #[derive(PartialEq, Default, Serialize, Deserialize)]
 struct Later {
     allowed: Allowed,
@@ -160,8 +173,25 @@ mod tests {
         assert!(sealing.starts_with(&after) && sealing.len() == after.len() + 32);
         assert_eq!(NodeRecord::read(&sealing), Ok(allowing.clone()));
         let raw = [sealing.clone(), codec::encode(&"more")].concat();
-        assert_eq!(NodeRecord::read(&raw), Ok(allowing));
+        assert_eq!(NodeRecord::read(&raw), Ok(allowing.clone()));
         assert!(NodeRecord::read(&sealing[..sealing.len() - 1]).is_err(), "cut off");
+        allowing.facts.published = [("os".to_owned(), "linux".to_owned())].into();
+        let publishing = allowing.write();
+        assert!(publishing.starts_with(&sealing));
+        assert_eq!(NodeRecord::read(&publishing), Ok(allowing));
+    }
+
+    /// Every node keeps the record of every node: one must not fill the others' memory.
+    #[test]
+    fn published_facts_of_a_record_are_bounded() {
+        let mut record = record();
+        record.facts.sealing = Some(SealingKey([7; 32]));
+        let many = |n: u32| (format!("fact{n:03}"), "x".to_owned());
+        record.facts.published = (0..500).map(many).collect();
+        record.facts.published.insert("long".into(), "x".repeat(5_000));
+        let read = NodeRecord::read(&record.write()).unwrap();
+        assert_eq!(read.facts.published.len(), crate::model::spec::MAX_PUBLISHED);
+        assert!(!read.facts.published.contains_key("long"));
     }
 
     /// A newer node offers a runtime that this program does not know, and says more than it reads.

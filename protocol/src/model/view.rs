@@ -380,6 +380,12 @@ pub struct BidView {
     pub fetch: u64,
     /// The surcharge for replicas of the same workload that the bidder has.
     pub spread: u64,
+    /// The surcharge for preferences of the workload that the bidder does not fulfil.
+    #[serde(default)]
+    pub prefer: u64,
+    /// The surcharge for replicas of the same workload on nodes with the same label.
+    #[serde(default)]
+    pub balance: u64,
 }
 
 /// A node that did not bid.

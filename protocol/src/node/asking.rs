@@ -167,6 +167,7 @@ impl Node {
         if !self.config.founder && self.is_only_member() {
             names.push(ADMITTER.into());
         }
+        let warnings = spec.as_ref().map(|spec| self.unknown_names(spec)).unwrap_or_default();
         let reply = match self.desired.workload(&name) {
             // A tombstone that this node knows can be written again. For a name that it never heard
             // of, a tombstone is written only if the user insists.
@@ -174,7 +175,7 @@ impl Node {
             None if spec.is_none() && !force && self.desired.effective(&key).is_none() => {
                 Err(Refusal::MayBeElsewhere { name, unheard: names })
             }
-            _ => self.draft_reply(now, &name, names),
+            _ => self.draft_reply(now, &name, names, warnings),
         };
         self.outbox.push(Action::Reply { request, reply: reply.unwrap_or_else(Reply::Refused) });
     }
@@ -185,10 +186,11 @@ impl Node {
         now: Time,
         name: &WorkloadName,
         unheard: Vec<String>,
+        warnings: Vec<String>,
     ) -> Result<Reply, Refusal> {
         let current = self.desired.workload(name).map(|workload| workload.spec.clone());
         let draft = self.draft_of(now, &Key::Workload(name.clone()))?;
-        Ok(Reply::Prepared { draft, current, unheard })
+        Ok(Reply::Prepared { draft, current, unheard, warnings })
     }
 
     /// The draft for the author of the next change of any key.

@@ -12,10 +12,10 @@ use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::holding::Holding;
 use crate::membership::{self, Membership};
-use crate::model::spec::{HostPort, Kind};
+use crate::model::spec::{HostPort, Kind, Reading};
 use crate::model::{
-    Artifact, Award, Digest, Facts, NodeId, Out, Outgoing, ReplicaId, ReplicaName, ResourceSum,
-    Signed, Slot, Spec, Time, Token, Unfit, WallClock, codec,
+    Artifact, Award, Digest, Facts, NodeId, Out, Outgoing, Place, ReplicaId, ReplicaName,
+    ResourceSum, Signed, Slot, SpecForm, Time, Token, Unfit, WallClock, codec,
 };
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair, Source, Tree};
@@ -54,13 +54,23 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Whether this node takes a workload that it does not run yet.
-    fn fit(&self, spec: &Spec) -> Result<(), Unfit> {
+    /// Whether this node takes a workload that it does not run yet, as far as operators decide.
+    fn takes(&self, spec: &SpecForm) -> Result<(), Unfit> {
         let policy = self.outlook.demand.desired.policies().get(&self.outlook.me);
-        if policy.is_some_and(|policy| !policy.takes_work()) && spec.kind != Kind::Daemon {
+        let Some(policy) = policy else { return Ok(()) };
+        if !policy.takes_work() && spec.kind != Kind::Daemon {
             return Err(Unfit::Cordoned);
         }
-        self.facts.fits(spec)
+        policy.admits(&spec.placement)
+    }
+
+    /// The workloads of which this node claims replicas.
+    fn workloads_here(&self) -> Vec<&SpecForm> {
+        let mut uids: Vec<Digest> =
+            self.outlook.claims.mine().map(|claim| claim.replica.uid).collect();
+        uids.dedup();
+        let known = uids.iter().filter_map(|uid| self.outlook.demand.desired.by_uid(uid));
+        known.map(|workload| &*workload.spec).collect()
     }
 }
 
@@ -79,12 +89,24 @@ impl BidContext for Context<'_> {
         let artifacts = workload.spec.program.artifacts_on(Some(&self.facts.arch));
         let fetch_bytes = artifacts.map(bytes).fold(0, u64::saturating_add);
         let here = self.outlook.claims.mine().filter(|claim| claim.replica.uid == *uid).count();
+        let spec = &workload.spec;
+        let used = self.committed().plus(self.stopping()).narrow();
+        let free = self.facts.capacity.minus(used);
+        let beside = self.workloads_here();
+        let unmet = self.facts.unmet(spec, free).saturating_add(spec.unmet_beside(&beside));
         Knowledge::Known {
-            resources: workload.spec.reservation(),
-            fit: self.fit(&workload.spec),
-            ports: workload.spec.host_ports(),
+            resources: spec.reservation(),
+            fit: self
+                .takes(spec)
+                .and_then(|()| self.facts.fits(spec))
+                .and_then(|()| self.facts.fits_now(spec, free))
+                .and_then(|()| spec.fits_beside(&beside)),
+            ports: spec.host_ports(),
             fetch_bytes,
             here: u32::try_from(here).unwrap_or(u32::MAX),
+            one_at_a_time: spec.is_apart_from_itself()
+                || spec.later.require.iter().any(|it| it.is_measured()),
+            weights: (spec.weights(), unmet),
         }
     }
 
@@ -100,6 +122,24 @@ impl BidContext for Context<'_> {
                 let token = claims::awarded_under(claim);
                 Some(OwnClaim { token, is_written: true })
             }
+        }
+    }
+
+    fn holders(&self, uid: &Digest) -> Vec<(Place, NodeId)> {
+        let claims = self.outlook.claims.of_workload(uid).into_iter();
+        let up = claims.filter(|(node, _)| self.outlook.is_up(node));
+        up.map(|(node, claim)| (claim.replica.place, node)).collect()
+    }
+
+    fn label(&self, node: &NodeId, name: &str) -> Option<String> {
+        let facts = match *node == self.outlook.me {
+            true => self.facts,
+            false => &self.outlook.membership.record(node)?.facts,
+        };
+        match facts.reading(name)? {
+            Reading::Text(text) => Some(text.into_owned()),
+            Reading::Texts(texts) => Some(texts.join(",")),
+            Reading::Number(thousandths) => Some(thousandths.to_string()),
         }
     }
 

@@ -67,7 +67,8 @@ impl Node {
             self.ask_members(now, Unchanged { request, name, spec, force });
             return Ok(None);
         }
-        self.draft_reply(now, &name, Vec::new()).map(Some)
+        let warnings = spec.as_ref().map(|spec| self.unknown_names(spec)).unwrap_or_default();
+        self.draft_reply(now, &name, Vec::new(), warnings).map(Some)
     }
 
     /// Refuses a spec that fits no member that is up; the refusal counts the members that each
@@ -84,7 +85,22 @@ impl Node {
         let count = |(why, nodes): (String, usize)| {
             format!("{why}: {nodes} {} left out", if nodes == 1 { "node" } else { "nodes" })
         };
-        Err(Refusal::Unplaceable(why.into_iter().map(count).collect()))
+        let unknown = self.unknown_names(spec);
+        Err(Refusal::Unplaceable(why.into_iter().map(count).chain(unknown).collect()))
+    }
+
+    /// Warnings about rules of a spec that are about labels and facts which no node has, and about
+    /// workloads that are not there.
+    pub(super) fn unknown_names(&self, spec: &Spec) -> Vec<String> {
+        let records = self.membership.up().filter_map(|node| self.membership.record(&node));
+        let mut unknown = spec.unknown_names(records.map(|record| &record.facts));
+        for relation in &spec.placement.affinity {
+            let other = &relation.workload;
+            if *other != spec.name && self.desired.workload(other).is_none() {
+                unknown.push(format!("there is no workload `{other}` to be near to or apart from"));
+            }
+        }
+        unknown
     }
 
     fn submit(&mut self, now: Time, request: RequestId, change: Change) -> Result<(), Refusal> {

@@ -58,6 +58,8 @@ impl Node {
                     share: price.share.into(),
                     fetch: price.fetch.into(),
                     spread: price.spread.into(),
+                    prefer: price.prefer.into(),
+                    balance: price.balance.into(),
                 })
             })
             .collect();

@@ -185,6 +185,10 @@ impl Node {
                 places: places.to_vec(),
                 candidates,
                 excluded,
+                is_ordered: workload.spec.weights() > 0
+                    || !workload.spec.placement.spread.is_empty(),
+                spread: workload.spec.placement.spread.clone(),
+                weights: workload.spec.weights(),
                 guardians: self.guardians(&workload.name),
             };
             self.count("auctions");
@@ -234,7 +238,11 @@ impl Node {
                 excluded.push((node, Unfit::Cordoned));
                 continue;
             }
-            match record.facts.fits(&workload.spec) {
+            if let Some(Err(unfit)) = policy.map(|policy| policy.admits(&workload.spec.placement)) {
+                excluded.push((node, unfit));
+                continue;
+            }
+            match record.facts.fits(&workload.spec).and_then(|()| self.is_near(workload, &node)) {
                 Ok(()) => candidates.push(node),
                 Err(unfit) => excluded.push((node, unfit)),
             }
@@ -244,7 +252,45 @@ impl Node {
                 candidates.swap(index, other);
             }
         }
+        self.best_first(workload, &mut candidates);
         (candidates, excluded)
+    }
+
+    /// Whether the workloads that this one must be near to have claims on a node. In a large
+    /// cluster few nodes have them, and only those need be asked.
+    fn is_near(&self, workload: &Workload, node: &NodeId) -> Result<(), Unfit> {
+        let relations = workload.spec.placement.affinity.iter();
+        for near in relations.filter(|it| !it.apart && it.weight.is_none()) {
+            let other = self.desired.workload(&near.workload);
+            let claims = other.map(|other| self.claims.of_workload(&other.uid));
+            if !claims.unwrap_or_default().iter().any(|(holder, _)| holder == node) {
+                return Err(Unfit::Near(near.workload.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts nodes in front that are better by the workload's preferences, and among them one of
+    /// each value of the label that it is spread over: in a large cluster not all are asked.
+    fn best_first(&self, workload: &Workload, candidates: &mut [NodeId]) {
+        let spec = &workload.spec;
+        let facts = |node: &NodeId| self.membership.record(node).map(|record| &record.facts);
+        if !spec.placement.prefer.is_empty() {
+            candidates.sort_by_cached_key(|node| {
+                facts(node).map(|facts| facts.unmet(spec, facts.capacity))
+            });
+        }
+        let Some(label) = spec.placement.spread.first() else { return };
+        let mut turns: BTreeMap<Option<String>, usize> = BTreeMap::new();
+        let mut turn = |node: &NodeId| {
+            let value = facts(node).and_then(|facts| facts.labels.get(label).cloned());
+            let turn = turns.entry(value).or_default();
+            *turn += 1;
+            *turn
+        };
+        let ranks: BTreeMap<NodeId, usize> =
+            candidates.iter().map(|node| (*node, turn(node))).collect();
+        candidates.sort_by_key(|node| ranks.get(node).copied());
     }
 
     /// Of the nodes that may run a workload, the one that keeps the data of its places.

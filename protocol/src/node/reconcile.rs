@@ -1,7 +1,7 @@
 //! The consequences of an input, in this order: readiness, the ring, own claims, duplicates, plans,
 //! routes, gossip; repeated until nothing is left to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::claims::{Credit, Judge};
@@ -188,7 +188,11 @@ impl Node {
         let profile = Profile {
             name: self.config.name.clone(),
             addresses: self.config.addresses.clone(),
-            facts: Facts { busy_ports: BTreeSet::new(), ..self.device.facts.clone() },
+            facts: Facts {
+                busy_ports: BTreeSet::new(),
+                measured: BTreeMap::new(),
+                ..self.device.facts.clone()
+            },
             version: self.config.version.clone(),
             ready: self.readiness.is_ready(),
             leaving: self.readiness.is_leaving(),

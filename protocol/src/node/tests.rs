@@ -6,6 +6,7 @@ mod endings;
 mod harness;
 mod history;
 mod hostile;
+mod placing;
 mod reach;
 mod refused;
 mod relay;

@@ -248,6 +248,11 @@ impl Node {
             exposed: _,
             values: _,
             health: _,
+            rules: _,
+            prefer: _,
+            spread: _,
+            affinity: _,
+            tolerate: _,
         } = SpecBody::from(&workload.spec);
         let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
@@ -389,6 +394,7 @@ impl Node {
 fn options_of(spec: &Spec, container: Option<&Container>) -> BTreeMap<String, String> {
     let options = container.map(Container::options).unwrap_or_default();
     let all = options.into_iter().chain(spec.health.options()).chain(spec.later.options());
+    let all = all.chain(spec.placement.options());
     all.map(|(name, text)| (name.to_owned(), text)).collect()
 }
 

@@ -53,11 +53,11 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
         let (memory, cpu) = (show_size(limit.memory), show_cpu_limit(limit.cpu));
         line("at most", &format!("{memory} of memory, {cpu}, each"));
     }
-    for (name, text) in &view.options {
+    for (name, text) in view.options.iter().filter(|(name, _)| *name != "require") {
         line(name, text);
     }
     line("env", &pairs(&view.env));
-    line("require", &pairs(&view.require));
+    line("require", &required(view));
     for port in &view.ports {
         line("port", &shown_port(port));
     }
@@ -88,6 +88,15 @@ fn shown(volume: &Volume) -> String {
         (VolumeSource::Kept, OnLoss::Empty) => {
             format!("{}, empty elsewhere when its node is down", volume.name)
         }
+    }
+}
+
+/// The labels and rules that a node must fulfil.
+fn required(view: &WorkloadView) -> String {
+    match (view.options.get("require"), view.require.is_empty()) {
+        (None, _) => pairs(&view.require),
+        (Some(rules), true) => rules.clone(),
+        (Some(rules), false) => format!("{}, {rules}", pairs(&view.require).replace(' ', ", ")),
     }
 }
 

@@ -51,6 +51,10 @@ fn place(view: &ReplicaView, now: u64) -> String {
     text
 }
 
+/// The parts of a price.
+const COLUMNS: [&str; 7] =
+    ["BID BY", ">PRICE", ">SHARE", ">FETCH", ">SPREAD", ">PREFER", ">BALANCE"];
+
 fn one(view: &AuctionView) -> String {
     let mut text = format!(
         "auction {} of {}, {}, took {:.1} ms\n",
@@ -63,17 +67,19 @@ fn one(view: &AuctionView) -> String {
         None => text.push_str(&format!("  no winner {}\n", view.outcome)),
     }
     if !view.bids.is_empty() {
+        // Most workloads have no rules that make the last two.
+        let is_ruled = view.bids.iter().any(|bid| bid.prefer > 0 || bid.balance > 0);
+        let columns = if is_ruled { &COLUMNS[..] } else { &COLUMNS[..5] };
         let rows: Vec<Vec<String>> = view
             .bids
             .iter()
             .map(|bid| {
-                let parts = [bid.price, bid.share, bid.fetch, bid.spread];
-                std::iter::once(bid.node.clone())
-                    .chain(parts.map(|part| part.to_string()))
-                    .collect()
+                let parts = [bid.price, bid.share, bid.fetch, bid.spread, bid.prefer, bid.balance];
+                let shown = parts.iter().take(columns.len() - 1).map(u64::to_string);
+                std::iter::once(bid.node.clone()).chain(shown).collect()
             })
             .collect();
-        let bids = table(&["BID BY", ">PRICE", ">SHARE", ">FETCH", ">SPREAD"], &rows);
+        let bids = table(columns, &rows);
         bids.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
     }
     not(&mut text, "declined", &view.declines);

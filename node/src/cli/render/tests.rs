@@ -70,6 +70,20 @@ fn describe_shows_all_fields() {
     );
 }
 
+/// Labels and rules stand in one line, as a manifest has them.
+#[test]
+fn describe_shows_rules_beside_labels() {
+    let mut view = web();
+    view.options.insert("require".into(), "arch in (arm64, x86_64), !gpu".into());
+    view.options.insert("tolerate".into(), "edge".into());
+    let text = describe(&view, "0.0.0.0:8080", NOW);
+    assert!(text.contains("require     arch in (arm64, x86_64), !gpu\n"), "{text}");
+    assert!(text.contains("tolerate    edge\n"), "{text}");
+    view.require.insert("zone".into(), "front".into());
+    let text = describe(&view, "0.0.0.0:8080", NOW);
+    assert!(text.contains("require     zone=front, arch in (arm64, x86_64), !gpu\n"), "{text}");
+}
+
 /// A container without a limit of its CPU showed one of a thousand cores.
 #[test]
 fn describe_tells_what_is_reserved_from_the_most() {
@@ -145,6 +159,42 @@ fn status_ends_with_warnings() {
     assert!(status(&body, true).contains("pid        7\n  messages                 7\n"));
 }
 
+/// The parts of a price that only rules make are shown where there are some.
+#[test]
+fn explain_shows_what_preferences_cost() {
+    let auction = |prefer, balance| AuctionView {
+        auction: "a".into(),
+        replica: "web/0".into(),
+        why: String::new(),
+        owner: "n1".into(),
+        opened: String::new(),
+        took_ms: 1.0,
+        bids: vec![BidView {
+            node: "n1".into(),
+            price: 5 + prefer + balance,
+            share: 5,
+            fetch: 0,
+            spread: 0,
+            prefer,
+            balance,
+        }],
+        declines: Vec::new(),
+        not_asked: Vec::new(),
+        winner: None,
+        token: None,
+        outcome: String::new(),
+    };
+    let shown = |prefer, balance| {
+        let auctions = vec![auction(prefer, balance)];
+        let (replica, now) = ("web/0".to_owned(), Vec::new());
+        explain(&ExplainView { replica, now, auctions, ask: Vec::new() }, false, NOW)
+    };
+    let text = shown(300, 4000);
+    assert!(text.contains("BID BY  PRICE  SHARE  FETCH  SPREAD  PREFER  BALANCE\n"), "{text}");
+    assert!(text.contains("n1       4305      5      0       0     300     4000\n"), "{text}");
+    assert!(!shown(0, 0).contains("PREFER"));
+}
+
 #[test]
 fn explain_shows_the_auction() {
     let bid = |node: &str, share| BidView {
@@ -153,6 +203,8 @@ fn explain_shows_the_auction() {
         share,
         fetch: 5,
         spread: 0,
+        prefer: 0,
+        balance: 0,
     };
     let not = |node: &str, reason: &str| DeclineView { node: node.into(), reason: reason.into() };
     let auction = AuctionView {
@@ -164,7 +216,7 @@ fn explain_shows_the_auction() {
         took_ms: 1.25,
         bids: vec![bid("n2", 62_500), bid("n1", 125_000)],
         declines: vec![not("n4", "no room")],
-        not_asked: vec![not("n5", "label zone=shop is required")],
+        not_asked: vec![not("n5", "zone = shop")],
         winner: Some("n2".into()),
         token: Some(3),
         outcome: "the lowest price".into(),
@@ -186,7 +238,7 @@ fn explain_shows_the_auction() {
            n2       62505   62500      5       0\n  \
            n1      125005  125000      5       0\n  \
            declined  n4: no room\n  \
-           not asked n5: label zone=shop is required\n"
+           not asked n5: zone = shop\n"
     );
     view.auctions = vec![auction; 5];
     assert!(

@@ -534,7 +534,12 @@ fn largest_award_fits_a_frame() {
     world.run(SECOND);
     let mut summary = world.nodes[1].room.summaries(&replica(UID, 0))[0].as_ref().clone();
     let cooling = || Decline::Cooling { retry_ms: u32::MAX, reason: "x".repeat(MAX_REASON) };
-    let price = crate::model::Price { share: u32::MAX, fetch: u32::MAX, spread: u32::MAX };
+    let price = crate::model::Price {
+        share: u32::MAX,
+        fetch: u32::MAX,
+        spread: u32::MAX,
+        ..Default::default()
+    };
     let places = u32::MAX - MAX_PLACES as u32..u32::MAX;
     summary.places =
         places.clone().map(|index| (Place::Ordinal(index), "x".repeat(MAX_REASON))).collect();
@@ -600,7 +605,10 @@ fn message_no_honest_peer_sends_changes_nothing() {
         Message::Bid { auction: mine, prices: vec![], without: vec![] },
         Message::Bid {
             auction: mine,
-            prices: vec![crate::model::Price { share: 2, fetch: 0, spread: 0 }, Default::default()],
+            prices: vec![
+                crate::model::Price { share: 2, ..Default::default() },
+                Default::default(),
+            ],
             without: vec![],
         },
         Message::Decline { auction: foreign, why: Decline::Holds },

@@ -132,7 +132,7 @@ fn unplaceable_places_are_reported_with_reasons() {
     assert_eq!(
         why,
         [
-            "3 nodes: label arch=arm64 is required",
+            "3 nodes: arch = arm64",
             "2 nodes: no room",
             "1 node: 5 MiB of memory required, more than the node has",
             "1 node: disk takes no writes",

@@ -55,6 +55,13 @@ pub(super) struct TestContext {
     pub(super) seen: BTreeMap<ReplicaId, Token>,
     pub(super) read_only: bool,
     pub(super) leaving: bool,
+    /// The weights of preferences, in all and not fulfilled here.
+    pub(super) weights: (u32, u32),
+    /// The claims that this node knows, and labels of nodes.
+    pub(super) holders: Vec<(Place, NodeId)>,
+    pub(super) labels: BTreeMap<NodeId, String>,
+    /// Whether this node takes one replica of a workload at a time.
+    pub(super) one_at_a_time: bool,
     /// The ports of the device that each replica needs.
     pub(super) ports: BTreeSet<HostPort>,
     /// The ports of the device that something has.
@@ -72,6 +79,8 @@ impl BidContext for TestContext {
                 ports: self.ports.clone(),
                 fetch_bytes: *fetch_bytes,
                 here: u32::try_from(here).unwrap(),
+                one_at_a_time: self.one_at_a_time,
+                weights: self.weights,
             },
         )
     }
@@ -98,6 +107,14 @@ impl BidContext for TestContext {
 
     fn port_holder(&self, port: &HostPort) -> Option<String> {
         self.taken.get(port).cloned()
+    }
+
+    fn holders(&self, _: &Digest) -> Vec<(Place, NodeId)> {
+        self.holders.clone()
+    }
+
+    fn label(&self, node: &NodeId, _: &str) -> Option<String> {
+        self.labels.get(node).cloned()
     }
 
     fn seen(&self, replica: &ReplicaId) -> Option<Token> {
@@ -208,6 +225,9 @@ impl World {
                 .collect(),
             candidates: (0..self.nodes.len()).filter(|n| self.nodes[*n].alive).map(id).collect(),
             excluded: Vec::new(),
+            is_ordered: false,
+            spread: Vec::new(),
+            weights: 0,
             guardians: Vec::new(),
         }
     }

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::super::codec::{self, Malformed};
-use super::{Artifact, InvalidSpec, Program, Spec, SpecForm, ValueKind, ValueUse};
+use super::placement;
+use super::{Artifact, InvalidSpec, Program, Rule, Spec, SpecForm, ValueKind, ValueUse};
 
 /// The form with [`Later`] behind all that form 2 has.
 pub(super) const FORM: u16 = 3;
@@ -26,12 +27,14 @@ pub struct Later {
     pub exposed: Vec<u16>,
     /// The secrets and configs that replicas get.
     pub values: Vec<ValueUse>,
+    /// What a node must fulfil besides the labels of [`Placement::require`](super::Placement).
+    pub require: Vec<Rule>,
 }
 
 impl Later {
     /// The part whose change needs a restart, encoded; nothing for the defaults.
     pub(super) fn revised(&self) -> Vec<u8> {
-        let Later { stdin, tty, exposed: _, values } = self;
+        let Later { stdin, tty, exposed: _, values, require: _ } = self;
         let mut bytes = Vec::new();
         if *stdin || *tty || !values.is_empty() {
             bytes.extend(codec::encode(&(*stdin, *tty)));
@@ -44,7 +47,7 @@ impl Later {
 
     /// Its parts in words, by the names that a manifest has for them.
     pub fn options(&self) -> Vec<(&'static str, String)> {
-        let Later { stdin, tty, exposed, values } = self;
+        let Later { stdin, tty, exposed, values, require } = self;
         let of = |kind: ValueKind| {
             let all = values.iter().filter(|it| it.kind == kind).map(ValueUse::shown);
             Some(all.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
@@ -56,6 +59,7 @@ impl Later {
             ("exposed", (!ports.is_empty()).then_some(ports)),
             ("secrets", of(ValueKind::Secret)),
             ("configs", of(ValueKind::Config)),
+            ("require", Some(placement::listed(require)).filter(|text| !text.is_empty())),
         ]
         .into_iter()
         .filter_map(|(name, text)| Some((name, text?)))
@@ -65,7 +69,7 @@ impl Later {
 
 /// Checks the later parts of a form.
 pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
-    let Later { stdin, tty, exposed, values: _ } = &form.later;
+    let Later { stdin, tty, exposed, values: _, require: _ } = &form.later;
     if let Program::Wasm(_) = &form.program
         && (*stdin || *tty || !exposed.is_empty())
     {
@@ -86,8 +90,9 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
 pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
     let mut bytes = codec::encode(spec);
     let pieces: Vec<_> = spec.program.platforms(None).map(|platform| platform.pieces).collect();
-    let is_of_form_2 = spec.health.is_empty() && spec.later == Later::default();
-    if is_of_form_2 && pieces.iter().all(Option::is_none) {
+    let is_plain =
+        spec.health.is_empty() && spec.later == Later::default() && spec.placement.is_plain();
+    if is_plain && pieces.iter().all(Option::is_none) {
         return (2, bytes);
     }
     bytes.extend(codec::encode(&spec.later));
@@ -180,6 +185,29 @@ mod tests {
         assert_eq!(exposed.ports(), [(5432, 5432)].into());
         let stdin = spec(Later { stdin: true, ..Later::default() });
         assert_ne!(stdin.revision(), plain.revision());
+    }
+
+    /// Where it may run is no reason to restart it. A program that does not know the rules would
+    /// run it anywhere, so it must not read them.
+    #[test]
+    fn rules_are_of_form_3_and_restart_nothing() {
+        let plain = spec(Later::default());
+        let with = |change: fn(&mut SpecForm)| {
+            let mut form = form(Later::default());
+            change(&mut form);
+            Spec::try_from(form).unwrap()
+        };
+        let labels = with(|form| form.add_required("zone = front".parse().unwrap()));
+        assert!(matches!(Value::workload(&labels), Value::Workload { version: 2, .. }));
+        let ruled = with(|form| form.add_required("zone != back".parse().unwrap()));
+        let tolerant = with(|form| form.placement.tolerate.push("edge".parse().unwrap()));
+        for spec in [ruled, tolerant] {
+            let value = Value::workload(&spec);
+            let Value::Workload { version, bytes } = &value else { panic!() };
+            assert_eq!((*version, value.spec()), (3, Some(spec.clone())));
+            assert!(super::super::older::decode(2, bytes).is_err());
+            assert_eq!(spec.revision(), plain.revision());
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! refused by name**, never ignored.
 
 mod allow;
+mod amount;
 mod container;
 mod container_checks;
 mod exposure;
@@ -16,6 +17,8 @@ mod placement;
 mod platform;
 mod ports;
 mod program;
+mod readings;
+mod rule;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -47,13 +50,18 @@ pub use health::{Check, Health, MAX_PROBE_TIMEOUT, Probe};
 pub use kind::Kind;
 pub use later::{Later, MAX_EXPOSED};
 pub use lifecycle::{RestartPolicy, UpdatePolicy};
-pub use placement::{Affinity, Placement, Preference};
+pub use placement::{
+    Affinity, DEFAULT_WEIGHT, MAX_RULES, MAX_SPREAD, Placement, Preference, Toleration, tolerates,
+};
 pub use platform::{PIECE, Pieces, PlatformImage};
 pub use program::{Artifact, Component, Permission, Program, ProgramKind, World};
+pub use readings::MAX_PUBLISHED;
+pub use rule::{MAX_RULE_VALUES, NotARule, Op, Reading, Rule};
 pub use values::{MAX_USES, SECRETS, Target, ValueKind, ValueUse};
 
 pub(in crate::model) use later::encode;
 pub(in crate::model) use older::decode;
+pub(in crate::model) use readings::kept;
 
 /// The newest spec form this program understands. Newer ones are kept and relayed byte for byte,
 /// neither owned nor bid on.
@@ -389,6 +397,7 @@ impl TryFrom<SpecForm> for Spec {
                 return Err(InvalidSpec::Label(text.clone()));
             }
         }
+        placement::check(&form)?;
         let revision = revision(&form);
         Ok(Spec(Arc::new(Checked { form, revision })))
     }
@@ -507,6 +516,13 @@ pub struct Facts {
     /// no record has them.
     #[serde(skip)]
     pub busy_ports: BTreeSet<HostPort>,
+    /// Facts that it publishes by name, besides those above, at most [`MAX_PUBLISHED`]. In a record
+    /// as `allowed`.
+    #[serde(skip)]
+    pub published: BTreeMap<String, String>,
+    /// Bytes that it measures by name, as `disk.free`. As `busy_ports`.
+    #[serde(skip)]
+    pub measured: BTreeMap<String, u64>,
 }
 
 /// Why a node cannot run a spec, by static facts alone.
@@ -517,7 +533,7 @@ pub struct Facts {
 pub enum Unfit {
     #[error("no {0} runtime")]
     Runtime(ProgramKind),
-    #[error("label {name}={value} is required")]
+    #[error("{name} = {value}")]
     Label { name: String, value: String },
     #[error("{} MiB of memory required, more than the node has", .0 / (1024 * 1024))]
     Memory(u64),
@@ -533,6 +549,14 @@ pub enum Unfit {
     Volumes(u32),
     #[error("takes no further work: an operator cordoned or drained it")]
     Cordoned,
+    #[error("has the taint {0}, which is not tolerated")]
+    Taint(String),
+    #[error("{0}")]
+    Rule(Rule),
+    #[error("near {0}, which has no replica there")]
+    Near(String),
+    #[error("apart from {0}, which has a replica there")]
+    Apart(String),
 }
 
 impl Facts {
@@ -561,11 +585,7 @@ impl Facts {
         if kept > 0 && self.volumes.len() + kept > MAX_VOLUMES && !is_known() {
             return Err(Unfit::Volumes(u32::try_from(self.volumes.len()).unwrap_or(u32::MAX)));
         }
-        for (name, value) in &spec.placement.require {
-            if self.labels.get(name) != Some(value) {
-                return Err(Unfit::Label { name: name.clone(), value: value.clone() });
-            }
-        }
+        self.fits_rules(spec)?;
         if spec.reservation().memory > self.capacity.memory {
             return Err(Unfit::Memory(spec.reservation().memory));
         }

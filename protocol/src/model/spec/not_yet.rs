@@ -2,27 +2,13 @@
 //! of text, and values in a form.
 
 use super::{
-    Container, Exposure, InvalidSpec, Kind, Placement, Program, RestartPolicy, SpecForm,
-    UpdatePolicy, World,
+    Container, Exposure, InvalidSpec, Kind, Program, RestartPolicy, SpecForm, UpdatePolicy, World,
 };
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
 /// slip.
-const FIELDS: [&str; 13] = [
-    "affinity",
-    "allow",
-    "args",
-    "containers",
-    "hosts",
-    "kind",
-    "prefer",
-    "restart",
-    "schedule",
-    "spread",
-    "tolerate",
-    "update",
-    "world",
-];
+const FIELDS: [&str; 9] =
+    ["allow", "args", "containers", "hosts", "kind", "restart", "schedule", "update", "world"];
 
 impl InvalidSpec {
     /// The refusal of a field of a text, if a later version will have it. `None` for any other
@@ -35,15 +21,10 @@ impl InvalidSpec {
 /// The first part of a spec that this version does not act on. Accepting it would promise what does
 /// not happen.
 pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
-    let Placement { require: _, prefer, spread, affinity, tolerate } = &form.placement;
     let Exposure { hosts, ports: _ } = &form.exposure;
     let is_service = matches!(form.kind, Kind::Service { .. });
     let rest = [
         (!is_service, form.kind.as_str()),
-        (!prefer.is_empty(), "prefer"),
-        (spread.is_some(), "spread"),
-        (!affinity.is_empty(), "affinity"),
-        (!tolerate.is_empty(), "tolerate"),
         (form.update != UpdatePolicy::default(), "update"),
         (form.restart != RestartPolicy::default(), "restart"),
         (!hosts.is_empty(), "hosts"),

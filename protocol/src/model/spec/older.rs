@@ -37,7 +37,11 @@ pub(in crate::model) fn decode(version: u16, bytes: &[u8]) -> Result<Spec, Malfo
         1 => {
             form1(bytes)?.try_into().map_err(|invalid: InvalidSpec| Malformed(invalid.to_string()))
         }
-        2 => codec::decode(bytes),
+        2 => match codec::decode::<Spec>(bytes)? {
+            spec if spec.placement.is_plain() => Ok(spec),
+            // No program has ever written it, and those of form 2 do not act on it.
+            _ => Err(Malformed("form 2 has labels that are required, and no other rules".into())),
+        },
         SPEC_VERSION => later::decode(bytes),
         _ => Err(Malformed(format!("form {version} is not known"))),
     }

@@ -30,8 +30,6 @@ fn unsupported_parts_are_refused_by_name() {
         refused(|form| form.kind = Kind::Daemon),
         refused(|form| form.kind = Kind::Cron { schedule: "* * * * *".into() }),
         refused(|form| form.resources.limit.memory += 1),
-        refused(|form| form.placement.spread = Some("zone".into())),
-        refused(|form| form.placement.tolerate = vec!["edge".into()]),
         refused(|form| form.update.roll_back = true),
         refused(|form| form.restart = RestartPolicy::Never),
         refused(|form| form.exposure.hosts = vec!["shop.example".into()]),
@@ -47,8 +45,6 @@ fn unsupported_parts_are_refused_by_name() {
             "daemon",
             "cron",
             "a limit above the reservation",
-            "spread",
-            "tolerate",
             "update",
             "restart",
             "hosts",
@@ -258,4 +254,142 @@ fn other_machines_pull_a_pinned_image() {
     let local = Image { digest: None, ..pinned(PullPolicy::Missing) };
     assert!(!local.comes_from_engine_on("aarch64"), "no registry has it");
     assert!(Image::named("a").comes_from_engine_on("aarch64"));
+}
+
+fn with_rules(rules: &[&str]) -> Result<Spec, InvalidSpec> {
+    let mut form = form();
+    rules.iter().for_each(|rule| form.add_required(rule.parse().unwrap()));
+    form.try_into()
+}
+
+/// A workload that no node can ever take would only wait: the refusal names both rules.
+#[test]
+fn rules_that_contradict_one_another_are_refused() {
+    for (rules, names) in [
+        (["zone=front", "zone=back"], ["`zone = front`", "`zone = back`"]),
+        (["zone=front", "!zone"], ["`zone = front`", "`!zone`"]),
+        (["cores>5", "cores<3"], ["`cores > 5`", "`cores < 3`"]),
+    ] {
+        let error = with_rules(&rules).unwrap_err().to_string();
+        assert!(error.starts_with("require: ") && error.contains("contradict"), "{error}");
+        assert!(names.iter().all(|name| error.contains(name)), "{error}");
+    }
+    assert!(with_rules(&["zone=front", "zone=front", "zone"]).is_ok());
+    let many: Vec<String> = (0..65).map(|n| format!("!label{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let error = with_rules(&many).unwrap_err().to_string();
+    assert!(error.contains("65 rules, at most 64"), "{error}");
+    let mut odd = form();
+    odd.later.require = vec![Rule { name: "a b".into(), op: Op::Exists }];
+    assert!(Spec::try_from(odd).unwrap_err().to_string().contains("`a b` is not a label"));
+}
+
+/// The first rule that a node fails is the reason that people see.
+#[test]
+fn node_is_judged_by_labels_and_facts() {
+    let facts = Facts {
+        arch: "aarch64".into(),
+        runtimes: [ProgramKind::Wasm].into(),
+        labels: [("zone".into(), "front".into()), ("os".into(), "mine".into())].into(),
+        capacity: Resources { memory: 4 << 30, cpu: 4_000 },
+        published: [("version".into(), "0.4.2".into()), ("os".into(), "linux".into())].into(),
+        measured: [("disk.free".into(), 3 << 30)].into(),
+        ..Facts::default()
+    };
+    let fits = |rules: &[&str]| facts.fits(&with_rules(rules).unwrap());
+    let now = |rules: &[&str]| {
+        let free = Resources { memory: 1 << 30, cpu: 500 };
+        facts.fits_now(&with_rules(rules).unwrap(), free)
+    };
+    for fitting in [
+        ["arch=arm64", "zone in (front, back)"],
+        ["memory>=4GiB", "cores>2"],
+        ["version>=0.4", "version<0.5"],
+        ["runtime=wasm", "runtime!=container"],
+        // A label wins over the fact of its name.
+        ["os=mine", "!gpu"],
+        // Only the node itself can judge these.
+        ["disk.free>9TiB", "memory.free>9TiB"],
+    ] {
+        assert_eq!(fits(&fitting), Ok(()), "{fitting:?}");
+    }
+    for (rule, shown) in [
+        ("arch=amd64", "arch = amd64"),
+        ("zone!=front", "zone != front"),
+        ("gpu", "gpu"),
+        ("cores>4", "cores > 4"),
+        ("memory<1GiB", "memory < 1GiB"),
+        ("version>1.0.0", "version > 1.0.0"),
+        ("runtime=container", "runtime = container"),
+    ] {
+        assert_eq!(fits(&[rule]).unwrap_err().to_string(), shown);
+    }
+    assert_eq!(now(&["disk.free>2GiB", "memory.free>=1GiB"]), Ok(()));
+    for rule in ["disk.free > 4GiB", "memory.free > 1GiB", "cpu.free > 1", "swap.free > 1"] {
+        assert_eq!(now(&[rule]).unwrap_err().to_string(), rule);
+    }
+}
+
+/// A slip in a label keeps a workload from every node, or lets it run on each.
+#[test]
+fn labels_that_no_node_has_are_told() {
+    let node = |zone: &str| Facts {
+        labels: [("zone".into(), zone.into())].into(),
+        published: [("os".into(), "linux".into())].into(),
+        ..Facts::default()
+    };
+    let nodes = [node("front"), node("back")];
+    let told = |rules: &[&str]| with_rules(rules).unwrap().unknown_names(nodes.iter());
+    assert_eq!(told(&["zone=front", "os=linux", "disk.free>1GiB"]), [""; 0]);
+    let told = told(&["!zome", "zone=x"]);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("no node has the label `zome`; known: zone, arch, "), "{told:?}");
+}
+
+#[test]
+fn toleration_is_of_a_name_or_a_value() {
+    let all = |texts: &[&str]| -> Vec<Toleration> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    };
+    assert!(!tolerates(&[], "edge", "yes"));
+    assert!(tolerates(&all(&["edge"]), "edge", "yes"));
+    assert!(tolerates(&all(&["gpu", "edge = yes"]), "edge", "yes"));
+    assert!(!tolerates(&all(&["edge=no", "edges"]), "edge", "yes"));
+    assert!(tolerates(&all(&["*"]), "edge", "yes"));
+    for text in ["", "=", "a=", "a b", "a=b=c", "**"] {
+        assert!(text.parse::<Toleration>().is_err(), "{text}");
+    }
+    for text in ["edge", "edge=yes", "*"] {
+        assert_eq!(text.parse::<Toleration>().unwrap().to_string(), text);
+    }
+}
+
+/// Relations and labels that mean nothing, or contradict one another, are refused by name.
+#[test]
+fn odd_relations_are_refused() {
+    let refused = |relations: &[&str], spread: &[&str]| {
+        let mut form = form();
+        form.placement.affinity = relations.iter().map(|text| text.parse().unwrap()).collect();
+        form.placement.spread = spread.iter().map(|&text| text.to_owned()).collect();
+        Spec::try_from(form).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    for (relations, spread, part) in [
+        (&["near db", "apart db"][..], &[][..], "`near db` and `apart db` contradict one another"),
+        (&["near db", "near db:5"], &[], "`db` stands there twice"),
+        (&["near web"], &[], "`web` cannot be near itself"),
+        (&[], &["zone", "zone"], "`zone` stands there twice"),
+        (&[], &["a", "b", "c", "d", "e"], "5 labels, at most 4"),
+        (&[], &["a b"], "`a b` is not a label"),
+    ] {
+        let error = refused(relations, spread);
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(refused(&["apart web", "near db:5", "apart other/db"], &["zone"]), "");
+    let mut heavy = form();
+    heavy.placement.prefer = vec![Preference { rule: "a=1".parse().unwrap(), weight: 200 }];
+    let error = Spec::try_from(heavy).unwrap_err().to_string();
+    assert!(error.contains("`a = 1`: weight 200 is outside 1 to 100"), "{error}");
+    for text in ["db", "beside db", "near We", "near db:0", "near db:x"] {
+        assert!(text.parse::<Affinity>().is_err(), "{text}");
+    }
 }

@@ -1,6 +1,8 @@
 //! A workload's spec as JSON: in requests of the API, and the source of what a view shows of it.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,7 @@ use super::super::name::{NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
     Artifact, Component, Container, Exposure, Health, InvalidSpec, Later, Placement, Port, Program,
-    Requirements, Spec, SpecForm, ValueUse, Volume,
+    Requirements, Rule, Spec, SpecForm, ValueUse, Volume,
 };
 
 /// A workload's spec as JSON.
@@ -66,6 +68,21 @@ pub struct SpecBody {
     /// The health probes.
     #[serde(default, skip_serializing_if = "Health::is_empty")]
     pub health: Health,
+    /// What a node must fulfil besides `require`, as in `arch in (arm64, x86_64)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
+    /// What makes a node better, with its weight, as in `disk = ssd:80`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefer: Vec<String>,
+    /// The labels over whose values the replicas are spread.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spread: Vec<String>,
+    /// Workloads to be on the same nodes as, or on others: `near shop/db`, `apart shop/db:50`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub affinity: Vec<String>,
+    /// Taints that do not keep it away: `NAME`, `NAME=VALUE` or `*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerate: Vec<String>,
 }
 
 /// An artifact: the bytes' hash and size.
@@ -87,13 +104,13 @@ impl From<&Spec> for SpecBody {
             program,
             kind,
             resources: Requirements { reservation, limit },
-            placement: Placement { require, prefer: _, spread: _, affinity: _, tolerate: _ },
+            placement: Placement { require, prefer, spread, affinity, tolerate },
             health,
             update: _,
             restart: _,
             exposure: Exposure { hosts: _, ports },
             storage,
-            later: Later { stdin, tty, exposed, values },
+            later: Later { stdin, tty, exposed, values, require: rules },
         } = &**spec;
         let (artifact, container) = match program {
             Program::Wasm(component) => {
@@ -125,8 +142,28 @@ impl From<&Spec> for SpecBody {
             exposed: exposed.clone(),
             values: values.clone(),
             health: health.clone(),
+            rules: texts(rules),
+            prefer: texts(prefer),
+            spread: spread.clone(),
+            affinity: texts(affinity),
+            tolerate: texts(tolerate),
         }
     }
+}
+
+fn texts<T: ToString>(all: &[T]) -> Vec<String> {
+    all.iter().map(T::to_string).collect()
+}
+
+/// The rules of a list, which stands in a field of this name.
+fn read<T: FromStr<Err: Display>>(
+    field: &'static str,
+    all: Vec<String>,
+) -> Result<Vec<T>, BadSpec> {
+    let one = |text: String| {
+        text.parse().map_err(|error: T::Err| BadSpec::Rule(field, error.to_string()))
+    };
+    all.into_iter().map(one).collect()
 }
 
 /// Why a [`SpecBody`] is not a valid spec.
@@ -139,6 +176,8 @@ pub enum BadSpec {
     Runtime(String),
     #[error("runtime: `{0}` needs `{1}`, and nothing else to run")]
     Program(&'static str, &'static str),
+    #[error("{0}: {1}")]
+    Rule(&'static str, String),
     #[error(transparent)]
     Invalid(#[from] InvalidSpec),
 }
@@ -165,6 +204,11 @@ impl TryFrom<SpecBody> for Spec {
             exposed,
             values,
             health,
+            rules,
+            prefer,
+            spread,
+            affinity,
+            tolerate,
         } = body;
         let (name, resources) = (name.parse()?, Resources { memory, cpu });
         let form = match (runtime.as_str(), artifact, container) {
@@ -182,11 +226,18 @@ impl TryFrom<SpecBody> for Spec {
         if let Some(limit) = limit {
             form.resources.limit = limit;
         }
-        form.placement.require = require;
+        form.placement = Placement {
+            require,
+            prefer: read("prefer", prefer)?,
+            spread,
+            affinity: read("affinity", affinity)?,
+            tolerate: read("tolerate", tolerate)?,
+        };
+        let rules = read::<Rule>("rules", rules)?;
         form.storage = storage;
         form.exposure.ports = ports;
         form.health = health;
-        form.later = Later { stdin, tty, exposed, values };
+        form.later = Later { stdin, tty, exposed, values, require: rules };
         Ok(Spec::try_from(form)?)
     }
 }

@@ -59,6 +59,8 @@ pub enum Reply {
         /// so that it supersedes a version that one of them may bring. At most [`MAX_UNHEARD`]
         /// names, then one entry with the number of the others.
         unheard: Vec<String>,
+        /// Parts of the requested spec that are mostly a slip, in words.
+        warnings: Vec<String>,
     },
     /// The draft for the author of the next change.
     Drafted {

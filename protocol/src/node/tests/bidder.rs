@@ -245,7 +245,7 @@ fn place_said_to_be_held_is_reopened_without_a_claim() {
 fn claimed_place_is_not_placed_again_before_its_sheet() {
     let (mut owner, from, announce) = auctions();
     let auction = announce.auction;
-    let prices = vec![Price { share: 0, fetch: 0, spread: 0 }];
+    let prices = vec![Price::default()];
     let bid = auction::Message::Bid { auction, prices, without: Vec::new() };
     owner.input(Input::Message { from, message: Message::Auction(bid) });
     let won = owner.sent.iter().find_map(|message| match message {
