@@ -107,7 +107,8 @@ impl Owner {
         self.ask_unasked(cx, round);
     }
 
-    /// Candidates in random order, this node first, unless the offer has an order of its own; and those whose recent answer still counts.
+    /// Candidates in random order, this node first, unless the offer has an order of its own; and
+    /// those whose recent answer still counts.
     fn choose(&self, cx: &mut Cx<'_>, offer: &mut Offer) -> (Vec<NodeId>, Vec<(NodeId, NoBid)>) {
         let mut seen = BTreeSet::new();
         let mut candidates = std::mem::take(&mut offer.candidates);

@@ -1,5 +1,5 @@
-//! Spreading the replicas of a workload over the values of labels. **The owner alone does this**: it
-//! knows every claim, and every award of its own whose claim has not come yet, so that auctions
+//! Spreading the replicas of a workload over the values of labels. **The owner alone does this**:
+//! it knows every claim, and every award of its own whose claim has not come yet, so that auctions
 //! which it closes one after another cannot crowd one value.
 
 use std::collections::{BTreeMap, BTreeSet};
