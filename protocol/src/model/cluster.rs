@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{Digest, NodeId};
 use super::ruling::Ruling;
-use super::spec::{Placement, Unfit, is_label_text, tolerates};
+use super::spec::{Kind, SpecForm, Unfit, is_label_text, tolerates};
 
 /// State that all nodes agree on once they are in step: the members, what they say of themselves,
 /// and what operators and owners decided. It holds nothing of the moment, such as who is up: two
@@ -50,13 +50,16 @@ impl NodePolicy {
         !self.cordoned && !self.drained
     }
 
-    /// Whether a workload tolerates all taints of the node.
+    /// Whether the node takes a workload that it does not run yet.
     ///
     /// # Errors
-    /// A taint that it does not.
-    pub fn admits(&self, placement: &Placement) -> Result<(), Unfit> {
+    /// It is cordoned or drained, which daemons run through, or has a taint that is not tolerated.
+    pub fn takes(&self, spec: &SpecForm) -> Result<(), Unfit> {
+        if !self.takes_work() && spec.kind != Kind::Daemon {
+            return Err(Unfit::Cordoned);
+        }
         let keeps_away =
-            |(name, value): &(&String, &String)| !tolerates(&placement.tolerate, name, value);
+            |(name, value): &(&String, &String)| !tolerates(&spec.placement.tolerate, name, value);
         match self.taints.iter().find(keeps_away) {
             Some((name, value)) if value.is_empty() => Err(Unfit::Taint(name.clone())),
             Some((name, value)) => Err(Unfit::Taint(format!("{name}={value}"))),

@@ -12,7 +12,7 @@ use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::holding::Holding;
 use crate::membership::{self, Membership};
-use crate::model::spec::{HostPort, Kind, Reading};
+use crate::model::spec::{HostPort, Reading};
 use crate::model::{
     Artifact, Award, Digest, Facts, NodeId, Out, Outgoing, Place, ReplicaId, ReplicaName,
     ResourceSum, Signed, Slot, SpecForm, Time, Token, Unfit, WallClock, codec,
@@ -54,14 +54,10 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Whether this node takes a workload that it does not run yet, as far as operators decide.
+    /// Whether operators let this node take a workload that it does not run yet.
     fn takes(&self, spec: &SpecForm) -> Result<(), Unfit> {
-        let policy = self.outlook.demand.desired.policies().get(&self.outlook.me);
-        let Some(policy) = policy else { return Ok(()) };
-        if !policy.takes_work() && spec.kind != Kind::Daemon {
-            return Err(Unfit::Cordoned);
-        }
-        policy.admits(&spec.placement)
+        let policies = self.outlook.demand.desired.policies();
+        policies.get(&self.outlook.me).map_or(Ok(()), |policy| policy.takes(spec))
     }
 
     /// The workloads of which this node claims replicas.

@@ -75,9 +75,13 @@ impl Node {
     /// requirement excludes.
     fn check_placeable(&self, spec: &Spec) -> Result<(), Refusal> {
         let mut why: BTreeMap<String, usize> = BTreeMap::new();
+        // What runs already is replaced where it runs, also where nothing new is placed.
+        let is_new = self.desired.workload(&spec.name).is_none();
         for node in self.membership.up() {
             let Some(record) = self.membership.record(&node) else { continue };
-            match record.facts.fits(spec) {
+            let policy = self.desired.policies().get(&node).filter(|_| is_new);
+            let taken = policy.map_or(Ok(()), |policy| policy.takes(spec));
+            match taken.and_then(|()| record.facts.fits(spec)) {
                 Ok(()) => return Ok(()),
                 Err(unfit) => *why.entry(unfit.to_string()).or_default() += 1,
             }

@@ -9,7 +9,6 @@ use rand_chacha::rand_core::RngCore;
 use crate::auction::{Excluded, Offer, OfferPlace};
 use crate::desired::Workload;
 use crate::model::claim::short_reason;
-use crate::model::spec::Kind;
 use crate::model::{Digest, NodeId, Place, RawChange, ReplicaId, Revision, Time, Unfit, WallClock};
 use crate::plan::{Free, Home, Step};
 
@@ -233,12 +232,7 @@ impl Node {
                 continue;
             }
             let policy = self.desired.policies().get(&node);
-            let is_daemon = workload.spec.kind == Kind::Daemon;
-            if policy.is_some_and(|policy| !policy.takes_work()) && !is_daemon {
-                excluded.push((node, Unfit::Cordoned));
-                continue;
-            }
-            if let Some(Err(unfit)) = policy.map(|policy| policy.admits(&workload.spec.placement)) {
+            if let Some(Err(unfit)) = policy.map(|policy| policy.takes(&workload.spec)) {
                 excluded.push((node, unfit));
                 continue;
             }
