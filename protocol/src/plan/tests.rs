@@ -367,3 +367,29 @@ fn nodes_lost_before_a_returned_one_get_a_moment() {
     assert!(!throttle.end_healing(second(61)) && throttle.poll_timeout() == Some(second(62)));
     assert!(throttle.end_healing(second(62)) && throttle.poll_timeout().is_none());
 }
+
+/// A place on a node that is drained is auctioned under a new token, and its holder is told nothing
+/// until another one has it; then only the other one is kept.
+#[test]
+fn place_on_a_drained_node_is_auctioned_while_it_is_held() {
+    let drained = Holder { drained: true, ..holder(0, 1) };
+    let steps = plan(&run(1), std::slice::from_ref(&drained), &never);
+    let (counter, why) = only_auction(&steps);
+    assert_eq!((counter, why), (2, &Free::Drained { node: node(1), healthy: true }));
+    assert!(!steps[0].is_unhealthy() && steps[0].is_move());
+
+    let starts = Holder { token: token(2), phase: Phase::Starting, ..holder(0, 2) };
+    let old = Holder { yields_to: Some(node(2)), ..drained.clone() };
+    let steps = plan(&run(1), &[old.clone(), starts.clone()], &never);
+    let stop = Step::Stop {
+        place: Place::Ordinal(0),
+        node: node(1),
+        why: Surplus::Duplicate { keeper: node(2) },
+    };
+    let wait = Step::Wait { place: Place::Ordinal(0), node: node(2), why: Waiting::Starting };
+    assert_eq!(steps, [stop, wait]);
+
+    let outdated = Holder { revision: OLD, ..drained };
+    let steps = plan(&run(1), &[outdated], &never);
+    assert!(matches!(steps[..], [Step::Replace { .. }]), "it is replaced first: {steps:?}");
+}

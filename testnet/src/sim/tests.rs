@@ -1,5 +1,6 @@
 mod busy;
 mod containers;
+mod emptying;
 mod failovers;
 mod liars;
 mod moves;

@@ -156,6 +156,11 @@ impl Cluster {
         self.by_root(Key::Member(of), Value::Tombstone)
     }
 
+    /// The policy of a node, by the root.
+    pub fn policy(&self, of: NodeId, policy: crate::model::NodePolicy) -> Change {
+        self.by_root(Key::Policy(of), Value::Policy(policy))
+    }
+
     fn by_root(&self, key: Key, value: Value) -> Change {
         let writer = trust::writer_id(&self.root.public(), &[0; 16]);
         let serial = trust::serial_at(NOW) + 7;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::harness::{Harness, cluster, facts, spec};
 use super::*;
-use crate::model::{Facts, Spec, SpecForm, Value, WorkloadName};
+use crate::model::{Facts, NodePolicy, Spec, SpecForm, Unfit, Value, WorkloadName};
 
 fn web() -> WorkloadName {
     "web".parse().unwrap()
@@ -158,4 +158,54 @@ fn unmet_preferences_stand_in_the_price() {
     let bid = &explained.auctions[0].bids[0];
     assert_eq!((bid.prefer, bid.balance), (350_000, 0), "{bid:?}");
     assert_eq!(bid.price, bid.share + bid.fetch + bid.spread + bid.prefer);
+}
+
+/// A node that is cordoned or tainted takes nothing new that does not tolerate it, and says so to
+/// who publishes; what it runs goes on, also in a new version. Its labels are those that operators
+/// set.
+#[test]
+fn node_takes_what_operators_let_it_take() {
+    let cluster = cluster();
+    let mut harness = Harness::new(cluster.founder(Saved::default()));
+    let me = harness.node.id();
+    harness.publish(&cluster, &spec(1, 1 << 26));
+    assert_eq!(harness.node.own_claims().count(), 1);
+    let policy = NodePolicy {
+        cordoned: true,
+        labels: [("zone".to_owned(), Some("front".to_owned()))].into(),
+        ..NodePolicy::default()
+    };
+    let change = cluster.policy(me, policy.clone()).raw();
+    assert!(matches!(harness.command(Command::Submit { change }), Reply::Accepted { .. }));
+    assert_eq!(harness.node.own_claims().count(), 1, "it stays");
+    let view = harness.node.nodes().into_iter().find(|it| it.me).unwrap();
+    assert_eq!(view.labels.get("zone").map(String::as_str), Some("front"));
+    assert!(view.cordoned && !view.drained);
+    let mut other = SpecForm::from(spec(1, 1 << 26));
+    other.name = "other".parse().unwrap();
+    let other = Spec::try_from(other).unwrap();
+    let Err(Refusal::Unplaceable(why)) = harness.draft(Some(other)) else { panic!("it is taken") };
+    assert!(why[0].contains("an operator cordoned or drained it"), "{why:?}");
+    let newer = harness.publish(&cluster, &spec(1, 1 << 27));
+    assert!(matches!(newer, Reply::Accepted { .. }), "{newer:?}");
+    let current = harness.node.workloads()[0].generation.clone();
+    let claim = harness.node.own_claims().next().unwrap();
+    assert_eq!(claim.generation.to_string(), current, "the new version runs");
+}
+
+/// A taint keeps away what does not tolerate it.
+#[test]
+fn taint_keeps_away_what_does_not_tolerate_it() {
+    let taints = [("payment".to_owned(), String::new()), ("net".to_owned(), "lte".to_owned())];
+    let policy = NodePolicy { taints: taints.into(), ..NodePolicy::default() };
+    let of = |tolerate: &[&str]| {
+        let mut form = SpecForm::from(spec(1, 1 << 26));
+        form.placement.tolerate = tolerate.iter().map(|it| it.parse().unwrap()).collect();
+        policy.takes(&form)
+    };
+    assert_eq!(of(&[]), Err(Unfit::Taint("net=lte".into())));
+    assert_eq!(of(&["net=lte"]), Err(Unfit::Taint("payment".into())));
+    assert_eq!(of(&["net=wifi", "payment"]), Err(Unfit::Taint("net=lte".into())));
+    assert_eq!(of(&["net", "payment"]), Ok(()));
+    assert_eq!(of(&["*"]), Ok(()));
 }
