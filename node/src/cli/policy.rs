@@ -10,6 +10,7 @@ use shoal_protocol::model::{Key, NodeId, NodePolicy, Value};
 use super::client::Client;
 use super::context::Context;
 use super::error::CliError;
+use super::render::short;
 use super::rights::submit;
 
 /// Let nodes take no further replicas; what they run stays
@@ -186,7 +187,7 @@ pub(super) async fn find(client: &Client, name: &str) -> Result<NodeView, CliErr
             Err(CliError::not_found(why).hint(format!("The nodes are {}.", known.join(", "))))
         }
         _ => {
-            let ids: Vec<&str> = found.iter().map(|it| &it.id[..8]).collect();
+            let ids: Vec<String> = found.iter().map(|it| short(&it.id)).collect();
             let ids = ids.join(" and ");
             let why = format!("several nodes are called `{name}`: name one by its id, {ids}");
             Err(CliError::usage(why))

@@ -10,6 +10,7 @@ use shoal_protocol::trust;
 
 use super::context::Context;
 use super::error::CliError;
+use super::render::short;
 use super::rights::submit;
 use super::terminal;
 use crate::api::form::MeetingBody;
@@ -116,7 +117,7 @@ fn meant(
         if found.iter().all(|meant| meant.key != key) {
             let what = match &it.node {
                 Some(name) => format!("node {name}"),
-                None => format!("key {}", &it.key[..8]),
+                None => format!("key {}", short(&it.key)),
             };
             found.push(Meant { key, what, is_node: it.node.is_some() });
         }

@@ -119,7 +119,8 @@ fn duration(text: &str) -> Result<Duration, String> {
     let mut sum = Duration::ZERO;
     loop {
         let unit = rest.find(|c| !is_digit(c)).unwrap_or(rest.len());
-        let end = rest[unit..].find(is_digit).map_or(rest.len(), |length| unit + length);
+        let (_, after) = rest.split_at(unit);
+        let end = after.find(is_digit).map_or(rest.len(), |length| unit + length);
         let (first, others) = rest.split_at(end);
         let part = quantity::duration(first).map_err(|error| match others.is_empty() {
             true if first == text => error.to_string(),

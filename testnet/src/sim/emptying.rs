@@ -69,8 +69,8 @@ impl World {
             return None;
         }
         let is_full = |device: &usize| !self.devices[*device].runtime.replicas.is_empty();
-        let drained = running.into_iter().filter(|device| self.is_drained(*device));
-        let left = drained.filter(is_full).next()?;
+        let mut drained = running.into_iter().filter(|device| self.is_drained(*device));
+        let left = drained.find(is_full)?;
         let runs: Vec<String> =
             self.devices[left].runtime.replicas.keys().map(ToString::to_string).collect();
         Some(format!("n{left} is drained, and still runs {}", runs.join(", ")))

@@ -55,7 +55,10 @@ pub(super) enum Verdict {
 /// Verdicts that the executor has not taken yet: the latest of each instance, with the number of
 /// its life.
 #[derive(Clone, Default)]
-pub(super) struct Verdicts(Arc<(Mutex<BTreeMap<InstanceId, (u64, Verdict)>>, Notify)>);
+pub(super) struct Verdicts(Arc<(Mutex<Latest>, Notify)>);
+
+/// The latest verdict of each instance, with the number of its life.
+type Latest = BTreeMap<InstanceId, (u64, Verdict)>;
 
 impl Verdicts {
     fn put(&self, id: &InstanceId, life: u64, verdict: Verdict) {

@@ -90,7 +90,7 @@ fn number(text: &str) -> Result<Amount, NotAnAmount> {
     let (number, unit) = text.split_at(text.find(|c| !digits(c)).unwrap_or(text.len()));
     let unit = unit.trim();
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-    let is_number = !(whole.is_empty() && part.is_empty()) && !part.contains('.');
+    let is_number = !(part.contains('.') || whole.is_empty() && part.is_empty());
     if !is_number || part.len() > 9 {
         return Err(NotAnAmount::NoNumber(text.into()));
     }

@@ -143,7 +143,7 @@ impl SpecForm {
     pub fn fits_beside(&self, here: &[&SpecForm]) -> Result<(), Unfit> {
         let runs = |name: &WorkloadName| here.iter().any(|it| it.name == *name);
         for Affinity { workload, apart, weight } in &self.placement.affinity {
-            if weight.is_some() || *apart == !runs(workload) {
+            if weight.is_some() || *apart != runs(workload) {
                 continue;
             }
             return Err(match apart {

@@ -281,7 +281,7 @@ impl FromStr for Rule {
                 None => {
                     let is_sign = rest.starts_with(|c| SIGNS.contains(c));
                     let ends = |c: char| is_sign != SIGNS.contains(c) || c.is_whitespace();
-                    return operator(&rest[..rest.find(ends).unwrap_or(rest.len())]);
+                    return operator(rest.split(ends).next().unwrap_or(rest));
                 }
             },
         };
