@@ -31,7 +31,7 @@ impl fmt::Display for AuctionId {
 /// parts are shown by `explain`.
 ///
 /// On the wire a price without the last two parts is the first three numbers alone, as programs
-/// read it that do not know them; see [`MARK`].
+/// read it that do not know them; see `MARK`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Price {
     /// The dominant share of the node's capacity in use after placement; 1,000,000 is a full node.
