@@ -8,13 +8,13 @@ tokio::task_local! {
     static CALLER: Namespaces;
 }
 
-/// What a caller is shown: all to who opens the socket, and to an operator of some namespaces what
-/// is in those.
+/// The view of a caller: all for who opens the socket, and for an operator of some namespaces the
+/// contents of those.
 #[derive(Clone)]
 pub(super) struct Seen(Namespaces);
 
 impl Seen {
-    /// What the caller of the request that is answered now sees.
+    /// The view of the caller whose request is answered now.
     pub(super) fn now() -> Seen {
         Seen(CALLER.try_with(Clone::clone).unwrap_or(Namespaces::All))
     }

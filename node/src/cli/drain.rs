@@ -98,7 +98,7 @@ impl Drain {
     }
 }
 
-/// What a node holds, each with the reason why it is still there.
+/// The replicas that a node holds, each with the reason why it is still there.
 fn held(replicas: &[ReplicaView], node: &str) -> BTreeMap<String, String> {
     let here = replicas.iter().filter(|it| it.node.as_deref() == Some(node) && it.phase != "lost");
     here.map(|it| (it.replica.clone(), it.reason.clone().unwrap_or_default())).collect()

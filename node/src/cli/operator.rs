@@ -253,3 +253,49 @@ async fn ls(context: &Context) -> Result<(), CliError> {
     let views: Vec<OperatorView> = out::parse(&bytes)?;
     out::say_raw(&render::operators(&views))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(role: Role, namespace: Option<&str>, expires: Option<u64>) -> Terms {
+        let namespaces = match namespace {
+            Some(name) => Namespaces::Only([name.parse().unwrap()].into()),
+            None => Namespaces::All,
+        };
+        Terms { name: "ann".into(), role, namespaces, serial: 1, expires: expires.map(WallClock) }
+    }
+
+    /// New rights are added to those of the file that is there, so fewer of them would change
+    /// nothing, and look as if they did.
+    #[test]
+    fn renewal_that_would_take_rights_away_is_refused() {
+        let key = KeyPair::from_seed(&[7; 32]).public();
+        let known = [OperatorView {
+            name: "ann".into(),
+            key: key.to_string(),
+            role: "publisher".into(),
+            namespaces: vec!["shop".into()],
+            expires: Some(WallClock(5_000_000).to_string()),
+            by: "root".into(),
+            revoked: None,
+        }];
+        let renew = |key, terms: Terms| takes_nothing_away(&known, key, &terms);
+        for more in
+            [terms(Role::Publisher, Some("shop"), Some(6_000_000)), terms(Role::Admin, None, None)]
+        {
+            renew(key, more).unwrap();
+        }
+        for fewer in [
+            terms(Role::Reader, Some("shop"), None),
+            terms(Role::Publisher, Some("till"), None),
+            terms(Role::Publisher, Some("shop"), Some(4_000_000)),
+        ] {
+            let error = renew(key, fewer).unwrap_err();
+            assert!(error.message.contains("nothing was changed"), "{}", error.message);
+            assert!(error.hint.unwrap().contains(&format!("shoal revoke {key}")));
+        }
+        let unknown = renew(PublicKey([0; 32]), terms(Role::Admin, None, None)).unwrap_err();
+        assert!(unknown.message.contains("no operator has the key"), "{}", unknown.message);
+    }
+}

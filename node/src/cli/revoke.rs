@@ -20,7 +20,8 @@ use crate::publish::Operator;
 ///
 /// Every node that can be reached closes its links to the node within a second, and its work goes
 /// elsewhere; a part of the cluster that is cut off learns of it at its first contact. What an
-/// operator wrote before stays, unless it is withdrawn.
+/// operator wrote before stays, and so do the devices that a node had let in, unless they are
+/// withdrawn.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  shoal revoke till-7 --why 'stolen in Lyon'\n  shoal revoke \
     ann                 # an operator\n  shoal revoke ann --withdraw      # and all that she ever \
@@ -81,6 +82,12 @@ impl Revoke {
                 names.join(", ")
             ));
         }
+        if let_in.len() > MAX_STAYS && !self.withdraw {
+            context.note(&format!(
+                "these are more than the {MAX_STAYS} that a revocation can name: whoever has its \
+                    key could date further ones back, and `--withdraw` is what prevents it"
+            ));
+        }
         Ok(())
     }
 }
@@ -88,7 +95,7 @@ impl Revoke {
 /// The admissions that stay, as a revocation names them.
 fn names(let_in: &[AdmissionView]) -> BTreeSet<[u8; 16]> {
     let hashes = let_in.iter().filter_map(|it| it.change.parse::<Digest>().ok());
-    hashes.map(|hash| change::short(&hash)).collect()
+    hashes.map(|hash| change::admission_name(&hash)).collect()
 }
 
 fn meant(

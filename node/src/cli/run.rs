@@ -98,11 +98,11 @@ pub struct Run {
     configs: Vec<ValueUse>,
     #[command(flatten)]
     health: HealthOptions,
-    /// What its nodes must fulfil: a label or fact, as in zone=front, 'zone!=back', 'arch in
-    /// (arm64,x86_64)', gpu, '!gpu' or 'disk.free>2GiB'; may be given several times
+    /// A rule that its nodes must fulfil: about a label or fact, as in zone=front, 'zone!=back',
+    /// 'arch in (arm64,x86_64)', gpu, '!gpu' or 'disk.free>2GiB'; may be given several times
     #[arg(long = "require", value_name = "RULE", value_parser = rule)]
     require: Vec<Rule>,
-    /// What makes a node better, as --require has it, with a weight from 1 to 100 behind a colon:
+    /// A rule that makes a node better, as --require, with a weight from 1 to 100 behind a colon:
     /// disk=ssd:80 [default weight: 50]; repeatable
     #[arg(long = "prefer", value_name = "RULE[:WEIGHT]")]
     prefer: Vec<Preference>,

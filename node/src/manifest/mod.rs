@@ -9,7 +9,7 @@
 //! memory: 64MiB          # default 64MiB
 //! cpu: 0.1               # cores, or 100m; default 0.1
 //! env: { GREETING: hi }
-//! require: { zone: shop }   # or rules: [zone=shop, "arch in (arm64,x86_64)", "!gpu"]
+//! require: { zone: shop }   # or a list: [zone=shop, "arch in (arm64,x86_64)", "!gpu"]
 //! prefer: ["disk=ssd:80"]         # or { rule: disk=ssd, weight: 80 }
 //! spread: zone
 //! affinity: { near: [db], apart: ["batch:30"] }

@@ -132,3 +132,21 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<(), FileError> {
     }
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(cannot)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key file that is a link was put under a passphrase: the link became a file, and the key
+    /// stayed open where it led.
+    #[test]
+    fn link_is_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real.json"), folder.path().join("link.json"));
+        write(&real, b"open").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        write(&link, b"sealed").unwrap();
+        assert_eq!(fs::read(&real).unwrap(), b"sealed");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+}

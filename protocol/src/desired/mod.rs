@@ -13,6 +13,7 @@
 //! Removals and their clocks stay for ever. A removal can be dropped only when every member of the
 //! roster has it, and nothing keeps track of that yet. The bound on keys counts them.
 
+mod bounds;
 mod orphans;
 mod quota;
 mod register;
@@ -30,15 +31,17 @@ use imbl::OrdMap;
 
 use crate::model::change::{MAX_SERIAL, Revoked};
 use crate::model::{
-    Chain, Change, ChangeBody, Clock, Digest, Key, Label, NodeId, NodePolicy, PublicKey, RawChange,
-    Value, WallClock, WorkloadName,
+    Chain, Change, ChangeBody, Clock, Digest, Key, NodeId, NodePolicy, PublicKey, RawChange,
+    SpecForm, Unfit, Value, WallClock, WorkloadName,
 };
 
+use bounds::Counts;
 use orphans::Orphans;
 use register::Register;
 use standing::Standing;
 use workloads::Workloads;
 
+pub use bounds::{Config, Full};
 pub use quota::OverQuota;
 pub use register::MAX_SIBLINGS;
 pub use standing::Barred;
@@ -58,46 +61,6 @@ const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 /// Chains that are kept once for all changes that carry them. Those of further operators cost
 /// memory only.
 const SHARED_CHAINS: usize = 64;
-
-/// Bounds. They must be equal on all nodes of a cluster: a node that keeps fewer keys is never in
-/// step with the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Workload keys, removed ones included. 20,000: at a few hundred bytes each they fit a small
-    /// device's memory.
-    pub max_workloads: usize,
-    /// Member keys, removed ones included, and as many policies of nodes. 20,000. Counted apart
-    /// from workloads, because members can admit members: a flood of them must not keep operators
-    /// from writing.
-    pub max_members: usize,
-    /// Keys of kinds that only newer programs know. 20,000.
-    pub max_others: usize,
-    /// Operators. 4,096.
-    pub max_operators: usize,
-    /// Revoked keys. 4,096; the root may revoke more, so that nobody can use them up.
-    pub max_revocations: usize,
-    /// Secrets and configs together, and as many quotas. 4,096: each has up to 48 KiB.
-    pub max_values: usize,
-    /// Secrets and configs of one namespace, so that no publisher uses them all up. 1,024.
-    pub max_values_of_one: usize,
-    /// Bytes of changes of kinds that only newer programs know. 16 MiB.
-    pub max_other_bytes: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            max_workloads: 20_000,
-            max_members: 20_000,
-            max_others: 20_000,
-            max_operators: 4_096,
-            max_revocations: 4_096,
-            max_values: 4_096,
-            max_values_of_one: 1_024,
-            max_other_bytes: 16 << 20,
-        }
-    }
-}
 
 /// The outcome of applying a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,41 +89,6 @@ pub struct Moved {
     pub key: Key,
     /// The uid of its effective change before.
     pub before: Option<Digest>,
-}
-
-/// There is no room for another key. Nothing changed; keys that exist can still be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum Full {
-    #[error(
-        "the cluster has {0} workload names, removed ones included, and can have no more: use a \
-            name again"
-    )]
-    Workloads(usize),
-    #[error("the cluster has {0} members, removed ones included, and can have no more")]
-    Members(usize),
-    #[error("the cluster has {0} keys of newer programs, and can have no more")]
-    Others(usize),
-    #[error("the cluster has {0} operators, removed ones included, and can have no more")]
-    Operators(usize),
-    #[error("the cluster has {0} revoked keys, and only its root can revoke more")]
-    Revocations(usize),
-    #[error(
-        "the cluster has {0} secrets and configs, removed ones included, and can have no more: \
-            use a name again"
-    )]
-    Values(usize),
-    #[error(
-        "the namespace has {0} secrets and configs, removed ones included, and can have no more: \
-            use a name again"
-    )]
-    ValuesOfOne(usize),
-    #[error("the cluster has {0} quotas, removed ones included, and can have no more")]
-    Quotas(usize),
-    #[error("the cluster has {0} bytes of keys of newer programs, and can have no more")]
-    OtherBytes(usize),
-    #[error("the cluster has policies of {0} nodes, removed ones included, and can have no more")]
-    Policies(usize),
 }
 
 /// The clock, serial and uid that the next write of a key must carry.
@@ -197,12 +125,7 @@ pub struct Desired {
     config: Config,
     /// By key hash, the name of a key in sync and on disk.
     registers: OrdMap<Digest, Register>,
-    /// How many keys of each kind there are.
-    counts: [usize; KINDS],
-    /// Secrets and configs by namespace; at most as many as there are of them.
-    values_of: BTreeMap<Label, usize>,
-    /// Bytes of what newer programs wrote.
-    other_bytes: usize,
+    counts: Counts,
     workloads: Workloads,
     standing: Standing,
     roster: OrdMap<NodeId, u64>,
@@ -211,25 +134,6 @@ pub struct Desired {
     /// Chains of known changes, at most [`SHARED_CHAINS`]: all changes of one operator carry the
     /// same one.
     chains: Vec<Chain>,
-}
-
-/// Kinds of keys that have a bound of their own.
-const KINDS: usize = 8;
-/// The kind of secrets and configs.
-const VALUES: usize = 5;
-
-/// The kind of a key among those that have a bound of their own.
-fn kind(key: &Key) -> usize {
-    match key {
-        Key::Workload(_) => 0,
-        Key::Member(_) => 1,
-        Key::Other(..) => 2,
-        Key::Operator(_) => 3,
-        Key::Revocation(_) => 4,
-        Key::Secret(_) | Key::Config(_) => VALUES,
-        Key::Policy(_) => 6,
-        Key::Quota(_) => 7,
-    }
 }
 
 impl Desired {
@@ -260,19 +164,14 @@ impl Desired {
         if register.apply(change) == register::Put::Superseded {
             return Ok(Applied::Superseded);
         }
-        let other_bytes = other_bytes(&key, &register);
-        let had = self.registers.get(&at).map_or(0, |known| self::other_bytes(&key, known));
-        let all = self.other_bytes - had + other_bytes;
-        if other_bytes > had && all > self.config.max_other_bytes {
-            return Err(Full::OtherBytes(self.other_bytes));
-        }
-        self.other_bytes = all;
+        self.check_bytes(&key, &register)?;
+        self.counts.weigh(&key, self.registers.get(&at), Some(&register));
         let now = register.effective().map(Change::hash);
         let known = self.registers.insert(at, register);
         let before = known.as_ref().and_then(Register::effective);
         let is_new_key = before.is_none();
         if is_new_key {
-            self.count(&key, true);
+            self.counts.add(&key);
         }
         let effective = now != before.map(Change::hash);
         let mut also = Vec::new();
@@ -314,6 +213,7 @@ impl Desired {
             }
         };
         let is_new = register.apply(change.clone()) == register::Put::New;
+        self.check_bytes(&change.signed.key, &register)?;
         Ok(is_new.then(|| raw(&register)))
     }
 
@@ -357,6 +257,14 @@ impl Desired {
     /// What operators decided about nodes; a node without an entry has the default policy.
     pub fn policies(&self) -> &BTreeMap<NodeId, NodePolicy> {
         &self.policies
+    }
+
+    /// Whether operators let a node take a workload that it does not run yet.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn takes(&self, node: &NodeId, spec: &SpecForm) -> Result<(), Unfit> {
+        self.policies.get(node).map_or(Ok(()), |policy| policy.takes(spec))
     }
 
     /// The effective change of `key`; it may be a removal.
@@ -439,7 +347,7 @@ impl Desired {
     /// The effective entries of operators.
     pub fn operators(&self) -> impl Iterator<Item = &Change> {
         let is_one = |change: &&Change| matches!(change.signed.key, Key::Operator(_));
-        let any = self.counts[kind(&Key::Operator(PublicKey([0; 32])))] > 0;
+        let any = self.counts.has(&Key::Operator(PublicKey([0; 32])));
         let registers = any.then(|| self.registers.values().filter_map(Register::effective));
         registers.into_iter().flatten().filter(is_one)
     }
@@ -467,7 +375,9 @@ impl Desired {
             register.effective().is_some_and(|it| matches!(it.signed.key, Key::Revocation(_)))
         };
         // Most clusters have none, and need not look.
-        let registers = (self.counts[kind(&Key::Revocation(PublicKey([0; 32])))] > 0)
+        let registers = self
+            .counts
+            .has(&Key::Revocation(PublicKey([0; 32])))
             .then(|| self.registers.values().filter(is_one));
         registers.into_iter().flatten().flat_map(Register::siblings)
     }
@@ -552,45 +462,6 @@ impl Desired {
         self.registers.get(&key.hash())
     }
 
-    /// Counts a key that is new, or is no more.
-    fn count(&mut self, key: &Key, is_new: bool) {
-        let count = &mut self.counts[kind(key)];
-        *count = if is_new { *count + 1 } else { *count - 1 };
-        if let Key::Secret(name) | Key::Config(name) = key {
-            let of_one = self.values_of.entry(name.namespace.clone()).or_default();
-            *of_one = if is_new { *of_one + 1 } else { of_one.saturating_sub(1) };
-            if *of_one == 0 {
-                self.values_of.remove(&name.namespace);
-            }
-        }
-    }
-
-    /// Refuses another key when there is no room for it and for `more` before it.
-    fn check_room(&self, change: &Change, more: usize) -> Result<(), Full> {
-        let key = &change.signed.key;
-        let count = self.counts[kind(key)];
-        let (max, full): (usize, fn(usize) -> Full) = match key {
-            Key::Workload(_) => (self.config.max_workloads, Full::Workloads),
-            Key::Member(_) => (self.config.max_members, Full::Members),
-            Key::Other(..) => (self.config.max_others, Full::Others),
-            Key::Operator(_) => (self.config.max_operators, Full::Operators),
-            // By the root: whoever stole an administrator's key must not keep it from being
-            // revoked.
-            Key::Revocation(_) if change.chain.grants().is_empty() => return Ok(()),
-            Key::Revocation(_) => (self.config.max_revocations, Full::Revocations),
-            Key::Secret(name) | Key::Config(name) => {
-                let of_one = self.values_of.get(&name.namespace).copied().unwrap_or_default();
-                if of_one + more >= self.config.max_values_of_one {
-                    return Err(Full::ValuesOfOne(of_one));
-                }
-                (self.config.max_values, Full::Values)
-            }
-            Key::Quota(_) => (self.config.max_values, Full::Quotas),
-            Key::Policy(_) => (self.config.max_members, Full::Policies),
-        };
-        if count + more >= max { Err(full(count)) } else { Ok(()) }
-    }
-
     /// Updates the views after another change of `key` became effective, or none is any more.
     fn on_effective(
         &mut self,
@@ -622,12 +493,6 @@ impl Desired {
 /// Whether a clock can be right: one that was never set says 1970.
 pub fn is_set(clock: WallClock) -> bool {
     (EARLIEST..=LATEST).contains(&clock)
-}
-
-/// Bytes of a register whose key only newer programs know; 0 for all others.
-fn other_bytes(key: &Key, register: &Register) -> usize {
-    let Key::Other(..) = key else { return 0 };
-    register.siblings().iter().map(|it| it.signed.wire().raw().len()).sum()
 }
 
 fn raw(register: &Register) -> Vec<RawChange> {

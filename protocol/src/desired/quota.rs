@@ -69,7 +69,7 @@ impl Desired {
 
     /// All quotas, by namespace.
     pub fn quotas(&self) -> impl Iterator<Item = (&Label, &Quota)> {
-        let any = self.counts[super::kind(&Key::Quota(Label::default()))] > 0;
+        let any = self.counts.has(&Key::Quota(Label::default()));
         let registers = any.then(|| self.registers.values());
         registers.into_iter().flatten().filter_map(|register| {
             let change = register.effective()?;

@@ -3,7 +3,7 @@
 use crate::model::{Change, Digest, Key, NodeId, Value};
 
 use super::register::Register;
-use super::{Desired, Moved, other_bytes};
+use super::{Desired, Moved};
 
 impl Desired {
     /// The effective admission of `node` is another one now.
@@ -93,11 +93,10 @@ impl Desired {
         let Some(before) = known.effective().cloned() else { return };
         let key = before.signed.key.clone();
         also.push(Moved { key: key.clone(), before: Some(before.uid()) });
-        self.other_bytes -= other_bytes(&key, known);
-        self.other_bytes += other_bytes(&key, &kept);
+        self.counts.weigh(&key, Some(known), Some(&kept));
         if kept.siblings().is_empty() {
             self.registers.remove(&at);
-            self.count(&key, false);
+            self.counts.remove(&key);
         } else {
             self.registers.insert(at, kept);
         }

@@ -52,7 +52,7 @@ impl Desired {
 
     /// The effective secrets and configs.
     pub fn values(&self) -> impl Iterator<Item = &Change> {
-        let any = self.counts[super::VALUES] > 0;
+        let any = self.counts.has_values();
         let registers = any.then(|| self.registers.values().filter_map(Register::effective));
         registers.into_iter().flatten().filter(|it| version(it).is_some())
     }

@@ -16,7 +16,7 @@ use super::name::{Label, WorkloadName};
 use super::sign::{Signable, Signed, Unverified};
 use super::spec::{self, SPEC_VERSION, Spec};
 
-pub use values::{MAX_STAYS, Quota, Revoked, Secret, short};
+pub use values::{MAX_STAYS, Quota, Revoked, Secret, admission_name};
 
 /// Most entries of a clock. Only operator installations write, so more is an attack or a mistake.
 pub const MAX_CLOCK: usize = 64;

@@ -16,7 +16,7 @@ use super::spec::{Kind, SpecForm, Unfit, is_label_text, tolerates};
 pub struct View<'a> {
     /// The roster: every admitted node with the salt of its point on the ring.
     pub members: &'a OrdMap<NodeId, u64>,
-    /// Whether a member can run the workload, by its record and its policy. **A node judges itself
+    /// Whether a member can run the workload, by its record. **A node judges itself
     /// by what it knows, not by its record**: so its holder and the owner differ for no longer than
     /// a record travels.
     pub suits: &'a dyn Fn(&NodeId) -> bool,

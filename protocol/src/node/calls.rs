@@ -15,7 +15,7 @@ use crate::membership::{self, Membership};
 use crate::model::spec::{HostPort, Reading};
 use crate::model::{
     Artifact, Award, Digest, Facts, NodeId, Out, Outgoing, Place, ReplicaId, ReplicaName,
-    ResourceSum, Signed, Slot, SpecForm, Time, Token, Unfit, WallClock, codec,
+    ResourceSum, Signed, Slot, SpecForm, Time, Token, WallClock, codec,
 };
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair, Source, Tree};
@@ -54,12 +54,6 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Whether operators let this node take a workload that it does not run yet.
-    fn takes(&self, spec: &SpecForm) -> Result<(), Unfit> {
-        let policies = self.outlook.demand.desired.policies();
-        policies.get(&self.outlook.me).map_or(Ok(()), |policy| policy.takes(spec))
-    }
-
     /// The workloads of which this node claims replicas.
     fn workloads_here(&self) -> Vec<&SpecForm> {
         let mut uids: Vec<Digest> =
@@ -92,8 +86,8 @@ impl BidContext for Context<'_> {
         let unmet = self.facts.unmet(spec, free).saturating_add(spec.unmet_beside(&beside));
         Knowledge::Known {
             resources: spec.reservation(),
-            fit: self
-                .takes(spec)
+            fit: (self.outlook.demand.desired)
+                .takes(&self.outlook.me, spec)
                 .and_then(|()| self.facts.fits(spec))
                 .and_then(|()| self.facts.fits_now(spec, free))
                 .and_then(|()| spec.fits_beside(&beside)),

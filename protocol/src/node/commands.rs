@@ -79,8 +79,7 @@ impl Node {
         let is_new = self.desired.workload(&spec.name).is_none();
         for node in self.membership.up() {
             let Some(record) = self.membership.record(&node) else { continue };
-            let policy = self.desired.policies().get(&node).filter(|_| is_new);
-            let taken = policy.map_or(Ok(()), |policy| policy.takes(spec));
+            let taken = if is_new { self.desired.takes(&node, spec) } else { Ok(()) };
             match taken.and_then(|()| record.facts.fits(spec)) {
                 Ok(()) => return Ok(()),
                 Err(unfit) => *why.entry(unfit.to_string()).or_default() += 1,

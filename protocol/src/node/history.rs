@@ -2,8 +2,11 @@
 //! to keep.
 
 use crate::model::view::ChangeView;
-use crate::model::{Change, Digest, Grant, Key, NodeId, NodePolicy, Role, Time, Value};
+use crate::model::{
+    Change, Digest, Grant, Key, NodeId, NodePolicy, Role, Time, Value, WorkloadName,
+};
 
+use super::events::About;
 use super::{Level, Node};
 
 /// Notes that wait for the driver, which takes them after each input. Beyond it the oldest go.
@@ -53,13 +56,16 @@ impl Node {
                 Key::Workload(_) => format!("{what} by {by} (key {short})"),
                 _ => format!("{kind} {name}: {what} by {by} (key {short})"),
             };
-            let (subject, namespace) = match key {
-                Key::Workload(name) => (Some(name.to_string()), Some(name.namespace.clone())),
-                Key::Secret(name) | Key::Config(name) => (None, Some(name.namespace.clone())),
-                Key::Quota(namespace) => (None, Some(namespace.clone())),
-                _ => (None, None),
+            let about = match key {
+                Key::Workload(name) => About::workload(name),
+                Key::Secret(WorkloadName { namespace, .. })
+                | Key::Config(WorkloadName { namespace, .. })
+                | Key::Quota(namespace) => {
+                    About { namespace: Some(namespace.clone()), ..About::default() }
+                }
+                _ => About::default(),
             };
-            self.emit_of(now, Level::Info, "changed", (subject, namespace, None), message);
+            self.emit_of(now, Level::Info, "changed", about, message);
         }
         if self.shown.history.len() >= MAX_WAITING {
             self.shown.history.pop_front();

@@ -27,8 +27,10 @@
 //! | `images` | the images that workloads name, for the daemon |
 //! | `reconcile`, `readiness`, `routes` | consequences of any input |
 //! | `ownership` | the ring, and the index of the workloads near this node |
+//! | `facts` | what the device tells of itself, and what operators set over it |
 //! | `slot_gossip` | the rate at which this node's claims are gossiped |
 //! | `outbox`, `message` | effects not taken yet; the messages between nodes |
+//! | `events`, `history` | what is shown as it happens; who changed what |
 //! | `views`, `replica_views`, `explaining` | read-only views for people and programs |
 //! | `rights` | who may do what, for people |
 //! | `values` | secrets and configs: what there is, and which node may read it |
@@ -44,7 +46,9 @@ mod claim_facts;
 mod commands;
 mod contract;
 mod doors;
+mod events;
 mod explaining;
+mod facts;
 mod fetching;
 mod history;
 mod holding;
@@ -94,10 +98,9 @@ use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::holding::{self as holding_room, Holding};
 use crate::membership::{self, Membership};
-use crate::model::view::{ChangeView, EventView};
+use crate::model::view::ChangeView;
 use crate::model::{
-    Chain, ClusterId, Digest, Facts, KeptVolume, KeyPair, Label, NodeId, PublicKey, ReplicaId,
-    Roster, Time, WallClock, WorkloadName,
+    Chain, ClusterId, Digest, Facts, KeyPair, NodeId, PublicKey, Roster, Time, WallClock,
 };
 use crate::plan::RescueThrottle;
 use crate::readiness::Readiness;
@@ -105,6 +108,7 @@ use crate::rulings::Rulings;
 use crate::sync::{self, Repair};
 use crate::trust::Genesis;
 
+use events::Level;
 use outbox::Outbox;
 
 pub use contract::*;
@@ -203,13 +207,6 @@ pub enum Reason {
     Question,
     /// Close a link whose other end does not show who it is.
     Greeting,
-}
-
-/// The severity of an event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Level {
-    Info,
-    Warning,
 }
 
 /// The core of one node. A copy is independent of the original: a model checker copies a node to
@@ -416,49 +413,6 @@ impl Node {
         *self.shown.counters.entry(counter).or_default() += 1;
     }
 
-    /// Shows an event to people; `subject` is a replica.
-    fn emit_event(
-        &mut self,
-        now: Time,
-        level: Level,
-        kind: &str,
-        subject: Option<String>,
-        node: Option<NodeId>,
-        message: String,
-    ) {
-        // A replica's name ends with its place.
-        let workload = subject.as_deref().and_then(|it| it.rsplit_once('/'));
-        let workload = workload.and_then(|(name, _)| name.parse::<WorkloadName>().ok());
-        let namespace = workload.map(|name| name.namespace);
-        self.emit_of(now, level, kind, (subject, namespace, node), message);
-    }
-
-    /// Shows an event about something of a namespace.
-    fn emit_of(
-        &mut self,
-        now: Time,
-        level: Level,
-        kind: &str,
-        (subject, namespace, node): (Option<String>, Option<Label>, Option<NodeId>),
-        message: String,
-    ) {
-        self.shown.events += 1;
-        let event = EventView {
-            seq: self.shown.events,
-            at: self.wall(now).to_string(),
-            level: match level {
-                Level::Info => "info".into(),
-                Level::Warning => "warning".into(),
-            },
-            kind: kind.into(),
-            subject,
-            namespace: namespace.map(|it| it.to_string()),
-            node: node.map(|node| self.name_of(&node)),
-            message,
-        };
-        self.outbox.push(Action::Notify(event));
-    }
-
     fn on_goodbye(&mut self, now: Time, back_in: Duration) {
         self.readiness.leave();
         self.publish_profile(now);
@@ -467,66 +421,6 @@ impl Node {
             Vec::new()
         });
         self.write_cache();
-    }
-
-    fn on_facts(&mut self, now: Time, mut facts: Facts) {
-        self.date_volumes(&mut facts);
-        self.auction.set_capacity(facts.capacity);
-        self.device.own_labels = std::mem::take(&mut facts.labels);
-        self.device.facts = facts;
-        self.apply_policy();
-        self.publish_profile(now);
-        self.due.holding = true;
-        self.due.duplicates = true;
-        self.mark_all_dirty();
-    }
-
-    /// Sets the labels of this node by its configuration and its policy. Whether they are others
-    /// than before.
-    fn apply_policy(&mut self) -> bool {
-        let own = &self.device.own_labels;
-        let labels = match self.desired.policies().get(&self.me) {
-            Some(policy) => policy.labels_over(own),
-            None => own.clone(),
-        };
-        let before = std::mem::replace(&mut self.device.facts.labels, labels);
-        before != self.device.facts.labels
-    }
-
-    /// Notes when volumes were made: under the token of the replica that they are for. The driver
-    /// does not know it.
-    fn date_volumes(&self, facts: &mut Facts) {
-        for volume in &mut facts.volumes {
-            let known =
-                |it: &&KeptVolume| it.is(&volume.workload, &volume.place, volume.name.as_str());
-            let before = self.device.facts.volumes.iter().find(known).map(|it| it.counter);
-            let made = || {
-                let uid = self.desired.workload(&volume.workload)?.uid;
-                let place = volume.place()?;
-                self.claims.highest_token(&ReplicaId { uid, place }).map(|token| token.counter)
-            };
-            // A volume that is used again is newer than one that was made meanwhile elsewhere.
-            let used = || {
-                let uid = self.desired.workload(&volume.workload)?.uid;
-                let claim = self.claims.my_claim(&ReplicaId { uid, place: volume.place()? })?;
-                Some(claim.token.counter)
-            };
-            let first = before.or_else(made).unwrap_or(volume.counter);
-            volume.counter = used().map_or(first, |used| used.max(first));
-        }
-    }
-
-    /// Notes under which tokens this node's volumes are used now.
-    fn redate_volumes(&mut self, now: Time) {
-        if self.device.facts.volumes.is_empty() {
-            return;
-        }
-        let mut facts = self.device.facts.clone();
-        self.date_volumes(&mut facts);
-        if facts.volumes != self.device.facts.volumes {
-            self.device.facts = facts;
-            self.publish_profile(now);
-        }
     }
 
     /// Artifacts that must not be evicted: those of workloads that this node claims or guards, and

@@ -13,6 +13,7 @@ use crate::model::{Digest, NodeId, Place, RawChange, ReplicaId, Revision, Time, 
 use crate::plan::{Free, Home, Step};
 
 use super::contract::Verdict;
+use super::events::About;
 use super::planning_throttle::{PlanningThrottle, Work};
 use super::{Level, Node};
 
@@ -231,12 +232,9 @@ impl Node {
             if record.leaving {
                 continue;
             }
-            let policy = self.desired.policies().get(&node);
-            if let Some(Err(unfit)) = policy.map(|policy| policy.takes(&workload.spec)) {
-                excluded.push((node, unfit));
-                continue;
-            }
-            match record.facts.fits(&workload.spec).and_then(|()| self.is_near(workload, &node)) {
+            let taken = self.desired.takes(&node, &workload.spec);
+            let fits = taken.and_then(|()| record.facts.fits(&workload.spec));
+            match fits.and_then(|()| self.is_near(workload, &node)) {
                 Ok(()) => candidates.push(node),
                 Err(unfit) => excluded.push((node, unfit)),
             }
@@ -318,8 +316,7 @@ impl Node {
             if why.is_empty() { "there is no node to ask".to_owned() } else { why.join("; ") };
         let replicas = if places == 1 { "replica finds" } else { "replicas find" };
         let message = format!("{places} {replicas} no taker: {why}");
-        let of = (Some(name.to_string()), Some(name.namespace), None);
-        self.emit_of(now, Level::Warning, "unplaceable", of, message);
+        self.emit_of(now, Level::Warning, "unplaceable", About::workload(&name), message);
         self.plan_again(now + retry_after, uid);
     }
 

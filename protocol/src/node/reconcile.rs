@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::claims::{Credit, Judge};
 use crate::membership::Profile;
-use crate::model::{Digest, Facts, NodeId, ReplicaId, Time, WorkloadName};
+use crate::model::{Digest, Facts, NodeId, NodePolicy, ReplicaId, Time, WorkloadName};
 use crate::ring;
 
 use super::Node;
@@ -107,7 +107,7 @@ impl Node {
     }
 
     /// The policy of operators for a node.
-    pub fn policy(&self, node: &NodeId) -> crate::model::NodePolicy {
+    pub fn policy(&self, node: &NodeId) -> NodePolicy {
         self.desired.policies().get(node).cloned().unwrap_or_default()
     }
 

@@ -48,7 +48,7 @@ impl<'a> Sight<'a> {
         self.facts_of(node).is_none_or(|facts| facts.capacity.holds(claimed))
     }
 
-    /// Whether a node could run a workload, by its facts and its policy.
+    /// Whether a node could run a workload, by its facts.
     pub fn suits(&self, node: &NodeId, spec: &Spec) -> bool {
         self.facts_of(node).is_some_and(|facts| facts.fits(spec).is_ok())
     }

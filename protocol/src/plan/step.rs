@@ -439,7 +439,6 @@ fn steps_of(
 
 fn auction(place: Place, revision: Revision, here: &[&Holder], seen: Option<Token>) -> Step {
     let last = here.iter().max_by_key(|holder| (holder.token, holder.node));
-    let highest = last.map(|holder| holder.token).max(seen);
     let why = match last.map(|holder| (holder.node, &holder.state)) {
         Some((node, NodeState::Down { evidence })) => {
             Free::NodeDown { node, evidence: evidence.clone() }
@@ -448,17 +447,20 @@ fn auction(place: Place, revision: Revision, here: &[&Holder], seen: Option<Toke
         None if seen.is_some() => Free::GivenUp,
         None => Free::NeverPlaced,
     };
-    let counter = highest.map_or(1, |token| token.counter.saturating_add(1));
-    Step::Auction { place, revision, counter, why, home: None }
+    Step::Auction { place, revision, counter: next_counter(here, seen), why, home: None }
+}
+
+/// One above all that were seen of a place.
+fn next_counter(here: &[&Holder], seen: Option<Token>) -> u64 {
+    let highest = here.iter().map(|holder| holder.token).max().max(seen);
+    highest.map_or(1, |token| token.counter.saturating_add(1))
 }
 
 /// The step about a place whose node is to be emptied.
 fn moved(kept: &Holder, revision: Revision, here: &[&Holder], seen: Option<Token>) -> Step {
     let healthy = kept.phase == Phase::Healthy;
-    let highest = here.iter().map(|holder| holder.token).max().max(seen);
-    let counter = highest.map_or(1, |token| token.counter.saturating_add(1));
     let (place, why) = (kept.place, Free::Drained { node: kept.node, healthy });
-    Step::Auction { place, revision, counter, why, home: None }
+    Step::Auction { place, revision, counter: next_counter(here, seen), why, home: None }
 }
 
 /// The step of the kept holder, if any, by the reason that matters most: whether its node is there,

@@ -100,6 +100,8 @@ pub enum Fault {
     RevokesRoot,
     #[error("the reason of a revocation has at most {MAX_WHY} bytes and no control characters")]
     Why,
+    #[error("a revocation names at most {MAX_STAYS} admissions that stay")]
+    Stays,
     #[error("a config has at most {MAX_CONFIG} bytes, not {0}")]
     ConfigSize(usize),
 }
@@ -229,7 +231,11 @@ fn check_key(
             let is_text =
                 revoked.why.len() <= MAX_WHY && !revoked.why.chars().any(char::is_control);
             let is_short = revoked.stays.as_ref().is_none_or(|it| it.len() <= MAX_STAYS);
-            if is_text && is_short { Ok(()) } else { Err(Fault::Why.into()) }
+            match (is_text, is_short) {
+                (true, true) => Ok(()),
+                (false, _) => Err(Fault::Why.into()),
+                (_, false) => Err(Fault::Stays.into()),
+            }
         }
         // A revocation stays: a key that was lost once is never trusted again.
         (Key::Revocation(_), Value::Other(..)) => rules_cluster(right, "that revokes"),

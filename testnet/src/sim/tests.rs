@@ -23,6 +23,14 @@ use super::scenario::{self, Scenario};
 use super::simulation::Simulation;
 use super::world::World;
 
+/// A cluster in which each device runs a replica of `web`.
+fn at_work(seed: u64, size: usize) -> Simulation {
+    let mut sim = cluster(seed, size);
+    sim.publish(0, &workload("web", 1, size as u32)).unwrap();
+    sim.settle().unwrap();
+    sim
+}
+
 fn cluster(seed: u64, size: usize) -> Simulation {
     Simulation::with(seed, World::new(seed), size)
         .unwrap_or_else(|error| panic!("seed {seed}: {error}"))

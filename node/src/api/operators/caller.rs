@@ -117,7 +117,7 @@ impl Caller {
         let (name, role, held) = (&self.name, self.role(), &self.right.namespaces);
         let article = if role == "admin" { "an" } else { "a" };
         let why = format!("operator {name} is {article} {role} in {held}, and this takes {need}");
-        // What it has already stays; where all is needed, the whole cluster is.
+        // The new rights have the old ones in them; some requests need the whole cluster.
         let role = need.rank.max(own).name();
         let mut wanted: BTreeSet<String> = match held {
             Namespaces::All => BTreeSet::new(),

@@ -155,6 +155,14 @@ async fn publisher_of_a_namespace_stays_in_it() {
     // The fake core has no reply: that it was asked is what counts.
     let asked = ann.post::<Value>("/v1/prepare", &prepare("shop/web")).await.unwrap_err();
     assert_eq!((asked.code.as_str(), town.world.core.commands.lock().unwrap().len()), ("busy", 1));
+    // A hint names nothing of another namespace.
+    let missing = ann.get::<Value>("/v1/workloads/shop/wep").await.unwrap_err();
+    assert!(missing.hint.unwrap().contains("shop/web"));
+    let mut other = workload_view("ledger", vec![]);
+    other.namespace = "bank".into();
+    town.world.core.show(vec![other]);
+    let missing = ann.get::<Value>("/v1/workloads/shop/ledger").await.unwrap_err();
+    assert_eq!(missing.hint.as_deref(), Some("`shoal ps` lists what there is."));
     let pruned = ann.post::<Value>("/v1/images/prune", &serde_json::json!({})).await.unwrap_err();
     assert!(pruned.message.contains("a publisher of all namespaces"), "{}", pruned.message);
 }

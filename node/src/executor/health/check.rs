@@ -93,7 +93,7 @@ impl Target {
         }
     }
 
-    /// What a check asks, for the message that no answer came.
+    /// The question of a check, for the message that no answer came.
     pub(super) fn question(&self, check: &Check) -> String {
         let at =
             |port: Option<u16>| port.map(|port| format!(" at port {port}")).unwrap_or_default();

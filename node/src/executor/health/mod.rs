@@ -41,7 +41,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The time for which a replica that starts need not say why it is not ready.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// What the probes of an instance say.
+/// The judgement of an instance by its probes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     /// It takes no requests now, for this reason.

@@ -50,6 +50,9 @@ fn one_namespace_does_not_use_up_what_all_share() {
     set(newer(1), Value::Other(900, Bytes(vec![0; 1_000]))).unwrap();
     let full = set(newer(2), Value::Other(900, Bytes(vec![0; 1_000])));
     assert!(matches!(full, Err(Full::OtherBytes(_))), "{full:?}");
+    // The author is told before anything is written.
+    let more = author(1).write(&desired, &newer(3), Value::Other(900, Bytes(vec![0; 1_000])));
+    assert!(matches!(desired.preview(&more, 0), Err(Full::OtherBytes(_))));
 }
 
 fn generation(desired: &Desired, text: &str) -> Digest {

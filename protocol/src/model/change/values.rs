@@ -30,7 +30,7 @@ pub const MAX_STAYS: usize = 2_048;
 impl Revoked {
     /// Whether it names an admission as one that stays.
     pub fn keeps(&self, hash: &Digest) -> bool {
-        self.stays.as_ref().is_none_or(|stays| stays.contains(&short(hash)))
+        self.stays.as_ref().is_none_or(|stays| stays.contains(&admission_name(hash)))
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -51,7 +51,7 @@ impl Revoked {
 }
 
 /// The name of an admission in a revocation.
-pub fn short(hash: &Digest) -> [u8; 16] {
+pub fn admission_name(hash: &Digest) -> [u8; 16] {
     hash.0[..16].try_into().expect("a hash is longer")
 }
 

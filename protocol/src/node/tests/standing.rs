@@ -63,6 +63,14 @@ struct Holder {
     chain: Chain,
 }
 
+struct Stolen {
+    founder: KeyPair,
+    stolen: KeyPair,
+    invite: Holder,
+    /// Of the founder and of the stolen device.
+    admissions: Vec<Change>,
+}
+
 fn pair(number: u8) -> KeyPair {
     KeyPair::from_seed(&[number; 32])
 }
@@ -115,6 +123,17 @@ impl Keys {
         let (root, chain) = (&self.root, Chain::default());
         let change = trust::admit_as_operator(&self.genesis, root, &chain, node, 1).unwrap();
         (keys, change)
+    }
+
+    /// A member that was let in by the founder, with an invite of many uses, and is stolen.
+    fn stolen(&self) -> Stolen {
+        let (founder, founding) = self.founder();
+        let (invite, stolen) = (self.invite(100), pair(80));
+        let id = NodeId(stolen.public().0);
+        let ticket = trust::ticket(&self.genesis, &invite.keys, founder.public(), id, 10);
+        let chain = invite.chain.with(ticket);
+        let admission = trust::admit(&self.genesis, &founder, &chain, id, 10).unwrap();
+        Stolen { founder, stolen, invite, admissions: vec![founding, admission] }
     }
 
     fn invite(&self, uses: u32) -> Holder {
@@ -288,17 +307,11 @@ fn members_that_nobody_admitted_admit_nobody() {
 #[test]
 fn revoked_device_leaves_with_what_it_let_in_since() {
     let keys = setup();
-    let (founder, founding) = keys.founder();
-    let invite = keys.invite(100);
-    let stolen = pair(80);
-    let id = NodeId(stolen.public().0);
-    let ticket = trust::ticket(&keys.genesis, &invite.keys, founder.public(), id, 10);
-    let admission =
-        trust::admit(&keys.genesis, &founder, &invite.chain.with(ticket), id, 10).unwrap();
+    let Stolen { founder, stolen, invite, admissions } = keys.stolen();
     let before = keys.admit(&stolen, &invite, 61, 100);
     let after = keys.admit(&stolen, &invite, 62, 300);
     let thief = Holder { keys: stolen, chain: Chain::default() };
-    let changes = [founding, admission, before, after];
+    let changes = [admissions, vec![before, after]].concat();
     for (withdraw, left) in [(false, vec![61]), (true, vec![])] {
         let end = keys.revoke(&keys.root(), &thief, 200, withdraw, 400);
         for seed in 0..100 {
@@ -317,23 +330,17 @@ fn revoked_device_leaves_with_what_it_let_in_since() {
 #[test]
 fn revoked_device_lets_nobody_in_with_an_earlier_date() {
     let keys = setup();
-    let (founder, founding) = keys.founder();
-    let invite = keys.invite(100);
-    let stolen = pair(80);
-    let id = NodeId(stolen.public().0);
-    let ticket = trust::ticket(&keys.genesis, &invite.keys, founder.public(), id, 10);
-    let admission =
-        trust::admit(&keys.genesis, &founder, &invite.chain.with(ticket), id, 10).unwrap();
+    let Stolen { founder, stolen, invite, admissions } = keys.stolen();
     let before = keys.admit(&stolen, &invite, 61, 100);
     let dated_back = keys.admit(&stolen, &invite, 62, 101);
-    let named = [crate::model::change::short(&before.hash())].into();
+    let named = [crate::model::change::admission_name(&before.hash())].into();
     let end = Revoked { last: 200, withdraw: false, why: String::new(), stays: Some(named) };
     let key = Key::Revocation(stolen.public());
     let on = Desired::default();
     let end = keys.write(&keys.root(), &on, &key, Value::Revoked(end), 400);
     let again = trust::accept(&keys.genesis, end.clone().raw()).unwrap();
     assert_eq!(again.signed.value, end.signed.value, "it is read as it was written");
-    let changes = [founding, admission, before, dated_back, end];
+    let changes = [admissions, vec![before, dated_back, end]].concat();
     for seed in 0..100 {
         let settled = settle(&changes, seed);
         let mut expected = vec![NodeId([61; 32]), NodeId(founder.public().0)];

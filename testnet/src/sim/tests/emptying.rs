@@ -15,9 +15,7 @@ fn all_serve(world: &World, replicas: usize) -> bool {
 #[test]
 fn drained_device_ends_empty_and_every_replica_runs_all_the_time() {
     for seed in 0..20 {
-        let mut sim = cluster(seed, 4);
-        sim.publish(0, &workload("web", 1, 4)).unwrap();
-        sim.settle().unwrap();
+        let mut sim = at_work(seed, 4);
         assert!(all_serve(&sim.world, 4));
         let drained = (seed % 4) as usize;
         assert!(sim.set_policy(drained, true, true).unwrap());
@@ -35,9 +33,7 @@ fn drained_device_ends_empty_and_every_replica_runs_all_the_time() {
 #[test]
 fn drain_goes_on_when_a_device_dies_in_the_middle() {
     for seed in 0..20 {
-        let mut sim = cluster(seed, 5);
-        sim.publish(0, &workload("web", 1, 5)).unwrap();
-        sim.settle().unwrap();
+        let mut sim = at_work(seed, 5);
         assert!(sim.set_policy(1, true, true).unwrap());
         sim.world.run_for(Duration::from_millis(seed * 7)).unwrap();
         sim.world.kill((seed % 5) as usize);

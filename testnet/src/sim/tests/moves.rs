@@ -4,13 +4,6 @@ use shoal_protocol::node::Input;
 
 use super::*;
 
-fn at_work(seed: u64, size: usize) -> Simulation {
-    let mut sim = cluster(seed, size);
-    sim.publish(0, &workload("web", 1, size as u32)).unwrap();
-    sim.settle().unwrap();
-    sim
-}
-
 /// Whether all these devices see one another as up, at their present addresses, over live links.
 fn are_together(world: &World, devices: &[usize]) -> bool {
     devices.iter().all(|one| {
