@@ -184,6 +184,7 @@ impl FakeRuntime {
             InstanceState::Waiting { reason } => seats[id].waiting(reason),
             InstanceState::Running => seats[id].running(self.guest(id)),
             InstanceState::Failed { reason, retryable } => seats[id].failed(reason, retryable),
+            InstanceState::Done { exit_code, lines } => seats[id].done(exit_code, lines),
             InstanceState::Stopped => seats[id].stopped(),
         }
     }

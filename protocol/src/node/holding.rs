@@ -211,6 +211,10 @@ impl Node {
             InstanceState::Failed { reason, retryable } => {
                 self.on_failed(now, &replica, generation, &reason, retryable)
             }
+            InstanceState::Done { exit_code, .. } => {
+                let reason = format!("it ended with exit code {exit_code}");
+                self.on_failed(now, &replica, generation, &reason, true)
+            }
             // For a replica that is held again by now, it reports on an earlier claim.
             InstanceState::Stopped => self.holding.stopped(&replica),
         }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::spec::Kind;
+use crate::model::spec::{Job, Kind};
 use crate::model::{Place, Revision, Spec, View};
 
 /// Every place of a workload, with the revision that belongs there.
@@ -37,11 +37,11 @@ fn places_of<'a>(kind: &Kind, view: &'a View<'_>) -> Box<dyn Iterator<Item = Pla
             let members = view.members.keys().filter(|node| (view.suits)(node));
             Box::new(members.map(|node| Place::OnNode(*node)))
         }
-        Kind::Job { parallel, .. } => {
+        Kind::Job(Job { parallel, .. }) => {
             Box::new((0..parallel).map(|index| Place::Run { at: 0, index }))
         }
         // Its runs follow from the rulings about its ticks.
-        Kind::Cron { .. } => Box::new(std::iter::empty()),
+        Kind::Cron(_) => Box::new(std::iter::empty()),
     }
 }
 
@@ -53,7 +53,7 @@ fn has_place(kind: &Kind, view: &View<'_>, place: Place) -> bool {
         (Kind::Daemon, Place::OnNode(node)) => {
             view.members.contains_key(&node) && (view.suits)(&node)
         }
-        (Kind::Job { parallel, .. }, Place::Run { at: 0, index }) => index < *parallel,
+        (Kind::Job(Job { parallel, .. }), Place::Run { at: 0, index }) => index < *parallel,
         _ => false,
     }
 }

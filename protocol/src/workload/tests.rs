@@ -2,6 +2,7 @@ use imbl::OrdMap;
 
 use super::*;
 use crate::model::NodeId;
+use crate::model::spec::Job;
 
 fn node(n: u8) -> NodeId {
     NodeId([n; 32])
@@ -19,8 +20,7 @@ fn one_place_and_all_places_agree() {
         (Kind::Service { replicas: 3 }, 3),
         (Kind::Stateful { replicas: 2 }, 2),
         (Kind::Daemon, 2),
-        (Kind::Job { completions: 5, parallel: 2 }, 2),
-        (Kind::Cron { schedule: "@daily".into() }, 0),
+        (Kind::Job(Job { completions: 5, parallel: 2, ..Job::default() }), 2),
     ];
     let asked: Vec<Place> = (0..4)
         .map(Place::Ordinal)

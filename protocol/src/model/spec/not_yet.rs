@@ -22,9 +22,11 @@ impl InvalidSpec {
 /// not happen.
 pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
     let Exposure { hosts, ports: _ } = &form.exposure;
-    let is_service = matches!(form.kind, Kind::Service { .. });
+    let is_stateful = matches!(form.kind, Kind::Stateful { .. });
+    let is_cron = matches!(form.kind, Kind::Cron(_));
     let rest = [
-        (!is_service, form.kind.as_str()),
+        (is_stateful, "stateful"),
+        (is_cron, "cron"),
         (form.update != UpdatePolicy::default(), "update"),
         (form.restart != RestartPolicy::default(), "restart"),
         (!hosts.is_empty(), "hosts"),
