@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidSpec, MAX_COMPLETIONS, MAX_MISSED, MAX_RETRIES, MAX_RUNS};
+use super::{InvalidSpec, MAX_COMPLETIONS, MAX_MISSED, MAX_RETRIES, MAX_RUNS, Schedule};
 
 /// The kind of a workload.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -144,6 +144,9 @@ pub(super) fn check(kind: &Kind) -> Result<(), InvalidSpec> {
     }
     if deadline.is_some_and(|it| it < Duration::from_secs(1)) {
         return wrong("deadline", "less than a second".into());
+    }
+    if let Kind::Cron(Cron { schedule, zone, .. }) = kind {
+        Schedule::new(schedule, zone)?;
     }
     if let Kind::Cron(Cron { missed: Missed::All(most), .. }) = kind
         && !(1..=MAX_MISSED).contains(most)

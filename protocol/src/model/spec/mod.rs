@@ -20,6 +20,7 @@ mod ports;
 mod program;
 mod readings;
 mod rule;
+mod schedule;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub use platform::{PIECE, Pieces, PlatformImage};
 pub use program::{Artifact, Component, Permission, Program, ProgramKind, World};
 pub use readings::MAX_PUBLISHED;
 pub use rule::{MAX_RULE_VALUES, NotARule, Op, Reading, Rule};
+pub use schedule::Schedule;
 pub use values::{MAX_USES, SECRETS, Target, ValueKind, ValueUse};
 
 pub(in crate::model) use later::encode;
