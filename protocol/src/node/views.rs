@@ -253,6 +253,8 @@ impl Node {
             spread: _,
             affinity: _,
             tolerate: _,
+            set: _,
+            restarts: _,
         } = SpecBody::from(&workload.spec);
         let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
