@@ -313,6 +313,8 @@ fn check(spec: &Spec) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
+        // A failing spec becomes a test of its own, and no file beside the sources.
+        failure_persistence: None,
         max_local_rejects: 1 << 20,
         max_global_rejects: 1 << 20,
         ..ProptestConfig::with_cases(400)
