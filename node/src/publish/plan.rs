@@ -1,6 +1,7 @@
 //! A publish in two steps: what would change, and then the change itself, which is refused if it
 //! is no longer what was shown.
 
+use futures::{StreamExt, stream};
 use shoal_protocol::model::spec::Program;
 use shoal_protocol::model::{Spec, WorkloadName};
 
@@ -10,6 +11,9 @@ use super::{
     Checked, Difference, Door, Edit, Operator, Outcome, Overtaken, PublishError, Published, Ready,
     TRIES, apply, check, differences, submit, upload,
 };
+
+/// Workloads that a node is asked about at once: fewer than it asks the other members about.
+const AT_ONCE: usize = 16;
 
 /// What a change means for the replicas that run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,8 +151,11 @@ pub async fn plan<'a>(
     let edits: Vec<Edit<'a>> =
         publish.chain(removed.iter().map(|name| Edit::removal(name, force))).collect();
     let (mut steps, mut checked, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-    for edit in &edits {
-        match check(door, operator, edit).await {
+    // Each may take as long as a member needs that does not answer.
+    let checks = stream::iter(edits.iter().map(|edit| check(door, operator, edit)));
+    let found: Vec<_> = checks.buffered(AT_ONCE).collect().await;
+    for (edit, found) in edits.iter().zip(found) {
+        match found {
             Ok(Some(found)) => {
                 let base = bases.get(edit.name);
                 steps.push(step(operator, edit, &found, base.as_ref()));

@@ -1,7 +1,6 @@
 //! What is written is read as the same spec.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use proptest::collection::{btree_map, btree_set, vec};
