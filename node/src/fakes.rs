@@ -184,6 +184,7 @@ impl FakeRuntime {
             InstanceState::Waiting { reason } => seats[id].waiting(reason),
             InstanceState::Running => seats[id].running(self.guest(id)),
             InstanceState::Failed { reason, retryable } => seats[id].failed(reason, retryable),
+            InstanceState::Done { exit_code, lines } => seats[id].done(exit_code, lines),
             InstanceState::Stopped => seats[id].stopped(),
         }
     }
@@ -713,6 +714,9 @@ pub fn workload_view(name: &str, replicas: Vec<ReplicaView>) -> WorkloadView {
         name: name.into(),
         uid: Digest([9; 32]).to_string(),
         generation: "ab".repeat(32),
+        kind: "service".into(),
+        job: None,
+        results: Vec::new(),
         runtime: "wasm".into(),
         artifact: "cd".repeat(32),
         artifact_size: 55_000,

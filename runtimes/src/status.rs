@@ -275,6 +275,11 @@ impl StatusHandle {
         self.report(InstanceState::Failed { reason: reason.into(), retryable }, None);
     }
 
+    /// Reports that the program ended by itself. Does nothing when a newer life has begun.
+    pub fn done(&self, exit_code: i32, lines: Vec<String>) {
+        self.report(InstanceState::Done { exit_code, lines }, None);
+    }
+
     /// Reports that the instance ended as ordered. Does nothing when a newer life has begun.
     pub fn stopped(&self) {
         self.report(InstanceState::Stopped, None);
@@ -284,7 +289,9 @@ impl StatusHandle {
         let is_up = match &state {
             InstanceState::Starting | InstanceState::Waiting { .. } => None,
             InstanceState::Running => Some(true),
-            InstanceState::Failed { .. } | InstanceState::Stopped => Some(false),
+            InstanceState::Failed { .. } | InstanceState::Done { .. } | InstanceState::Stopped => {
+                Some(false)
+            }
         };
         self.change(state, endpoint, is_up);
     }

@@ -436,6 +436,7 @@ mod tests {
                 runtime: "wasm".into(),
                 artifact: Some(ArtifactBody { digest: Digest([1; 32]), size: 7 }),
                 container: None,
+                kind: None,
                 replicas: 1,
                 memory: 1 << 26,
                 cpu: 100,

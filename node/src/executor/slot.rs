@@ -222,6 +222,9 @@ impl Slot {
             let generation = self.begun.get(instance)?.generation;
             let reason = match state {
                 InstanceState::Failed { reason, .. } => reason,
+                InstanceState::Done { exit_code, .. } => {
+                    format!("it ended with exit code {exit_code}")
+                }
                 InstanceState::Stopped if launch.is_exclusive() => {
                     "stopped: its replacement needs its volume, port or device".into()
                 }

@@ -28,6 +28,10 @@ pub enum Effect {
     NoRestart,
     /// So many replicas stop; the workload is removed.
     Stops(u32),
+    /// The workload is new, and of a kind that names no number of replicas.
+    Begins(&'static str),
+    /// All that runs of a workload of such a kind stops.
+    Ends,
 }
 
 impl std::fmt::Display for Effect {
@@ -41,6 +45,8 @@ impl std::fmt::Display for Effect {
             Effect::Replaces => f.write_str("replaces every replica"),
             Effect::Scales(from, to) => write!(f, "scales {from} to {to}"),
             Effect::NoRestart => f.write_str("no restart"),
+            Effect::Begins(kind) => write!(f, "starts as a {kind} workload"),
+            Effect::Ends => f.write_str("all its replicas stop"),
             Effect::Stops(1) => f.write_str("1 replica stops"),
             Effect::Stops(replicas) => write!(f, "{} stop", count(*replicas)),
         }
@@ -51,15 +57,24 @@ impl std::fmt::Display for Effect {
 pub fn effects(old: Option<&Spec>, new: Option<&Spec>) -> Vec<Effect> {
     match (old, new) {
         (None, None) => Vec::new(),
-        (None, Some(new)) => vec![Effect::Starts(new.replicas())],
-        (Some(old), None) => vec![Effect::Stops(old.replicas())],
+        (None, Some(new)) => vec![match new.kind.replicas() {
+            Some(replicas) => Effect::Starts(replicas),
+            None => Effect::Begins(new.kind.as_str()),
+        }],
+        (Some(old), None) => vec![old.kind.replicas().map_or(Effect::Ends, Effect::Stops)],
         (Some(old), Some(new)) if old == new => Vec::new(),
         (Some(old), Some(new)) => {
-            let (from, to) = (old.replicas(), new.replicas());
-            let replaces = old.revision() != new.revision() && from > 0 && to > 0;
+            let (from, to) = (old.kind.replicas(), new.kind.replicas());
+            let runs = from != Some(0) && to != Some(0);
+            let is_other_kind = from.is_some() != to.is_some();
+            let replaces = runs && (is_other_kind || old.revision() != new.revision());
             let mut all = Vec::new();
             all.extend(replaces.then_some(Effect::Replaces));
-            all.extend((from != to).then_some(Effect::Scales(from, to)));
+            if let (Some(from), Some(to)) = (from, to)
+                && from != to
+            {
+                all.push(Effect::Scales(from, to));
+            }
             if all.is_empty() {
                 all.push(Effect::NoRestart);
             }
@@ -113,7 +128,8 @@ impl Step {
             Effect::Replaces => true,
             Effect::Stops(replicas) => *replicas > 0,
             Effect::Scales(from, to) => to < from,
-            Effect::Starts(_) | Effect::NoRestart => false,
+            Effect::Ends => true,
+            Effect::Starts(_) | Effect::Begins(_) | Effect::NoRestart => false,
         })
     }
 
@@ -299,6 +315,7 @@ mod tests {
     use super::*;
     use crate::fakes::spec;
     use shoal_protocol::model::SpecForm;
+    use shoal_protocol::model::spec::Kind;
 
     fn with(change: impl FnOnce(&mut SpecForm)) -> Spec {
         let mut form = SpecForm::from(spec("web", 2));
@@ -328,5 +345,9 @@ mod tests {
         assert_eq!(told(Some(&old), Some(&again)), "replaces every replica");
         let none = spec("web", 0);
         assert_eq!(told(Some(&none), Some(&none.restarted().unwrap())), "no restart");
+        let daemon = with(|form| form.kind = Kind::Daemon);
+        assert_eq!(told(None, Some(&daemon)), "starts as a daemon workload");
+        assert_eq!(told(Some(&daemon), Some(&old)), "replaces every replica");
+        assert_eq!(told(Some(&daemon), None), "all its replicas stop");
     }
 }

@@ -20,6 +20,14 @@ pub enum InstanceState {
         /// Whether the same launch may succeed later on this node.
         retryable: bool,
     },
+    /// Its program came to its end by itself, as replicas of jobs do; a replica that is to run for
+    /// ever has `Failed` then.
+    Done {
+        /// The exit code; 0 for success.
+        exit_code: i32,
+        /// The last lines that it wrote. The core cuts them to ten, and to 1 KiB in all.
+        lines: Vec<String>,
+    },
     /// Ended as ordered: nothing of it runs any more.
     Stopped,
 }
@@ -31,6 +39,7 @@ impl InstanceState {
             InstanceState::Starting | InstanceState::Waiting { .. } => "starting",
             InstanceState::Running => "running",
             InstanceState::Failed { .. } => "failed",
+            InstanceState::Done { .. } => "done",
             InstanceState::Stopped => "stopped",
         }
     }
@@ -42,6 +51,13 @@ impl InstanceState {
 
     /// Whether the state is final until the instance is started again.
     pub fn ended(&self) -> bool {
-        matches!(self, InstanceState::Failed { .. } | InstanceState::Stopped)
+        match self {
+            InstanceState::Failed { .. } | InstanceState::Done { .. } | InstanceState::Stopped => {
+                true
+            }
+            InstanceState::Starting | InstanceState::Waiting { .. } | InstanceState::Running => {
+                false
+            }
+        }
     }
 }

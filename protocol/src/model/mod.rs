@@ -12,6 +12,7 @@ pub mod grant;
 pub mod id;
 pub mod instance;
 pub mod name;
+pub mod nearest;
 pub mod out;
 pub mod queue;
 pub mod record;

@@ -41,6 +41,15 @@ pub struct WorkloadView {
     pub uid: String,
     /// The hash of the parts of the spec whose change restarts replicas.
     pub generation: String,
+    /// The kind: `service`, `daemon`, `job`, `cron` or `stateful`.
+    #[serde(default = "service")]
+    pub kind: String,
+    /// How far a job is: `running`, `done` or `failed`; none for other kinds.
+    #[serde(default)]
+    pub job: Option<String>,
+    /// The results of a job, or of the last runs of a cron workload, by run.
+    #[serde(default)]
+    pub results: Vec<ResultView>,
     /// The runtime: `wasm` or `container`.
     pub runtime: String,
     /// The SHA-256 of the component; empty for a container.
@@ -92,6 +101,30 @@ pub struct WorkloadView {
 
 fn yes() -> bool {
     true
+}
+
+fn service() -> String {
+    "service".into()
+}
+
+/// The end of one replica of a job.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ResultView {
+    /// The instant at which its run was due, in milliseconds since 1970; 0 for a job without
+    /// schedule.
+    pub at: u64,
+    /// Its index within the run.
+    pub index: u32,
+    /// `done`, `failed`, `deadline`, or `replaced` by a later run.
+    pub outcome: String,
+    /// The exit code, where the program ended by itself.
+    pub exit_code: Option<i32>,
+    /// The time of its end, in milliseconds since 1970.
+    pub ended: u64,
+    /// The name of the node that saw it end.
+    pub node: String,
+    /// The last lines that it wrote.
+    pub lines: Vec<String>,
 }
 
 /// A free place of a workload, or a claim of a place.

@@ -255,6 +255,7 @@ impl Node {
             tolerate: _,
             set: _,
             restarts: _,
+            kind: _,
         } = SpecBody::from(&workload.spec);
         let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
@@ -264,6 +265,9 @@ impl Node {
             name: workload.name.name.to_string(),
             uid: workload.uid.to_string(),
             generation: workload.spec.revision().to_string(),
+            kind: workload.spec.kind.as_str().to_owned(),
+            job: self.job_state(workload),
+            results: self.result_views(workload),
             runtime,
             artifact: artifact.map(|it| it.digest.to_string()).unwrap_or_default(),
             artifact_size: here.map(|artifact| artifact.size).fold(0, u64::saturating_add),

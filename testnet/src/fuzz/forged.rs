@@ -58,7 +58,7 @@ mod tests {
             generation: Digest([2; 32]),
             tick: 1,
             sequence: 2,
-            body: RulingBody::JobResult { exit_code: 3 },
+            body: RulingBody::JobResult(shoal_protocol::model::ruling::JobResult::failed(3)),
         };
         let signed = Signed::sign(ruling, &keys, &CLUSTER).wire();
         let forged = sign::<Ruling>(&signed.raw(), &keys, &CLUSTER);

@@ -1,10 +1,14 @@
 //! How many replicas a workload has, and when they end.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-/// The kind of a workload. All but `Service` are not supported yet: their forms may change until
-/// they are.
+use super::{InvalidSpec, MAX_COMPLETIONS, MAX_MISSED, MAX_RETRIES, MAX_RUNS, Schedule};
+
+/// The kind of a workload.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// So many replicas that run for ever.
     Service {
@@ -14,22 +18,82 @@ pub enum Kind {
     /// A replica on each node that fits.
     Daemon,
     /// Replicas that run to their end, once.
-    Job {
-        /// The number that must succeed.
-        completions: u32,
-        /// The number at one time.
-        parallel: u32,
-    },
+    Job(Job),
     /// A job for each tick of a schedule.
-    Cron {
-        /// In cron's five fields.
-        schedule: String,
-    },
-    /// Replicas that each keep their node and their storage.
+    Cron(Cron),
+    /// Replicas that each keep their node and their storage. Not supported yet: its form may change
+    /// until it is.
     Stateful {
         /// 0 to [`MAX_REPLICAS`](super::MAX_REPLICAS).
         replicas: u32,
     },
+}
+
+/// Replicas that run to their end. Each has an index, from 0, and succeeds once.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// Indices that must succeed: 1 to [`MAX_COMPLETIONS`](super::MAX_COMPLETIONS).
+    pub completions: u32,
+    /// The most that run at one time: 1 to `completions`.
+    pub parallel: u32,
+    /// Further tries of an index on a node, after which the job has failed: at most
+    /// [`MAX_RETRIES`](super::MAX_RETRIES).
+    pub retries: u32,
+    /// The job has failed if it is not done so long after it was due: at least a second.
+    pub deadline: Option<Duration>,
+    /// Lists leave it out so long after its end; none: never.
+    pub keep: Option<Duration>,
+}
+
+impl Default for Job {
+    fn default() -> Job {
+        Job { completions: 1, parallel: 1, retries: 6, deadline: None, keep: None }
+    }
+}
+
+/// A job for each tick of a schedule.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cron {
+    /// Minute, hour, day of the month, month, day of the week.
+    pub schedule: String,
+    /// The time zone of the schedule, as in `Europe/Berlin`; `UTC` by default.
+    pub zone: String,
+    /// Ticks that were due while no node could start them.
+    pub missed: Missed,
+    /// A tick that is due while an earlier run goes on.
+    pub overlap: Overlap,
+    /// No ticks are started.
+    pub suspended: bool,
+    /// Each run.
+    pub job: Job,
+}
+
+/// The policy for ticks that were due while no node could start them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Missed {
+    /// They are not run.
+    Skip,
+    /// The last of them is run.
+    #[default]
+    Once,
+    /// The last ones are run, so many at most: 1 to [`MAX_MISSED`](super::MAX_MISSED).
+    All(u32),
+}
+
+/// The policy for a tick that is due while an earlier run goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// Both run.
+    #[default]
+    Allow,
+    /// The tick is skipped.
+    Forbid,
+    /// The earlier run is stopped.
+    Replace,
 }
 
 impl Kind {
@@ -37,7 +101,15 @@ impl Kind {
     pub fn replicas(&self) -> Option<u32> {
         match self {
             Kind::Service { replicas } | Kind::Stateful { replicas } => Some(*replicas),
-            Kind::Daemon | Kind::Job { .. } | Kind::Cron { .. } => None,
+            Kind::Daemon | Kind::Job(_) | Kind::Cron(_) => None,
+        }
+    }
+
+    /// The job that its replicas are of; none for replicas that run for ever.
+    pub fn job(&self) -> Option<&Job> {
+        match self {
+            Kind::Job(job) | Kind::Cron(Cron { job, .. }) => Some(job),
+            Kind::Service { .. } | Kind::Daemon | Kind::Stateful { .. } => None,
         }
     }
 
@@ -46,9 +118,40 @@ impl Kind {
         match self {
             Kind::Service { .. } => "service",
             Kind::Daemon => "daemon",
-            Kind::Job { .. } => "job",
-            Kind::Cron { .. } => "cron",
+            Kind::Job(_) => "job",
+            Kind::Cron(_) => "cron",
             Kind::Stateful { .. } => "stateful",
         }
     }
+}
+
+/// Checks the numbers of a kind.
+pub(super) fn check(kind: &Kind) -> Result<(), InvalidSpec> {
+    let wrong = |field, why: String| Err(InvalidSpec::Kind { field, why });
+    let Some(job) = kind.job() else { return Ok(()) };
+    let most = if matches!(kind, Kind::Cron(_)) { MAX_RUNS } else { MAX_COMPLETIONS };
+    let Job { completions, parallel, retries, deadline, keep: _ } = job;
+    if !(1..=most).contains(completions) {
+        let what = kind.as_str();
+        return wrong("completions", format!("{completions} is outside 1 to {most} for a {what}"));
+    }
+    if !(1..=*completions).contains(parallel) {
+        let why = format!("{parallel} is outside 1 to the {completions} completions");
+        return wrong("parallel", why);
+    }
+    if *retries > MAX_RETRIES {
+        return wrong("retries", format!("{retries} is more than {MAX_RETRIES}"));
+    }
+    if deadline.is_some_and(|it| it < Duration::from_secs(1)) {
+        return wrong("deadline", "less than a second".into());
+    }
+    if let Kind::Cron(Cron { schedule, zone, .. }) = kind {
+        Schedule::new(schedule, zone)?;
+    }
+    if let Kind::Cron(Cron { missed: Missed::All(most), .. }) = kind
+        && !(1..=MAX_MISSED).contains(most)
+    {
+        return wrong("missed", format!("{most} runs is outside 1 to {MAX_MISSED}"));
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::codec::{self, Malformed};
 use super::super::name::Label;
 use super::placement;
-use super::{Artifact, InvalidSpec, Program, Rule, Spec, SpecForm, ValueKind, ValueUse};
+use super::{Artifact, InvalidSpec, Kind, Program, Rule, Spec, SpecForm, ValueKind, ValueUse};
 
 /// The form with [`Later`] behind all that form 2 has.
 pub(super) const FORM: u16 = 3;
@@ -102,8 +102,11 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
 pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
     let mut bytes = codec::encode(spec);
     let pieces: Vec<_> = spec.program.platforms(None).map(|platform| platform.pieces).collect();
-    let is_plain =
-        spec.health.is_empty() && spec.later == Later::default() && spec.placement.is_plain();
+    let is_service = matches!(spec.kind, Kind::Service { .. });
+    let is_plain = is_service
+        && spec.health.is_empty()
+        && spec.later == Later::default()
+        && spec.placement.is_plain();
     if is_plain && pieces.iter().all(Option::is_none) {
         return (2, bytes);
     }

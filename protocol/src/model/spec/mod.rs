@@ -20,6 +20,7 @@ mod ports;
 mod program;
 mod readings;
 mod rule;
+mod schedule;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -46,7 +47,7 @@ pub use container::{
 pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
 pub use facts::{Facts, Unfit};
 pub use health::{Check, Health, MAX_PROBE_TIMEOUT, Probe};
-pub use kind::Kind;
+pub use kind::{Cron, Job, Kind, Missed, Overlap};
 pub use later::{Later, MAX_EXPOSED};
 pub use lifecycle::{RestartPolicy, UpdatePolicy};
 pub use placement::{
@@ -56,6 +57,7 @@ pub use platform::{PIECE, Pieces, PlatformImage};
 pub use program::{Artifact, Component, Permission, Program, ProgramKind, World};
 pub use readings::MAX_PUBLISHED;
 pub use rule::{MAX_RULE_VALUES, NotARule, Op, Reading, Rule};
+pub use schedule::Schedule;
 pub use values::{MAX_USES, SECRETS, Target, ValueKind, ValueUse};
 
 pub(in crate::model) use later::encode;
@@ -67,6 +69,15 @@ pub(in crate::model) use readings::kept;
 pub const SPEC_VERSION: u16 = later::FORM;
 /// Replicas of one workload: a sheet must stay small enough to gossip.
 pub const MAX_REPLICAS: u32 = 10_000;
+/// Completions of one job: the result of each is kept on all nodes.
+pub const MAX_COMPLETIONS: u32 = 256;
+/// Further tries of an index of a job.
+pub const MAX_RETRIES: u32 = 100;
+/// Runs of a cron workload that go on at one time, and completions of each: the results of as many
+/// are kept.
+pub const MAX_RUNS: u32 = 16;
+/// Missed ticks of a cron workload that are run at once.
+pub const MAX_MISSED: u32 = 8;
 /// Environment variables of one workload.
 pub const MAX_ENV: usize = 128;
 /// Bytes of all environment names and values of one workload: a change must fit one gossip message.
@@ -237,6 +248,12 @@ impl SpecForm {
         self.kind.replicas().unwrap_or_default()
     }
 
+    /// The number of replicas at one time that a quota counts: of a daemon none, since that follows
+    /// from the nodes; of a cron workload those of one run.
+    pub fn at_once(&self) -> u32 {
+        self.kind.job().map_or(self.replicas(), |job| job.parallel)
+    }
+
     /// Whether its program needs this artifact.
     pub fn uses(&self, digest: &Digest) -> bool {
         self.program.artifacts().any(|artifact| artifact.digest == *digest)
@@ -327,6 +344,8 @@ pub enum InvalidSpec {
     EnvValue(String),
     #[error("env: `{0}` is set by shoal itself; names starting with SHOAL_ are reserved")]
     EnvReserved(String),
+    #[error("{field}: {why}")]
+    Kind { field: &'static str, why: String },
     #[error("require: {0} labels, at most {MAX_LABELS} are allowed")]
     LabelCount(usize),
     #[error("require: `{0}` is not a label (1 to 63 letters, digits, `-`, `_`, `.` and `/`)")]
@@ -384,6 +403,7 @@ impl TryFrom<SpecForm> for Spec {
         if let Program::Containers(containers) = &form.program {
             container_checks::check(containers, most, &form)?;
         }
+        kind::check(&form.kind)?;
         health::check(&form)?;
         later::check(&form)?;
         values::check(&form)?;
@@ -488,7 +508,14 @@ impl Spec {
     }
 
     /// The same spec with another number of replicas.
+    ///
+    /// # Errors
+    /// It has none, as a daemon or a job, or may not have so many.
     pub fn scaled(&self, replicas: u32) -> Result<Spec, InvalidSpec> {
+        if self.kind.replicas().is_none() {
+            let why = format!("a {} has no number of replicas", self.kind.as_str());
+            return Err(InvalidSpec::Kind { field: "replicas", why });
+        }
         SpecForm { kind: Kind::Service { replicas }, ..self.0.form.clone() }.try_into()
     }
 }
@@ -508,5 +535,9 @@ fn revision(form: &SpecForm) -> Revision {
         &form.storage,
     ));
     bytes.extend(form.later.revised());
+    // A program that may end is started in another way than one that runs for ever.
+    if form.kind.job().is_some() {
+        bytes.extend(b"ends");
+    }
     Revision::of(&bytes)
 }

@@ -22,9 +22,9 @@ impl InvalidSpec {
 /// not happen.
 pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
     let Exposure { hosts, ports: _ } = &form.exposure;
-    let is_service = matches!(form.kind, Kind::Service { .. });
+    let is_stateful = matches!(form.kind, Kind::Stateful { .. });
     let rest = [
-        (!is_service, form.kind.as_str()),
+        (is_stateful, "stateful"),
         (form.update != UpdatePolicy::default(), "update"),
         (form.restart != RestartPolicy::default(), "restart"),
         (!hosts.is_empty(), "hosts"),

@@ -27,8 +27,7 @@ fn unsupported_parts_are_refused_by_name() {
         refused(component(|it| it.world = World::Command)),
         refused(component(|it| it.args = vec!["-v".into()])),
         refused(component(|it| it.allow = vec![Permission::Connect("db:5432".into())])),
-        refused(|form| form.kind = Kind::Daemon),
-        refused(|form| form.kind = Kind::Cron { schedule: "* * * * *".into() }),
+        refused(|form| form.kind = Kind::Stateful { replicas: 1 }),
         refused(|form| form.resources.limit.memory += 1),
         refused(|form| form.update.roll_back = true),
         refused(|form| form.restart = RestartPolicy::Never),
@@ -42,8 +41,7 @@ fn unsupported_parts_are_refused_by_name() {
             "world command",
             "args",
             "allow",
-            "daemon",
-            "cron",
+            "stateful",
             "a limit above the reservation",
             "update",
             "restart",
@@ -54,8 +52,7 @@ fn unsupported_parts_are_refused_by_name() {
     let kinds_and_values = [
         "a group of other than one container",
         "world command",
-        "daemon",
-        "cron",
+        "stateful",
         "a limit above the reservation",
     ];
     for (name, words) in names.iter().zip(&words) {

@@ -10,8 +10,8 @@ use super::super::id::{Digest, hex};
 use super::super::name::{Label, NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
-    Artifact, Component, Container, Exposure, Health, InvalidSpec, Later, Placement, Port, Program,
-    Requirements, Rule, Spec, SpecForm, ValueUse, Volume,
+    Artifact, Component, Container, Exposure, Health, InvalidSpec, Kind, Later, Placement, Port,
+    Program, Requirements, Rule, Spec, SpecForm, ValueUse, Volume,
 };
 
 /// A workload's spec as JSON.
@@ -32,7 +32,10 @@ pub struct SpecBody {
     /// The container to run, for `container`. Its environment is `env`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
-    /// The wanted number of replicas.
+    /// The kind, where it is no service: its replicas are not counted, or end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// The wanted number of replicas of a service; 0 for other kinds.
     pub replicas: u32,
     /// Bytes of memory that are reserved for a replica.
     pub memory: u64,
@@ -139,6 +142,7 @@ impl From<&Spec> for SpecBody {
             runtime: program.kind().to_string(),
             artifact,
             container,
+            kind: Some(kind.clone()).filter(|kind| !matches!(kind, Kind::Service { .. })),
             replicas: kind.replicas().unwrap_or_default(),
             memory: reservation.memory,
             cpu: reservation.cpu,
@@ -203,6 +207,7 @@ impl TryFrom<SpecBody> for Spec {
             runtime,
             artifact,
             container,
+            kind,
             replicas,
             memory,
             cpu,
@@ -248,6 +253,9 @@ impl TryFrom<SpecBody> for Spec {
             tolerate: read("tolerate", tolerate)?,
         };
         let rules = read::<Rule>("rules", rules)?;
+        if let Some(kind) = kind {
+            form.kind = kind;
+        }
         form.storage = storage;
         form.exposure.ports = ports;
         form.health = health;
