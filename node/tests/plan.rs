@@ -233,7 +233,7 @@ async fn rollback_publishes_an_earlier_version() {
     let back = "env A c -> b";
     world.ann(&["rollback", "shop/web", "--dry-run"]).await.says(0, &[back]);
     assert_eq!(world.changes("shop/web").await, 2);
-    world.ann(&["rollback", "shop/web"]).await.says(0, &["back to version 1 (", back]);
+    world.ann(&["rollback", "shop/web", "--no-wait"]).await.says(0, &["back to version 1 (", back]);
     let shown = world.ann(&["export", "shop/web"]).await.done();
     assert!(shown.contains("A: b"), "{shown}");
     let nowhere = world.ann(&["rollback", "shop/web", "--to", "99"]).await;
@@ -241,7 +241,10 @@ async fn rollback_publishes_an_earlier_version() {
     world.ann(&["rollback", "shop/nothing"]).await.says(3, &["no workload `shop/nothing`"]);
     // Also what was removed.
     world.ann(&["rm", "shop/web"]).await.done();
-    world.ann(&["rollback", "shop/web", "--to", "2"]).await.says(0, &["shop/web: created"]);
+    world
+        .ann(&["rollback", "shop/web", "--to", "2", "--no-wait"])
+        .await
+        .says(0, &["shop/web: created"]);
 }
 
 /// A restart replaces the replica, and is no other change: publishing the file again, which knows
