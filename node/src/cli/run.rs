@@ -12,8 +12,9 @@ use shoal_protocol::model::spec::{
 
 use super::context::Context;
 use super::error::CliError;
+use super::files::Placed;
 use super::from_docker;
-use super::publish::publish;
+use super::publish::{How, publish};
 use super::wait::WaitArgs;
 use crate::manifest::quantity;
 use crate::publish::container::{ContainerOptions, is_file, pair};
@@ -175,7 +176,9 @@ impl Run {
                 self.command[0]
             ));
         }
-        publish(context, &[self.workload()?], None, self.force, &self.wait).await
+        let workload = Placed { workload: self.workload()?, place: None };
+        let how = How { force: self.force, ..How::default() };
+        publish(context, &[workload], &how, &self.wait).await
     }
 
     /// The workload that the options describe.

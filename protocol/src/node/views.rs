@@ -253,6 +253,8 @@ impl Node {
             spread: _,
             affinity: _,
             tolerate: _,
+            set: _,
+            restarts: _,
             kind: _,
             update: _,
             previous: _,
