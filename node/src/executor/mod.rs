@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use shoal_protocol::model::spec::{Container, Program, Volume, VolumeSource};
+use shoal_protocol::model::spec::{Container, Program, Volume, VolumeSource, World};
 use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, Spec, WorkloadName};
 use shoal_protocol::node::{Order, Report};
-use shoal_runtimes::{ContainerPayload, InstanceId, Launch, Payload, VolumeKey, VolumeOf};
+use shoal_runtimes::{Command, ContainerPayload, InstanceId, Launch, Payload, VolumeKey, VolumeOf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -176,7 +176,13 @@ pub fn instance_id(name: &WorkloadName, replica: &ReplicaId, generation: &Digest
 
 fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
     match &spec.program {
-        Program::Wasm(component) => Payload::Component(component.artifact.digest),
+        Program::Wasm(component) => match component.world {
+            World::Http => Payload::Component(component.artifact.digest),
+            World::Command => Payload::Command(Command {
+                component: component.artifact.digest,
+                args: component.args.clone(),
+            }),
+        },
         Program::Containers(containers) => {
             let container = containers.first().expect("a valid spec has a container").clone();
             Payload::Container(Box::new(ContainerPayload {
@@ -233,6 +239,7 @@ fn launch(
         cpu: spec.resources.limit.cpu,
         cpu_reserved: spec.resources.reservation.cpu,
         given: shoal_runtimes::given::Given::default(),
+        ends: spec.kind.job().is_some(),
     }
 }
 

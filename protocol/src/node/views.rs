@@ -270,7 +270,7 @@ impl Node {
             artifact: artifact.map(|it| it.digest.to_string()).unwrap_or_default(),
             artifact_size: here.map(|artifact| artifact.size).fold(0, u64::saturating_add),
             image: container.as_ref().map(|container| container.image.reference.clone()),
-            http: container.as_ref().is_none_or(|container| container.http.is_some()),
+            http: spec.program.answers(),
             artifact_holders: self.artifact_holders(workload),
             desired: self.demand().count(workload),
             healthy: self.healthy_places(workload),

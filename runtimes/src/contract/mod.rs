@@ -97,6 +97,7 @@ impl Samples {
             cpu: 4000,
             cpu_reserved: 100,
             given: crate::given::Given::default(),
+            ends: false,
         }
     }
 }

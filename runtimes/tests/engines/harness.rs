@@ -236,6 +236,7 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
         cpu: 4000,
         cpu_reserved: 100,
         given: shoal_runtimes::given::Given::default(),
+        ends: false,
     }
 }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidSpec, MAX_COMPLETIONS, MAX_MISSED, MAX_RETRIES, MAX_RUNS, Schedule};
+use super::{
+    InvalidSpec, MAX_COMPLETIONS, MAX_MISSED, MAX_RETRIES, MAX_RUNS, Program, Schedule, SpecForm,
+    World,
+};
 
 /// The kind of a workload.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -126,9 +129,22 @@ impl Kind {
 }
 
 /// Checks the numbers of a kind.
-pub(super) fn check(kind: &Kind) -> Result<(), InvalidSpec> {
+pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
+    let kind = &form.kind;
     let wrong = |field, why: String| Err(InvalidSpec::Kind { field, why });
     let Some(job) = kind.job() else { return Ok(()) };
+    if let Program::Wasm(component) = &form.program
+        && component.world == World::Http
+    {
+        let what = kind.as_str();
+        return wrong(
+            "kind",
+            format!(
+                "a component that answers requests never ends; a {what} runs \
+            a command, which is a program with a `main`, or a container"
+            ),
+        );
+    }
     let most = if matches!(kind, Kind::Cron(_)) { MAX_RUNS } else { MAX_COMPLETIONS };
     let Job { completions, parallel, retries, deadline, keep: _ } = job;
     if !(1..=most).contains(completions) {

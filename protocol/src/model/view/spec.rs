@@ -11,7 +11,7 @@ use super::super::name::{NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
     Artifact, Component, Container, Exposure, Health, InvalidSpec, Kind, Later, Placement, Port,
-    Program, Requirements, Rule, Spec, SpecForm, ValueUse, Volume,
+    Program, Requirements, Rule, Spec, SpecForm, ValueUse, Volume, World,
 };
 
 /// A workload's spec as JSON.
@@ -29,6 +29,12 @@ pub struct SpecBody {
     /// The component to run, for `wasm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactBody>,
+    /// The world of the component, for `wasm`: `http`, or `command` for one that runs as a program.
+    #[serde(default, skip_serializing_if = "is_http")]
+    pub world: World,
+    /// The arguments of a command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
     /// The container to run, for `container`. Its environment is `env`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
@@ -115,9 +121,11 @@ impl From<&Spec> for SpecBody {
             storage,
             later: Later { stdin, tty, exposed, values, require: rules },
         } = &**spec;
+        let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
             Program::Wasm(component) => {
-                let Component { artifact, world: _, args: _, env: _, allow: _ } = component;
+                let Component { artifact, env: _, allow: _, .. } = component;
+                (world, args) = (component.world, component.args.clone());
                 let Artifact { digest, size } = *artifact;
                 (Some(ArtifactBody { digest, size }), None)
             }
@@ -131,6 +139,8 @@ impl From<&Spec> for SpecBody {
             name: full_name(name),
             runtime: program.kind().to_string(),
             artifact,
+            world,
+            args,
             container,
             kind: Some(kind.clone()).filter(|kind| !matches!(kind, Kind::Service { .. })),
             replicas: kind.replicas().unwrap_or_default(),
@@ -153,6 +163,10 @@ impl From<&Spec> for SpecBody {
             tolerate: texts(tolerate),
         }
     }
+}
+
+fn is_http(world: &World) -> bool {
+    *world == World::Http
 }
 
 fn texts<T: ToString>(all: &[T]) -> Vec<String> {
@@ -194,6 +208,8 @@ impl TryFrom<SpecBody> for Spec {
             name,
             runtime,
             artifact,
+            world,
+            args,
             container,
             kind,
             replicas,
@@ -228,6 +244,13 @@ impl TryFrom<SpecBody> for Spec {
             _ => return Err(BadSpec::Runtime(runtime)),
         };
         let mut form = form.with_env(env);
+        match &mut form.program {
+            Program::Wasm(component) => (component.world, component.args) = (world, args),
+            Program::Containers(_) if world != World::Http || !args.is_empty() => {
+                return Err(BadSpec::Program("container", "container"));
+            }
+            Program::Containers(_) => {}
+        }
         if let Some(limit) = limit {
             form.resources.limit = limit;
         }
