@@ -74,7 +74,9 @@ impl Drain {
         let mut changed = begun;
         loop {
             let views: Vec<WorkloadView> = client.get("/v1/workloads").await?;
-            let replicas: Vec<ReplicaView> = views.into_iter().flat_map(|it| it.replicas).collect();
+            // Daemons run on a drained node, too.
+            let moved = views.into_iter().filter(|it| it.kind != "daemon");
+            let replicas: Vec<ReplicaView> = moved.flat_map(|it| it.replicas).collect();
             let here = held(&replicas, &node.id);
             for name in left.keys().filter(|name| !here.contains_key(*name)) {
                 let now = replicas.iter().find(|it| it.replica == *name && it.node.is_some());

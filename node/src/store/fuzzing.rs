@@ -1,6 +1,7 @@
 //! Target: the rows of a database that another program, or a dying disk, has written.
 
 use shoal_protocol::fuzzing::{Choices, Target};
+use shoal_protocol::model::ruling::JobResult;
 use shoal_protocol::model::{
     ClusterId, Digest, Facts, KeyPair, NodeId, NodeRecord, Ruling, RulingBody, Signed, Slot,
 };
@@ -51,7 +52,7 @@ fn seeds() -> Vec<Vec<u8>> {
         generation: Digest([5; 32]),
         tick: 1,
         sequence: 1,
-        body: RulingBody::JobResult { exit_code: -1 },
+        body: RulingBody::JobResult(JobResult::failed(-1)),
     };
     let records = [
         Record::Incarnation(7),

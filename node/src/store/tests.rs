@@ -76,7 +76,7 @@ fn ruling(tick: u64) -> Record {
         generation: Digest([2; 32]),
         tick,
         sequence: 1,
-        body: RulingBody::CronTick,
+        body: RulingBody::CronTick(shoal_protocol::model::ruling::Tick::Started),
     };
     let ruling = Signed::sign(ruling, &keys(), &CLUSTER);
     Record::Ruling { key: Digest::of(&tick.to_be_bytes()), ruling: ruling.wire() }

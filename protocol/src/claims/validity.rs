@@ -1,7 +1,7 @@
 //! The checks of a slot before it is accepted.
 
 use crate::model::claim::{MAX_REASON, MAX_SLOT_CLAIMS, SLOTS};
-use crate::model::{Award, Claim, ClusterId, NodeId, Phase, ReplicaId, Signed, Slot, Token};
+use crate::model::{Award, Claim, ClusterId, NodeId, Phase, Place, ReplicaId, Signed, Slot, Token};
 
 use super::Standing;
 use super::index::find_in;
@@ -40,6 +40,8 @@ pub enum Invalid {
     WrongSlot(ReplicaId),
     #[error("a reason of {0} bytes, at most {MAX_REASON} are allowed")]
     Reason(usize),
+    #[error("the claim of {0} is by another node than the one that the place belongs to")]
+    PlaceOfAnother(ReplicaId),
     #[error("the claim of {0} shows no award that can be read")]
     AwardMalformed(ReplicaId),
     #[error("the claim of {0} shows an award of another replica")]
@@ -88,6 +90,9 @@ fn check_claim(node: &NodeId, slot: u8, claim: &Claim) -> Result<(), Invalid> {
     let replica = claim.replica;
     if replica.slot() != slot {
         return Err(Invalid::WrongSlot(replica));
+    }
+    if matches!(replica.place, Place::OnNode(of) if of != *node) {
+        return Err(Invalid::PlaceOfAnother(replica));
     }
     if claim.token.counter > MAX_COUNTER {
         return Err(Invalid::Counter(claim.token.counter));

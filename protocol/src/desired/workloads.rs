@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::model::{Change, Digest, Key, Spec, Value, WorkloadName};
+use super::SERIAL_SHIFT;
+use crate::model::{Change, Digest, Key, Spec, Value, WallClock, WorkloadName};
 
 /// A living workload in a form that this program can decode.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +24,8 @@ pub struct Workload {
     pub spec: Spec,
     /// The hash of the effective change.
     pub change: Digest,
+    /// The time that its author gave the effective change.
+    pub changed: WallClock,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -58,6 +61,7 @@ impl Workloads {
                 versions: versions(&spec),
                 spec,
                 change: change.hash(),
+                changed: WallClock(change.signed.serial >> SERIAL_SHIFT),
             }),
             (Value::Workload { .. } | Value::Other(..), None) => {
                 self.opaque.insert(name.clone(), change.uid());

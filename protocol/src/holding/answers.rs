@@ -72,3 +72,16 @@ pub enum Waits {
     /// It answered until now.
     Down,
 }
+
+/// The consequence of a program's end, for a replica that may end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// It is of another revision, or of no replica.
+    Known,
+    /// It is to be run again after a pause.
+    Again,
+    /// It succeeded.
+    Done,
+    /// It failed for good.
+    Failed,
+}

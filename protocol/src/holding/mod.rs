@@ -35,7 +35,7 @@ use crate::model::{
     Award, PersistId, Queue, ReplicaId, ResourceSum, Resources, Revision, Signed, Time,
 };
 
-pub use answers::{Bytes, Due, Failed, Held, Next, Waits};
+pub use answers::{Bytes, Due, Ended, Failed, Held, Next, Waits};
 pub use config::Config;
 pub use stage::Stage;
 /// The replicas that this node holds.
@@ -68,6 +68,8 @@ struct Replica {
     ports: BTreeSet<HostPort>,
     /// Further tries since the replica was last ready for [`Config::forgiven_after`].
     restarts: u32,
+    /// The most further tries of a program that ended by itself, and may; none before it did.
+    retries: Option<u32>,
     /// The revision that runs and answers, and the time at which it became ready.
     serving: Option<(Revision, Time)>,
     /// The target was reported healthy to the other nodes.
@@ -359,6 +361,28 @@ impl Holding {
         }
     }
 
+    /// The program of a replica that may end came to its end. Says what follows: what is done is
+    /// released once its result is known, and what is to run again [fails](Self::fail), as often
+    /// as `retries` says, whatever the time that it ran.
+    pub fn ended(
+        &mut self,
+        replica: &ReplicaId,
+        revision: Revision,
+        exit_code: i32,
+        retries: u32,
+    ) -> Ended {
+        let Some(entry) = self.entry_mut(replica) else { return Ended::Known };
+        if entry.target != Some(revision) {
+            return Ended::Known;
+        }
+        entry.retries = Some(retries);
+        match exit_code {
+            0 => Ended::Done,
+            _ if entry.restarts < retries => Ended::Again,
+            _ => Ended::Failed,
+        }
+    }
+
     /// A revision failed: retries it after a pause that doubles, or gives the replica up.
     pub fn fail(
         &mut self,
@@ -371,7 +395,7 @@ impl Holding {
         let config = self.config.clone();
         let Some(entry) = self.entry_mut(replica) else { return Failed::Known };
         if let Some((_, since)) = entry.serving.take_if(|(serving, _)| *serving == revision) {
-            if now.since(since) >= config.forgiven_after {
+            if entry.retries.is_none() && now.since(since) >= config.forgiven_after {
                 entry.restarts = 0;
             }
             if entry.target != Some(revision) {
@@ -407,7 +431,9 @@ impl Holding {
             entry.stage = Stage::BackingOff { until, reason };
             return Failed::Replacement;
         }
-        entry.stage = if is_retryable && entry.restarts < config.max_restarts {
+        let most = entry.retries.unwrap_or(config.max_restarts);
+        let wait = wait.min(config.restart_at_most);
+        entry.stage = if is_retryable && entry.restarts < most {
             entry.restarts += 1;
             Stage::BackingOff { until: now + wait, reason }
         } else {
@@ -500,6 +526,7 @@ impl Replica {
             target_ports: BTreeSet::new(),
             ports: BTreeSet::new(),
             restarts: 0,
+            retries: None,
             serving: None,
             is_reported: false,
             is_returning: false,

@@ -9,7 +9,7 @@ use crate::holding::{Bytes, Due, Failed, Next, Waits};
 use crate::model::claim::{Update, short_reason};
 use crate::model::spec::HostPort;
 use crate::model::{
-    Artifact, Award, Claim, Digest, InstanceState, PersistId, Phase, ReplicaId, ReplicaName,
+    Artifact, Award, Claim, Digest, InstanceState, PersistId, Phase, Place, ReplicaId, ReplicaName,
     Resources, Revision, Signed, Time,
 };
 use crate::plan::{Step, Surplus};
@@ -114,7 +114,10 @@ impl Node {
                 Some(Step::Stop { why, .. }) => {
                     let kind = match why {
                         Surplus::NoSuchPlace { .. } => "replica-surplus",
-                        Surplus::Removed | Surplus::Duplicate { .. } => "replica-removed",
+                        Surplus::Ended => "replica-ended",
+                        Surplus::Removed | Surplus::Unfit | Surplus::Duplicate { .. } => {
+                            "replica-removed"
+                        }
                     };
                     self.release(now, &replica, kind, why.to_string());
                 }
@@ -211,9 +214,8 @@ impl Node {
             InstanceState::Failed { reason, retryable } => {
                 self.on_failed(now, &replica, generation, &reason, retryable)
             }
-            InstanceState::Done { exit_code, .. } => {
-                let reason = format!("it ended with exit code {exit_code}");
-                self.on_failed(now, &replica, generation, &reason, true)
+            InstanceState::Done { exit_code, lines } => {
+                self.on_done(now, &replica, generation, exit_code, lines)
             }
             // For a replica that is held again by now, it reports on an earlier claim.
             InstanceState::Stopped => self.holding.stopped(&replica),
@@ -281,7 +283,7 @@ impl Node {
             .any(|(node, claim)| *node != self.me && is_good(claim) && matters(node) && sees(node))
     }
 
-    fn on_failed(
+    pub(super) fn on_failed(
         &mut self,
         now: Time,
         replica: &ReplicaId,
@@ -336,8 +338,10 @@ impl Node {
         let name = self.replica_name(replica);
         let Some(slot) = self.claims.release(replica) else { return };
         let waiting = self.holding.release(replica);
-        self.issue(now, &[slot]);
-        self.outbox.push(Action::Order(Order::Stop { replica: *replica }));
+        let batch = self.issue(now, &[slot]);
+        // What has ended is removed once its result is on disk, which was written before.
+        let after = batch.filter(|_| matches!(replica.place, Place::Run { .. }));
+        self.outbox.push_after(after, Action::Order(Order::Stop { replica: *replica }));
         if waiting.is_some() {
             // The order to run it comes after the first stop, unless the disk fails.
             self.outbox.push_after(waiting, Action::Order(Order::Stop { replica: *replica }));

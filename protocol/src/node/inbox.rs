@@ -9,6 +9,7 @@ use crate::rulings::{self, Applied};
 use crate::sync::{self, Tree};
 use crate::trust::{self, Rejection};
 
+use super::PersistId;
 use super::contract::{Action, Record, Ticket, Verdict};
 use super::message::Message;
 use super::{Level, Node};
@@ -256,9 +257,20 @@ impl Node {
             self.count("rulings_delayed");
             return Verdict::Ignore;
         }
-        let Applied::New { dropped } = self.rulings.apply(ruling.clone()) else {
-            return Verdict::Ignore;
-        };
+        match self.enter_ruling(now, ruling) {
+            Some(_) => Verdict::Accept,
+            None => Verdict::Ignore,
+        }
+    }
+
+    /// Applies a ruling that may be made. Returns the batch in which it is written, if it is, or
+    /// `None` if it is no news.
+    pub(super) fn enter_ruling(
+        &mut self,
+        now: Time,
+        ruling: Signed<Ruling>,
+    ) -> Option<Option<PersistId>> {
+        let Applied::New { dropped } = self.rulings.apply(ruling.clone()) else { return None };
         let key = rulings::key_hash(&ruling.key());
         self.repair.note(now, Tree::Rulings, key, ruling.hash());
         let mut records = vec![Record::Ruling { key, ruling: ruling.wire() }];
@@ -266,9 +278,11 @@ impl Node {
             self.repair.forget(now, Tree::Rulings, &dropped);
             records.push(Record::NoRuling { key: dropped });
         }
-        self.persist(records);
+        let batch = self.persist(records);
         self.due.dirty.insert(ruling.uid);
-        Verdict::Accept
+        self.due.holding |= self.claims.mine().any(|claim| claim.replica.uid == ruling.uid);
+        self.shown.version += 1;
+        Some(batch)
     }
 
     pub(super) fn on_repair(&mut self, now: Time, fact: sync::Fact) {

@@ -75,6 +75,7 @@ mod replica_views;
 mod replication;
 mod rights;
 mod routes;
+mod runs;
 mod saving;
 mod sight;
 mod simulator_clone;

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use crate::claims::{Claims, Credit};
 use crate::desired::{Desired, Workload};
 use crate::membership::{Membership, State};
-use crate::model::spec::OnLoss;
+use crate::model::spec::{Kind, OnLoss};
 use crate::model::{
     Change, Claim, Key, NodeId, Place, ReplicaId, Revision, Ruling, Time, View, WallClock,
 };
-use crate::plan::{Holder, Home, NodeState, Step, Wanted, bind, plan, plan_place};
+use crate::plan::{Holder, Home, NodeState, Step, Wanted, bind, bind_to_node, plan, plan_place};
 use crate::rulings::Rulings;
 use crate::workload;
 
@@ -92,12 +92,15 @@ impl Demand<'_> {
         })
     }
 
-    fn with_view<T>(&self, workload: &Workload, work: impl FnOnce(&View<'_>) -> T) -> T {
+    pub fn with_view<T>(&self, workload: &Workload, work: impl FnOnce(&View<'_>) -> T) -> T {
         let rulings: Vec<&Ruling> =
             self.rulings.of(&workload.uid).map(|ruling| ruling.body()).collect();
         work(&View {
             members: self.desired.members(),
-            suits: &|node| self.sight.suits(node, &workload.spec),
+            suits: &|node| {
+                self.sight.suits(node, &workload.spec)
+                    && self.desired.takes(node, &workload.spec).is_ok()
+            },
             rulings: &rulings,
             versions: workload.versions,
         })
@@ -160,6 +163,13 @@ impl Outlook<'_> {
 
     /// The steps of a workload whose volumes are where they are.
     fn bound(&self, workload: &Workload, only: Option<Place>, steps: Vec<Step>) -> Vec<Step> {
+        if workload.spec.kind == Kind::Daemon {
+            let bound = |step: Step| match step.place() {
+                Place::OnNode(node) => bind_to_node(step, node, self.state_of(&node)),
+                Place::Ordinal(_) | Place::Run { .. } => step,
+            };
+            return steps.into_iter().map(bound).collect();
+        }
         if workload.spec.kept().next().is_none() {
             return steps;
         }

@@ -85,6 +85,11 @@ impl Ownership {
         }
     }
 
+    /// The workloads of the index.
+    pub fn nearby(&self) -> impl Iterator<Item = Digest> {
+        self.near.keys().copied()
+    }
+
     /// The workloads of the index to which a node at this point is nearer than this node.
     fn nearer_to(&self, point: u64) -> Vec<Digest> {
         let nearer = |uid: &Digest, mine: u64| {

@@ -42,6 +42,17 @@ pub(super) struct Planning {
     pub deferred: BTreeMap<Digest, (NodeId, Time)>,
 }
 
+/// The node that places are bound to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Bound {
+    /// None: any that fits.
+    None,
+    /// The node of a daemon's place.
+    Node(NodeId),
+    /// The node that keeps their data.
+    Home(Home),
+}
+
 impl Node {
     /// Plans every dirty workload that this node owns.
     pub(super) fn plan(&mut self, now: Time) {
@@ -59,6 +70,7 @@ impl Node {
             } else {
                 let places = self.demand().count(&workload);
                 if self.planning.throttle.may_run(now, Work::Plan, uid, places) {
+                    self.decide_runs(now, &workload);
                     self.auction_free_places(now, &workload);
                 }
             }
@@ -123,7 +135,7 @@ impl Node {
             let until = open.entry(award.replica).or_default();
             *until = award.until.max(*until);
         }
-        let mut free: BTreeMap<(Revision, Option<Home>), Vec<OfferPlace>> = BTreeMap::new();
+        let mut free: BTreeMap<(Revision, Bound), Vec<OfferPlace>> = BTreeMap::new();
         let mut count = 0;
         let room = self.auction.room();
         let allowed = self.desired.over_quota(workload).map(|over| over.allowed);
@@ -165,7 +177,12 @@ impl Node {
             let why = short_reason(self.describe_free(&why));
             // The home tells bidders apart, and not when its volume was made.
             let home = home.map(|home| Home { counter: 0, ..home });
-            free.entry((revision, home)).or_default().push(OfferPlace { place, counter, why });
+            let bound = match (home, place) {
+                (Some(home), _) => Bound::Home(home),
+                (None, Place::OnNode(node)) => Bound::Node(node),
+                (None, Place::Ordinal(_) | Place::Run { .. }) => Bound::None,
+            };
+            free.entry((revision, bound)).or_default().push(OfferPlace { place, counter, why });
             count += 1;
         }
         if free.is_empty() {
@@ -175,8 +192,8 @@ impl Node {
         let chunks = free.iter().flat_map(|(of, places)| {
             places.chunks(crate::auction::MAX_PLACES).map(move |places| (of, places))
         });
-        for ((generation, home), places) in chunks {
-            let (candidates, excluded) = self.at_home(fit.clone(), home.as_ref());
+        for ((generation, bound), places) in chunks {
+            let (candidates, excluded) = self.at_home(fit.clone(), bound);
             let offer = Offer {
                 uid,
                 name: workload.name.clone(),
@@ -285,13 +302,21 @@ impl Node {
         candidates.sort_by_key(|node| ranks.get(node).copied());
     }
 
-    /// Of the nodes that may run a workload, the one that keeps the data of its places.
+    /// Of the nodes that may run a workload, the one that its places are bound to.
     fn at_home(
         &self,
         (mut candidates, mut excluded): (Vec<NodeId>, Vec<(NodeId, Unfit)>),
-        home: Option<&Home>,
+        bound: &Bound,
     ) -> (Vec<NodeId>, Vec<(NodeId, Unfit)>) {
-        let Some(Home { node, volume, .. }) = home else { return (candidates, excluded) };
+        let (node, volume) = match bound {
+            Bound::None => return (candidates, excluded),
+            Bound::Node(node) => {
+                candidates.retain(|other| other == node);
+                excluded.retain(|(other, _)| other == node);
+                return (candidates, excluded);
+            }
+            Bound::Home(Home { node, volume, .. }) => (node, volume),
+        };
         let elsewhere = Unfit::Volume { volume: volume.clone(), node: self.name_of(node) };
         excluded.retain(|(other, _)| other == node);
         let others = self.membership.up().filter(|other| other != node);
@@ -352,6 +377,8 @@ pub(super) fn random_index(rng: &mut ChaCha8Rng, len: usize) -> Option<usize> {
 pub(super) fn is_within(allowed: Option<u32>, place: Place) -> bool {
     match (allowed, place) {
         (Some(allowed), Place::Ordinal(number)) => number < allowed,
-        _ => true,
+        // All that run at one time, or none.
+        (Some(_), Place::Run { .. }) => false,
+        (Some(_), Place::OnNode(_)) | (None, _) => true,
     }
 }

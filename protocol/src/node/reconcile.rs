@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::claims::{Credit, Judge};
 use crate::membership::Profile;
+use crate::model::spec::Kind;
 use crate::model::{Digest, Facts, NodeId, NodePolicy, ReplicaId, Time, WorkloadName};
 use crate::ring;
 
@@ -147,6 +148,12 @@ impl Node {
     fn retry_waiting(&mut self) {
         let waiting: Vec<Digest> = self.planning.again.keys().copied().collect();
         self.due.dirty.extend(waiting);
+        // Which nodes a daemon has places on follows from their facts.
+        let daemons = self
+            .ownership
+            .nearby()
+            .filter(|uid| self.desired.by_uid(uid).is_some_and(|it| it.spec.kind == Kind::Daemon));
+        self.due.dirty.extend(daemons);
     }
 
     /// Looks for places with several holders, and starts or continues their disputes.

@@ -49,6 +49,20 @@ pub fn bind(step: Step, home: Option<(Home, NodeState)>, may_be_empty: bool) -> 
     Step::Wait { place, node, why }
 }
 
+/// The step about a place that belongs to a node, as those of a daemon do, with the state of that
+/// node: it is auctioned to that node alone, and waits while that is not up.
+pub fn bind_to_node(step: Step, node: NodeId, state: NodeState) -> Step {
+    let Step::Auction { place, .. } = &step else { return step };
+    let place = *place;
+    let why = match state {
+        NodeState::Up | NodeState::Left => return step,
+        NodeState::Down { evidence } => Waiting::Node { evidence },
+        NodeState::BackBy { until } => Waiting::BackBy { until },
+        NodeState::Grace => Waiting::Grace,
+    };
+    Step::Wait { place, node, why }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub use home::{Home, bind};
+pub use home::{Home, bind, bind_to_node};
 pub use rescue_throttle::{RescueThrottle, RescueThrottleConfig};
 pub use step::{
     Free, Holder, NodeState, Step, Surplus, Waiting, Wanted, plan, plan_place, replacing,

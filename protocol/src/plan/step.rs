@@ -135,8 +135,11 @@ impl Step {
         }
     }
 
-    /// Whether a node may run the place, as far as the place's data is concerned.
+    /// Whether a node may run the place: it is bound to none, or to this one.
     pub fn may_run_at(&self, node: &NodeId) -> bool {
+        if let Place::OnNode(only) = self.place() {
+            return only == *node;
+        }
         match self {
             Step::Auction { home: Some(home), .. } => home.node == *node,
             Step::Wait { why: Waiting::Volume { .. }, node: home, .. } => home == node,
@@ -195,6 +198,10 @@ pub enum Surplus {
     },
     /// The workload was removed.
     Removed,
+    /// Its run of a job is over.
+    Ended,
+    /// A daemon's node fits no more, or is no member.
+    Unfit,
     /// Another holder of the place is kept.
     Duplicate {
         /// The kept holder.
@@ -233,6 +240,11 @@ pub enum Waiting {
         /// The volume's name within the workload.
         volume: String,
     },
+    /// The place belongs to the node, which is down.
+    Node {
+        /// The votes, for people.
+        evidence: String,
+    },
     /// The node keeps its data, and is down.
     Volume {
         /// The volume's name within the workload.
@@ -246,7 +258,10 @@ impl Waiting {
     /// Whether it ends when something becomes known of the node, and not of the replica.
     pub fn is_for_node(&self) -> bool {
         match self {
-            Waiting::BackBy { .. } | Waiting::Grace | Waiting::Volume { .. } => true,
+            Waiting::BackBy { .. }
+            | Waiting::Grace
+            | Waiting::Node { .. }
+            | Waiting::Volume { .. } => true,
             Waiting::Kept { .. }
             | Waiting::Failing { .. }
             | Waiting::Starting
@@ -278,6 +293,8 @@ impl fmt::Display for Surplus {
                 write!(f, "the workload has only {places} replicas")
             }
             Surplus::Removed => f.write_str("the workload was removed"),
+            Surplus::Ended => f.write_str("its run is over"),
+            Surplus::Unfit => f.write_str("the workload is not to run on this node any more"),
             Surplus::Duplicate { keeper } => {
                 write!(f, "a duplicate: the one on {} is kept", keeper.short())
             }
@@ -302,6 +319,7 @@ impl fmt::Display for Waiting {
             Waiting::Kept { volume } => {
                 write!(f, "its node is drained, and it stays: its volume `{volume}` is there")
             }
+            Waiting::Node { evidence } => write!(f, "the node is down: {evidence}"),
             Waiting::Volume { volume, evidence } => {
                 write!(f, "its volume `{volume}` is on a node that is down: {evidence}")
             }
@@ -409,7 +427,11 @@ fn steps_of(
     let revision = match wanted {
         Wanted::Revision(revision) => revision,
         Wanted::NoSuchPlace { places } => {
-            let why = || Surplus::NoSuchPlace { places };
+            let why = || match place {
+                Place::Ordinal(_) => Surplus::NoSuchPlace { places },
+                Place::OnNode(_) => Surplus::Unfit,
+                Place::Run { .. } => Surplus::Ended,
+            };
             return steps.extend(counting().map(|holder| stop(holder, why())));
         }
         Wanted::Removed => {
@@ -424,8 +446,12 @@ fn steps_of(
     };
     let first = steps.len();
     let alone = counting().all(|holder| holder.node == kept.node || holder.drained);
+    // The one replica of a daemon stays with its node, and a job stays to its end.
+    let is_bound = !matches!(place, Place::Ordinal(_));
     match step_for_kept(kept, revision) {
-        None | Some(Step::Wait { .. }) if kept.drained && alone && kept.state == NodeState::Up => {
+        None | Some(Step::Wait { .. })
+            if kept.drained && !is_bound && alone && kept.state == NodeState::Up =>
+        {
             steps.push(moved(kept, revision, here, seen(place)));
         }
         step => steps.extend(step),

@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::ruling::{JobResult, MAX_LINE_BYTES, MAX_LINES};
 use crate::model::spec::MAX_REPLICAS;
 use crate::model::{Digest, PublicKey, Ruling, RulingBody, RulingKey, RulingKind, Signed, codec};
 
@@ -26,11 +27,14 @@ pub struct Config {
     /// Rulings of one kind of one workload. 32, the last ones by tick, then by sequence: older cron
     /// runs and rollouts are only in the events.
     pub max_per_kind: usize,
+    /// Results of one job or cron workload. 512, the latest decided: twice the completions of a
+    /// job, and those of all [`MAX_RUNS`](crate::model::spec::MAX_RUNS) kept runs with as many.
+    pub max_results: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { max_workloads: 20_000, max_per_kind: 32 }
+        Config { max_workloads: 20_000, max_per_kind: 32, max_results: 512 }
     }
 }
 
@@ -151,7 +155,9 @@ impl Rulings {
     /// Drops the earliest ruling of the kind of `key` if there are too many, or of all unknown
     /// kinds if there are too many of these, and returns its key.
     fn drop_earliest(&mut self, key: &RulingKey) -> Option<RulingKey> {
-        let most = self.config.max_per_kind;
+        let is_result = key.kind == RulingKind::JobResult;
+        let Config { max_per_kind, max_results, .. } = self.config;
+        let most = if is_result { max_results } else { max_per_kind };
         let of_kind = |other: &RulingKey| other.kind == key.kind;
         self.drop_earliest_of(key, &of_kind, most).or_else(|| {
             let unknown = |other: &RulingKey| matches!(other.kind, RulingKind::Other(_));
@@ -171,7 +177,7 @@ impl Rulings {
             return None;
         }
         let earliest =
-            of_kind().min_by_key(|(other, ruling)| (other.tick, rank(ruling), **other))?.0;
+            of_kind().min_by_key(|(other, ruling)| (order(other), rank(ruling), **other))?.0;
         let earliest = *earliest;
         rulings.remove(&earliest);
         self.keys.remove(&key_hash(&earliest));
@@ -187,10 +193,23 @@ fn is_within_bounds(ruling: &Ruling) -> bool {
                 *places <= MAX_REPLICAS
             }
             RulingBody::Other(_, bytes) => bytes.0.len() <= MAX_BODY,
-            RulingBody::RolloutVerdict { .. }
-            | RulingBody::CronTick
-            | RulingBody::JobResult { .. } => true,
+            RulingBody::JobResult(JobResult { lines, .. }) => {
+                let bytes: usize = lines.iter().map(String::len).sum();
+                lines.len() <= MAX_LINES && bytes <= MAX_LINE_BYTES
+            }
+            RulingBody::RolloutVerdict { .. } | RulingBody::CronTick(_) => true,
         }
+}
+
+/// The order in which rulings of a kind are dropped. Results are ordered by their sequence, a time:
+/// the indices of a job that is published anew begin at 0 again.
+fn order(key: &RulingKey) -> u64 {
+    match key.kind {
+        RulingKind::JobResult => 0,
+        // The last skipped tick is under 0, and stays.
+        RulingKind::CronTick if key.tick == 0 => u64::MAX,
+        _ => key.tick,
+    }
 }
 
 /// The hash under which sync and the disk keep a ruling.

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::WallClock;
 use crate::model::codec::Bytes;
+use crate::model::ruling::{JobResult, Outcome, Tick};
 use crate::model::{ClusterId, KeyPair, RulingBody, RulingKind};
 
 fn key(uid: u8, kind: RulingKind, tick: u64) -> RulingKey {
@@ -12,9 +14,14 @@ fn ruling(owner: u8, key: RulingKey, sequence: u64, value: i64) -> Signed<Ruling
     let RulingKey { uid, kind, generation, tick } = key;
     let body = match kind {
         RulingKind::RolloutVerdict => RulingBody::RolloutVerdict { is_good: value != 0 },
-        RulingKind::CronTick => RulingBody::CronTick,
+        RulingKind::CronTick => RulingBody::CronTick(Tick::Started),
         RulingKind::Autoscale => RulingBody::Autoscale { replicas: value as u32 },
-        RulingKind::JobResult => RulingBody::JobResult { exit_code: value as i32 },
+        RulingKind::JobResult => RulingBody::JobResult(JobResult {
+            outcome: Outcome::Failed,
+            exit_code: Some(value as i32),
+            ended: WallClock(0),
+            lines: Vec::new(),
+        }),
         RulingKind::Frontier => RulingBody::Frontier { below: value as u32 },
         RulingKind::Other(number) => RulingBody::Other(number, Bytes(vec![value as u8])),
     };

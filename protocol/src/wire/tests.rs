@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::auction;
 use crate::claims;
+use crate::model::ruling::JobResult;
 use crate::model::*;
 use crate::node::Sealed;
 use crate::trust::{self, Genesis};
@@ -70,7 +71,7 @@ fn samples() -> Vec<(&'static str, Message)> {
         generation: Digest([5; 32]),
         tick: 1,
         sequence: 1,
-        body: RulingBody::JobResult { exit_code: -1 },
+        body: RulingBody::JobResult(JobResult::failed(-1)),
     };
     let ruling = Signed::sign(ruling, &node, &cluster);
     let sealed = Sealed { to: id, incarnation: 2, number: (2 << 32) + 1, message: vec![1, 2, 3] };
@@ -108,7 +109,7 @@ fn message_bytes_do_not_change() {
 const GOLDEN: [(&str, &str); 12] = [
     ("changed", "af32deda"),
     ("slot", "33b09352"),
-    ("ruled", "ed9d276b"),
+    ("ruled", "a5bd4bc5"),
     ("have", "e5c48fa4"),
     ("join", "85f13976"),
     ("admitted", "9bda66c4"),

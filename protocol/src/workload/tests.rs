@@ -1,11 +1,19 @@
 use imbl::OrdMap;
 
 use super::*;
-use crate::model::NodeId;
-use crate::model::spec::Job;
+use crate::model::spec::{Artifact, Job, SpecForm};
+use crate::model::{Digest, NodeId, Resources};
 
 fn node(n: u8) -> NodeId {
     NodeId([n; 32])
+}
+
+/// A spec of this kind.
+pub(super) fn spec(kind: Kind) -> Spec {
+    let artifact = Artifact { digest: Digest([1; 32]), size: 10 };
+    let size = Resources { memory: 64 << 20, cpu: 100 };
+    let form = SpecForm::wasm_service("web".parse().unwrap(), artifact, 0, size);
+    SpecForm { kind, ..form }.try_into().unwrap()
 }
 
 /// A holder asks about its own place, an owner about all of them. If the answers differed, the
@@ -18,7 +26,6 @@ fn one_place_and_all_places_agree() {
     let kinds = [
         (Kind::Service { replicas: 0 }, 0),
         (Kind::Service { replicas: 3 }, 3),
-        (Kind::Stateful { replicas: 2 }, 2),
         (Kind::Daemon, 2),
         (Kind::Job(Job { completions: 5, parallel: 2, ..Job::default() }), 2),
     ];
@@ -29,10 +36,11 @@ fn one_place_and_all_places_agree() {
         .chain([Place::Run { at: 1, index: 0 }])
         .collect();
     for (kind, count) in kinds {
-        let all: Vec<Place> = places_of(&kind, &view).collect();
+        let spec = spec(kind.clone());
+        let all: Vec<Place> = places_of(&spec, &view).collect();
         assert_eq!(all.len(), count, "{kind:?}");
         for place in &asked {
-            assert_eq!(has_place(&kind, &view, *place), all.contains(place), "{kind:?} {place:?}");
+            assert_eq!(has_place(&spec, &view, *place), all.contains(place), "{kind:?} {place:?}");
         }
     }
 }
@@ -43,6 +51,6 @@ fn daemon_has_a_place_on_each_node_that_suits() {
     let members: OrdMap<NodeId, u64> = [1, 2].map(|n| (node(n), 0u64)).into_iter().collect();
     let suits = |it: &NodeId| *it == node(2);
     let view = View { members: &members, suits: &suits, rulings: &[], versions: None };
-    let places: Vec<Place> = places_of(&Kind::Daemon, &view).collect();
+    let places: Vec<Place> = places_of(&spec(Kind::Daemon), &view).collect();
     assert_eq!(places, [Place::OnNode(node(2))]);
 }

@@ -250,6 +250,12 @@ impl SpecForm {
         self.kind.replicas().unwrap_or_default()
     }
 
+    /// The number of replicas at one time that a quota counts: of a daemon none, since that follows
+    /// from the nodes; of a cron workload those of one run.
+    pub fn at_once(&self) -> u32 {
+        self.kind.job().map_or(self.replicas(), |job| job.parallel)
+    }
+
     /// Whether its program needs this artifact.
     pub fn uses(&self, digest: &Digest) -> bool {
         self.program.artifacts().any(|artifact| artifact.digest == *digest)

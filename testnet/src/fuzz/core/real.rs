@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use shoal_protocol::membership::{Answerer, Message as Word};
+use shoal_protocol::model::ruling::JobResult;
 use shoal_protocol::model::{
     Chain, ClusterId, InstanceState, Key, KeyPair, NodeId, Ruling, RulingBody, Signable, Spec,
     Unverified, Value, WorkloadName,
@@ -257,7 +258,7 @@ fn rulings(node: &Node) -> Vec<Vec<u8>> {
     let decisions = [
         RulingBody::RolloutVerdict { is_good: true },
         RulingBody::Autoscale { replicas: 3 },
-        RulingBody::JobResult { exit_code: 1 },
+        RulingBody::JobResult(JobResult::failed(1)),
         RulingBody::Frontier { below: 2 },
     ];
     let ruling = |body| Ruling { uid: replica.uid, generation, tick: 0, sequence: 2, body }.write();

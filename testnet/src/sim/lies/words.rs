@@ -3,6 +3,7 @@
 use rand_chacha::rand_core::RngCore;
 use shoal_protocol::membership::{Message as Word, Notice, Seen, Vote};
 use shoal_protocol::model::codec::Bytes;
+use shoal_protocol::model::ruling::{JobResult, Tick};
 use shoal_protocol::model::{Digest, Facts, NodeRecord, Resources, Ruling, RulingBody, Signed};
 use shoal_protocol::node::Message;
 use shoal_protocol::rulings::MAX_SEQUENCE;
@@ -50,8 +51,8 @@ impl World {
                 0 => RulingBody::Autoscale { replicas: places },
                 1 => RulingBody::Frontier { below: places },
                 2 => RulingBody::RolloutVerdict { is_good: false },
-                3 => RulingBody::CronTick,
-                4 => RulingBody::JobResult { exit_code: i32::MIN },
+                3 => RulingBody::CronTick(Tick::Started),
+                4 => RulingBody::JobResult(JobResult::failed(i32::MIN)),
                 _ => {
                     let bytes = vec![1; [1, 64, 65, 2_000][below(rng, 4) as usize]];
                     RulingBody::Other(100 + below(rng, 500) as u16, Bytes(bytes))

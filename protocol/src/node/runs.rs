@@ -1,0 +1,199 @@
+//! Rulings of this node, and what owners and holders decide about the runs of jobs and cron
+//! workloads. Which decisions are due is computed in `workload/runs.rs`.
+
+use crate::desired::Workload;
+use crate::holding::Ended;
+use crate::model::claim::short_reason;
+use crate::model::ruling::{JobResult, Outcome, Tick, last_lines, run_number};
+use crate::model::spec::{Kind, Schedule};
+use crate::model::view::ResultView;
+use crate::model::{
+    NodeId, Place, ReplicaId, Revision, Ruling, RulingBody, RulingKey, Signed, Time, WallClock,
+};
+use crate::workload::{self, Run, Ticks};
+
+use super::contract::Action;
+use super::events::About;
+use super::message::Message;
+use super::{Level, Node};
+
+/// A tick is looked for at least so often, whatever the device's clock did meanwhile.
+const LOOK_AT_LEAST: std::time::Duration = std::time::Duration::from_secs(30);
+
+impl Ticks for Schedule {
+    fn next_after(&self, at: u64) -> Option<u64> {
+        Schedule::next_after(self, at)
+    }
+
+    fn last_before(&self, at: u64) -> Option<u64> {
+        Schedule::last_before(self, at)
+    }
+}
+
+impl Node {
+    /// Makes a ruling: others hear of it once it is on disk.
+    pub(super) fn rule(&mut self, now: Time, ruling: Ruling) {
+        let ruling = Signed::sign(ruling, &self.identity.keys, &self.cluster);
+        if let Some(batch) = self.enter_ruling(now, ruling.clone()) {
+            self.count("rulings");
+            let told = Message::Ruled(ruling.wire());
+            self.outbox.push_after(batch, Action::Broadcast(told));
+        }
+    }
+
+    /// The owner decides about the runs of a workload: ticks that are due, and runs whose time is
+    /// over.
+    pub(super) fn decide_runs(&mut self, now: Time, workload: &Workload) {
+        if workload.spec.kind.job().is_none() {
+            return;
+        }
+        let (wall, changed) = (self.wall(now).0, workload.changed.0);
+        let (over, end) = self
+            .demand()
+            .with_view(workload, |view| workload::overdue(&workload.spec, view, changed, wall));
+        for run in over {
+            self.end_run(now, workload, &run, Outcome::Deadline);
+        }
+        let next = self.decide_ticks(now, workload);
+        if let Some(at) = [end, next].into_iter().flatten().min() {
+            let wait = std::time::Duration::from_millis(at.saturating_sub(wall));
+            self.plan_again(now + wait.min(LOOK_AT_LEAST), workload.uid);
+        }
+    }
+
+    /// Decides about ticks that are due. Returns the next one.
+    fn decide_ticks(&mut self, now: Time, workload: &Workload) -> Option<u64> {
+        let Kind::Cron(cron) = &workload.spec.kind else { return None };
+        let schedule = Schedule::new(&cron.schedule, &cron.zone).ok()?;
+        let (wall, changed) = (self.wall(now).0, workload.changed.0);
+        let due = self.demand().with_view(workload, |view| {
+            workload::due(&workload.spec, &schedule, view, changed, wall)
+        });
+        for run in due.replaced {
+            self.end_run(now, workload, &run, Outcome::Replaced);
+        }
+        for (tick, outcome) in due.ticks {
+            let (key, sequence, word) = match outcome {
+                Tick::Started => (tick, 0, "its run is started"),
+                Tick::Overlapped => (0, tick, "it is skipped: an earlier run goes on"),
+                Tick::Missed => (0, tick, "it is skipped: no node could start it in time"),
+            };
+            self.rule(
+                now,
+                Ruling {
+                    uid: workload.uid,
+                    generation: workload::generation_of(&workload.spec),
+                    tick: key,
+                    sequence,
+                    body: RulingBody::CronTick(outcome),
+                },
+            );
+            let message = format!("the tick of {}: {word}", WallClock(tick));
+            self.emit_of(now, Level::Info, "tick", About::workload(&workload.name), message);
+        }
+        due.next
+    }
+
+    /// Ends a run that is not over, by a result of its lowest open index.
+    fn end_run(&mut self, now: Time, workload: &Workload, run: &Run, outcome: Outcome) {
+        let Some(index) = run.open.first() else { return };
+        let replica =
+            ReplicaId { uid: workload.uid, place: Place::Run { at: run.at, index: *index } };
+        self.rule_result(now, &replica, run.generation, (outcome, None), Vec::new());
+        let why = match outcome {
+            Outcome::Replaced => "a later run takes its place",
+            Outcome::Done | Outcome::Failed | Outcome::Deadline => "its deadline has passed",
+        };
+        let message = format!("the run ends before it is done: {why}");
+        self.emit_of(now, Level::Warning, "run-ended", About::workload(&workload.name), message);
+    }
+
+    fn rule_result(
+        &mut self,
+        now: Time,
+        replica: &ReplicaId,
+        generation: Revision,
+        (outcome, exit_code): (Outcome, Option<i32>),
+        lines: Vec<String>,
+    ) {
+        let Place::Run { at, index } = replica.place else { return };
+        let ended = self.wall(now);
+        // Later results have greater sequences, also those of a device whose clock is behind.
+        let known = self.rulings.of(&replica.uid).filter_map(|ruling| match ruling.body {
+            RulingBody::JobResult(_) => Some(ruling.sequence),
+            _ => None,
+        });
+        let sequence = known.max().map_or(ended.0, |last| ended.0.max(last.saturating_add(1)));
+        let lines = last_lines(lines);
+        let result = JobResult { outcome, exit_code, ended, lines };
+        let (uid, tick) = (replica.uid, run_number(at, index));
+        let body = RulingBody::JobResult(result);
+        self.rule(now, Ruling { uid, generation, tick, sequence, body });
+    }
+
+    /// The program of a replica of this node came to its end.
+    pub(super) fn on_done(
+        &mut self,
+        now: Time,
+        replica: &ReplicaId,
+        revision: Revision,
+        exit_code: i32,
+        lines: Vec<String>,
+    ) {
+        let reason = short_reason(format!("it ended with exit code {exit_code}"));
+        let job = self.desired.by_uid(&replica.uid).and_then(|it| {
+            let job = it.spec.kind.job()?;
+            Some((job.retries, workload::generation_of(&it.spec)))
+        });
+        let Some((retries, generation)) = job else {
+            return self.on_failed(now, replica, revision, &reason, true);
+        };
+        let outcome = match self.holding.ended(replica, revision, exit_code, retries) {
+            Ended::Known => return,
+            Ended::Again => return self.on_failed(now, replica, revision, &reason, true),
+            Ended::Done => Outcome::Done,
+            Ended::Failed => Outcome::Failed,
+        };
+        let level = if outcome == Outcome::Done { Level::Info } else { Level::Warning };
+        let name = self.replica_name(replica);
+        self.emit_event(now, level, "replica-done", Some(name), Some(self.me), reason);
+        self.rule_result(now, replica, generation, (outcome, Some(exit_code)), lines);
+    }
+
+    /// How far a job is, in a word.
+    pub(super) fn job_state(&self, workload: &Workload) -> Option<String> {
+        let Kind::Job(_) = workload.spec.kind else { return None };
+        let generation = workload::generation_of(&workload.spec);
+        let (is_open, has_failed) = self.demand().with_view(workload, |view| {
+            let failed = |(_, _, it): (u64, u32, &JobResult)| it.outcome != Outcome::Done;
+            let is_open = !workload::runs(&workload.spec, view).is_empty();
+            (is_open, workload::results(generation, view).any(failed))
+        });
+        let word = match (is_open, has_failed) {
+            (_, true) => "failed",
+            (true, false) => "running",
+            (false, false) => "done",
+        };
+        Some(word.to_owned())
+    }
+
+    /// The results of a workload's runs, by run and index.
+    pub(super) fn result_views(&self, workload: &Workload) -> Vec<ResultView> {
+        let generation = workload::generation_of(&workload.spec);
+        let results = self.rulings.of(&workload.uid).filter_map(|ruling| {
+            let RulingKey { generation: of, tick, .. } = ruling.key();
+            let RulingBody::JobResult(result) = &ruling.body else { return None };
+            let (at, index) = crate::model::ruling::run_of(tick);
+            (of == generation).then(|| ResultView {
+                at,
+                index,
+                outcome: result.outcome.as_str().to_owned(),
+                exit_code: result.exit_code,
+                ended: result.ended.0,
+                node: self.name_of(&NodeId(ruling.by().0)),
+                lines: result.lines.clone(),
+            })
+        });
+        results.collect()
+    }
+}
