@@ -164,8 +164,7 @@ impl Node {
         let (_, restarts) = details(&phase);
         let replica = claim.replica;
         ReplicaView {
-            replica: ReplicaName { workload: workload.name.clone(), place: replica.place }
-                .to_string(),
+            replica: format!("{}/{}", workload.name, self.place_text(&replica.place)),
             phase: shown_phase.unwrap_or(phase.as_str()).into(),
             reason: reason.as_deref().map(printable),
             node: Some(node.to_string()),
