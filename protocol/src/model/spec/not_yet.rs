@@ -22,10 +22,8 @@ impl InvalidSpec {
 pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
     let Exposure { hosts, ports: _ } = &form.exposure;
     let is_stateful = matches!(form.kind, Kind::Stateful { .. });
-    let is_cron = matches!(form.kind, Kind::Cron(_));
     let rest = [
         (is_stateful, "stateful"),
-        (is_cron, "cron"),
         (form.update != UpdatePolicy::default(), "update"),
         (form.restart != RestartPolicy::default(), "restart"),
         (!hosts.is_empty(), "hosts"),
