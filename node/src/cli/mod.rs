@@ -21,6 +21,7 @@ mod wait;
 mod config;
 mod contexts;
 mod cp;
+mod cron;
 mod describe;
 mod detach;
 mod down;
@@ -33,6 +34,7 @@ pub(crate) mod fuzzing;
 mod history;
 mod image;
 mod invite;
+mod job;
 mod join;
 pub(crate) mod keys;
 mod logs;
@@ -123,6 +125,8 @@ enum Verb {
     Attach(exec::Attach),
     Cp(cp::Cp),
     PortForward(port_forward::PortForward),
+    Wait(job::Wait),
+    Cron(cron::Cron),
     Scale(scale::Scale),
     Rm(rm::Rm),
     Secret(secret::Secret),
@@ -208,6 +212,8 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Attach(attach) => attach.run(context).await,
             Verb::Cp(cp) => cp.run(context).await,
             Verb::PortForward(forward) => forward.run(context).await,
+            Verb::Wait(wait) => wait.run(context).await,
+            Verb::Cron(cron) => cron.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
             Verb::Rm(rm) => rm.run(context).await,
             Verb::Secret(secret) => secret.run(context).await,

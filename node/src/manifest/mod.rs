@@ -9,6 +9,10 @@
 //! memory: 64MiB          # default 64MiB
 //! cpu: 0.1               # cores, or 100m; default 0.1
 //! env: { GREETING: hi }
+//! kind: job              # or daemon, or cron, which `schedule` implies; default service
+//! schedule: "0 3 * * *"  # with timezone, missed, overlap and suspend
+//! retries: 3             # of a job, as completions, parallel, deadline and keep
+//! args: [--full]         # of a component that is a command
 //! require: { zone: shop }   # or a list: [zone=shop, "arch in (arm64,x86_64)", "!gpu"]
 //! prefer: ["disk=ssd:80"]         # or { rule: disk=ssd, weight: 80 }
 //! spread: zone
@@ -37,6 +41,7 @@ mod foreign;
 pub(crate) mod fuzzing;
 mod given;
 mod health;
+mod kind;
 mod placement;
 
 use std::collections::BTreeMap;
@@ -117,6 +122,20 @@ struct Document {
     secrets: Option<Spanned<Vec<given::Given>>>,
     configs: Option<Spanned<Vec<given::Given>>>,
     health: Option<health::HealthText>,
+    // The fields of kinds; `kind` reads them.
+    kind: Option<Spanned<String>>,
+    completions: Option<Spanned<String>>,
+    parallel: Option<Spanned<String>>,
+    retries: Option<Spanned<String>>,
+    deadline: Option<Spanned<String>>,
+    keep: Option<Spanned<String>>,
+    schedule: Option<Spanned<String>>,
+    timezone: Option<Spanned<String>>,
+    missed: Option<Spanned<String>>,
+    overlap: Option<Spanned<String>>,
+    suspend: Option<Spanned<bool>>,
+    /// The arguments of a component.
+    args: Option<Spanned<container::Command>>,
     // The fields of a container; `container` reads them.
     command: Option<Spanned<container::Command>>,
     entrypoint: Option<Spanned<container::Command>>,
@@ -182,13 +201,11 @@ impl Document {
         let tolerate = placement::list("tolerate", self.tolerate.take(), str::parse)?;
         let name = WorkloadName { namespace, name };
         let affinity = placement::relations(self.affinity.take(), &name)?;
-        let program = self.program(name, base)?;
+        let kind = self.kind(replicas)?;
+        let program = self.program(name, base)?.kind(kind);
         let mut workload = program.envs(self.env).rules(require).prefers(prefer);
         workload = workload.spread(spread).affinity(affinity).tolerates(tolerate);
         workload = workload.given(secrets.into_iter().chain(configs)).health(health);
-        if let Some(replicas) = replicas {
-            workload = workload.replicas(replicas);
-        }
         if let Some(memory) = memory {
             workload = workload.memory(memory);
         }
@@ -219,8 +236,14 @@ impl Document {
             )),
             (Some(wasm), None) => {
                 self.check_no_container()?;
-                Ok(Workload::component(name, Source::File(base.join(wasm.value))))
+                let args = self.args.take().map(|it| container::command("args", it)).transpose()?;
+                let workload = Workload::component(name, Source::File(base.join(wasm.value)));
+                Ok(workload.args(args.map(|words| words.0).unwrap_or_default()))
             }
+            (None, Some(_)) if self.args.is_some() => Err(ManifestError::at(
+                self.args.as_ref().map_or(line, |args| args.referenced.line()),
+                "args: those of a container are its `command`",
+            )),
             (None, Some(image)) => self.container(name, image.value, base),
         }
     }

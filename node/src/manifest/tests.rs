@@ -57,7 +57,7 @@ fn unknown_field_is_named_with_line_and_nearest() {
 /// its name, so that nobody takes it for working.
 #[test]
 fn field_of_a_later_version_is_refused_as_not_supported() {
-    for field in ["hosts", "schedule", "kind"] {
+    for field in ["hosts", "update"] {
         let (line, message, _) = refusal(&format!("name: a\nwasm: a\n{field}: x\n"));
         let expected = format!("{field}: not supported yet by this version of shoal");
         assert_eq!((line, message), (Some(3), expected));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired::Workload;
 use crate::membership::State;
-use crate::model::spec::{Container, HostPort, Kind};
+use crate::model::spec::{Container, HostPort, Kind, Program};
 use crate::model::view::{NodeView, ServiceView, SpecBody, StatusView, WorkloadView};
 use crate::model::{
     Claim, Digest, Key, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec, Time, Token,
@@ -434,7 +434,12 @@ impl Node {
 fn options_of(spec: &Spec, container: Option<&Container>) -> BTreeMap<String, String> {
     let options = container.map(Container::options).unwrap_or_default();
     let all = options.into_iter().chain(spec.health.options()).chain(spec.later.options());
-    let all = all.chain(spec.placement.options());
+    let args = match &spec.program {
+        Program::Wasm(component) => component.args.as_slice(),
+        Program::Containers(_) => &[],
+    };
+    let args = (!args.is_empty()).then(|| ("args", args.join(" ")));
+    let all = all.chain(spec.placement.options()).chain(spec.kind.options()).chain(args);
     all.map(|(name, text)| (name.to_owned(), text)).collect()
 }
 

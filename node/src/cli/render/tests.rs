@@ -28,14 +28,14 @@ fn ps_shows_one_line_per_workload() {
     let mut shop = workload_view("a-long-name", vec![]);
     shop.namespace = "shop".into();
     shop.conflict = true;
-    let text = workloads(&[web(), shop]);
+    let text = workloads(&[web(), shop], 0);
     assert_eq!(
         text,
         "NAME              REPLICAS  STATE                  NODES  PROGRAM   MEMORY  CPU\n\
          web                    1/2  1 missing              n2     cdcdcdcd  64 MiB  0.1\n\
          shop/a-long-name       0/0  scaled to 0, conflict  -      cdcdcdcd  64 MiB  0.1\n"
     );
-    assert!(workloads(&[]).starts_with("Nothing is published yet."));
+    assert!(workloads(&[], 0).starts_with("Nothing is published yet."));
 }
 
 #[test]
