@@ -12,7 +12,8 @@ fn main() {
         ["exit", code] => {
             println!("about to exit");
             eprintln!("with code {code}");
-            std::process::exit(code.parse().expect("a code"));
+            // `std::process::exit` tells only whether it succeeded.
+            wasip2::cli::exit::exit_with_code(code.parse().expect("a code"));
         }
         ["env"] => std::env::vars().for_each(|(name, value)| println!("{name}={value}")),
         ["args", rest @ ..] => println!("{}", rest.join("|")),
