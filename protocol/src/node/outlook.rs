@@ -165,7 +165,9 @@ impl Outlook<'_> {
     fn bound(&self, workload: &Workload, only: Option<Place>, steps: Vec<Step>) -> Vec<Step> {
         if workload.spec.kind == Kind::Daemon {
             let bound = |step: Step| match step.place() {
-                Place::OnNode(node) => bind_to_node(step, node, self.state_of(&node)),
+                Place::OnNode(node) => {
+                    bind_to_node(step, node, self.state_of(&node), self.is_at_work(&node))
+                }
                 Place::Ordinal(_) | Place::Run { .. } => step,
             };
             return steps.into_iter().map(bound).collect();
@@ -241,6 +243,11 @@ impl Outlook<'_> {
     /// Whether a node is up. This node always is.
     pub fn is_up(&self, node: &NodeId) -> bool {
         self.membership.is_up(node)
+    }
+
+    /// Whether a node takes awards: one that has just started does not yet.
+    fn is_at_work(&self, node: &NodeId) -> bool {
+        *node == self.me || self.membership.record(node).is_some_and(|record| record.ready)
     }
 
     fn holder(&self, node: NodeId, claim: &Claim, is_alone: bool) -> Holder {

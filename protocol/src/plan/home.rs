@@ -50,13 +50,16 @@ pub fn bind(step: Step, home: Option<(Home, NodeState)>, may_be_empty: bool) -> 
 }
 
 /// The step about a place that belongs to a node, as those of a daemon do, with the state of that
-/// node: it is auctioned to that node alone, and waits while that is not up.
-pub fn bind_to_node(step: Step, node: NodeId, state: NodeState) -> Step {
+/// node: it is auctioned to that node alone, and waits while that is not up and ready.
+pub fn bind_to_node(step: Step, node: NodeId, state: NodeState, is_ready: bool) -> Step {
     let Step::Auction { place, .. } = &step else { return step };
     let place = *place;
     let why = match state {
+        NodeState::Up if !is_ready => Waiting::Node { why: "the node has just started".into() },
         NodeState::Up | NodeState::Left => return step,
-        NodeState::Down { evidence } => Waiting::Node { evidence },
+        NodeState::Down { evidence } => {
+            Waiting::Node { why: format!("the node is down: {evidence}") }
+        }
         NodeState::BackBy { until } => Waiting::BackBy { until },
         NodeState::Grace => Waiting::Grace,
     };

@@ -240,10 +240,10 @@ pub enum Waiting {
         /// The volume's name within the workload.
         volume: String,
     },
-    /// The place belongs to the node, which is down.
+    /// The place belongs to the node, which takes nothing now.
     Node {
-        /// The votes, for people.
-        evidence: String,
+        /// The reason, for people.
+        why: String,
     },
     /// The node keeps its data, and is down.
     Volume {
@@ -319,7 +319,7 @@ impl fmt::Display for Waiting {
             Waiting::Kept { volume } => {
                 write!(f, "its node is drained, and it stays: its volume `{volume}` is there")
             }
-            Waiting::Node { evidence } => write!(f, "the node is down: {evidence}"),
+            Waiting::Node { why } => f.write_str(why),
             Waiting::Volume { volume, evidence } => {
                 write!(f, "its volume `{volume}` is on a node that is down: {evidence}")
             }

@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use shoal_protocol::model::codec::{self, Malformed};
-use shoal_protocol::model::ruling::JobResult;
 use shoal_protocol::model::{ClusterId, KeyPair, Signable, Signed, Unverified};
 
 /// Bytes that are signed as if they were a `T`.
@@ -59,7 +58,7 @@ mod tests {
             generation: Digest([2; 32]),
             tick: 1,
             sequence: 2,
-            body: RulingBody::JobResult(JobResult::failed(3)),
+            body: RulingBody::JobResult(shoal_protocol::model::ruling::JobResult::failed(3)),
         };
         let signed = Signed::sign(ruling, &keys, &CLUSTER).wire();
         let forged = sign::<Ruling>(&signed.raw(), &keys, &CLUSTER);

@@ -12,7 +12,7 @@ use super::error::SimError;
 use super::event::Event;
 use super::liar::Lie;
 use super::network::{below, between};
-use super::operator::{container_workload, workload};
+use super::operator::{container_workload, workload, workload_of};
 use super::rumour::Rumour;
 use super::simulation::Simulation;
 use super::world::World;
@@ -38,6 +38,10 @@ impl Simulation {
                 let device = self.find(via)?;
                 let of = if *is_container { container_workload } else { workload };
                 self.publish(device, &of(name, *version, *replicas))?;
+            }
+            SimAction::PublishKind { name, kind, version, via } => {
+                let device = self.find(via)?;
+                self.publish(device, &workload_of(name, *version, *kind))?;
             }
             SimAction::Remove { name, via } => {
                 let device = self.find(via)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shoal_protocol::model::{Key, NodePolicy, Value};
+use shoal_protocol::model::{Key, NodePolicy, Place, ReplicaId, Value};
 
 use super::simulation::Simulation;
 use super::world::World;
@@ -68,7 +68,10 @@ impl World {
         if !running.iter().any(|device| self.takes_work(*device)) {
             return None;
         }
-        let is_full = |device: &usize| !self.devices[*device].runtime.replicas.is_empty();
+        // Daemons stay.
+        let moves = |replica: &&ReplicaId| !matches!(replica.place, Place::OnNode(_));
+        let is_full =
+            |device: &usize| self.devices[*device].runtime.replicas.keys().any(|it| moves(&it));
         let mut drained = running.into_iter().filter(|device| self.is_drained(*device));
         let left = drained.find(is_full)?;
         let runs: Vec<String> =

@@ -37,6 +37,8 @@ pub enum Event {
     Started { device: usize, boot: u32, replica: ReplicaId, start: u64 },
     /// A running replica ends.
     Died { device: usize, boot: u32, replica: ReplicaId, start: u64 },
+    /// The program of a replica of a job comes to its end.
+    Ended { device: usize, boot: u32, replica: ReplicaId, start: u64 },
     /// A replica that was told to stop is gone.
     Stopped { device: usize, boot: u32, replica: ReplicaId, generation: Digest },
     /// The next step of an instance in a container is due.
@@ -82,6 +84,7 @@ impl Event {
             | Event::Probe { device, .. }
             | Event::Started { device, .. }
             | Event::Died { device, .. }
+            | Event::Ended { device, .. }
             | Event::Stopped { device, .. }
             | Event::Life { device, .. }
             | Event::Pulls { device, .. }

@@ -1,6 +1,6 @@
 //! The handler of each event.
 
-use shoal_protocol::model::{Digest, InstanceState, ReplicaId};
+use shoal_protocol::model::{Digest, InstanceState, Place, ReplicaId};
 use shoal_protocol::node::{Input, OwnAddresses, Report, Ticket};
 
 use super::device::FailureMode;
@@ -140,6 +140,10 @@ impl World {
                 let generation = running.generation;
                 self.failed(device, replica, generation, "it ended by itself");
                 Some(device)
+            }
+            Event::Ended { device, boot, replica, start } => {
+                self.alive(device, boot)?;
+                self.ended(device, replica, start)
             }
             Event::Life { device, boot, id, number } => {
                 self.alive(device, boot)?;
@@ -293,8 +297,27 @@ impl World {
                     device,
                     Input::Report(Report { replica, generation, state: InstanceState::Running }),
                 );
+                if matches!(replica.place, Place::Run { .. }) {
+                    let after = 100_000 + below(&mut self.rng, 4_000_000);
+                    self.schedule(self.now + after, Event::Ended { device, boot, replica, start });
+                }
             }
         }
+        Some(device)
+    }
+
+    /// The program of a replica of a job ends: well, unless this device lets programs die.
+    fn ended(&mut self, device: usize, replica: ReplicaId, start: u64) -> Option<usize> {
+        let runtime = &mut self.devices[device].runtime;
+        let dies = runtime.failure_mode != FailureMode::Works;
+        let running = runtime.replicas.get_mut(&replica);
+        let running = running.filter(|it| it.start == start && it.healthy)?;
+        running.healthy = false;
+        let generation = running.generation;
+        let state =
+            InstanceState::Done { exit_code: if dies { 3 } else { 0 }, lines: vec!["end".into()] };
+        self.ends.push((device, replica, generation));
+        self.input(device, Input::Report(Report { replica, generation, state }));
         Some(device)
     }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use shoal_protocol::model::change::Revoked;
-use shoal_protocol::model::spec::{Container, Image, PlatformImage};
+use shoal_protocol::model::spec::{
+    Container, Cron, Image, Job, Kind, Missed, Overlap, PlatformImage,
+};
 use shoal_protocol::model::{
     Artifact, Chain, Change, ChangeBody, Digest, Key, KeyPair, NodeId, Resources, Spec, SpecForm,
     Value, WorkloadName,
@@ -11,6 +13,7 @@ use shoal_protocol::model::{
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_protocol::trust;
 
+use super::action::KindWord;
 use super::world::{World, derived, facts};
 
 pub struct Operator {
@@ -256,6 +259,25 @@ pub fn container_workload(name: &str, version: u32, replicas: u32) -> Spec {
     )
     .try_into()
     .expect("a test's own spec")
+}
+
+/// A small workload of components whose replicas are not counted, or end.
+pub fn workload_of(name: &str, version: u32, kind: KindWord) -> Spec {
+    let job = Job { completions: 3, parallel: 2, retries: 2, ..Job::default() };
+    let kind = match kind {
+        KindWord::Daemon => Kind::Daemon,
+        KindWord::Job => Kind::Job(job),
+        KindWord::Cron => Kind::Cron(Cron {
+            schedule: "* * * * *".into(),
+            zone: "UTC".into(),
+            missed: Missed::Once,
+            overlap: Overlap::Allow,
+            suspended: false,
+            job: Job::default(),
+        }),
+    };
+    let form = SpecForm { kind, ..workload(name, version, 0).into() };
+    form.try_into().expect("a test's own spec")
 }
 
 /// A small workload; `version` selects its artifact.

@@ -2,6 +2,7 @@ mod busy;
 mod containers;
 mod emptying;
 mod failovers;
+mod kinds;
 mod liars;
 mod moves;
 mod no_way;

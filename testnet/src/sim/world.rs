@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use shoal_protocol::model::{Digest, Facts, KeyPair, NodeId, ProgramKind, Resources, Time};
+use shoal_protocol::model::{
+    Digest, Facts, KeyPair, NodeId, ProgramKind, ReplicaId, Resources, Time,
+};
 use shoal_protocol::node::{Admittance, Identity, Node, Reply, RequestId};
 use shoal_protocol::trust::Genesis;
 
@@ -69,6 +71,8 @@ pub struct World {
     pub(super) relays: BTreeMap<u64, Relay>,
     pub(super) tickets: u64,
     pub(super) starts: u64,
+    /// Ends of programs of jobs, in order: the device, the replica and its revision.
+    pub ends: Vec<(usize, ReplicaId, Digest)>,
     pub(super) requests: u64,
 }
 
@@ -103,6 +107,7 @@ impl World {
             relays: BTreeMap::new(),
             tickets: 0,
             starts: 0,
+            ends: Vec::new(),
             requests: 0,
         }
     }

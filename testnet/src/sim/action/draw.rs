@@ -10,7 +10,7 @@ use crate::sim::liar::Lie;
 use crate::sim::network::{Gossip, Weather, below};
 use crate::sim::world::World;
 
-use super::{ClockFault, EngineFault, SimAction, Target};
+use super::{ClockFault, EngineFault, KindWord, SimAction, Target};
 
 /// Workload names in a random history.
 const NAMES: u64 = 4;
@@ -110,7 +110,7 @@ pub fn draw(world: &mut World) -> SimAction {
     let liar = world.liar().filter(|liar| world.has_others(*liar));
     let rng = &mut world.rng;
     let name = format!("w{}", below(rng, NAMES));
-    match below(rng, 57) {
+    match below(rng, 60) {
         0..=6 => SimAction::Publish {
             name,
             replicas: 1 + below(rng, 4) as u32,
@@ -173,6 +173,15 @@ pub fn draw(world: &mut World) -> SimAction {
         54 if many => SimAction::Drain(one),
         55 if many => SimAction::Cordon(one),
         56 => SimAction::Uncordon(one),
+        57..=58 => {
+            let kind = KindWord::ALL[below(rng, 3) as usize];
+            let name = format!("{}0", kind.as_str());
+            SimAction::PublishKind { name, kind, version: below(rng, 3) as u32, via: one }
+        }
+        59 => {
+            let kind = KindWord::ALL[below(rng, 3) as usize];
+            SimAction::Remove { name: format!("{}0", kind.as_str()), via: one }
+        }
         _ => match stopped.first() {
             Some(device) => SimAction::Start(Target::Node(*device)),
             None => SimAction::Mend,

@@ -22,6 +22,8 @@ pub use words::{NotUnderstood, Words, in_words};
 pub enum SimAction {
     /// A user publishes a workload of components or of containers; `version` selects its artifact.
     Publish { name: String, replicas: u32, is_container: bool, version: u32, via: Target },
+    /// A user publishes a workload of components whose replicas are not counted, or end.
+    PublishKind { name: String, kind: KindWord, version: u32, via: Target },
     /// A user removes a workload.
     Remove { name: String, via: Target },
     /// A node rules how many replicas an autoscaled workload has. The ruling must outlive the node.
@@ -92,6 +94,31 @@ pub enum SimAction {
     Uncordon(Target),
 }
 
+/// The kind of a published workload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KindWord {
+    /// One replica on each device.
+    Daemon,
+    /// Three replicas that end, two at one time.
+    Job,
+    /// A job each minute.
+    Cron,
+}
+
+impl KindWord {
+    /// All kinds.
+    pub const ALL: [KindWord; 3] = [KindWord::Daemon, KindWord::Job, KindWord::Cron];
+
+    /// Its word in a scenario.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KindWord::Daemon => "daemon",
+            KindWord::Job => "job",
+            KindWord::Cron => "cron",
+        }
+    }
+}
+
 /// The device that an action is about.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Target {
@@ -156,6 +183,7 @@ impl SimAction {
     pub fn keyword(&self) -> &'static str {
         match self {
             SimAction::Publish { .. } => "publish",
+            SimAction::PublishKind { .. } => "publish-kind",
             SimAction::Remove { .. } => "remove",
             SimAction::Rule { .. } => "rule",
             SimAction::Kill { .. } => "kill",
@@ -202,6 +230,9 @@ impl fmt::Display for SimAction {
             SimAction::Publish { name, replicas, is_container, version, via } => {
                 let kind = if *is_container { " container" } else { "" };
                 write!(f, " {name} {replicas}{kind} version {version} via {via}")
+            }
+            SimAction::PublishKind { name, kind, version, via } => {
+                write!(f, " {name} {} version {version} via {via}", kind.as_str())
             }
             SimAction::Engine(target, fault) => write!(f, " {target} {fault}"),
             SimAction::Remove { name, via } => write!(f, " {name} via {via}"),

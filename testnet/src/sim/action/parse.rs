@@ -6,7 +6,7 @@ use std::time::Duration;
 use shoal_protocol::model::spec::MAX_REPLICAS;
 
 use super::words::{NotUnderstood, Words, time};
-use super::{ClockFault, EngineFault, SimAction, Target};
+use super::{ClockFault, EngineFault, KindWord, SimAction, Target};
 use crate::sim::device::FailureMode;
 use crate::sim::liar::Lie;
 use crate::sim::network::{Gossip, Weather};
@@ -18,8 +18,9 @@ const MOST_PACE: u64 = 100_000;
 
 /// Each action's keyword and arguments, as `--list` and error messages show them. A RATE is per
 /// thousand.
-const KNOWN: [(&str, &str); 35] = [
+const KNOWN: [(&str, &str); 36] = [
     ("publish", "NAME REPLICAS [container] [version NUMBER] [via NODE]"),
+    ("publish-kind", "NAME daemon|job|cron [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
     ("rule", "NAME VALUE [via NODE]"),
     ("kill", "NODE [after EFFECTS]"),
@@ -96,6 +97,13 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<SimAction, NotUnderstood> {
             let is_container = words.skip("container");
             let version = if words.skip("version") { words.number("a version")? } else { 1 };
             SimAction::Publish { name, replicas, is_container, version, via: via(words)? }
+        }
+        "publish-kind" => {
+            let (name, word) = (name(words)?, words.some("a kind")?);
+            let kind = KindWord::ALL.into_iter().find(|kind| kind.as_str() == word);
+            let kind = kind.ok_or_else(|| NotUnderstood(format!("`{word}` is no kind")))?;
+            let version = if words.skip("version") { words.number("a version")? } else { 1 };
+            SimAction::PublishKind { name, kind, version, via: via(words)? }
         }
         "remove" => SimAction::Remove { name: name(words)?, via: via(words)? },
         "rule" => SimAction::Rule {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shoal_protocol::model::{Claim, Digest, Phase, ReplicaId, Resources, Spec, WorkloadName};
+use shoal_protocol::model::{
+    Claim, Digest, NodeId, Phase, Place, ReplicaId, Resources, Spec, WorkloadName,
+};
 use shoal_protocol::node::Node;
 
 use super::containers;
@@ -41,6 +43,12 @@ pub fn well(world: &World, names: &[WorkloadName]) -> Result<(), String> {
             Some(_) | None => wanted.extend(first.wanted(name)),
         }
     }
+    // A daemon's replica waits for its device.
+    let is_there = |node: &NodeId| running.iter().any(|it| world.devices[*it].id == *node);
+    wanted.retain(|replica| match &replica.place {
+        Place::OnNode(node) => is_there(node),
+        Place::Ordinal(_) | Place::Run { .. } => true,
+    });
     nodes_agree(world, &running, lost.is_empty())?;
     let held = held(world, &running, &wanted, &lost)?;
     if lost.is_empty() {

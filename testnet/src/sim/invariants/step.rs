@@ -6,8 +6,10 @@ use shoal_protocol::claims::{self, awarded_under};
 use shoal_protocol::membership;
 
 use shoal_protocol::model::codec;
+use shoal_protocol::model::ruling::{Outcome, run_number};
 use shoal_protocol::model::{
-    Change, Claim, NodeId, Queue, RawChange, ReplicaId, Resources, Slot, Token, Unverified,
+    Change, Claim, Digest, NodeId, Place, Queue, RawChange, ReplicaId, Resources, RulingBody, Slot,
+    Token, Unverified,
 };
 use shoal_protocol::node::{Action, Message, Node, Order, Record, Reply};
 use shoal_protocol::sync;
@@ -21,6 +23,18 @@ const MAX_HELD: usize = 65_536;
 /// How often one node may yield the same replica in one history. More is an endless dispute that
 /// costs a disk write each round.
 const MAX_YIELDS: u32 = 20;
+
+/// Whether a device knows by its disk that an index of a job was done, by this program.
+fn is_done(disk: &Disk, replica: &ReplicaId, generation: &Digest) -> bool {
+    let Place::Run { at, index } = replica.place else { return false };
+    let mut rulings = disk.rulings.values().filter_map(|ruling| ruling.peek().ok());
+    rulings.any(|ruling| {
+        ruling.uid == replica.uid
+            && ruling.tick == run_number(at, index)
+            && (at > 0 || ruling.generation == *generation)
+            && matches!(&ruling.body, RulingBody::JobResult(it) if it.outcome == Outcome::Done)
+    })
+}
 
 /// The sealed message inside a relayed one, as if the node had sent it directly.
 fn unsealed(me: NodeId, action: &Action) -> Option<Action> {
@@ -140,6 +154,11 @@ impl World {
                 *yields += 1;
                 (*yields > MAX_YIELDS)
                     .then(|| "it takes a replica and lets it go, again and again".to_owned())
+            }
+            Action::Order(Order::Run { replica, generation, .. })
+                if is_done(disk, replica, generation) =>
+            {
+                Some(format!("it runs {replica} again, and knows that it is done"))
             }
             Action::Order(Order::Run { replica, .. }) => {
                 // A replacement runs before the claim names it, and a claim may be released while
