@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use shoal_protocol::model::spec::{Container, Program, Volume, VolumeSource, World};
-use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, Spec, WorkloadName};
+use shoal_protocol::model::{Digest, NodeId, Place, ReplicaId, ReplicaName, Spec, WorkloadName};
 use shoal_protocol::node::{Order, Report};
 use shoal_runtimes::{Command, ContainerPayload, InstanceId, Launch, Payload, VolumeKey, VolumeOf};
 use tokio::sync::oneshot;
@@ -225,7 +225,12 @@ fn launch(
 ) -> Launch {
     let replica_name = ReplicaName { workload: name.clone(), place: replica.place };
     let mut env: BTreeMap<String, String> = spec.env().clone();
-    env.insert("SHOAL_REPLICA".into(), replica_name.to_string());
+    let place = match replica.place {
+        // It is this one, and people know it by its name.
+        Place::OnNode(_) => host.name.clone(),
+        place => place.to_string(),
+    };
+    env.insert("SHOAL_REPLICA".into(), format!("{name}/{place}"));
     env.insert("SHOAL_NODE".into(), host.name.clone());
     env.insert("SHOAL_NODE_ID".into(), host.node.to_string());
     env.insert("SHOAL_WORKLOAD".into(), name.name.to_string());

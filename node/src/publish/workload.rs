@@ -198,6 +198,7 @@ impl Workload {
     /// Sets how many replicas it has, and whether they end.
     pub fn kind(mut self, kind: Kind) -> Workload {
         self.form.kind = kind;
+        self.guess_world();
         self
     }
 
@@ -206,7 +207,18 @@ impl Workload {
         if let Program::Wasm(component) = &mut self.form.program {
             component.args = args;
         }
+        self.guess_world();
         self
+    }
+
+    /// Only a command ends, or has arguments. What it is, its bytes tell when they are read.
+    fn guess_world(&mut self) {
+        let ends = self.form.kind.job().is_some();
+        if let Program::Wasm(component) = &mut self.form.program
+            && (ends || !component.args.is_empty())
+        {
+            component.world = World::Command;
+        }
     }
 
     /// Sets the world of a component; its bytes tell it when it is published.
