@@ -11,6 +11,7 @@ use shoal_runtimes::{LogsError, body};
 
 use super::form::{LogBody, full_name};
 use super::{ApiError, Service, Since};
+use crate::executor::instance_id;
 use crate::ingress::host::node_request;
 use crate::ingress::peers::SendError;
 
@@ -80,7 +81,14 @@ impl Service {
         id: &ReplicaId,
         wanted: Wanted,
     ) -> Result<Response<Body>, ApiError> {
-        let Some(instance) = self.directory.instance(id) else { return Ok(lines(Body::empty())) };
+        let instance = match self.directory.instance(id) {
+            Some(instance) => instance,
+            // It ended before this process began: its lines are under the name that it had.
+            None => match self.workload(&replica.workload).await?.generation.parse() {
+                Ok(generation) => instance_id(&replica.workload, id, &generation),
+                Err(_) => return Ok(lines(Body::empty())),
+            },
+        };
         let Wanted { tail, since } = wanted;
         match self.runtimes.logs(&instance, tail).await {
             Ok(stream) => Ok(lines(Body::from_stream(stream.filter_map(move |line| {

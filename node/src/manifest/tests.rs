@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use shoal_protocol::model::spec::{
     DEFAULT_CPU, DEFAULT_MEMORY, NO_CPU_LIMIT, Program, PullPolicy, Requirements,
 };
