@@ -84,10 +84,13 @@ impl Service {
         let instance = match self.directory.instance(id) {
             Some(instance) => instance,
             // It ended before this process began: its lines are under the name that it had.
-            None => match self.workload(&replica.workload).await?.generation.parse() {
-                Ok(generation) => instance_id(&replica.workload, id, &generation),
-                Err(_) => return Ok(lines(Body::empty())),
-            },
+            None => {
+                let view = self.workload(&replica.workload).await.ok();
+                match view.and_then(|view| view.generation.parse().ok()) {
+                    Some(generation) => instance_id(&replica.workload, id, &generation),
+                    None => return Ok(lines(Body::empty())),
+                }
+            }
         };
         let Wanted { tail, since } = wanted;
         match self.runtimes.logs(&instance, tail).await {

@@ -37,7 +37,7 @@ pub struct Wait {
     name: WorkloadName,
     /// What to wait for [default: done for a job, healthy for others]
     #[arg(long = "for", value_enum, value_name = "STATE")]
-    state: Option<State>,
+    condition: Option<State>,
     /// How long to wait
     #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = quantity::duration)]
     timeout: Duration,
@@ -72,7 +72,7 @@ impl Wait {
                 let why = format!("`{}` was removed meanwhile", self.name);
                 return Err(CliError::new(Exit::NoSuchThing, why));
             };
-            if reached(self.state, &view)? {
+            if reached(self.condition, &view)? {
                 return if context.json() { out::say_json(&view) } else { Ok(()) };
             }
         }

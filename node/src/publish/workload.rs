@@ -345,6 +345,7 @@ impl Workload {
     /// The spec to sign, once the artifact of a component is known.
     pub fn spec(&self, artifact: Option<Artifact>) -> Result<Spec, InvalidSpec> {
         let form = self.form.clone();
+        form.check_end()?;
         if let Program::Containers(containers) = &form.program {
             containers.iter().try_for_each(super::container::check)?;
         }

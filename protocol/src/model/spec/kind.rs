@@ -218,23 +218,34 @@ impl FromStr for Overlap {
     }
 }
 
+impl SpecForm {
+    /// Whether its program can come to an end where its kind needs that. Authors and the nodes that
+    /// they ask check it; what is signed is not judged by it.
+    ///
+    /// # Errors
+    /// It never ends.
+    pub fn check_end(&self) -> Result<(), InvalidSpec> {
+        match &self.program {
+            Program::Wasm(component)
+                if self.kind.job().is_some() && component.world == World::Http =>
+            {
+                let what = self.kind.as_str();
+                let why = format!(
+                    "a component that answers requests never ends; a {what} runs a command, which \
+                     is a program with a `main`, or a container"
+                );
+                Err(InvalidSpec::Kind { field: "kind", why })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Checks the numbers of a kind.
 pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
     let kind = &form.kind;
     let wrong = |field, why: String| Err(InvalidSpec::Kind { field, why });
     let Some(job) = kind.job() else { return Ok(()) };
-    if let Program::Wasm(component) = &form.program
-        && component.world == World::Http
-    {
-        let what = kind.as_str();
-        return wrong(
-            "kind",
-            format!(
-                "a component that answers requests never ends; a {what} runs \
-            a command, which is a program with a `main`, or a container"
-            ),
-        );
-    }
     let most = if matches!(kind, Kind::Cron(_)) { MAX_RUNS } else { MAX_COMPLETIONS };
     let Job { completions, parallel, retries, deadline, keep: _ } = job;
     if !(1..=most).contains(completions) {

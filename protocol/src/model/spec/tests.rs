@@ -421,9 +421,12 @@ fn command_is_of_form_3_and_its_arguments_restart_it() {
 #[test]
 fn job_needs_a_program_that_ends() {
     let job = |form: SpecForm| SpecForm { kind: Kind::Job(Job::default()), ..form };
-    let refusal = Spec::try_from(job(form())).unwrap_err().to_string();
+    let refusal = job(form()).check_end().unwrap_err().to_string();
     assert!(refusal.starts_with("kind: a component that answers requests never ends"), "{refusal}");
-    assert!(Spec::try_from(job(command(&[]))).is_ok());
+    let json = crate::model::view::SpecBody::from(&Spec::try_from(job(form())).unwrap());
+    assert!(Spec::try_from(json).unwrap_err().to_string().contains("never ends"));
+    assert_eq!(job(command(&[])).check_end(), Ok(()));
+    assert_eq!(form().check_end(), Ok(()));
     let mut probed = command(&[]);
     probed.health.liveness = Some(Probe::of(Check::http("/", None)));
     let refusal = Spec::try_from(probed).unwrap_err().to_string();

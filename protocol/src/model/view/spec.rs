@@ -269,6 +269,7 @@ impl TryFrom<SpecBody> for Spec {
         form.exposure.ports = ports;
         form.health = health;
         form.later = Later { stdin, tty, exposed, values, require: rules };
+        form.check_end()?;
         Ok(Spec::try_from(form)?)
     }
 }
