@@ -182,11 +182,11 @@ impl Run {
         }
         let workload = self.workload()?;
         let (name, is_job) = (workload.name().clone(), workload.is_job());
-        publish(context, &[workload], None, self.force, &self.wait).await?;
-        match is_job && self.wait.is_asked() {
-            true => to_the_end(context, &name).await,
-            false => Ok(()),
+        if !(is_job && self.wait.is_asked()) {
+            return publish(context, &[workload], None, self.force, &self.wait).await;
         }
+        publish(context, &[workload], None, self.force, &WaitArgs::none()).await?;
+        to_the_end(context, &name).await
     }
 
     /// The workload that the options describe.

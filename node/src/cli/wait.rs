@@ -47,6 +47,11 @@ pub struct WaitArgs {
 }
 
 impl WaitArgs {
+    /// No wait.
+    pub fn none() -> WaitArgs {
+        WaitArgs { wait: false, no_wait: true, timeout: Duration::ZERO }
+    }
+
     /// Whether --wait was given.
     pub fn is_asked(&self) -> bool {
         self.wait

@@ -346,6 +346,11 @@ impl Node {
         }
     }
 
+    /// A replica as people name it.
+    pub(super) fn named(&self, workload: &Workload, place: &Place) -> String {
+        format!("{}/{}", workload.name, self.place_text(place))
+    }
+
     /// A place as people name it.
     pub(super) fn place_text(&self, place: &Place) -> String {
         match place {

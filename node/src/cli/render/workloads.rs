@@ -136,7 +136,8 @@ fn state(view: &WorkloadView, now: u64) -> String {
         if parts.is_empty() { "settling".to_owned() } else { parts.join(", ") }
     };
     if let Some(ended) = ended.filter(|ended| *ended != state) {
-        state = format!("{ended}, {state}");
+        let running = format!("{} running", view.healthy);
+        state = format!("{ended}, {}", if state == "healthy" { running } else { state });
     }
     if view.conflict {
         state.push_str(", conflict");
