@@ -721,6 +721,7 @@ pub fn workload_view(name: &str, replicas: Vec<ReplicaView>) -> WorkloadView {
         kind: "service".into(),
         job: None,
         results: Vec::new(),
+        update: None,
         runtime: "wasm".into(),
         artifact: "cd".repeat(32),
         artifact_size: 55_000,

@@ -394,6 +394,8 @@ mod tests {
                 args: Vec::new(),
                 container: None,
                 kind: None,
+                update: Default::default(),
+                previous: None,
                 replicas: 1,
                 memory: 1 << 26,
                 cpu: 100,

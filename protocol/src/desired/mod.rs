@@ -217,6 +217,22 @@ impl Desired {
         Ok(is_new.then(|| raw(&register)))
     }
 
+    /// Goes back from a generation of a workload to the spec that it names as the previous one, or
+    /// to none. Returns whether that changed what it is to run.
+    pub fn go_back_from(&mut self, uid: &Digest, generation: Option<Digest>) -> bool {
+        if !self.workloads.set_bad(uid, generation) {
+            return false;
+        }
+        let Some(workload) = self.workloads.by_uid(uid) else { return false };
+        let (name, before) = (workload.name.clone(), workload.generation);
+        let Some(change) = self.effective(&Key::Workload(name.clone())).cloned() else {
+            return false;
+        };
+        let registers = &self.registers;
+        self.workloads.set(&name, &change, |spec| values::versions(registers, spec));
+        self.workloads.by_name(&name).is_some_and(|it| it.generation != before)
+    }
+
     /// For the node that takes a change from its author: refuses a serial that is far above this
     /// node's clock and above the known serials. Changes from peers are not checked so, because
     /// acceptance must not depend on local time. A node whose own clock was never set lets all

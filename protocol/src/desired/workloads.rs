@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::SERIAL_SHIFT;
-use crate::model::{Change, Digest, Key, Spec, Value, WallClock, WorkloadName};
+use crate::model::{Artifact, Change, Digest, Key, Spec, Value, WallClock, WorkloadName};
 
 /// A living workload in a form that this program can decode.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,8 +20,11 @@ pub struct Workload {
     pub generation: Digest,
     /// The hash of the versions of the secrets and configs that it uses; `None` if it uses none.
     pub versions: Option<Digest>,
-    /// The spec of the effective change.
+    /// The spec of the effective change; after a roll-back the one that it names as the previous.
     pub spec: Spec,
+    /// The generation of the spec as it was written. It differs from `generation` after a
+    /// roll-back.
+    pub written: Digest,
     /// The hash of the effective change.
     pub change: Digest,
     /// The time that its author gave the effective change.
@@ -41,9 +44,30 @@ pub(super) struct Workloads {
     /// name has it on every node; the others are no workloads, because their claims could not be
     /// told apart.
     rivals: BTreeSet<(Digest, WorkloadName)>,
+    /// By uid, the generation that an owner ruled to go back from. At most as many as there are
+    /// workloads.
+    bad: OrdMap<Digest, Digest>,
+}
+
+/// All artifacts that a workload may need: those of the spec to go back to as well.
+fn artifacts_of(spec: &Spec) -> impl Iterator<Item = Artifact> {
+    let previous = spec.later.previous.iter().flat_map(|it| it.program.artifacts());
+    spec.program.artifacts().chain(previous)
 }
 
 impl Workloads {
+    /// Notes the generation to go back from, if any. Returns whether that is another one.
+    pub(super) fn set_bad(&mut self, uid: &Digest, generation: Option<Digest>) -> bool {
+        if self.bad.get(uid).copied() == generation {
+            return false;
+        }
+        match generation {
+            Some(generation) => _ = self.bad.insert(*uid, generation),
+            None => _ = self.bad.remove(uid),
+        }
+        true
+    }
+
     /// Replaces the workload `name` by what `change`, now effective, says. `versions` are those of
     /// the secrets and configs that a spec uses.
     pub(super) fn set(
@@ -54,14 +78,21 @@ impl Workloads {
     ) {
         self.remove(name);
         match (&change.signed.value, change.signed.value.spec()) {
-            (_, Some(spec)) => self.enter(Workload {
-                name: name.clone(),
-                uid: change.uid(),
-                generation: spec.revision_with(versions(&spec)),
-                versions: versions(&spec),
-                spec,
-                change: change.hash(),
-                changed: WallClock(change.signed.serial >> SERIAL_SHIFT),
+            (_, Some(written)) => self.enter({
+                let generation = written.revision_with(versions(&written));
+                let is_bad = self.bad.get(&change.uid()) == Some(&generation);
+                let previous = written.later.previous.clone().filter(|_| is_bad);
+                let spec = previous.unwrap_or(written);
+                Workload {
+                    name: name.clone(),
+                    uid: change.uid(),
+                    generation: spec.revision_with(versions(&spec)),
+                    versions: versions(&spec),
+                    spec,
+                    written: generation,
+                    change: change.hash(),
+                    changed: WallClock(change.signed.serial >> SERIAL_SHIFT),
+                }
             }),
             (Value::Workload { .. } | Value::Other(..), None) => {
                 self.opaque.insert(name.clone(), change.uid());
@@ -77,7 +108,7 @@ impl Workloads {
         }
         if let Some(workload) = self.known.remove(name) {
             self.leave(&workload);
-            for artifact in workload.spec.program.artifacts() {
+            for artifact in artifacts_of(&workload.spec) {
                 self.runs_no_more(&artifact.digest);
             }
             for used in &workload.spec.later.values {
@@ -89,7 +120,7 @@ impl Workloads {
     fn enter(&mut self, workload: Workload) {
         let workload = Arc::new(workload);
         self.known.insert(workload.name.clone(), Arc::clone(&workload));
-        for artifact in workload.spec.program.artifacts() {
+        for artifact in artifacts_of(&workload.spec) {
             *self.artifacts.entry(artifact.digest).or_default() += 1;
         }
         for used in &workload.spec.later.values {

@@ -45,6 +45,12 @@ impl Holding {
         held.map(|((_, replica), _)| *replica)
     }
 
+    /// Replicas that the runtime is to stop, by slot.
+    pub fn stopping_replicas(&self) -> impl Iterator<Item = ReplicaId> {
+        let stopping = self.replicas.iter().filter(|(_, entry)| entry.stage == Stage::Stopping);
+        stopping.map(|((_, replica), _)| *replica)
+    }
+
     /// Replicas that are ready and not reported healthy yet, by slot.
     pub fn unreported(&self) -> impl Iterator<Item = ReplicaId> {
         self.replicas

@@ -50,6 +50,9 @@ pub struct WorkloadView {
     /// The results of a job, or of the last runs of a cron workload, by run.
     #[serde(default)]
     pub results: Vec<ResultView>,
+    /// How far its update is; none where replicas are replaced all at once.
+    #[serde(default)]
+    pub update: Option<UpdateView>,
     /// The runtime: `wasm` or `container`.
     pub runtime: String,
     /// The SHA-256 of the component; empty for a container.
@@ -105,6 +108,20 @@ fn yes() -> bool {
 
 fn service() -> String {
     "service".into()
+}
+
+/// How far an update is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UpdateView {
+    /// `rolling`, `paused`, `canary` (it waits for a person), `done`, `failed` or `rolled-back`.
+    pub state: String,
+    /// Replicas that run the new generation, healthy.
+    pub done: u32,
+    /// All replicas.
+    pub total: u32,
+    /// After a roll-back, the generation that failed, shortened.
+    #[serde(default)]
+    pub failed: Option<String>,
 }
 
 /// The end of one replica of a job.

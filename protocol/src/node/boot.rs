@@ -159,6 +159,8 @@ impl Node {
             }
         }
         self.repair.restore_all(Tree::Rulings, self.rulings.digests());
+        let all: Vec<_> = self.desired.workloads().map(|workload| workload.uid).collect();
+        all.iter().for_each(|uid| _ = self.heed_verdict(uid));
         let living = self
             .desired
             .workloads()

@@ -61,8 +61,21 @@ impl Node {
         for artifact in spec.iter().flat_map(|spec| spec.program.artifacts()) {
             self.track_replication(now, artifact.digest);
         }
-        let is_unchanged =
-            self.desired.workload(&name).map(|workload| &workload.spec) == spec.as_ref();
+        let current = self.desired.workload(&name);
+        let is_back = current.is_some_and(|it| it.written != it.generation);
+        if let (Some(spec), Some(current)) = (&spec, current.filter(|_| is_back))
+            && spec.revision_with(current.versions) == current.written
+        {
+            return Err(Refusal::Invalid(
+                "this version was rolled back, because its update failed (see `shoal events`). \
+                    Change it, or raise `restarts`: nothing was changed"
+                    .into(),
+            ));
+        }
+        // After a roll-back, what runs is written anew, so that it is what was asked for.
+        let is_unchanged = !is_back
+            && current.map(|workload| workload.spec.without_previous())
+                == spec.as_ref().map(Spec::without_previous);
         if is_unchanged {
             self.ask_members(now, Unchanged { request, name, spec, force });
             return Ok(None);

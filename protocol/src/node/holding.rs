@@ -12,7 +12,7 @@ use crate::model::{
     Artifact, Award, Claim, Digest, InstanceState, PersistId, Phase, Place, ReplicaId, Resources,
     Revision, Signed, Time,
 };
-use crate::plan::{Step, Surplus};
+use crate::plan::{Step, Surplus, Waiting};
 
 use super::contract::{Action, Order, Report};
 use super::{Level, Node};
@@ -87,6 +87,10 @@ impl Node {
     /// of them.
     pub(super) fn release_unwritten(&mut self, now: Time) {
         const WHY: &str = "the disk takes no writes";
+        // Orders to stop what has ended waited for the disk.
+        for replica in self.holding.stopping_replicas().collect::<Vec<_>>() {
+            self.outbox.push(Action::Order(Order::Stop { replica }));
+        }
         for award in self.holding.writing() {
             self.report_unclaimed(now, &award, WHY);
             self.release(now, &award.replica, "replica-moves", WHY.into());
@@ -121,6 +125,11 @@ impl Node {
                     };
                     self.release(now, &replica, kind, why.to_string());
                 }
+                // What runs serves until its turn comes. What does not run takes the new revision:
+                // the spec of the old one is gone.
+                Some(Step::Wait { why: Waiting::Turn { from, .. }, .. })
+                    if self.holding.serving(&replica) == Some(from)
+                        && self.holding.target(&replica) == Some(from) => {}
                 Some(Step::Replace { to, .. }) => self.replace(now, &replica, to),
                 Some(Step::Auction { .. } | Step::Wait { .. }) | None => {
                     match outlook.demand.revision(&replica) {

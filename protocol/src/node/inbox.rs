@@ -279,6 +279,9 @@ impl Node {
             records.push(Record::NoRuling { key: dropped });
         }
         let batch = self.persist(records);
+        if self.heed_verdict(&ruling.uid) {
+            self.on_rolled_back(now, &ruling.uid);
+        }
         self.due.dirty.insert(ruling.uid);
         self.due.holding |= self.claims.mine().any(|claim| claim.replica.uid == ruling.uid);
         self.shown.version += 1;

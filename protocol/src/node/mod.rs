@@ -84,6 +84,7 @@ mod stalls;
 mod test_fingerprint;
 #[cfg(test)]
 mod tests;
+mod updates;
 mod values;
 mod views;
 mod writing;

@@ -85,6 +85,12 @@ impl Demand<'_> {
         self.with_view(workload, |view| workload::revision_at(&workload.spec, view, replica.place))
     }
 
+    /// Whether it is the turn of a replica's place to get the revision that belongs there.
+    fn is_due(&self, replica: &ReplicaId) -> bool {
+        let Some(workload) = self.desired.by_uid(&replica.uid) else { return true };
+        self.with_view(workload, |view| workload::is_due(&workload.spec, view, replica.place))
+    }
+
     fn wanted_of(&self, workload: &Workload, place: Place) -> Wanted {
         self.with_view(workload, |view| match workload::revision_at(&workload.spec, view, place) {
             Some(revision) => Wanted::Revision(revision),
@@ -260,6 +266,7 @@ impl Outlook<'_> {
             update: claim.update.clone(),
             state: self.state_of(&node),
             drained: self.sight.is_drained(&node),
+            due: self.demand.is_due(&claim.replica),
             yields_to: if is_alone { None } else { self.yields_to(&claim.replica, node) },
         }
     }

@@ -111,6 +111,7 @@ impl Node {
                 self.planning.deferred.remove(&uid);
                 self.planning.throttle.forget(&uid);
                 self.planning.again.remove(&uid);
+                self.planning.updates.remove(&uid);
             }
         }
     }

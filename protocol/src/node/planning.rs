@@ -15,6 +15,7 @@ use crate::plan::{Free, Home, Step};
 use super::contract::Verdict;
 use super::events::About;
 use super::planning_throttle::{PlanningThrottle, Work};
+use super::updates::SeenUpdate;
 use super::{Level, Node};
 
 /// Guardians of a workload: the owner, and the two nodes that own it next if it dies.
@@ -40,6 +41,8 @@ pub(super) struct Planning {
     /// Deferred plans: workloads that a comparison brought, with the peer and the time until which
     /// the plan waits for that peer's claims. At most as many as there are.
     pub deferred: BTreeMap<Digest, (NodeId, Time)>,
+    /// Updates that this node leads, by workload, as it saw them. At most as many as there are.
+    pub updates: BTreeMap<Digest, SeenUpdate>,
 }
 
 /// The node that places are bound to.
@@ -64,6 +67,7 @@ impl Node {
             if !self.is_owner(&uid, &workload.name) {
                 // Another node owns it now, and plans it.
                 self.planning.again.remove(&uid);
+                self.planning.updates.remove(&uid);
                 self.close_auctions(now, &uid);
             } else if let Some(until) = self.is_deferred(now, &uid) {
                 self.plan_again(until, uid);
@@ -71,6 +75,7 @@ impl Node {
                 let places = self.demand().count(&workload);
                 if self.planning.throttle.may_run(now, Work::Plan, uid, places) {
                     self.decide_runs(now, &workload);
+                    self.decide_rollout(now, &workload);
                     self.auction_free_places(now, &workload);
                 }
             }

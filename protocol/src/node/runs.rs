@@ -8,7 +8,8 @@ use crate::model::ruling::{JobResult, Outcome, Tick, last_lines, run_number};
 use crate::model::spec::{Kind, Schedule};
 use crate::model::view::ResultView;
 use crate::model::{
-    NodeId, Place, ReplicaId, Revision, Ruling, RulingBody, RulingKey, Signed, Time, WallClock,
+    Digest, NodeId, Place, ReplicaId, Revision, Ruling, RulingBody, RulingKey, RulingKind, Signed,
+    Time, WallClock,
 };
 use crate::workload::{self, Run, Ticks};
 
@@ -39,6 +40,14 @@ impl Node {
             let told = Message::Ruled(ruling.wire());
             self.outbox.push_after(batch, Action::Broadcast(told));
         }
+    }
+
+    /// The sequence of the next ruling of a kind: later ones have greater ones, also those of a
+    /// device whose clock is behind. Of too many rulings the earliest are dropped.
+    pub(super) fn next_sequence(&self, now: Time, uid: &Digest, kind: RulingKind) -> u64 {
+        let of_kind = self.rulings.of(uid).filter(|ruling| ruling.key().kind == kind);
+        let last = of_kind.map(|ruling| ruling.sequence).max();
+        last.map_or(0, |last| last.saturating_add(1)).max(self.wall(now).0)
     }
 
     /// The owner decides about the runs of a workload: ticks that are due, and runs whose time is
@@ -118,12 +127,7 @@ impl Node {
     ) {
         let Place::Run { at, index } = replica.place else { return };
         let ended = self.wall(now);
-        // Later results have greater sequences, also those of a device whose clock is behind.
-        let known = self.rulings.of(&replica.uid).filter_map(|ruling| match ruling.body {
-            RulingBody::JobResult(_) => Some(ruling.sequence),
-            _ => None,
-        });
-        let sequence = known.max().map_or(ended.0, |last| ended.0.max(last.saturating_add(1)));
+        let sequence = self.next_sequence(now, &replica.uid, RulingKind::JobResult);
         let lines = last_lines(lines);
         let result = JobResult { outcome, exit_code, ended, lines };
         let (uid, tick) = (replica.uid, run_number(at, index));

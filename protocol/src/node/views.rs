@@ -258,6 +258,8 @@ impl Node {
             affinity: _,
             tolerate: _,
             kind: _,
+            update: _,
+            previous: _,
         } = SpecBody::from(&workload.spec);
         let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
@@ -270,6 +272,7 @@ impl Node {
             kind: workload.spec.kind.as_str().to_owned(),
             job: self.job_state(workload),
             results: self.result_views(workload),
+            update: self.update_view(workload),
             runtime,
             artifact: artifact.map(|it| it.digest.to_string()).unwrap_or_default(),
             artifact_size: here.map(|artifact| artifact.size).fold(0, u64::saturating_add),

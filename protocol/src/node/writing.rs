@@ -76,6 +76,7 @@ impl Node {
                     self.forget_workload(now, &gone);
                 }
                 if let Some(uid) = uid {
+                    self.heed_verdict(&uid);
                     self.due.dirty.insert(uid);
                     self.with_auction(now, |auction, now, context, out| {
                         auction.learned(now, &uid, context, out)
@@ -136,6 +137,8 @@ impl Node {
         self.close_auctions(now, uid);
         self.planning.again.remove(uid);
         self.planning.deferred.remove(uid);
+        self.planning.updates.remove(uid);
+        self.desired.go_back_from(uid, None);
         self.claims.forget_workload(uid);
         let rulings = self.rulings.forget(uid);
         rulings.iter().for_each(|key| self.repair.forget(now, Tree::Rulings, key));
@@ -214,6 +217,9 @@ impl Node {
         let mut records = Vec::new();
         for (uid, key) in dropped {
             self.repair.forget(now, Tree::Rulings, &key);
+            if self.heed_verdict(&uid) {
+                self.on_rolled_back(now, &uid);
+            }
             self.due.dirty.insert(uid);
             records.push(Record::NoRuling { key });
         }

@@ -7,12 +7,14 @@
 
 mod home;
 mod rescue_throttle;
+mod rollout;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use home::{Home, bind, bind_to_node};
 pub use rescue_throttle::{RescueThrottle, RescueThrottleConfig};
+pub use rollout::{NextStep, Progress, Seen, next_step};
 pub use step::{
     Free, Holder, NodeState, Step, Surplus, Waiting, Wanted, plan, plan_place, replacing,
 };

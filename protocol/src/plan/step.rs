@@ -58,6 +58,8 @@ pub struct Holder {
     pub state: NodeState,
     /// Operators want the node to be emptied.
     pub drained: bool,
+    /// It is the place's turn to get the revision that belongs there.
+    pub due: bool,
     /// The holder that `claims::keeper` keeps instead of this one; none when this one is kept or
     /// alone.
     pub yields_to: Option<NodeId>,
@@ -240,6 +242,13 @@ pub enum Waiting {
         /// The volume's name within the workload.
         volume: String,
     },
+    /// It runs another revision, and its turn to be replaced has not come.
+    Turn {
+        /// The revision that it runs.
+        from: Revision,
+        /// The one that it is to run.
+        to: Revision,
+    },
     /// The place belongs to the node, which takes nothing now.
     Node {
         /// The reason, for people.
@@ -263,6 +272,7 @@ impl Waiting {
             | Waiting::Node { .. }
             | Waiting::Volume { .. } => true,
             Waiting::Kept { .. }
+            | Waiting::Turn { .. }
             | Waiting::Failing { .. }
             | Waiting::Starting
             | Waiting::NotYet { .. }
@@ -319,6 +329,12 @@ impl fmt::Display for Waiting {
             Waiting::Kept { volume } => {
                 write!(f, "its node is drained, and it stays: its volume `{volume}` is there")
             }
+            Waiting::Turn { from, to } => write!(
+                f,
+                "generation {} runs until its turn to be replaced by {}",
+                from.short(),
+                to.short()
+            ),
             Waiting::Node { why } => f.write_str(why),
             Waiting::Volume { volume, evidence } => {
                 write!(f, "its volume `{volume}` is on a node that is down: {evidence}")
@@ -498,6 +514,9 @@ fn step_for_kept(holder: &Holder, wanted: Revision) -> Option<Step> {
         NodeState::BackBy { until } => return wait(Waiting::BackBy { until: *until }),
         NodeState::Grace => return wait(Waiting::Grace),
         NodeState::Up | NodeState::Down { .. } | NodeState::Left => {}
+    }
+    if holder.revision != wanted && !holder.due {
+        return wait(Waiting::Turn { from: holder.revision, to: wanted });
     }
     if holder.revision != wanted {
         let progress = holder.update.clone().filter(|update| update.revision == wanted);

@@ -32,6 +32,7 @@ fn holder(index: u32, n: u8) -> Holder {
         update: None,
         state: NodeState::Up,
         drained: false,
+        due: true,
         yields_to: None,
     }
 }

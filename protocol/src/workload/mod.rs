@@ -8,7 +8,7 @@ mod runs;
 use std::collections::BTreeMap;
 
 use crate::model::spec::Kind;
-use crate::model::{Place, Revision, Spec, View};
+use crate::model::{Place, Revision, RulingBody, Spec, View};
 
 pub use runs::{Due, Run, Ticks, due, generation_of, overdue, results, runs};
 
@@ -22,6 +22,41 @@ pub fn places(spec: &Spec, view: &View<'_>) -> BTreeMap<Place, Revision> {
 /// look-up in [`places`], at a cost that does not grow with the workload.
 pub fn revision_at(spec: &Spec, view: &View<'_>, place: Place) -> Option<Revision> {
     has_place(spec, view, place).then(|| spec.revision_with(view.versions))
+}
+
+/// Whether it is a place's turn to get the revision that belongs there. Without a policy for
+/// updates it always is; with one, it is below the frontier that an owner ruled.
+pub fn is_due(spec: &Spec, view: &View<'_>, place: Place) -> bool {
+    if spec.later.rollout.is_none() {
+        return true;
+    }
+    let (below, is_good) = frontier(spec.revision_with(view.versions), view);
+    is_good == Some(true) || rank(spec, view, place).is_none_or(|rank| rank < below)
+}
+
+/// The frontier of a revision, and what was ruled about it.
+pub fn frontier(revision: Revision, view: &View<'_>) -> (u32, Option<bool>) {
+    let (mut frontier, mut verdict) = (0, None);
+    for ruling in view.rulings.iter().filter(|ruling| ruling.generation == revision) {
+        match &ruling.body {
+            RulingBody::Frontier { below } => frontier = *below,
+            RulingBody::RolloutVerdict { is_good } => verdict = Some(*is_good),
+            _ => {}
+        }
+    }
+    (frontier, verdict)
+}
+
+/// The number of a place among those of its workload; none for one that is never replaced.
+fn rank(spec: &Spec, view: &View<'_>, place: Place) -> Option<u32> {
+    match place {
+        Place::Ordinal(index) => Some(index),
+        Place::OnNode(_) => {
+            let before = places_of(spec, view).take_while(|other| *other < place);
+            Some(u32::try_from(before.count()).unwrap_or(u32::MAX))
+        }
+        Place::Run { .. } => None,
+    }
 }
 
 /// The number of a workload's places.

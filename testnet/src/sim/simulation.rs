@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use shoal_protocol::model::{Change, Digest, NodeId, ReplicaId, Spec};
+use shoal_protocol::model::{Change, Digest, NodeId, Place, ReplicaId, Spec};
 use shoal_protocol::node::Node;
 
 use super::device::{Device, FailureMode};
@@ -279,7 +279,12 @@ impl Simulation {
             return Err(format!("{why}\n{error}"));
         }
         let between = invariants::healthy_once(&self.world);
+        let ended = self.world.ends.len();
         self.world.run_for(STEADY)?;
+        // Runs of cron workloads come and go.
+        if self.world.ends.len() > ended || self.world.has_runs() {
+            _ = self.world.run_till(SETTLE_RUNS, "a run is over", |world| well(world).is_ok());
+        }
         well(&self.world)
             .map_err(|why| format!("{why} (it had been well)\n{}", self.world.report()))?;
         let after = invariants::healthy_once(&self.world);
@@ -320,9 +325,19 @@ impl Simulation {
     }
 }
 
+/// How long a run that came meanwhile may take until all agree on its end.
+const SETTLE_RUNS: Duration = Duration::from_secs(20);
+
 type HealthyOnce = BTreeMap<ReplicaId, (usize, Digest)>;
 
 impl World {
+    /// Whether a device runs a replica of a job.
+    fn has_runs(&self) -> bool {
+        let is_run = |replica: &ReplicaId| matches!(replica.place, Place::Run { .. });
+        let runs = |device: usize| self.devices[device].runtime.replicas.keys().any(is_run);
+        self.running().into_iter().any(runs)
+    }
+
     /// Lets a hanging disk finish its writes.
     fn end_stall(&mut self, device: usize) {
         let (now, boot) = (self.now, self.devices[device].boot);

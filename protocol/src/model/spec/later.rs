@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::codec::{self, Malformed};
 use super::placement;
 use super::{
-    Artifact, InvalidSpec, Kind, Program, Rule, Spec, SpecForm, ValueKind, ValueUse, World,
+    Artifact, InvalidSpec, Kind, Program, Rollout, Rule, Spec, SpecForm, ValueKind, ValueUse, World,
 };
 
 /// The form with [`Later`] behind all that form 2 has.
@@ -31,12 +31,16 @@ pub struct Later {
     pub values: Vec<ValueUse>,
     /// What a node must fulfil besides the labels of [`Placement::require`](super::Placement).
     pub require: Vec<Rule>,
+    /// How replicas get a new revision; none: all at once.
+    pub rollout: Option<Rollout>,
+    /// The spec to go back to when the update fails, without a previous one of its own.
+    pub previous: Option<Spec>,
 }
 
 impl Later {
     /// The part whose change needs a restart, encoded; nothing for the defaults.
     pub(super) fn revised(&self) -> Vec<u8> {
-        let Later { stdin, tty, exposed: _, values, require: _ } = self;
+        let Later { stdin, tty, exposed: _, values, require: _, rollout: _, previous: _ } = self;
         let mut bytes = Vec::new();
         if *stdin || *tty || !values.is_empty() {
             bytes.extend(codec::encode(&(*stdin, *tty)));
@@ -49,7 +53,7 @@ impl Later {
 
     /// Its parts in words, by the names that a manifest has for them.
     pub fn options(&self) -> Vec<(&'static str, String)> {
-        let Later { stdin, tty, exposed, values, require } = self;
+        let Later { stdin, tty, exposed, values, require, rollout, previous: _ } = self;
         let of = |kind: ValueKind| {
             let all = values.iter().filter(|it| it.kind == kind).map(ValueUse::shown);
             Some(all.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
@@ -62,6 +66,7 @@ impl Later {
             ("secrets", of(ValueKind::Secret)),
             ("configs", of(ValueKind::Config)),
             ("require", Some(placement::listed(require)).filter(|text| !text.is_empty())),
+            ("update", rollout.as_ref().map(Rollout::to_string)),
         ]
         .into_iter()
         .filter_map(|(name, text)| Some((name, text?)))
@@ -71,7 +76,7 @@ impl Later {
 
 /// Checks the later parts of a form.
 pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
-    let Later { stdin, tty, exposed, values: _, require: _ } = &form.later;
+    let Later { stdin, tty, exposed, .. } = &form.later;
     if let Program::Wasm(_) = &form.program
         && (*stdin || *tty || !exposed.is_empty())
     {

@@ -19,6 +19,7 @@ mod platform;
 mod ports;
 mod program;
 mod readings;
+mod rollout;
 mod rule;
 mod schedule;
 mod shown;
@@ -56,6 +57,7 @@ pub use placement::{
 pub use platform::{PIECE, Pieces, PlatformImage};
 pub use program::{Artifact, Component, Permission, Program, ProgramKind, World};
 pub use readings::MAX_PUBLISHED;
+pub use rollout::{OnFailure, Order, Rollout};
 pub use rule::{MAX_RULE_VALUES, NotARule, Op, Reading, Rule};
 pub use schedule::Schedule;
 pub use values::{MAX_USES, SECRETS, Target, ValueKind, ValueUse};
@@ -409,6 +411,7 @@ impl TryFrom<SpecForm> for Spec {
         if let Program::Wasm(component) = &form.program {
             check_args(&component.args)?;
         }
+        rollout::check(&form)?;
         health::check(&form)?;
         later::check(&form)?;
         values::check(&form)?;
@@ -503,6 +506,29 @@ impl Spec {
                 versions.as_bytes(),
             ]),
         }
+    }
+
+    /// The same without the spec to go back to: what its author wrote.
+    pub fn without_previous(&self) -> Spec {
+        let mut form = self.0.form.clone();
+        if form.later.previous.take().is_none() {
+            return self.clone();
+        }
+        Spec(Arc::new(Checked { form, revision: self.0.revision }))
+    }
+
+    /// The same as an author signs it in place of `current`: if it is to be rolled back when its
+    /// update fails, with the spec to go back to.
+    pub fn replacing(&self, current: Option<&Spec>) -> Spec {
+        let rolls_back = |it: &Rollout| it.on_failure == OnFailure::RollBack;
+        let mut form = self.0.form.clone();
+        form.later.previous = current
+            .filter(|_| form.later.rollout.as_ref().is_some_and(rolls_back))
+            .and_then(|current| match current.revision() == self.revision() {
+                true => current.later.previous.clone(),
+                false => Some(current.without_previous()),
+            });
+        Spec(Arc::new(Checked { form, revision: self.0.revision }))
     }
 
     /// The same spec with another number of replicas.

@@ -11,7 +11,7 @@ use super::super::name::{NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
     Artifact, Component, Container, Exposure, Health, InvalidSpec, Kind, Later, Placement, Port,
-    Program, Requirements, Rule, Spec, SpecForm, ValueUse, Volume, World,
+    Program, Requirements, Rollout, Rule, Spec, SpecForm, ValueUse, Volume, World,
 };
 
 /// A workload's spec as JSON.
@@ -41,6 +41,12 @@ pub struct SpecBody {
     /// The kind, where it is no service: its replicas are not counted, or end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
+    /// How replicas get a new revision; without it, all at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<Rollout>,
+    /// The spec to go back to when the update fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Box<SpecBody>>,
     /// The wanted number of replicas of a service; 0 for other kinds.
     pub replicas: u32,
     /// Bytes of memory that are reserved for a replica.
@@ -119,7 +125,7 @@ impl From<&Spec> for SpecBody {
             restart: _,
             exposure: Exposure { hosts: _, ports },
             storage,
-            later: Later { stdin, tty, exposed, values, require: rules },
+            later: Later { stdin, tty, exposed, values, require: rules, rollout, previous },
         } = &**spec;
         let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
@@ -143,6 +149,8 @@ impl From<&Spec> for SpecBody {
             args,
             container,
             kind: Some(kind.clone()).filter(|kind| !matches!(kind, Kind::Service { .. })),
+            update: rollout.clone(),
+            previous: previous.as_ref().map(|spec| Box::new(SpecBody::from(spec))),
             replicas: kind.replicas().unwrap_or_default(),
             memory: reservation.memory,
             cpu: reservation.cpu,
@@ -212,6 +220,8 @@ impl TryFrom<SpecBody> for Spec {
             args,
             container,
             kind,
+            update,
+            previous,
             replicas,
             memory,
             cpu,
@@ -268,7 +278,9 @@ impl TryFrom<SpecBody> for Spec {
         form.storage = storage;
         form.exposure.ports = ports;
         form.health = health;
-        form.later = Later { stdin, tty, exposed, values, require: rules };
+        let previous = previous.map(|body| Spec::try_from(*body)).transpose()?;
+        form.later =
+            Later { stdin, tty, exposed, values, require: rules, rollout: update, previous };
         form.check_end()?;
         Ok(Spec::try_from(form)?)
     }

@@ -1,0 +1,195 @@
+//! What the owner of a workload decides about its update: how far it goes, whether it is good, and
+//! whether all go back. The decisions are rulings; `plan/rollout.rs` computes them.
+
+use std::collections::BTreeMap;
+
+use crate::desired::Workload;
+use crate::model::spec::{OnFailure, Rollout};
+use crate::model::view::UpdateView;
+use crate::model::{
+    Claim, Digest, NodeId, Phase, Place, Revision, Ruling, RulingBody, RulingKey, RulingKind, Time,
+};
+use crate::plan::{NextStep, Progress, Seen, next_step};
+use crate::workload;
+
+use super::events::About;
+use super::{Level, Node};
+
+/// An update as this owner has seen it.
+#[derive(Clone, Debug)]
+pub(super) struct SeenUpdate {
+    generation: Revision,
+    seen: Seen,
+    /// People were told that it failed.
+    is_told: bool,
+}
+
+impl Node {
+    /// The owner raises the frontier of an update, or rules whether it is good.
+    pub(super) fn decide_rollout(&mut self, now: Time, workload: &Workload) {
+        let Some(rollout) = &workload.spec.later.rollout else {
+            self.planning.updates.remove(&workload.uid);
+            return;
+        };
+        let generation = workload.generation;
+        let (below, verdict) =
+            self.demand().with_view(workload, |view| workload::frontier(generation, view));
+        if verdict.is_some() {
+            self.planning.updates.remove(&workload.uid);
+            return;
+        }
+        let fresh = SeenUpdate {
+            generation,
+            seen: Seen { below, since: now, ready: None },
+            is_told: false,
+        };
+        let mut update = self.planning.updates.remove(&workload.uid).unwrap_or(fresh.clone());
+        if (update.generation, update.seen.below) != (generation, below) {
+            update = fresh;
+        }
+        let progress: Vec<Progress> = self.progress(workload).into_values().collect();
+        let step = next_step(rollout, &progress, now, &mut update.seen);
+        match step {
+            NextStep::Wait(until) => {
+                if let Some(until) = until {
+                    self.plan_again(until, workload.uid);
+                }
+            }
+            NextStep::Raise(below) => {
+                self.rule_update(now, workload, RulingBody::Frontier { below });
+                let message =
+                    format!("replicas below {below} are to run generation {}", generation.short());
+                self.emit_of(now, Level::Info, "update", About::workload(&workload.name), message);
+                self.due.dirty.insert(workload.uid);
+            }
+            NextStep::Good => {
+                self.rule_update(now, workload, RulingBody::RolloutVerdict { is_good: true });
+                let message = format!("all replicas run generation {}", generation.short());
+                self.emit_of(now, Level::Info, "updated", About::workload(&workload.name), message);
+            }
+            NextStep::Failed => {
+                let goes_back = rollout.on_failure == OnFailure::RollBack
+                    && workload.spec.later.previous.is_some();
+                if goes_back {
+                    self.rule_update(now, workload, RulingBody::RolloutVerdict { is_good: false });
+                } else if !update.is_told {
+                    let message = format!(
+                        "generation {} does not become ready: the replicas that have not had their \
+                            turn keep what they run",
+                        generation.short()
+                    );
+                    let about = About::workload(&workload.name);
+                    self.emit_of(now, Level::Warning, "update-failed", about, message);
+                    update.is_told = true;
+                }
+            }
+        }
+        self.planning.updates.insert(workload.uid, update);
+    }
+
+    fn rule_update(&mut self, now: Time, workload: &Workload, body: RulingBody) {
+        let ruling = Ruling {
+            uid: workload.uid,
+            generation: workload.generation,
+            tick: 0,
+            sequence: 0,
+            body,
+        };
+        let sequence = self.next_sequence(now, &workload.uid, ruling.key().kind);
+        self.rule(now, Ruling { sequence, ..ruling });
+    }
+
+    /// How far each place is with the generation of its workload.
+    fn progress(&self, workload: &Workload) -> BTreeMap<Place, Progress> {
+        let places = self.demand().places(workload).into_keys();
+        let mut claims: BTreeMap<Place, Vec<(NodeId, &Claim)>> = BTreeMap::new();
+        for (node, claim) in self.claims.of_workload(&workload.uid) {
+            if self.is_up(&node) {
+                claims.entry(claim.replica.place).or_default().push((node, claim));
+            }
+        }
+        let most = self.config.holding.max_restarts;
+        let of = |place: Place| {
+            let here = claims.get(&place).map(Vec::as_slice).unwrap_or_default();
+            let phase = |claim: &Claim| match &claim.update {
+                _ if claim.generation == workload.generation => Some(claim.phase.clone()),
+                Some(update) if update.revision == workload.generation => {
+                    Some(update.phase.clone())
+                }
+                _ => None,
+            };
+            let phases: Vec<Phase> = here.iter().filter_map(|(_, claim)| phase(claim)).collect();
+            let fails = |phase: &Phase| matches!(phase, Phase::Failing { restarts, .. } if *restarts >= most);
+            match () {
+                () if here.is_empty() => Progress::Free,
+                () if phases.contains(&Phase::Healthy) => Progress::Done,
+                () if phases.iter().any(fails) => Progress::Failing,
+                () => Progress::Behind,
+            }
+        };
+        places.map(|place| (place, of(place))).collect()
+    }
+
+    /// A workload whose update was ruled to be bad runs its previous spec again. Returns whether
+    /// that changed what it is to run.
+    pub(super) fn heed_verdict(&mut self, uid: &Digest) -> bool {
+        let Some(workload) = self.desired.by_uid(uid) else { return false };
+        let key = RulingKey {
+            uid: *uid,
+            kind: RulingKind::RolloutVerdict,
+            generation: workload.written,
+            tick: 0,
+        };
+        let verdict = self.rulings.get(&key).map(|ruling| ruling.body.clone());
+        let is_bad = verdict == Some(RulingBody::RolloutVerdict { is_good: false });
+        self.desired.go_back_from(uid, is_bad.then_some(workload.written))
+    }
+
+    /// A workload runs the spec of before again.
+    pub(super) fn on_rolled_back(&mut self, now: Time, uid: &Digest) {
+        let Some(workload) = self.desired.by_uid(uid).cloned() else { return };
+        self.due.holding = true;
+        self.due.duplicates = true;
+        self.due.routes.insert(workload.name.clone());
+        self.with_auction(now, |auction, now, context, out| {
+            auction.learned(now, uid, context, out)
+        });
+        self.want_artifact(now, uid);
+        if workload.written != workload.generation {
+            let message = format!(
+                "generation {} did not become ready: all replicas run generation {} again",
+                workload.written.short(),
+                workload.generation.short()
+            );
+            let about = About::workload(&workload.name);
+            self.emit_of(now, Level::Warning, "rolled-back", about, message);
+        }
+    }
+
+    /// How far an update is, for people; none for a workload without a policy for updates.
+    pub(super) fn update_view(&self, workload: &Workload) -> Option<UpdateView> {
+        if workload.written != workload.generation {
+            let failed = Some(workload.written.short());
+            return Some(UpdateView { state: "rolled-back".into(), done: 0, total: 0, failed });
+        }
+        let rollout: &Rollout = workload.spec.later.rollout.as_ref()?;
+        let (below, verdict) =
+            self.demand().with_view(workload, |view| workload::frontier(workload.generation, view));
+        let progress: Vec<Progress> = self.progress(workload).into_values().collect();
+        let count = |of: Progress| progress.iter().filter(|it| **it == of).count();
+        let done = count(Progress::Done);
+        let due = progress.iter().take(usize::try_from(below).unwrap_or(usize::MAX));
+        let state = match verdict {
+            Some(true) => "done",
+            _ if due.into_iter().any(|it| *it == Progress::Failing) => "failed",
+            _ if rollout.paused => "paused",
+            _ if rollout.canary > 0 && below >= rollout.canary && done >= below as usize => {
+                "canary"
+            }
+            _ => "rolling",
+        };
+        let total = u32::try_from(progress.len()).unwrap_or(u32::MAX);
+        let done = u32::try_from(done).unwrap_or(u32::MAX);
+        Some(UpdateView { state: state.into(), done, total, failed: None })
+    }
+}
