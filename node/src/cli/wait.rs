@@ -79,7 +79,8 @@ fn has_begun(spec: &Spec, view: &WorkloadView) -> Result<bool, CliError> {
     }
 }
 
-/// Waits until all replicas of `spec` run; a job has begun then, or is done. With `held`, also until enough nodes hold its artifact.
+/// Waits until all replicas of `spec` run; a job has begun then, or is done. With `held`, also
+/// until enough nodes hold its artifact.
 pub async fn healthy(
     context: &Context,
     client: &Client,

@@ -460,8 +460,8 @@ mod tests {
     #[test]
     fn unknown_zone_is_refused_with_the_nearest() {
         let zone = |zone| refusal("@daily", zone);
-        let berlin = "timezone: `Europe/Berln` is no time zone that this version knows: did you mean \
-                      `Europe/Berlin`?";
+        let berlin = "timezone: `Europe/Berln` is no time zone that this version knows: did you \
+                      mean `Europe/Berlin`?";
         assert_eq!(zone("Europe/Berln"), berlin);
         assert!(zone("Berlin").ends_with("did you mean `Europe/Berlin`?"));
         assert!(zone("").contains("as in `Europe/Berlin` or `UTC`"));
