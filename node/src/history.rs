@@ -19,7 +19,7 @@ use tracing::warn;
 
 /// The younger file in the state folder, and the older one.
 const FILES: [&str; 2] = ["history.jsonl", "history.1.jsonl"];
-/// Bytes of a file: some three thousand changes.
+/// Bytes of a file: some thousand changes with the specs that they left.
 const MAX_BYTES: u64 = 1 << 20;
 /// How often what came is written.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
@@ -110,10 +110,21 @@ impl History {
             true => Vec::new(),
             false => vec![b'\n'],
         };
+        let mut written = Vec::with_capacity(changes.len());
         for change in changes {
-            serde_json::to_writer(&mut lines, change)?;
-            lines.push(b'\n');
+            let mut line = serde_json::to_vec(change)?;
+            line.push(b'\n');
+            written.push(line);
         }
+        // Of a batch that fills more than a file, as that of a newcomer, the latest are kept.
+        let room = MAX_BYTES.saturating_sub(lines.len() as u64);
+        let mut size = 0;
+        let fits = |line: &&Vec<u8>| {
+            size += line.len() as u64;
+            size <= room
+        };
+        let kept = written.iter().rev().take_while(fits).count();
+        written[written.len() - kept..].iter().for_each(|line| lines.extend(line));
         let size = fs::metadata(&young).map_or(0, |found| found.len());
         if size > 0 && size + lines.len() as u64 > MAX_BYTES {
             fs::rename(&young, old)?;
@@ -157,6 +168,7 @@ mod tests {
             key: "ab".repeat(32),
             through: None,
             heard_from: Some("n2".into()),
+            spec: Some(crate::fakes::spec("w", 1)),
         }
     }
 

@@ -2,7 +2,7 @@
 //! as JSON (see [`form`](super::form)).
 
 use shoal_protocol::model::{ClusterId, Digest, Spec, WorkloadName};
-use shoal_protocol::node::Draft;
+use shoal_protocol::node::{Draft, Version};
 
 /// A change that its author wants to make, not yet signed.
 #[derive(Clone, PartialEq, Debug)]
@@ -29,6 +29,8 @@ pub struct Prepared {
     pub unheard: Vec<String>,
     /// Parts of the requested spec that are mostly a slip, in words.
     pub warnings: Vec<String>,
+    /// The versions that the change would supersede, the one that counts first.
+    pub versions: Vec<Version>,
     /// The cluster that the signature is for.
     pub cluster: ClusterId,
 }

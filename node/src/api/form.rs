@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use shoal_protocol::model::codec::{self, Malformed};
 use shoal_protocol::model::id::{NotAnId, hex};
 use shoal_protocol::model::name::NotALabel;
-use shoal_protocol::model::{ClusterId, RawChange, Spec, WorkloadName};
-use shoal_protocol::node::Draft;
+use shoal_protocol::model::{ClusterId, PublicKey, RawChange, Spec, WorkloadName};
+use shoal_protocol::node::{Draft, Version};
 
 use super::{Accepted, Prepared, Proposal};
 use crate::hex::{from_hex, to_hex};
@@ -84,9 +84,51 @@ pub struct PreparedBody {
     /// Parts of the requested spec that are mostly a slip, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The versions that the change would supersede, the one that counts first: several if
+    /// operators changed the workload at the same time.
+    #[serde(default)]
+    pub versions: Vec<VersionBody>,
     /// The cluster that the signature is for.
     #[serde(with = "hex")]
     pub cluster: ClusterId,
+}
+
+/// A version of a workload.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VersionBody {
+    /// The name in its author's grant.
+    pub by: String,
+    /// The author's key.
+    #[serde(with = "hex")]
+    pub key: PublicKey,
+    /// The spec; null for a removal.
+    pub spec: Option<SpecBody>,
+}
+
+/// The answer of `GET /v1/specs/{namespace}/{name}`: what was published.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PublishedBody {
+    /// The spec that counts.
+    pub spec: SpecBody,
+    /// All versions, the one that counts first: several if operators changed the workload at the
+    /// same time.
+    pub versions: Vec<VersionBody>,
+}
+
+impl From<&Version> for VersionBody {
+    fn from(version: &Version) -> VersionBody {
+        let Version { by, key, spec } = version;
+        VersionBody { by: by.clone(), key: *key, spec: spec.as_ref().map(SpecBody::from) }
+    }
+}
+
+impl TryFrom<VersionBody> for Version {
+    type Error = BadSpec;
+
+    fn try_from(body: VersionBody) -> Result<Version, BadSpec> {
+        let VersionBody { by, key, spec } = body;
+        Ok(Version { by, key, spec: spec.map(Spec::try_from).transpose()? })
+    }
 }
 
 /// Why an answer is none that this version understands.
@@ -101,7 +143,7 @@ pub enum BadAnswer {
 
 impl From<Prepared> for PreparedBody {
     fn from(prepared: Prepared) -> PreparedBody {
-        let Prepared { draft, current, unheard, warnings, cluster } = prepared;
+        let Prepared { draft, current, unheard, warnings, versions, cluster } = prepared;
         let Draft { clock, serial, uid } = draft;
         PreparedBody {
             clock: clock.iter().map(|(writer, serial)| (writer.to_string(), *serial)).collect(),
@@ -110,6 +152,7 @@ impl From<Prepared> for PreparedBody {
             current: current.as_ref().map(SpecBody::from),
             unheard,
             warnings,
+            versions: versions.iter().map(VersionBody::from).collect(),
             cluster,
         }
     }
@@ -119,7 +162,9 @@ impl TryFrom<PreparedBody> for Prepared {
     type Error = BadAnswer;
 
     fn try_from(body: PreparedBody) -> Result<Prepared, BadAnswer> {
-        let PreparedBody { clock, serial, uid, current, unheard, warnings, cluster } = body;
+        let PreparedBody { clock, serial, uid, current, unheard, warnings, versions, cluster } =
+            body;
+        let versions = versions.into_iter().map(Version::try_from).collect::<Result<_, _>>()?;
         let clock = clock
             .into_iter()
             .map(|(writer, serial)| Ok((writer.parse()?, serial)))
@@ -127,7 +172,7 @@ impl TryFrom<PreparedBody> for Prepared {
         let uid = uid.as_deref().map(str::parse).transpose()?;
         let current = current.map(Spec::try_from).transpose()?;
         let draft = Draft { clock, serial, uid };
-        Ok(Prepared { draft, current, unheard, warnings, cluster })
+        Ok(Prepared { draft, current, unheard, warnings, versions, cluster })
     }
 }
 
@@ -394,7 +439,7 @@ mod tests {
                 args: Vec::new(),
                 container: None,
                 kind: None,
-                update: Default::default(),
+                update: None,
                 previous: None,
                 replicas: 1,
                 memory: 1 << 26,
@@ -409,6 +454,8 @@ mod tests {
                 exposed: Vec::new(),
                 values: Vec::new(),
                 health: Default::default(),
+                set: None,
+                restarts: 0,
                 rules: Vec::new(),
                 prefer: Vec::new(),
                 spread: Vec::new(),

@@ -40,6 +40,7 @@ pub fn all(service: Service) -> Router {
         .route("/v1/nodes", get(nodes))
         .route("/v1/workloads", get(workloads))
         .route("/v1/workloads/{namespace}/{name}", get(workload))
+        .route("/v1/specs/{namespace}/{name}", get(published))
         .route("/v1/explain/{namespace}/{name}/{index}", get(explain))
         .route("/v1/logs/{namespace}/{name}/{index}", get(logs))
         .route("/v1/usage/{namespace}/{name}/{index}", get(usage))
@@ -110,6 +111,9 @@ struct EventsQuery {
 #[serde(deny_unknown_fields)]
 struct HistoryQuery {
     name: Option<String>,
+    /// With the specs that changes left; a full environment takes some 60 KiB.
+    #[serde(default)]
+    specs: bool,
 }
 
 /// The kinds of what has a namespace.
@@ -183,6 +187,13 @@ async fn workload(
         async move { core.workload(name).await.ok().flatten() }
     };
     Ok(lines(streamed(follow(service.core, look))))
+}
+
+async fn published(
+    State(service): State<Service>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Answer {
+    json(&service.published(&workload_name(&namespace, &name)?).await?)
 }
 
 async fn explain(
@@ -302,13 +313,16 @@ async fn events(State(service): State<Service>, request: Request) -> Answer {
 }
 
 async fn history(State(service): State<Service>, request: Request) -> Answer {
-    let HistoryQuery { name } = query(&request)?;
+    let HistoryQuery { name, specs } = query(&request)?;
     let mut all = service.history().await;
     if let Some(name) = name {
         let name: WorkloadName =
             name.parse().map_err(|error| ApiError::invalid(format!("name: {error}")))?;
         let full = full_name(&name);
         all.retain(|it| it.name == full && NAMESPACED.contains(&it.kind.as_str()));
+    }
+    if !specs {
+        all.iter_mut().for_each(|it| it.spec = None);
     }
     let seen = Seen::now();
     let namespace = |it: &ChangeView| it.name.split('/').next().unwrap_or_default().to_owned();

@@ -21,7 +21,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::form::{DownBody, DraftBody, DraftedBody, MeetingBody};
+use super::form::{
+    DownBody, DraftBody, DraftedBody, MeetingBody, PublishedBody, SpecBody, VersionBody,
+};
 use super::seen::Seen;
 use super::session::SESSIONS;
 use super::{Accepted, ApiError, Core, Prepared, Proposal};
@@ -318,15 +320,30 @@ impl Service {
             }
         }
         match self.core.command(Command::Prepare { name, spec, force }).await? {
-            Reply::Prepared { draft, current, unheard, warnings } => {
+            Reply::Prepared { draft, current, unheard, warnings, versions } => {
                 let cluster = self.about.cluster;
-                Ok(Prepared { draft, current, unheard, warnings, cluster })
+                Ok(Prepared { draft, current, unheard, warnings, versions, cluster })
             }
             Reply::Refused(Refusal::NoSuchWorkload(name)) => {
                 Err(self.no_such_workload(&name).await)
             }
             Reply::Refused(refusal) => Err(refusal.into()),
             Reply::Accepted { .. } | Reply::Drafted { .. } | Reply::Done => Err(unexpected_reply()),
+        }
+    }
+
+    /// What was published under a name; `no-such-workload` with the nearest name when there is
+    /// nothing.
+    pub async fn published(&self, name: &WorkloadName) -> Result<PublishedBody, ApiError> {
+        // A removal is prepared to see what it would remove, which changes nothing.
+        let removal = Proposal { name: name.clone(), spec: None, force: false };
+        let Prepared { current, versions, .. } = self.prepare(removal).await?;
+        match current {
+            Some(spec) => Ok(PublishedBody {
+                spec: SpecBody::from(&spec),
+                versions: versions.iter().map(VersionBody::from).collect(),
+            }),
+            None => Err(self.no_such_workload(name).await),
         }
     }
 

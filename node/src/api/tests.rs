@@ -175,6 +175,7 @@ async fn prepare_takes_json_and_submit_takes_hex() {
         current: Some(web.clone()),
         unheard: vec!["n0".into()],
         warnings: Vec::new(),
+        versions: Vec::new(),
     });
     let body =
         PrepareBody { name: "shop/web".into(), spec: Some(SpecBody::from(&web)), force: true };
@@ -263,6 +264,7 @@ async fn embedded_and_http_publish_make_equal_changes() {
         current: Some(spec("shop/web", 1)),
         unheard: Vec::new(),
         warnings: Vec::new(),
+        versions: Vec::new(),
     };
     let accepted = Reply::Accepted { uid: Digest([8; 32]), change: Digest([9; 32]) };
     // The first reply is to the note that the artifact is here.

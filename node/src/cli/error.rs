@@ -127,6 +127,7 @@ fn exit_of(error: &PublishError) -> Exit {
         | PublishError::Spec(_) => Exit::Usage,
         PublishError::OtherCluster { .. }
         | PublishError::Contended(_)
+        | PublishError::Overtaken(_)
         | PublishError::Signing(_) => Exit::Refused,
         PublishError::NoOperator(_) => Exit::Failed,
     }

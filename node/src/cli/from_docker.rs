@@ -109,10 +109,10 @@ const VERBS: &[(&[&str], &str)] = &[
             what ends by itself is started again",
     ),
     (
-        &["restart", "rollout"],
-        "`shoal scale NAME=0`, then `shoal scale NAME=N`, ends a workload and starts it again; \
-            what ends by itself is started again anyway, and `shoal run` or `publish` with another \
-            image replaces it",
+        &["rollout"],
+        "`shoal restart NAME` replaces all replicas of a workload, `shoal history NAME` lists its \
+            versions, and `shoal rollback NAME` publishes an earlier one again; `shoal publish` \
+            waits until the new one is healthy",
     ),
     (
         &["inspect", "get", "top", "port"],
@@ -291,7 +291,7 @@ mod tests {
         for (words, verb) in [
             ("stop web", "`shoal scale NAME=0`"),
             ("start web", "`shoal scale NAME=1`"),
-            ("restart web", "`shoal scale NAME=N`"),
+            ("rollout undo web", "`shoal rollback NAME`"),
             ("kill web", "`shoal rm NAME`"),
             ("inspect web", "`shoal describe NAME`"),
             ("build .", "`docker build -t NAME .`"),

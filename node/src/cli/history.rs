@@ -6,6 +6,7 @@ use shoal_protocol::model::view::ChangeView;
 
 use super::context::Context;
 use super::error::CliError;
+use super::versions::changes;
 use super::{out, render};
 
 /// Changes that are shown when no number was asked for.
@@ -13,13 +14,15 @@ const SHOWN: usize = 50;
 
 /// Show who changed what, the latest last, as this node took note of it
 ///
-/// A node notes each change that is new to it, and keeps the latest ones: some thousands. One that
+/// A node notes each change that is new to it, and keeps the latest ones: two megabytes, mostly
+/// some thousands. One that
 /// was off, or came later, notes what it hears when it hears it. The node at which a change was
 /// submitted is known there.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  shoal history              # the latest 50 changes\n  shoal history \
-    --all\n  shoal history shop/web     # of one workload, secret or config\n  shoal --via \
+    --all\n  shoal history shop/web     # of one workload, with its versions\n  \
+        shoal history shop/web --diff\n  shoal --via \
     gate.example history -o json"
 )]
 pub struct History {
@@ -29,12 +32,28 @@ pub struct History {
     /// All that the node has kept
     #[arg(long)]
     all: bool,
+    /// With what each version of the workload changed
+    #[arg(long, requires = "name")]
+    diff: bool,
 }
 
 impl History {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
+        if let Some(name) = self.name.as_ref().filter(|_| !context.json()) {
+            let client = context.client();
+            let all = changes(&client, name).await?;
+            // A secret or config of that name has no versions that could be shown.
+            if !all.is_empty() {
+                return out::say_raw(&render::versions(&all, self.diff));
+            }
+            if self.diff {
+                let why = format!("this node has noted no change of a workload `{name}`");
+                return Err(CliError::not_found(why));
+            }
+        }
+        let specs = if self.diff { "specs=true&" } else { "" };
         let path = match &self.name {
-            Some(name) => format!("/v1/history?name={}/{}", name.namespace, name.name),
+            Some(name) => format!("/v1/history?{specs}name={}/{}", name.namespace, name.name),
             None => "/v1/history".to_owned(),
         };
         let mut lines = context.client().lines(&path).await?;

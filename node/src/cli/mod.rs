@@ -7,6 +7,7 @@
 pub(crate) mod client;
 mod context;
 mod error;
+mod files;
 mod no_daemon;
 mod out;
 mod progress;
@@ -18,17 +19,20 @@ mod terminal;
 pub(crate) mod via;
 mod wait;
 
+mod completions;
 mod config;
 mod contexts;
 mod cp;
 mod cron;
 mod describe;
 mod detach;
+mod diff;
 mod down;
 mod drain;
 mod events;
 mod exec;
 mod explain;
+mod export;
 mod from_docker;
 pub(crate) mod fuzzing;
 mod history;
@@ -45,16 +49,20 @@ mod port_forward;
 mod ps;
 mod publish;
 mod quota;
+mod restart;
 mod revoke;
 mod rights;
 mod rm;
+mod rollback;
 mod run;
 mod scale;
+mod schema;
 mod secret;
 mod stats;
 mod status;
 mod up;
 mod values;
+mod versions;
 mod volume;
 mod whoami;
 
@@ -107,6 +115,7 @@ enum Verb {
     Status(status::Status),
     Run(Box<run::Run>),
     Publish(publish::Publish),
+    Diff(diff::Diff),
     Image(image::Image),
     Ps(ps::Ps),
     Nodes(nodes::Nodes),
@@ -128,6 +137,11 @@ enum Verb {
     Wait(job::Wait),
     Cron(cron::Cron),
     Scale(scale::Scale),
+    Restart(restart::Restart),
+    Rollback(rollback::Rollback),
+    Export(export::Export),
+    Schema(schema::Schema),
+    Completions(completions::Completions),
     Rm(rm::Rm),
     Secret(secret::Secret),
     Config(config::Config),
@@ -194,6 +208,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Status(status) => status.run(context).await,
             Verb::Run(run) => run.run(context).await,
             Verb::Publish(publish) => publish.run(context).await,
+            Verb::Diff(diff) => diff.run(context).await,
             Verb::Image(image) => image.run(context).await,
             Verb::Ps(ps) => ps.run(context).await,
             Verb::Nodes(nodes) => nodes.run(context).await,
@@ -215,6 +230,11 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Wait(wait) => wait.run(context).await,
             Verb::Cron(cron) => cron.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
+            Verb::Restart(restart) => restart.run(context).await,
+            Verb::Rollback(rollback) => rollback.run(context).await,
+            Verb::Export(export) => export.run(context).await,
+            Verb::Schema(schema) => schema.run(),
+            Verb::Completions(completions) => completions.run(),
             Verb::Rm(rm) => rm.run(context).await,
             Verb::Secret(secret) => secret.run(context).await,
             Verb::Config(config) => config.run(context).await,

@@ -1,32 +1,37 @@
 //! `shoal publish`, and the code that `run` shares.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
 
 use clap::Args;
-use shoal_protocol::model::Spec;
 use shoal_protocol::model::spec::Program;
 use shoal_protocol::model::view::WorkloadView;
+use shoal_protocol::model::{Spec, WorkloadName};
 
 use super::client::{Client, path_of};
 use super::context::Context;
 use super::error::CliError;
+use super::files::{Files, Placed};
 use super::progress::Progress;
-use super::wait::{WaitArgs, healthy};
-use super::{out, render};
+use super::wait::{WaitArgs, gone, healthy, running, stopped};
+use super::{out, render, terminal};
 use crate::api::StatusBody;
 use crate::api::images::form::ImageProgress;
-use crate::manifest::{self, MAX_MANIFEST};
-use crate::publish::{self as writing, Outcome, Published, Ready, Workload, ready};
+use crate::publish::bases::Bases;
+use crate::publish::plan::{self, Plan, Step};
+use crate::publish::{self as writing, Operator, Outcome, Published, Ready, ready};
 
-/// Publish what a file describes
+/// Publish what files describe
 ///
-/// Nothing is published unless all of the file is sound and would be taken. Publishing the same
+/// First it prints what would change: per workload `create`, `change` with each field and what it
+/// means for the replicas, `unchanged` or `remove`. On a terminal it asks before it replaces or
+/// stops something that runs; without a terminal it goes on, unless it would remove something.
+/// Nothing is published unless all of the files is sound and would be taken. Publishing the same
 /// again changes nothing.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  shoal publish shop.yaml\n  generate | shoal publish - \
-        --no-wait\n\n\
-    The form, with all there is:\n\n    \
+#[command(after_help = "Examples:\n  shoal publish shop.yaml\n  shoal publish shop/ --dry-run\n  \
+        generate | shoal publish - --no-wait\n  \
+        shoal publish shop/ --set shop --prune --yes   # and remove what left the files\n\n\
+    The form; `shoal schema` prints all of it for an editor:\n\n    \
     name: hello            # a DNS label\n    \
     namespace: default     # optional\n    \
     wasm: hello.wasm       # path relative to the file\n    \
@@ -37,93 +42,104 @@ use crate::publish::{self as writing, Outcome, Published, Ready, Workload, ready
     require: { zone: shop }\n\n\
     Several documents may stand in one file, divided by `---`.")]
 pub struct Publish {
-    /// The file; `-` reads standard input
-    #[arg(value_name = "FILE", required_unless_present = "named")]
-    file: Option<PathBuf>,
-    /// The same
-    #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "file")]
-    named: Option<PathBuf>,
-    /// Publish it even if no known node can run it now
+    #[command(flatten)]
+    files: Files,
+    /// Print what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask, whatever is replaced or removed
+    #[arg(short, long)]
+    yes: bool,
+    /// Publish it even if no known node can run it now, and over a change of another operator that
+    /// came since you published it last
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     wait: WaitArgs,
 }
 
+/// How a publish is done.
+#[derive(Default)]
+pub(super) struct How {
+    /// Print the plan alone.
+    pub dry_run: bool,
+    /// Whether a person is asked, if there is one.
+    pub asks: bool,
+    /// Whether a removal needs no answer.
+    pub yes: bool,
+    /// Whatever no node can run, and over changes of others.
+    pub force: bool,
+    /// Remove what left the set.
+    pub prune: bool,
+}
+
 impl Publish {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let file = self.file.or(self.named).expect("clap asks for one of the two");
-        let from_stdin = file == Path::new("-");
-        let name =
-            if from_stdin { "standard input".to_owned() } else { file.display().to_string() };
-        let text = read(&file, from_stdin)
-            .map_err(|error| CliError::usage(format!("{name} cannot be read: {error}")))?;
-        let base =
-            if from_stdin { Path::new(".") } else { file.parent().unwrap_or(Path::new(".")) };
-        let workloads =
-            manifest::parse(&text, base).map_err(|error| CliError::of_manifest(&name, error))?;
-        publish(context, &workloads, Some(&name), self.force, &self.wait).await
+        let all = self.files.read()?;
+        let (dry_run, yes, force, prune) = (self.dry_run, self.yes, self.force, self.files.prune);
+        publish(context, &all, &How { dry_run, asks: !yes, yes, force, prune }, &self.wait).await
     }
 }
 
-fn read(file: &Path, from_stdin: bool) -> std::io::Result<String> {
-    let mut text = String::new();
-    // Reads one byte above the bound, so that the manifest's own check reports it.
-    let most = MAX_MANIFEST as u64 + 1;
-    if from_stdin {
-        std::io::stdin().lock().take(most).read_to_string(&mut text)?;
-    } else {
-        std::fs::File::open(file)?.take(most).read_to_string(&mut text)?;
-    }
-    Ok(text)
-}
-
-/// Publishes all workloads, waits for them, and prints their URLs. `file` is the manifest that they
-/// stand in, for messages.
+/// Shows what would change, publishes all workloads, waits for them, and prints their URLs.
 pub(super) async fn publish(
     context: &Context,
-    workloads: &[Workload],
-    file: Option<&str>,
-    force: bool,
+    workloads: &[Placed],
+    how: &How,
     wait: &WaitArgs,
 ) -> Result<(), CliError> {
-    let mut all = Vec::with_capacity(workloads.len());
-    for (at, workload) in workloads.iter().enumerate() {
-        let place = file.map(|file| match workloads {
-            [_] => file.to_owned(),
-            _ => format!("{file}: document {}, `{}`", at + 1, workload.name()),
-        });
-        all.push(ready(workload).await.map_err(|error| {
-            let error = CliError::from(error);
-            match &place {
-                Some(place) => CliError { message: format!("{place}: {}", error.message), ..error },
-                None => error,
-            }
-        })?);
+    let made = Making::prepare(context, workloads).await?;
+    let removed = if how.prune { made.left_over(workloads).await? } else { Vec::new() };
+    let plan = made.plan(&removed, how.force).await?;
+    if how.dry_run {
+        return show(context, &plan.steps);
     }
-    let client = context.client().showing(context);
-    // Before the operator's key is read: a missing daemon is the more important error.
-    let status: StatusBody = client.get("/v1/status").await?;
-    let operator = context.operator()?;
-    // Only now: a bad file, a missing daemon or key fails before anything is pulled.
-    pin(context, &client, workloads, &mut all).await?;
+    agree(context, &plan, how)?;
+    carry_out(context, &made, plan, &removed, wait).await
+}
+
+/// Makes the changes of a plan, waits for them, and prints the URLs.
+pub(super) async fn carry_out(
+    context: &Context,
+    made: &Making,
+    plan: Plan<'_>,
+    removed: &[WorkloadName],
+    wait: &WaitArgs,
+) -> Result<(), CliError> {
     let deadline = wait.deadline();
-    for published in writing::publish_all(&client, &operator, &all, force).await? {
-        context.note(&outcome_line(&published));
+    let Making { client, operator, bases, status, .. } = made;
+    let mut ending = Vec::new();
+    if deadline.is_some() {
+        for name in removed {
+            if let Ok(view) = client.get::<WorkloadView>(&path_of("workloads", name)).await {
+                ending.extend(running(&view, |_| true));
+            }
+        }
+    }
+    let done = plan.carry_out(client, operator, bases).await?;
+    for published in &done {
+        done_line(published).iter().for_each(|line| context.note(line));
         for warning in &published.warnings {
             context.note(&format!("warning: {}: {warning}", published.name));
         }
     }
-    for ready in &all {
-        let hints = [hint(&ready.spec), readable_secrets(&ready.spec)];
+    let specs = || done.iter().filter_map(|it| it.spec.as_ref());
+    for spec in specs() {
+        let hints = [hint(spec), readable_secrets(spec)];
         hints.iter().flatten().for_each(|hint| context.note(hint));
     }
     let mut views: Vec<WorkloadView> = Vec::new();
-    for ready in &all {
+    for spec in specs() {
         views.push(match deadline {
-            Some(deadline) => healthy(context, &client, &ready.spec, true, deadline).await?,
-            None => client.get(&path_of("workloads", &ready.spec.name)).await?,
+            Some(deadline) => healthy(context, client, spec, true, deadline).await?,
+            None => client.get(&path_of("workloads", &spec.name)).await?,
         });
+    }
+    if let Some(deadline) = deadline {
+        for name in removed {
+            gone(client, name, deadline).await?;
+        }
+        stopped(client, ending, deadline, wait.timeout()).await?;
     }
     if context.json() {
         return match views.as_slice() {
@@ -137,15 +153,137 @@ pub(super) async fn publish(
     Ok(())
 }
 
+/// Prints a plan as the command's answer.
+pub(super) fn show(context: &Context, steps: &[Step]) -> Result<(), CliError> {
+    if context.json() {
+        return out::say_json(&render::plan_body(steps));
+    }
+    for step in steps {
+        for warning in &step.warnings {
+            context.note(&format!("warning: {}: {warning}", step.name));
+        }
+    }
+    out::say_raw(&render::plan(steps))
+}
+
+/// Prints a plan, and asks a person where something that runs is replaced or stops.
+pub(super) fn agree(context: &Context, plan: &Plan<'_>, how: &How) -> Result<(), CliError> {
+    let steps = &plan.steps;
+    let disturbed: Vec<String> =
+        steps.iter().filter(|it| it.disturbs()).map(|it| it.name.to_string()).collect();
+    let removed: Vec<String> = steps
+        .iter()
+        .filter(|it| it.current.is_some() && it.wanted.is_none())
+        .map(|it| it.name.to_string())
+        .collect();
+    let is_overtaken = steps.iter().any(|step| step.overtaken.is_some()) && !how.force;
+    let asks = how.asks && !is_overtaken && !disturbed.is_empty() && terminal::is_asked();
+    let text = render::plan(steps);
+    // Whoever is asked must see what about, whatever was said about notes.
+    match asks {
+        true => out::complain(text.trim_end()),
+        false => context.note(text.trim_end()),
+    }
+    if asks {
+        let question = format!("{} would be replaced or stopped.", disturbed.join(", "));
+        return match terminal::confirm(&question).unwrap_or(false) {
+            true => Ok(()),
+            false => Err(CliError::failed("nothing was changed")),
+        };
+    }
+    if !removed.is_empty() && !how.yes && !is_overtaken {
+        let why = format!("{} would be removed; nothing was changed", removed.join(", "));
+        return Err(CliError::usage(why).hint("Without a terminal to ask at, --yes removes."));
+    }
+    Ok(())
+}
+
+/// A publish that is being made: all but what changes something.
+pub(super) struct Making {
+    /// The daemon.
+    pub client: Client,
+    /// The key to sign with.
+    pub operator: Operator,
+    /// What this installation published before.
+    pub bases: Bases,
+    /// The workloads, with their bytes read.
+    pub all: Vec<Ready>,
+    status: StatusBody,
+}
+
+impl Making {
+    /// Reads and checks what the workloads run.
+    pub async fn prepare(context: &Context, workloads: &[Placed]) -> Result<Making, CliError> {
+        let mut all = Vec::with_capacity(workloads.len());
+        for Placed { workload, place } in workloads {
+            all.push(ready(workload).await.map_err(|error| {
+                let error = CliError::from(error);
+                match place {
+                    Some(place) => {
+                        CliError { message: format!("{place}: {}", error.message), ..error }
+                    }
+                    None => error,
+                }
+            })?);
+        }
+        let mut made = Making::of(context, all).await?;
+        // Only now: a bad file, a missing daemon or key fails before anything is pulled.
+        pin(context, &made.client, workloads, &mut made.all).await?;
+        Ok(made)
+    }
+
+    /// The same for workloads whose bytes are known already.
+    pub async fn of(context: &Context, all: Vec<Ready>) -> Result<Making, CliError> {
+        let client = context.client().showing(context);
+        // Before the operator's key is read: a missing daemon is the more important error.
+        let status: StatusBody = client.get("/v1/status").await?;
+        let operator = context.operator()?;
+        let bases = Bases::of(&context.keys.config, operator.cluster());
+        Ok(Making { client, operator, bases, all, status })
+    }
+
+    /// What publishing them and removing others would change.
+    pub async fn plan<'a>(
+        &'a self,
+        removed: &'a [WorkloadName],
+        force: bool,
+    ) -> Result<Plan<'a>, CliError> {
+        let changes = (self.all.as_slice(), removed);
+        Ok(plan::plan(&self.client, &self.operator, changes, &self.bases, force).await?)
+    }
+
+    /// The workloads of the same sets that the files no longer describe, in their namespaces.
+    pub async fn left_over(&self, all: &[Placed]) -> Result<Vec<WorkloadName>, CliError> {
+        let sets: BTreeSet<&str> =
+            all.iter().filter_map(|it| Some(it.workload.set_name()?.as_str())).collect();
+        if sets.is_empty() {
+            return Err(CliError::usage("--prune: which set is meant? Nothing was changed").hint(
+                "Name it with --set NAME, each time: what was published with it before and is no \
+                 longer in the files is removed.",
+            ));
+        }
+        let names: BTreeSet<&WorkloadName> = all.iter().map(|it| it.workload.name()).collect();
+        let namespaces: BTreeSet<&str> = names.iter().map(|it| it.namespace.as_str()).collect();
+        let views: Vec<WorkloadView> = self.client.get("/v1/workloads").await?;
+        let is_of_set = |view: &&WorkloadView| {
+            namespaces.contains(view.namespace.as_str())
+                && view.options.get("set").is_some_and(|set| sets.contains(set.as_str()))
+        };
+        let left = views.iter().filter(is_of_set);
+        let left = left.filter_map(|it| format!("{}/{}", it.namespace, it.name).parse().ok());
+        Ok(left.filter(|name| !names.contains(name)).collect())
+    }
+}
+
 /// Settles the bytes of images that engines provide.
 async fn pin(
     context: &Context,
     client: &Client,
-    workloads: &[Workload],
+    workloads: &[Placed],
     all: &mut [Ready],
 ) -> Result<(), CliError> {
     let mut progress = Progress::new(context);
-    for (workload, ready) in workloads.iter().zip(all) {
+    for (Placed { workload, .. }, ready) in workloads.iter().zip(all) {
         let mut told = |it: ImageProgress| progress.show(&it.what, it.bytes, it.total);
         let (pinned, notes) = writing::pinned(client, workload, &mut told).await?;
         progress.end();
@@ -198,6 +336,15 @@ fn readable_secrets(spec: &Spec) -> Option<String> {
         "{name}: {all} {verb}: every node of the cluster can read the environment of workloads. \
          `shoal secret set NAME` keeps it from them, and --secret NAME:env={first} gives it"
     ))
+}
+
+/// The outcome of a change whose plan was shown: not the fields once more.
+fn done_line(published: &Published) -> Option<String> {
+    match &published.outcome {
+        Outcome::Unchanged => None,
+        Outcome::Changed(_) => Some(format!("{}: changed", published.name)),
+        _ => Some(outcome_line(published)),
+    }
 }
 
 /// The outcome of a change, as a line.

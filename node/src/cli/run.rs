@@ -12,9 +12,10 @@ use shoal_protocol::model::spec::{
 
 use super::context::Context;
 use super::error::CliError;
+use super::files::Placed;
 use super::from_docker;
 use super::job::to_the_end;
-use super::publish::publish;
+use super::publish::{How, publish};
 use super::wait::WaitArgs;
 use crate::manifest::quantity;
 use crate::publish::container::{ContainerOptions, is_file, pair};
@@ -182,10 +183,12 @@ impl Run {
         }
         let workload = self.workload()?;
         let (name, is_job) = (workload.name().clone(), workload.is_job());
+        let workload = Placed { workload, place: None };
+        let how = How { force: self.force, ..How::default() };
         if !(is_job && self.wait.is_asked()) {
-            return publish(context, &[workload], None, self.force, &self.wait).await;
+            return publish(context, &[workload], &how, &self.wait).await;
         }
-        publish(context, &[workload], None, self.force, &WaitArgs::none()).await?;
+        publish(context, &[workload], &how, &WaitArgs::none()).await?;
         to_the_end(context, &name).await
     }
 

@@ -37,6 +37,11 @@ pub fn confirm(question: &str) -> io::Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
+/// Whether somebody is there to be asked.
+pub fn is_asked() -> bool {
+    io::stdin().is_terminal()
+}
+
 /// Whether both standard input and output are a terminal.
 pub fn is_there() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()

@@ -1,34 +1,160 @@
 //! The fields of a container.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_saphyr::Spanned;
-use shoal_protocol::model::WorkloadName;
+use serde::{Deserialize, Deserializer};
+use shoal_protocol::model::spec::{Image, PlatformImage, Ulimit, Volume, VolumeSource};
+use shoal_protocol::model::{Artifact, Digest, WorkloadName};
 
+use super::text::{
+    self, ArtifactText, At, DigestText, LabelText, Loss, Pairs, Text, TextOr, text_or,
+};
 use super::{Document, ManifestError, field, quantity};
 use crate::publish::container::{self as options, ContainerOptions, Words};
+use crate::publish::volume::Mounted;
 use crate::publish::{Workload, volume};
 
 /// A command: a list of words, or one text that is split as a shell does.
-#[derive(Deserialize)]
-#[serde(untagged)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(untagged))]
 pub(super) enum Command {
-    Words(Vec<String>),
+    Words(Vec<Text>),
+    Text(Text),
+}
+
+impl TextOr for Command {
+    const EXPECTED: &'static str = "a list of words, or one text, is expected";
+
+    fn of_text(text: String) -> Self {
+        Command::Text(Text(text))
+    }
+
+    fn of_list<'de, D: Deserializer<'de>>(list: D) -> Result<Self, D::Error> {
+        Vec::deserialize(list).map(Command::Words)
+    }
+}
+
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        text_or(from)
+    }
+}
+
+/// A volume: `SOURCE:PATH[:ro]`, or its parts.
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(untagged))]
+pub(super) enum VolumeText {
     Text(String),
+    Parts(VolumeParts),
+}
+
+impl TextOr for VolumeText {
+    const EXPECTED: &'static str = "a volume as `data:/var/lib/db`, or its parts, is expected";
+
+    fn of_text(text: String) -> Self {
+        VolumeText::Text(text)
+    }
+
+    fn of_map<'de, D: Deserializer<'de>>(map: D) -> Result<Self, D::Error> {
+        VolumeParts::deserialize(map).map(VolumeText::Parts)
+    }
+}
+
+impl<'de> Deserialize<'de> for VolumeText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        text_or(from)
+    }
+}
+
+/// The parts of a volume.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct VolumeParts {
+    /// Its name, a DNS label. Example: `name: data`
+    name: LabelText,
+    /// A path of the device, where a node allows it. Default: a volume of its own.
+    /// Example: `device: /srv/www`
+    device: Option<String>,
+    /// The absolute path in the container. Example: `path: /var/lib/db`
+    path: String,
+    /// The container cannot write it. Default: false. Example: `read_only: true`
+    #[serde(default)]
+    read_only: bool,
+    /// The way on when the node that keeps it is down: wait or empty. Default: wait.
+    /// Example: `on_loss: empty`
+    on_loss: Option<Loss>,
+}
+
+/// The exact bytes of an image.
+#[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pinned {
+    /// The hash of the registry's manifest or index.
+    /// Example: `digest: sha256:0101010101010101010101010101010101010101010101010101010101010101`
+    digest: Option<DigestText>,
+    /// The parts of the image for each machine. Example: `platforms: []`
+    #[serde(default)]
+    platforms: Vec<Platform>,
+}
+
+/// An image for one kind of machine, by its parts.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct Platform {
+    /// The machine. Example: `arch: x86_64`
+    arch: String,
+    /// The configuration of the image.
+    /// Example: `config: sha256:0101010101010101010101010101010101010101010101010101010101010101/7`
+    config: ArtifactText,
+    /// The layers, lowest first. Example: `layers: []`
+    layers: Vec<ArtifactText>,
+    /// The list of the pieces of large layers.
+    /// Example: `pieces: sha256:0101010101010101010101010101010101010101010101010101010101010101/7`
+    pieces: Option<ArtifactText>,
+}
+
+impl Pinned {
+    fn of(self, image: &mut Image) -> Result<(), String> {
+        image.digest = self.digest.map(|text| digest(&text.0)).transpose()?;
+        let platforms = self.platforms.into_iter().map(|it| {
+            let Platform { arch, config, layers, pieces } = it;
+            Ok::<_, String>(PlatformImage {
+                arch,
+                config: artifact(&config.0)?,
+                layers: layers.iter().map(|it| artifact(&it.0)).collect::<Result<_, _>>()?,
+                pieces: pieces.map(|it| artifact(&it.0)).transpose()?,
+            })
+        });
+        image.platforms = platforms.collect::<Result<_, _>>()?;
+        Ok(())
+    }
+}
+
+/// Reads `sha256:HASH/BYTES`.
+pub(super) fn artifact(text: &str) -> Result<Artifact, String> {
+    let wrong = || format!("`{text}` is not of the form sha256:HASH/BYTES");
+    let (hash, size) = text.split_once('/').ok_or_else(wrong)?;
+    Ok(Artifact { digest: digest(hash)?, size: size.parse().map_err(|_| wrong())? })
+}
+
+fn digest(text: &str) -> Result<Digest, String> {
+    let hash = text.strip_prefix("sha256:").and_then(|hash| hash.parse().ok());
+    hash.ok_or_else(|| format!("`{text}` is not of the form sha256:HASH"))
 }
 
 impl Document {
     /// Refuses the fields of a container in a workload that is none.
     pub(super) fn check_no_container(&self) -> Result<(), ManifestError> {
-        fn line<T>(field: &Option<Spanned<T>>) -> Option<u64> {
-            field.as_ref().map(|field| field.referenced.line())
+        fn line<T>(field: &Option<At<T>>) -> Option<u64> {
+            field.as_ref().map(At::line)
         }
         let fields = [
             ("command", line(&self.command)),
             ("entrypoint", line(&self.entrypoint)),
+            ("pinned", line(&self.pinned)),
             ("port", line(&self.port)),
+            ("exposed", line(&self.exposed)),
             ("user", line(&self.user)),
             ("workdir", line(&self.workdir)),
             ("hostname", line(&self.hostname)),
@@ -70,41 +196,60 @@ impl Document {
         image: String,
         base: &Path,
     ) -> Result<Workload, ManifestError> {
-        let line = self.name.referenced.line();
+        let line = self.name.line();
         let given = ContainerOptions {
             port: read("port", self.port.take(), options::port)?,
             entrypoint: self.entrypoint.take().map(|it| command("entrypoint", it)).transpose()?,
-            user: self.user.take().map(|it| it.value),
-            workdir: self.workdir.take().map(|it| it.value),
-            hostname: self.hostname.take().map(|it| it.value),
+            user: self.user.take().map(|it| it.take().0),
+            workdir: self.workdir.take().map(|it| it.take().0),
+            hostname: self.hostname.take().map(|it| it.take().0),
             labels: pairs(self.labels.take()),
             network: read("network", self.network.take(), options::network)?,
             tmpfs: list("tmpfs", self.tmpfs.take(), options::tmpfs)?,
-            interactive: self.stdin.take().is_some_and(|it| it.value),
-            tty: self.tty.take().is_some_and(|it| it.value),
-            read_only: self.read_only.take().is_some_and(|it| it.value),
-            init: self.init.take().is_some_and(|it| it.value),
+            interactive: self.stdin.take().is_some_and(At::take),
+            tty: self.tty.take().is_some_and(At::take),
+            read_only: self.read_only.take().is_some_and(At::take),
+            init: self.init.take().is_some_and(At::take),
             publish: list("ports", self.ports.take(), options::published)?,
-            volumes: list("volumes", self.volumes.take(), volume::volume)?,
+            volumes: self.volumes.take().map(volumes).transpose()?.unwrap_or_default(),
             mounts: Vec::new(),
             volume_on_loss: read("volume_on_loss", self.volume_on_loss.take(), volume::on_loss)?,
             devices: list("devices", self.devices.take(), volume::device)?,
-            cap_add: self.cap_add.take().map(|it| it.value).unwrap_or_default(),
+            cap_add: self.cap_add.take().map(|it| it.take()).unwrap_or_default(),
             security_opt: list("security_opt", self.security_opt.take(), volume::security)?,
-            privileged: self.privileged.take().is_some_and(|it| it.value),
-            cap_drop: self.cap_drop.take().map(|it| it.value).unwrap_or_default(),
-            stop_signal: self.stop_signal.take().map(|it| it.value),
+            privileged: self.privileged.take().is_some_and(At::take),
+            cap_drop: self.cap_drop.take().map(|it| it.take()).unwrap_or_default(),
+            stop_signal: self.stop_signal.take().map(|it| it.take().0),
             stop_grace: read("stop_grace", self.stop_grace.take(), quantity::duration)?,
             shm_size: read("shm_size", self.shm_size.take(), quantity::size)?,
             ulimits: self.ulimits.take().map(ulimits).transpose()?.unwrap_or_default(),
             sysctls: pairs(self.sysctls.take()),
             pull: read("pull", self.pull.take(), options::pull)?,
         };
-        let workload = match options::is_file(&image) {
+        let pinned = self.pinned.take();
+        let exposed = list("exposed", self.exposed.take(), options::port)?;
+        let workload = match options::is_file(&image) && pinned.is_none() {
             true => Workload::image_file(name, base.join(image), None),
             false => Workload::container(name, image),
         };
         let workload = given.apply(workload).map_err(|error| ManifestError::at(line, error))?;
+        let workload = workload.exposes(exposed);
+        let workload = match pinned {
+            Some(pinned) => {
+                let line = pinned.line();
+                let mut wrong = None;
+                let workload = workload.with_container(|container| {
+                    wrong = pinned.take().of(&mut container.image).err();
+                });
+                match wrong {
+                    Some(error) => {
+                        return Err(ManifestError::at(line, format!("pinned: {error}")));
+                    }
+                    None => workload,
+                }
+            }
+            None => workload,
+        };
         Ok(match self.command.take() {
             Some(words) => workload.command(command("command", words)?.0),
             None => workload,
@@ -114,7 +259,7 @@ impl Document {
 
 fn read<T, E: std::fmt::Display>(
     name: &str,
-    text: Option<Spanned<String>>,
+    text: Option<At<impl AsRef<str>>>,
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<Option<T>, ManifestError> {
     text.map(|text| field(name, &text, parse)).transpose()
@@ -122,35 +267,48 @@ fn read<T, E: std::fmt::Display>(
 
 fn list<T>(
     name: &str,
-    texts: Option<Spanned<Vec<String>>>,
+    texts: Option<At<Vec<impl AsRef<str>>>>,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<T>, ManifestError> {
     let Some(texts) = texts else { return Ok(Vec::new()) };
-    let line = texts.referenced.line();
+    let line = texts.line();
     let wrong = |error| ManifestError::at(line, format!("{name}: {error}"));
-    texts.value.iter().map(|text| parse(text).map_err(wrong)).collect()
+    texts.get().iter().map(|text| parse(text.as_ref()).map_err(wrong)).collect()
 }
 
-pub(super) fn command(name: &str, words: Spanned<Command>) -> Result<Words, ManifestError> {
-    let line = words.referenced.line();
-    match words.value {
-        Command::Words(words) => Ok(Words(words)),
-        Command::Text(text) => options::words(&text)
+fn volumes(all: At<Vec<VolumeText>>) -> Result<Vec<Mounted>, ManifestError> {
+    let line = all.line();
+    let one = |it: VolumeText| match it {
+        VolumeText::Text(text) => volume::volume(&text),
+        VolumeText::Parts(VolumeParts { name, device, path, read_only, on_loss }) => {
+            let source = device.map_or(VolumeSource::Kept, VolumeSource::Device);
+            let on_loss = on_loss.map(|it| volume::on_loss(&it.0)).transpose()?;
+            let on_loss = on_loss.unwrap_or_default();
+            Ok(Mounted::of(Volume { name: name.0, source, on_loss }, path, read_only))
+        }
+    };
+    let wrong = |error| ManifestError::at(line, format!("volumes: {error}"));
+    all.take().into_iter().map(|it| one(it).map_err(wrong)).collect()
+}
+
+pub(super) fn command(name: &str, words: At<Command>) -> Result<Words, ManifestError> {
+    let line = words.line();
+    match words.take() {
+        Command::Words(words) => Ok(Words(words.into_iter().map(|it| it.0).collect())),
+        Command::Text(text) => options::words(&text.0)
             .map_err(|error| ManifestError::at(line, format!("{name}: {error}"))),
     }
 }
 
-fn pairs(map: Option<Spanned<BTreeMap<String, String>>>) -> Vec<(String, String)> {
-    map.map(|map| map.value.into_iter().collect()).unwrap_or_default()
+fn pairs(map: Option<At<Pairs>>) -> Vec<(String, String)> {
+    map.map(|map| text::pairs(map.take()).into_iter().collect()).unwrap_or_default()
 }
 
-fn ulimits(
-    map: Spanned<BTreeMap<String, String>>,
-) -> Result<Vec<(String, shoal_protocol::model::spec::Ulimit)>, ManifestError> {
-    let line = map.referenced.line();
-    let one = |(name, text): (String, String)| match options::limits_of(&text) {
+fn ulimits(map: At<Pairs>) -> Result<Vec<(String, Ulimit)>, ManifestError> {
+    let line = map.line();
+    let one = |(name, text): (String, Text)| match options::limits_of(&text.0) {
         Ok(limits) => Ok((name, limits)),
         Err(error) => Err(ManifestError::at(line, format!("ulimits: {name}: {error}"))),
     };
-    map.value.into_iter().map(one).collect()
+    map.take().into_iter().map(one).collect()
 }

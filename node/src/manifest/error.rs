@@ -15,6 +15,8 @@ pub struct ManifestError {
     pub document: Option<usize>,
     /// The line of the error, counted from 1.
     pub line: Option<u64>,
+    /// The column of the error in its line, counted from 1.
+    pub column: Option<u64>,
     /// The error's text.
     pub message: String,
     /// Advice for the user.
@@ -23,11 +25,22 @@ pub struct ManifestError {
 
 impl ManifestError {
     pub(super) fn plain(message: impl Into<String>) -> Self {
-        ManifestError { document: None, line: None, message: message.into(), hint: None }
+        ManifestError {
+            document: None,
+            line: None,
+            column: None,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     pub(super) fn at(line: u64, message: impl Into<String>) -> Self {
         ManifestError { line: (line > 0).then_some(line), ..Self::plain(message) }
+    }
+
+    pub(super) fn column(self, column: u64) -> Self {
+        let is_known = column > 0 && self.line.is_some();
+        ManifestError { column: is_known.then_some(column), ..self }
     }
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
@@ -35,6 +48,11 @@ impl ManifestError {
     }
 
     pub(super) fn of_yaml(error: &Yaml) -> Self {
+        let column = error.location().map_or(0, |location| location.column());
+        Self::of_yaml_line(error).column(column)
+    }
+
+    fn of_yaml_line(error: &Yaml) -> Self {
         let error = error.without_snippet();
         let line = error.location().map_or(0, |location| location.line());
         match error {
@@ -71,7 +89,11 @@ impl fmt::Display for ManifestError {
             write!(f, "document {document}, ")?;
         }
         if let Some(line) = self.line {
-            write!(f, "line {line}: ")?;
+            write!(f, "line {line}")?;
+            if let Some(column) = self.column {
+                write!(f, ", column {column}")?;
+            }
+            f.write_str(": ")?;
         }
         f.write_str(&self.message)
     }

@@ -140,10 +140,12 @@ mod tests {
     use std::path::Path;
 
     use super::super::parse;
+    use super::ManifestError;
 
     fn refusal(text: &str) -> (String, String) {
         let error = parse(text, Path::new("/")).unwrap_err();
-        (error.to_string(), error.hint.unwrap_or_default())
+        let hint = error.hint.clone().unwrap_or_default();
+        (ManifestError { column: None, ..error }.to_string(), hint)
     }
 
     /// The forms of people who come from Compose are answered with those of shoal.

@@ -1,50 +1,73 @@
 //! The health probes of a manifest.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 use shoal_protocol::model::spec::{Check, Health, Probe};
 
 use super::container::{Command, command};
+use super::text::{self, At, Count, Pairs, PortText, Time};
 use super::{ManifestError, field, quantity};
 
 /// The probes of a document.
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct HealthText {
-    startup: Option<Spanned<ProbeText>>,
-    readiness: Option<Spanned<ProbeText>>,
-    liveness: Option<Spanned<ProbeText>>,
+    /// Must succeed once before the others begin. Example: `startup: { tcp: { port: 80 } }`
+    startup: Option<At<ProbeText>>,
+    /// While it fails the replica gets no requests.
+    /// Example: `readiness: { http: { path: /ready } }`
+    readiness: Option<At<ProbeText>>,
+    /// When it fails the replica is started again. Example: `liveness: { exec: [pgrep, nginx] }`
+    liveness: Option<At<ProbeText>>,
 }
 
 /// A probe: one check, and its numbers.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct ProbeText {
+    /// A GET that is answered with 200 to 399. Example: `http: { path: /ready }`
     http: Option<Http>,
+    /// A connection that is accepted. Example: `tcp: { port: 80 }`
     tcp: Option<Tcp>,
-    exec: Option<Spanned<Command>>,
-    every: Option<Spanned<String>>,
-    timeout: Option<Spanned<String>>,
-    failures: Option<Spanned<String>>,
-    successes: Option<Spanned<String>>,
-    delay: Option<Spanned<String>>,
+    /// A command in the container that ends with 0. Example: `exec: [redis-cli, ping]`
+    exec: Option<At<Command>>,
+    /// The pause between the beginnings of two checks, 100ms to 1h. Default: 10s.
+    /// Example: `every: 5s`
+    every: Option<At<Time>>,
+    /// The time that one check may take, 100ms to 10m. Default: 1s. Example: `timeout: 3s`
+    timeout: Option<At<Time>>,
+    /// Failures in a row that count, 1 to 1000. Default: 3. Example: `failures: 5`
+    failures: Option<At<Count>>,
+    /// Successes in a row that count, 1 to 1000; for readiness alone. Default: 1.
+    /// Example: `successes: 1`
+    successes: Option<At<Count>>,
+    /// The time before the first check, at most 1h. Default: 0s. Example: `delay: 2s`
+    delay: Option<At<Time>>,
 }
 
+/// A GET of a probe.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Http {
+    /// The path. Example: `path: /healthz`
     path: String,
-    port: Option<Spanned<String>>,
+    /// The port in the container. Default: the one that answers the workload's requests.
+    /// Example: `port: 8080`
+    port: Option<At<PortText>>,
+    /// Further headers of the request. Example: `headers: { Accept: text/plain }`
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    headers: Pairs,
 }
 
+/// A connection of a probe.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Tcp {
-    port: Spanned<String>,
+    /// The port in the container. Example: `port: 5432`
+    port: At<PortText>,
 }
 
 /// The probes that a document describes.
@@ -57,13 +80,13 @@ pub(super) fn health(text: Option<HealthText>) -> Result<Health, ManifestError> 
     })
 }
 
-fn probe(name: &str, text: Spanned<ProbeText>) -> Result<Probe, ManifestError> {
-    let line = text.referenced.line();
-    let ProbeText { http, tcp, exec, every, timeout, failures, successes, delay } = text.value;
+fn probe(name: &str, text: At<ProbeText>) -> Result<Probe, ManifestError> {
+    let line = text.line();
+    let ProbeText { http, tcp, exec, every, timeout, failures, successes, delay } = text.take();
     let check = match (http, tcp, exec) {
         (Some(Http { path, port, headers }), None, None) => {
             let port = port.map(|text| port_of(name, &text)).transpose()?;
-            Check::Http { path, port, headers }
+            Check::Http { path, port, headers: text::pairs(headers) }
         }
         (None, Some(Tcp { port }), None) => Check::Tcp { port: port_of(name, &port)? },
         (None, None, Some(words)) => {
@@ -100,7 +123,7 @@ fn probe(name: &str, text: Spanned<ProbeText>) -> Result<Probe, ManifestError> {
     Ok(probe)
 }
 
-fn port_of(name: &str, text: &Spanned<String>) -> Result<u16, ManifestError> {
+fn port_of(name: &str, text: &At<PortText>) -> Result<u16, ManifestError> {
     let read = |text: &str| match text.parse::<u16>() {
         Ok(port) if port != 0 => Ok(port),
         _ => Err(format!("`{text}` is no port: a number from 1 to 65535 is expected")),
@@ -118,7 +141,8 @@ mod tests {
 
     fn read(health: &str) -> Result<Health, String> {
         let text = format!("name: web\nimage: nginx:1.27\nport: 80\nhealth:\n{health}");
-        let workloads = parse(&text, Path::new("/")).map_err(|error| error.to_string())?;
+        let workloads = parse(&text, Path::new("/"))
+            .map_err(|error| ManifestError { column: None, ..error }.to_string())?;
         let spec = workloads[0].spec(None).map_err(|error| error.to_string())?;
         Ok(spec.health.clone())
     }

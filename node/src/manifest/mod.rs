@@ -43,19 +43,28 @@ mod given;
 mod health;
 mod kind;
 mod placement;
+#[cfg(test)]
+mod reference;
+mod text;
+pub(crate) mod write;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::{Label, WorkloadName};
 
 use crate::publish::{Source, Workload, given as options, reserved_below};
 
 pub use error::ManifestError;
+use text::{
+    ArtifactText, At, Cores, Count, LabelText, Loss, Network, Pairs, PortText, Published, Pull,
+    Size, Text, Time,
+};
 
+/// The JSON schema of a document, for editors: made of the types that read it, and compared with
+/// them by a test.
+pub const SCHEMA: &str = include_str!("schema.json");
 /// Bytes of a manifest file: far above what people write, far below what takes much memory.
 pub const MAX_MANIFEST: usize = 1024 * 1024;
 /// Documents in one file.
@@ -64,10 +73,24 @@ const MAX_DOCUMENTS: usize = 256;
 /// Reads every document of `text`. Relative paths are relative to the folder `base`. Returns at
 /// least one workload, and no name twice.
 pub fn parse(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
+    Ok(read(text, base)?.into_iter().map(|it| it.workload).collect())
+}
+
+/// A workload of a manifest, and where it stands.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// The workload.
+    pub workload: Workload,
+    /// The line of its name, counted from 1.
+    pub line: u64,
+}
+
+/// The same as [`parse`], with the place of each workload.
+pub fn read(text: &str, base: &Path) -> Result<Vec<Described>, ManifestError> {
     documents(text, base).map_err(|error| foreign::better(text, error))
 }
 
-fn documents(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
+fn documents(text: &str, base: &Path) -> Result<Vec<Described>, ManifestError> {
     if text.len() > MAX_MANIFEST {
         return Err(ManifestError::plain(format!(
             "the file is larger than {}",
@@ -84,94 +107,199 @@ fn documents(text: &str, base: &Path) -> Result<Vec<Workload>, ManifestError> {
         return Err(ManifestError::plain("there is nothing in it")
             .hint("The least is:  name: hello\n               wasm: hello.wasm"));
     }
-    let mut workloads: Vec<Workload> = Vec::with_capacity(documents.len());
+    let mut workloads: Vec<Described> = Vec::with_capacity(documents.len());
     for document in documents {
-        let line = document.name.referenced.line();
+        let line = document.name.line();
         let workload = document.workload(base)?;
-        if workloads.iter().any(|other| other.name() == workload.name()) {
-            return Err(ManifestError::at(
-                line,
-                format!("`{}` stands in this file twice", workload.name()),
-            ));
+        let name = workload.name();
+        if let Some(other) = workloads.iter().find(|other| other.workload.name() == name) {
+            let first = other.line;
+            let message = format!("`{name}` stands in this file twice, first in line {first}");
+            return Err(ManifestError::at(line, message));
         }
-        workloads.push(workload);
+        workloads.push(Described { workload, line });
     }
     Ok(workloads)
 }
 
-/// The YAML of a [`Workload`], which is made of it by its own methods. Scalars are kept as text
-/// with their place, so that each error can name its line.
+/// A workload of shoal. A file may hold several, divided by `---`; a field that is not known is
+/// refused.
+// The YAML of a `Workload`, which is made of it by its own methods. Scalars are kept as text with
+// their place, so that each error can name its line. The comment of each field ends with `Default`
+// and `Example`: the reference page is made of them, and each example is read by a test.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Document {
-    name: Spanned<String>,
-    namespace: Option<Spanned<String>>,
-    wasm: Option<Spanned<String>>,
-    image: Option<Spanned<String>>,
-    replicas: Option<Spanned<String>>,
-    memory: Option<Spanned<String>>,
-    cpu: Option<Spanned<String>>,
-    limit: Option<Limit>,
+    /// Its name, a DNS label: also its host name. Example: `name: web`
+    name: At<LabelText>,
+    /// The namespace that it is in. Default: default. Example: `namespace: shop`
+    namespace: Option<At<LabelText>>,
+    /// The file of a WebAssembly component, relative to the manifest. Example: `wasm: hello.wasm`
+    wasm: Option<At<String>>,
+    /// A component that nodes hold already, by its SHA-256 and its size in bytes, instead of a
+    /// file: `shoal export` writes it.
+    /// Example:
+    /// `artifact: sha256:0101010101010101010101010101010101010101010101010101010101010101/7`
+    artifact: Option<At<ArtifactText>>,
+    /// The image of a container, or the path of an archive of one, relative to the manifest.
+    /// Example: `image: redis:7`
+    image: Option<At<String>>,
+    /// The exact bytes of the image, by their hashes: `shoal export` writes it, and no registry is
+    /// asked. Example: `pinned: { platforms: [] }`
+    pinned: Option<At<container::Pinned>>,
+    /// How many replicas run at once; 0 stops them all and keeps the workload. Default: 1.
+    /// Example: `replicas: 2`
+    replicas: Option<At<Count>>,
+    /// The memory that is reserved for a replica, with a unit as in `64MiB`; the most that it may
+    /// take unless `limit` says otherwise. Default: 64MiB. Example: `memory: 128MiB`
+    memory: Option<At<Size>>,
+    /// The CPU that is reserved for a replica, in cores as in `0.1`, or thousandths as in `100m`; a
+    /// component gets no more. Default: 0.1. Example: `cpu: 0.5`
+    cpu: Option<At<Cores>>,
+    /// The most that a replica may take. Default: the memory that is reserved; any CPU that is free
+    /// for a container. Example: `limit: { memory: 256MiB, cpu: 2 }`
     #[serde(default)]
-    env: BTreeMap<String, String>,
-    require: Option<Spanned<placement::Require>>,
-    prefer: Option<Spanned<placement::Prefer>>,
-    spread: Option<Spanned<placement::Texts>>,
+    limit: Option<Limit>,
+    /// The environment of each replica; names that begin with `SHOAL_` are set by shoal.
+    /// Example: `env: { GREETING: hi }`
+    #[serde(default)]
+    env: Pairs,
+    /// What its nodes must fulfil: labels with their values, or a list of rules.
+    /// Example: `require: [zone=shop, "arch in (arm64,x86_64)", "!gpu"]`
+    require: Option<At<placement::Require>>,
+    /// Rules that make a node better, each with a weight from 1 to 100 behind a colon, 50 if there
+    /// is none. Example: `prefer: ["disk=ssd:80"]`
+    prefer: Option<At<placement::Prefer>>,
+    /// Labels over whose values its replicas are spread. Example: `spread: [zone]`
+    spread: Option<At<placement::Texts>>,
+    /// Workloads to be on the same nodes as, or on others.
+    /// Example: `affinity: { near: [db], apart: ["batch:30"] }`
     affinity: Option<placement::Relations>,
-    tolerate: Option<Spanned<placement::Texts>>,
-    secrets: Option<Spanned<Vec<given::Given>>>,
-    configs: Option<Spanned<Vec<given::Given>>>,
+    /// Taints that do not keep it away: `NAME`, `NAME=VALUE` or `*`. Example: `tolerate: [edge]`
+    tolerate: Option<At<placement::Texts>>,
+    /// Secrets of its namespace, each as a file or a variable.
+    /// Example: `secrets: ["db:env=DB_PASSWORD"]`
+    secrets: Option<At<Vec<given::Given>>>,
+    /// Configs of its namespace, each as a file or a variable.
+    /// Example: `configs: ["site:env=SITE"]`
+    configs: Option<At<Vec<given::Given>>>,
+    /// Probes of each replica. Example: `health: { readiness: { http: { path: /ready } } }`
     health: Option<health::HealthText>,
-    // The fields of kinds; `kind` reads them.
-    kind: Option<Spanned<String>>,
-    completions: Option<Spanned<String>>,
-    parallel: Option<Spanned<String>>,
-    retries: Option<Spanned<String>>,
-    deadline: Option<Spanned<String>>,
-    keep: Option<Spanned<String>>,
-    schedule: Option<Spanned<String>>,
-    timezone: Option<Spanned<String>>,
-    missed: Option<Spanned<String>>,
-    overlap: Option<Spanned<String>>,
-    suspend: Option<Spanned<bool>>,
-    /// The arguments of a component.
-    args: Option<Spanned<container::Command>>,
+    /// What it is: service, for ever; daemon, a replica on each node; job, to its end; cron, a job
+    /// for each tick. Default: service, or cron with a schedule. Example: `kind: daemon`
+    kind: Option<At<Text>>,
+    /// Of a job: indices that must succeed. Default: 1. Example: `completions: 5`
+    completions: Option<At<Count>>,
+    /// Of a job: indices that run at one time. Default: 1. Example: `parallel: 2`
+    parallel: Option<At<Count>>,
+    /// Of a job: further tries of an index. Default: 6. Example: `retries: 3`
+    retries: Option<At<Count>>,
+    /// Of a job: it has failed if it is not done so long after it was due. Example: `deadline: 10m`
+    deadline: Option<At<Time>>,
+    /// Of a job: lists leave it out so long after its end. Default: never. Example: `keep: 1h`
+    keep: Option<At<Time>>,
+    /// When a job is run: minute, hour, day of the month, month, day of the week; or `@daily` and
+    /// the like. Example: `schedule: "*/5 * * * *"`
+    schedule: Option<At<Text>>,
+    /// The time zone of the schedule. Default: UTC. Example: `timezone: Europe/Berlin`
+    timezone: Option<At<Text>>,
+    /// Of ticks that no node could start in time, run none (skip), the last one (once), or so many
+    /// at most. Default: once. Example: `missed: skip`
+    missed: Option<At<Text>>,
+    /// While an earlier run goes on, run both (allow), skip the tick (forbid), or stop the earlier
+    /// run (replace). Default: allow. Example: `overlap: forbid`
+    overlap: Option<At<Text>>,
+    /// Start no ticks for now. Default: false. Example: `suspend: true`
+    suspend: Option<At<bool>>,
+    /// The arguments of a component that is a command: words, or one text that is split as a shell
+    /// does. Example: `args: [--full]`
+    args: Option<At<container::Command>>,
+    /// The set of workloads that it belongs to: `shoal publish --prune` removes what has left the
+    /// set's files. No restart. Example: `set: shop`
+    set: Option<At<LabelText>>,
+    /// How often all its replicas were replaced without another change: `shoal restart` counts it
+    /// up. Default: as it is. Example: `restarts: 1`
+    restarts: Option<At<Count>>,
     // The fields of a container; `container` reads them.
-    command: Option<Spanned<container::Command>>,
-    entrypoint: Option<Spanned<container::Command>>,
-    port: Option<Spanned<String>>,
-    user: Option<Spanned<String>>,
-    workdir: Option<Spanned<String>>,
-    hostname: Option<Spanned<String>>,
-    labels: Option<Spanned<BTreeMap<String, String>>>,
-    network: Option<Spanned<String>>,
-    tmpfs: Option<Spanned<Vec<String>>>,
-    stdin: Option<Spanned<bool>>,
-    tty: Option<Spanned<bool>>,
-    read_only: Option<Spanned<bool>>,
-    init: Option<Spanned<bool>>,
-    ports: Option<Spanned<Vec<String>>>,
-    volumes: Option<Spanned<Vec<String>>>,
-    volume_on_loss: Option<Spanned<String>>,
-    devices: Option<Spanned<Vec<String>>>,
-    cap_add: Option<Spanned<Vec<String>>>,
-    security_opt: Option<Spanned<Vec<String>>>,
-    privileged: Option<Spanned<bool>>,
-    cap_drop: Option<Spanned<Vec<String>>>,
-    stop_signal: Option<Spanned<String>>,
-    stop_grace: Option<Spanned<String>>,
-    shm_size: Option<Spanned<String>>,
-    ulimits: Option<Spanned<BTreeMap<String, String>>>,
-    sysctls: Option<Spanned<BTreeMap<String, String>>>,
-    pull: Option<Spanned<String>>,
+    /// Replaces the image's arguments: words, or one text that is split as a shell does.
+    /// Example: `command: [redis-server, --appendonly, "yes"]`
+    command: Option<At<container::Command>>,
+    /// Replaces the image's entry point; an empty text clears it. Example: `entrypoint: [sh, -c]`
+    entrypoint: Option<At<container::Command>>,
+    /// The TCP port at which it answers HTTP; every node serves it. Example: `port: 80`
+    port: Option<At<PortText>>,
+    /// Further TCP ports at which it listens, as its image names them: other workloads reach them
+    /// by its name. Default: those of the image. Example: `exposed: [5432]`
+    exposed: Option<At<Vec<PortText>>>,
+    /// The user that it runs as, by number or by a name of the image. Example: `user: 1000:1000`
+    user: Option<At<Text>>,
+    /// Its working directory, absolute. Example: `workdir: /srv`
+    workdir: Option<At<Text>>,
+    /// Its host name. Default: the workload's name and the replica's number.
+    /// Example: `hostname: till`
+    hostname: Option<At<Text>>,
+    /// Labels of the container. Example: `labels: { team: shop }`
+    labels: Option<At<Pairs>>,
+    /// Its network: bridge, none, or host where a node allows it. Default: bridge.
+    /// Example: `network: none`
+    network: Option<At<Network>>,
+    /// Files in memory, with a size. Example: `tmpfs: ["/run:size=16MiB"]`
+    tmpfs: Option<At<Vec<String>>>,
+    /// Its standard input stays open, for `shoal attach`. Default: false. Example: `stdin: true`
+    stdin: Option<At<bool>>,
+    /// Its program has a terminal. Default: false. Example: `tty: true`
+    tty: Option<At<bool>>,
+    /// Its root file system cannot be written. Default: false. Example: `read_only: true`
+    read_only: Option<At<bool>>,
+    /// A small init process reaps orphans and passes signals on. Default: false.
+    /// Example: `init: true`
+    init: Option<At<bool>>,
+    /// Ports of the device that lead to the container; one replica of a node has them.
+    /// Example: `ports: ["8080:80", "127.0.0.1:53:53/udp"]`
+    ports: Option<At<Vec<Published>>>,
+    /// Volumes of its own, or paths of the device where a node allows them: `SOURCE:PATH[:ro]`, or
+    /// their parts by name. Example: `volumes: ["data:/var/lib/db", "/srv/www:/www:ro"]`
+    volumes: Option<At<Vec<container::VolumeText>>>,
+    /// When the node that keeps its volumes is down: wait for it, or start elsewhere with empty
+    /// ones. Default: wait. Example: `volume_on_loss: wait`
+    volume_on_loss: Option<At<Loss>>,
+    /// Devices of a node that allows them. Example: `devices: [/dev/ttyUSB0]`
+    devices: Option<At<Vec<String>>>,
+    /// Capabilities that it gets, where a node allows them. Example: `cap_add: [NET_ADMIN]`
+    cap_add: Option<At<Vec<String>>>,
+    /// Options of the engine's security modules. Example: `security_opt: [no-new-privileges]`
+    security_opt: Option<At<Vec<String>>>,
+    /// It can do what root on the device can, where a node allows that. Default: false.
+    /// Example: `privileged: true`
+    privileged: Option<At<bool>>,
+    /// Capabilities that it gives up, or ALL. Example: `cap_drop: [ALL]`
+    cap_drop: Option<At<Vec<String>>>,
+    /// The signal that asks it to end. Default: the image's. Example: `stop_signal: SIGINT`
+    stop_signal: Option<At<Text>>,
+    /// The time to end before it is killed, with a unit. Default: 5s. Example: `stop_grace: 30s`
+    stop_grace: Option<At<Time>>,
+    /// The size of /dev/shm, with a unit. Default: 64MiB. Example: `shm_size: 128MiB`
+    shm_size: Option<At<Size>>,
+    /// Limits of its processes, each SOFT or SOFT:HARD. Example: `ulimits: { nofile: "1024:4096" }`
+    ulimits: Option<At<Pairs>>,
+    /// Kernel parameters of its own network and IPC.
+    /// Example: `sysctls: { net.core.somaxconn: "1024" }`
+    sysctls: Option<At<Pairs>>,
+    /// When the engine asks the registry: missing, always or never. Default: missing.
+    /// Example: `pull: always`
+    pull: Option<At<Pull>>,
 }
 
-/// The most that a container may take.
+/// The most that a replica may take.
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Limit {
-    memory: Option<Spanned<String>>,
-    cpu: Option<Spanned<String>>,
+    /// Memory, with a unit. Example: `memory: 256MiB`
+    memory: Option<At<Size>>,
+    /// CPU in cores, or thousandths as in `500m`. Example: `cpu: 2`
+    cpu: Option<At<Cores>>,
 }
 
 impl Document {
@@ -198,13 +326,22 @@ impl Document {
         let spread = placement::list("spread", self.spread.take(), |text| {
             Ok::<_, std::convert::Infallible>(text.to_owned())
         })?;
+        let set = self.set.as_ref().map(|text| field("set", text, |text| text.parse::<Label>()));
+        let set = set.transpose()?;
+        let restarts = self.restarts.as_ref();
+        let restarts = restarts.map(|text| field("restarts", text, quantity::count)).transpose()?;
         let tolerate = placement::list("tolerate", self.tolerate.take(), str::parse)?;
         let name = WorkloadName { namespace, name };
         let affinity = placement::relations(self.affinity.take(), &name)?;
+        let env = text::pairs(std::mem::take(&mut self.env));
         let kind = self.kind(replicas)?;
         let program = self.program(name, base)?.kind(kind);
-        let mut workload = program.envs(self.env).rules(require).prefers(prefer);
+        let mut workload = program.envs(env).rules(require).prefers(prefer);
         workload = workload.spread(spread).affinity(affinity).tolerates(tolerate);
+        if let Some(set) = set {
+            workload = workload.set(set);
+        }
+        workload = workload.restarts(restarts.unwrap_or_default().into());
         workload = workload.given(secrets.into_iter().chain(configs)).health(health);
         if let Some(memory) = memory {
             workload = workload.memory(memory);
@@ -220,42 +357,59 @@ impl Document {
 
     /// The workload with its program: a component or a container.
     fn program(&mut self, name: WorkloadName, base: &Path) -> Result<Workload, ManifestError> {
-        let line = self.name.referenced.line();
-        match (self.wasm.take(), self.image.take()) {
-            (Some(wasm), Some(_)) => Err(ManifestError::at(
-                wasm.referenced.line(),
+        let component = self.component(base)?;
+        match (component, self.image.take()) {
+            (Some((at, _)), Some(_)) => Err(ManifestError::at(
+                at,
                 "wasm: it has an `image`, too, and a workload runs one of the two",
             )),
             (None, None) => Err(ManifestError::at(
-                line,
+                self.name.line(),
                 "wasm: the path of a component is missing, or `image` with a container's",
             )),
-            (Some(wasm), None) if wasm.value.is_empty() => Err(ManifestError::at(
-                wasm.referenced.line(),
-                "wasm: the path of a file is expected",
-            )),
-            (Some(wasm), None) => {
+            (Some((_, source)), None) => {
                 self.check_no_container()?;
                 let args = self.args.take().map(|it| container::command("args", it)).transpose()?;
-                let workload = Workload::component(name, Source::File(base.join(wasm.value)));
+                let workload = Workload::component(name, source);
                 Ok(workload.args(args.map(|words| words.0).unwrap_or_default()))
             }
             (None, Some(_)) if self.args.is_some() => Err(ManifestError::at(
-                self.args.as_ref().map_or(line, |args| args.referenced.line()),
+                self.args.as_ref().map_or(0, At::line),
                 "args: those of a container are its `command`",
             )),
-            (None, Some(image)) => self.container(name, image.value, base),
+            (None, Some(image)) => self.container(name, image.take(), base),
+        }
+    }
+
+    /// The component, by its file or its hash, and the line in which it stands.
+    fn component(&mut self, base: &Path) -> Result<Option<(u64, Source)>, ManifestError> {
+        match (self.wasm.take(), self.artifact.take()) {
+            (Some(wasm), Some(_)) => Err(ManifestError::at(
+                wasm.line(),
+                "wasm: it has an `artifact`, too, which is another component",
+            )),
+            (Some(wasm), None) if wasm.get().is_empty() => {
+                Err(ManifestError::at(wasm.line(), "wasm: the path of a file is expected"))
+            }
+            (Some(wasm), None) => Ok(Some((wasm.line(), Source::File(base.join(wasm.take()))))),
+            (None, Some(artifact)) => {
+                let held = field("artifact", &artifact, container::artifact)?;
+                Ok(Some((artifact.line(), Source::Held(held))))
+            }
+            (None, None) => Ok(None),
         }
     }
 }
 
 fn field<T, E: std::fmt::Display>(
     name: &str,
-    text: &Spanned<String>,
+    text: &At<impl AsRef<str>>,
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<T, ManifestError> {
-    parse(&text.value)
-        .map_err(|error| ManifestError::at(text.referenced.line(), format!("{name}: {error}")))
+    parse(text.get().as_ref()).map_err(|error| {
+        let wrong = ManifestError::at(text.line(), format!("{name}: {error}"));
+        wrong.column(text.column())
+    })
 }
 
 #[cfg(test)]

@@ -50,6 +50,19 @@ fn unknown_field_is_named_with_line_and_nearest() {
         (line, message.as_str(), hint.as_str()),
         (Some(3), "unknown field `replica`", "Did you mean `replicas`?")
     );
+    let nested = "name: a\nimage: a\nhealth:\n  liveness: { tcp: { port: 80 }, evry: 5s }\n";
+    for (text, place, near) in [
+        ("name: hello\nwasm: hello.wasm\nreplica: 2\n", "line 3, column 1: ", "replicas"),
+        (nested, "line 4, column 34: ", "every"),
+        ("name: a\nimage: a\nprefer:\n  - { rul: a }\n", "line 4, column 7: ", "rule"),
+        ("name: a\nimage: a\nsecrets: [{ sorce: a }]\n", "line 3, column 13: ", "source"),
+        ("name: a\nimage: a\nlimit: { memry: 1GiB }\n", "line 3, column 10: ", "memory"),
+    ] {
+        let error = read(text).unwrap_err();
+        assert!(error.to_string().starts_with(place), "{error}");
+        let hint = format!("Did you mean `{near}`?");
+        assert_eq!(error.hint.as_deref(), Some(hint.as_str()), "{error}");
+    }
     let (line, message, hint) = refusal("name: hello\nwasm: hello.wasm\ncolour: [a]\n");
     assert_eq!((line, message.as_str()), (Some(3), "unknown field `colour`"));
     assert!(hint.starts_with("Known are name, namespace, wasm,"), "{hint}");
@@ -108,7 +121,8 @@ fn missing_and_repeated_fields_are_named() {
     let (line, message, _) = refusal("name: a\nwasm: a\nname: b\n");
     assert_eq!((line, message.as_str()), (Some(3), "`name` stands here twice"));
     let (line, message, _) = refusal("name: a\nwasm: a\n---\nname: a\nwasm: b\n");
-    assert_eq!((line, message.as_str()), (Some(4), "`a` stands in this file twice"));
+    let twice = "`a` stands in this file twice, first in line 1";
+    assert_eq!((line, message.as_str()), (Some(4), twice));
     assert_eq!(refusal("").1, "there is nothing in it");
     assert_eq!(refusal("# only words\n").1, "there is nothing in it");
 }

@@ -22,6 +22,13 @@ pub struct NotAll {
     pub of: usize,
 }
 
+impl NotAll {
+    /// Nothing was changed, because these were refused.
+    pub(super) fn nothing(failed: Vec<(WorkloadName, PublishError)>, of: usize) -> NotAll {
+        NotAll { published: Vec::new(), failed, untried: Vec::new(), of }
+    }
+}
+
 impl Published {
     /// Whether a change was written.
     pub fn was_written(&self) -> bool {
@@ -60,8 +67,7 @@ async fn apply_all(
     operator: &Operator,
     edits: &[Edit<'_>],
 ) -> Result<Vec<Published>, NotAll> {
-    let nothing =
-        |failed| NotAll { published: Vec::new(), failed, untried: Vec::new(), of: edits.len() };
+    let nothing = |failed| NotAll::nothing(failed, edits.len());
     let (mut checked, mut failed): (Vec<Option<Checked>>, Vec<_>) = (Vec::new(), Vec::new());
     for edit in edits {
         match check(door, operator, edit).await {

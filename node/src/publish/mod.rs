@@ -15,6 +15,7 @@
 //! implement [`Door`]. **This module knows no JSON and no hexadecimal digits** besides the
 //! operator's files: they belong to the socket's client.
 
+pub mod bases;
 mod batch;
 pub(crate) mod container;
 mod difference;
@@ -28,6 +29,7 @@ mod mount;
 mod operator;
 mod part;
 mod passphrase;
+pub mod plan;
 pub mod probe;
 pub mod volume;
 mod workload;
@@ -39,7 +41,7 @@ use shoal_protocol::model::spec::{InvalidSpec, World};
 use shoal_protocol::model::{
     Artifact, ClusterId, Digest, ProgramKind, RawChange, Spec, WorkloadName,
 };
-use shoal_protocol::node::{Draft, Refusal};
+use shoal_protocol::node::{Draft, Refusal, Version};
 use shoal_protocol::trust::Rejection;
 
 use crate::api::images::form::{ImageProgress, ResolveBody, ResolvedImage};
@@ -141,6 +143,54 @@ pub enum PublishError {
     OtherCluster { operator: ClusterId, node: ClusterId },
     #[error("others kept changing `{0}` at the same time; nothing was changed")]
     Contended(WorkloadName),
+    #[error("{0}")]
+    Overtaken(Overtaken),
+}
+
+/// A change that would overwrite one that its author has not seen.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Overtaken {
+    /// The workload.
+    pub name: WorkloadName,
+    /// The version that the author has seen; none if there was none.
+    pub shown: Option<Box<Spec>>,
+    /// The version that is there now; none if it was removed.
+    pub now: Option<Box<Spec>>,
+    /// The author of that version.
+    pub by: Option<String>,
+    /// Since when it is another one, in words.
+    pub since: &'static str,
+}
+
+impl std::fmt::Display for Overtaken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Overtaken { name, shown, now, by, since } = self;
+        let by = by.as_deref().unwrap_or("another operator");
+        let what = match (shown, now) {
+            (None, _) => "created",
+            (_, None) => "removed",
+            (Some(_), Some(_)) => "changed",
+        };
+        write!(f, "`{name}` was {what} by {by} since {since}; nothing of it was overwritten")?;
+        let side = |spec: &Option<Box<Spec>>| match spec {
+            Some(spec) => format!("version {}", version_of(spec)),
+            None => "no workload".to_owned(),
+        };
+        write!(f, "\n    seen: {}\n    now:  {}", side(shown), side(now))?;
+        if let (Some(shown), Some(now)) = (shown, now) {
+            for difference in differences(shown, now) {
+                write!(f, "\n      {difference}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A short name of a spec: the same for the same spec, on every node.
+pub fn version_of(spec: &Spec) -> String {
+    use shoal_protocol::model::Value;
+    let Value::Workload { version, bytes } = Value::workload(spec) else { return String::new() };
+    Digest::of_parts(&[&version.to_le_bytes(), &bytes]).short()
 }
 
 impl PublishError {
@@ -157,6 +207,13 @@ impl PublishError {
                     .into(),
             ),
             PublishError::Contended(_) => Some("Try again.".into()),
+            PublishError::Overtaken(Overtaken { name, now: None, .. }) => Some(format!(
+                "`shoal history {name}` shows who removed it; --force publishes it all the same."
+            )),
+            PublishError::Overtaken(Overtaken { name, .. }) => Some(format!(
+                "`shoal export {name}` shows what is there now: take it into your file, or \
+                 overwrite it with --force."
+            )),
             PublishError::Signing(_) => Some(
                 "`shoal whoami` says what this key may do; an administrator gives more with `shoal \
                     operator add`. Nothing was changed."
@@ -183,6 +240,9 @@ pub struct Ready {
 /// Reads and checks a workload's bytes, without any node.
 pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
     let (what, bytes) = match workload.source() {
+        Source::Held(artifact) => {
+            return Ok(Ready { spec: workload.spec(Some(*artifact))?, parts: Vec::new() });
+        }
         Source::Engine => return Ok(Ready { spec: workload.spec(None)?, parts: Vec::new() }),
         Source::Image(file) => {
             let (workload, parts) = part::image(workload, file.clone()).await?;
@@ -261,6 +321,24 @@ pub async fn alter(
     Err(PublishError::Contended(name.clone()))
 }
 
+/// Replaces all replicas of a workload, which stays as it is.
+pub async fn restart(
+    door: &impl Door,
+    operator: &Operator,
+    name: &WorkloadName,
+    force: bool,
+) -> Result<Published, PublishError> {
+    for _ in 0..TRIES {
+        let current = current_spec(door, name).await?;
+        let spec = Some(current.restarted()?);
+        let edit = Edit { name, spec, parts: &[], based_on: Some(current), force };
+        if let Some(published) = attempt(door, operator, &edit).await? {
+            return Ok(published);
+        }
+    }
+    Err(PublishError::Contended(name.clone()))
+}
+
 /// Removes a workload. `force`: even if only nodes that cannot be asked now may know of it.
 pub async fn remove(
     door: &impl Door,
@@ -302,16 +380,20 @@ impl<'a> Edit<'a> {
         Edit { name, spec: None, parts: &[], based_on: None, force }
     }
 
-    fn proposal(&self) -> Proposal {
-        Proposal { name: self.name.clone(), spec: self.spec.clone(), force: self.force }
+    fn proposal(&self, spec: Option<Spec>) -> Proposal {
+        Proposal { name: self.name.clone(), spec, force: self.force }
     }
 }
 
 /// A change that a node would take now.
 struct Checked {
     draft: Draft,
+    /// The spec to sign.
+    spec: Option<Spec>,
+    current: Option<Spec>,
     outcome: Outcome,
     warnings: Vec<String>,
+    versions: Vec<Version>,
 }
 
 async fn apply(
@@ -345,27 +427,38 @@ async fn check(
     operator: &Operator,
     edit: &Edit<'_>,
 ) -> Result<Option<Checked>, PublishError> {
-    let Prepared { draft, current, unheard, warnings, cluster } =
-        door.prepare(edit.proposal()).await?;
+    let mut spec = edit.spec.as_ref().map(Spec::without_previous);
+    let mut prepared = door.prepare(edit.proposal(spec.clone())).await?;
+    if let (Some(wanted), Some(current)) = (&spec, &prepared.current)
+        && let Some(kept) = wanted.with_restarts_of(current)
+    {
+        spec = Some(kept);
+        prepared = door.prepare(edit.proposal(spec.clone())).await?;
+    }
+    let Prepared { draft, current: found, unheard, warnings, versions, cluster } = prepared;
+    let current = found.as_ref().map(Spec::without_previous);
     if cluster != operator.cluster() {
         return Err(PublishError::OtherCluster { operator: operator.cluster(), node: cluster });
     }
-    if edit.based_on.is_some() && edit.based_on != current {
+    let based_on = edit.based_on.as_ref().map(Spec::without_previous);
+    if based_on.is_some() && based_on != current {
         return Ok(None);
     }
-    let outcome = match (&current, &edit.spec) {
+    let outcome = match (&current, &spec) {
         (old, new) if old == new && !unheard.is_empty() => Outcome::Repeated(unheard),
         (_, None) => Outcome::Removed,
         (None, Some(_)) => Outcome::Created,
         (Some(old), Some(new)) if old == new => Outcome::Unchanged,
         (Some(old), Some(new)) => Outcome::Changed(differences(old, new)),
     };
-    Ok(Some(Checked { draft, outcome, warnings }))
+    // What it may be rolled back to travels with it.
+    let spec = spec.map(|spec| spec.replacing(found.as_ref()));
+    Ok(Some(Checked { draft, spec, current, outcome, warnings, versions }))
 }
 
 /// Uploads the bytes, unless the node has them or nothing is to be written.
 async fn upload(door: &impl Door, edit: &Edit<'_>, checked: &Checked) -> Result<(), PublishError> {
-    if let Some(spec) = edit.spec.as_ref().filter(|_| checked.outcome != Outcome::Unchanged) {
+    if let Some(spec) = checked.spec.as_ref().filter(|_| checked.outcome != Outcome::Unchanged) {
         for part in edit.parts {
             if !door.holds(&part.artifact.digest).await? {
                 door.upload(spec.program.kind(), part).await?;
@@ -382,8 +475,8 @@ async fn submit(
     edit: &Edit<'_>,
     checked: Checked,
 ) -> Result<Option<Published>, PublishError> {
-    let Checked { draft, outcome, warnings } = checked;
-    let (name, spec) = (edit.name.clone(), edit.spec.clone());
+    let Checked { draft, spec, outcome, warnings, .. } = checked;
+    let name = edit.name.clone();
     let published = Published { name, spec, outcome, warnings };
     if published.outcome == Outcome::Unchanged {
         return Ok(Some(published));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use shoal_protocol::model::access::{Access, RawAccess};
 use shoal_protocol::model::{
     Chain, ChangeBody, ClusterId, Key, KeyPair, PublicKey, RawChange, Spec, Value, WorkloadName,
+    WriterId,
 };
 use shoal_protocol::node::Draft;
 use shoal_protocol::trust::{self, Authority, Genesis, Rejection, Terms};
@@ -143,6 +144,11 @@ impl Operator {
         &self.chain
     }
 
+    /// The id under which this installation of the key writes.
+    pub fn writer(&self) -> WriterId {
+        trust::writer_id(&self.keys().public(), &self.installation)
+    }
+
     /// The operator's role, and where and until when it has it.
     ///
     /// # Errors
@@ -165,8 +171,7 @@ impl Operator {
     /// Signs the next value of any key. `draft` is from the node that shall take it.
     pub fn sign_value(&self, key: Key, value: Value, draft: Draft) -> Result<RawChange, Rejection> {
         let Draft { mut clock, serial, uid } = draft;
-        let keys = self.keys();
-        let writer = trust::writer_id(&keys.public(), &self.installation);
+        let (keys, writer) = (self.keys(), self.writer());
         clock.insert(writer, serial);
         let body = ChangeBody { key, writer, serial, clock, uid, value };
         trust::sign_change(&self.genesis, &keys, &self.chain, body).map(|change| change.raw())

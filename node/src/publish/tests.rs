@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use http::StatusCode;
-use shoal_protocol::model::{Clock, RawChange, Value};
+use shoal_protocol::model::{Clock, KeyPair, RawChange, Value};
 use shoal_protocol::node::{Draft, Refusal};
 use shoal_protocol::trust::{self, Genesis};
 
@@ -125,6 +125,8 @@ struct Node {
     /// The specs that another operator writes just before each submit.
     others: Mutex<Vec<Spec>>,
     held: bool,
+    /// Further versions that stand beside the current one.
+    siblings: Vec<Version>,
     /// Nodes that cannot be asked.
     unheard: Vec<String>,
     /// Names that it refuses.
@@ -141,11 +143,19 @@ impl Node {
             current: Mutex::new(current),
             others: Mutex::default(),
             held: false,
+            siblings: Vec::new(),
             unheard: Vec::new(),
             refuses: Vec::new(),
             takes: usize::MAX,
             calls: Mutex::default(),
         }
+    }
+
+    fn versions(&self, current: Option<&Spec>) -> Vec<Version> {
+        let key = KeyPair::from_seed(&[5; 32]).public();
+        let current =
+            current.map(|spec| Version { by: "bob".into(), key, spec: Some(spec.clone()) });
+        current.into_iter().chain(self.siblings.iter().cloned()).collect()
     }
 
     fn calls(&self) -> Vec<&'static str> {
@@ -209,6 +219,7 @@ impl Door for Node {
             current: current.clone(),
             unheard: self.unheard.clone(),
             warnings: Vec::new(),
+            versions: self.versions(current.as_ref()),
             cluster: self.genesis.cluster(),
         })
     }
@@ -500,3 +511,5 @@ fn altered_sealed_key_is_refused() {
         assert!(opened.is_err(), "{field} {value}");
     }
 }
+
+mod plan;

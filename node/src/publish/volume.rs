@@ -13,6 +13,11 @@ pub struct Mounted {
 }
 
 impl Mounted {
+    /// A volume at a path of the container.
+    pub fn of(volume: Volume, path: String, read_only: bool) -> Mounted {
+        Mounted { volume, path, read_only }
+    }
+
     /// The mount in the container.
     pub fn mount(&self) -> Mount {
         Mount {

@@ -11,7 +11,7 @@ use shoal_protocol::model::spec::{
     MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rule, Toleration, ValueUse, Volume,
     World,
 };
-use shoal_protocol::model::{Artifact, Digest, Resources, Spec, SpecForm, WorkloadName};
+use shoal_protocol::model::{Artifact, Digest, Label, Resources, Spec, SpecForm, WorkloadName};
 
 /// A component or a container, its source, and its size. A new field of [`SpecForm`] gets a method
 /// here.
@@ -38,6 +38,8 @@ pub enum Source {
     File(PathBuf),
     /// In memory.
     Bytes(Bytes),
+    /// In the stores of nodes, which hold it already.
+    Held(Artifact),
     /// In an image that the engines of the nodes pull, or have.
     Engine,
     /// In a file of an image: an archive of `docker save`, or an OCI layout.
@@ -117,7 +119,8 @@ impl Workload {
     pub(super) fn engine_image(&self) -> Option<&Image> {
         let Program::Containers(containers) = &self.form.program else { return None };
         let image = &containers.first()?.image;
-        (self.source == Source::Engine && image.platforms.is_empty()).then_some(image)
+        let is_open = image.platforms.is_empty() && image.digest.is_none();
+        (self.source == Source::Engine && is_open).then_some(image)
     }
 
     /// Changes the container, if it is one.
@@ -165,7 +168,7 @@ impl Workload {
 
     /// Notes the TCP ports that its image exposes: other workloads reach them by its name. Those
     /// that it names itself are left out.
-    pub(super) fn exposes(mut self, ports: impl IntoIterator<Item = u16>) -> Workload {
+    pub(crate) fn exposes(mut self, ports: impl IntoIterator<Item = u16>) -> Workload {
         self.form.later.exposed.clear();
         let named = self.form.ports();
         let ports: BTreeSet<u16> = ports.into_iter().filter(|it| *it != 0).collect();
@@ -273,6 +276,23 @@ impl Workload {
     /// Sets its health probes.
     pub fn health(mut self, health: Health) -> Workload {
         self.form.health = health;
+        self
+    }
+
+    /// Marks it as one of a set, which `shoal publish --prune` keeps together.
+    pub fn set(mut self, set: Label) -> Workload {
+        self.form.later.set = Some(set);
+        self
+    }
+
+    /// The set that it is marked as one of.
+    pub fn set_name(&self) -> Option<&Label> {
+        self.form.later.set.as_ref()
+    }
+
+    /// Sets how often all its replicas were replaced without another change.
+    pub fn restarts(mut self, restarts: u64) -> Workload {
+        self.form.later.restarts = restarts;
         self
     }
 

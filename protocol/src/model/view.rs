@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::WorkloadName;
 use super::resources::Resources;
-use super::spec::{Port, ProgramKind, Volume};
+use super::spec::{Port, ProgramKind, Spec, Volume};
 
 pub use spec::{ArtifactBody, BadSpec, SpecBody, full_name};
 
@@ -513,4 +513,32 @@ pub struct ChangeView {
     pub through: Option<String>,
     /// The node from which this one heard of it.
     pub heard_from: Option<String>,
+    /// The spec that it left, for a workload that is there after it.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "noted")]
+    pub spec: Option<Spec>,
+}
+
+/// A spec in a note, as the API's JSON. One that this program cannot read any more is left out.
+mod noted {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::super::spec::Spec;
+    use super::SpecBody;
+
+    pub fn serialize<S: Serializer>(spec: &Option<Spec>, to: S) -> Result<S::Ok, S::Error> {
+        spec.as_ref().map(SpecBody::from).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Spec>, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Noted {
+            Known(Box<SpecBody>),
+            Other(serde::de::IgnoredAny),
+        }
+        Ok(match Option::<Noted>::deserialize(from)? {
+            Some(Noted::Known(body)) => Spec::try_from(*body).ok(),
+            Some(Noted::Other(_)) | None => None,
+        })
+    }
 }

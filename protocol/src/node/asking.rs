@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::membership::State;
-use crate::model::{Digest, Key, Lane, NodeId, Spec, Time, Value, WorkloadName};
+use crate::model::{Change, Digest, Key, Lane, NodeId, Spec, Time, Value, WorkloadName};
 
 use super::Node;
-use super::contract::{Action, Command, Draft, MAX_UNHEARD, Refusal, Reply, RequestId};
+use super::contract::{Action, Command, Draft, MAX_UNHEARD, Refusal, Reply, RequestId, Version};
 use super::message::Message;
 
 /// A member that takes longer to answer counts as one that cannot be asked.
@@ -189,8 +189,15 @@ impl Node {
         warnings: Vec<String>,
     ) -> Result<Reply, Refusal> {
         let current = self.desired.workload(name).map(|workload| workload.spec.clone());
-        let draft = self.draft_of(now, &Key::Workload(name.clone()))?;
-        Ok(Reply::Prepared { draft, current, unheard, warnings })
+        let key = Key::Workload(name.clone());
+        let draft = self.draft_of(now, &key)?;
+        let version = |change: &Change| Version {
+            by: self.author(change),
+            key: change.signed.by(),
+            spec: change.signed.value.spec(),
+        };
+        let versions = self.desired.siblings(&key).map(version).collect();
+        Ok(Reply::Prepared { draft, current, unheard, warnings, versions })
     }
 
     /// The draft for the author of the next change of any key.

@@ -72,10 +72,8 @@ impl Node {
                     .into(),
             ));
         }
-        // After a roll-back, what runs is written anew, so that it is what was asked for.
-        let is_unchanged = !is_back
-            && current.map(|workload| workload.spec.without_previous())
-                == spec.as_ref().map(Spec::without_previous);
+        let is_unchanged = current.map(|workload| workload.spec.without_previous())
+            == spec.as_ref().map(Spec::without_previous);
         if is_unchanged {
             self.ask_members(now, Unchanged { request, name, spec, force });
             return Ok(None);

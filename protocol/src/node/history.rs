@@ -79,11 +79,17 @@ impl Node {
             key: change.signed.by().to_string(),
             through: is_own.then(|| self.name_of(&self.me)),
             heard_from: None,
+            spec: match key {
+                Key::Workload(name) if effective => {
+                    self.desired.workload(name).map(|it| it.spec.clone())
+                }
+                _ => None,
+            },
         });
     }
 
     /// The name of the author: a member that admits a device by its ticket, or an operator.
-    fn author(&self, change: &Change) -> String {
+    pub(super) fn author(&self, change: &Change) -> String {
         match change.chain.peek() {
             None => "root".into(),
             Some(Grant { role: Role::Admits(_), .. }) => {

@@ -257,6 +257,8 @@ impl Node {
             spread: _,
             affinity: _,
             tolerate: _,
+            set: _,
+            restarts: _,
             kind: _,
             update: _,
             previous: _,
@@ -421,6 +423,17 @@ impl Node {
         let Some(workload) = self.desired.workload(name) else { return Vec::new() };
         let places = self.demand().places(workload).into_keys();
         places.map(|place| ReplicaId { uid: workload.uid, place }).collect()
+    }
+
+    /// The spec of a workload as it was written, also after a roll-back.
+    pub fn written(&self, name: &WorkloadName) -> Option<Spec> {
+        let change = self.desired.effective(&Key::Workload(name.clone()))?;
+        Some(change.signed.value.spec()?.without_previous())
+    }
+
+    /// Whether a workload's update was ruled to be bad, and it runs its previous spec.
+    pub fn is_rolled_back(&self, name: &WorkloadName) -> bool {
+        self.desired.workload(name).is_some_and(|it| it.written != it.generation)
     }
 
     /// The generation that a workload should run.

@@ -74,6 +74,7 @@ const PACKAGES: &[Package] = &[
             ("axum", "the API on the unix socket"),
             ("bytes", "frames and bodies"),
             ("clap", "the command line"),
+            ("clap_complete", "completions of the shell, from clap's description of the verbs"),
             ("futures", "streams"),
             ("hickory-server", "names of workloads, for containers"),
             ("hpke", "seals secrets to nodes (RFC 9180)"),
@@ -104,7 +105,12 @@ const PACKAGES: &[Package] = &[
             ("tracing", "diagnostics"),
             ("tracing-subscriber", "diagnostics to a terminal"),
         ],
-        tests_use: &[("tempfile", "folders that vanish")],
+        tests_use: &[
+            ("jsonschema", "judges manifests by their schema, as an editor does"),
+            ("proptest", "generated workloads that are exported and read again"),
+            ("schemars", "the schema of manifests, from the types that read them"),
+            ("tempfile", "folders that vanish"),
+        ],
     },
     Package {
         name: "shoal-testnet",

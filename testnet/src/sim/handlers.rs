@@ -284,9 +284,12 @@ impl World {
             .filter(|it| it.start == start)?;
         let generation = running.generation;
         match failure_mode {
-            FailureMode::Fails => self.failed(device, replica, generation, "it does not start"),
-            FailureMode::Hangs => return None,
-            FailureMode::Works | FailureMode::Dies => {
+            // What serves already need not start.
+            FailureMode::Fails if !running.healthy => {
+                self.failed(device, replica, generation, "it does not start")
+            }
+            FailureMode::Hangs if !running.healthy => return None,
+            FailureMode::Works | FailureMode::Dies | FailureMode::Fails | FailureMode::Hangs => {
                 (running.healthy, running.old) = (true, None);
                 if failure_mode == FailureMode::Dies {
                     let after = 1 + below(&mut self.rng, 3_000_000);

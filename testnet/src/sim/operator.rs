@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shoal_protocol::model::change::Revoked;
 use shoal_protocol::model::spec::{
-    Container, Cron, Image, Job, Kind, Missed, Overlap, PlatformImage,
+    Container, Cron, Image, Job, Kind, Missed, OnFailure, Overlap, PlatformImage, Rollout,
 };
 use shoal_protocol::model::{
     Artifact, Chain, Change, ChangeBody, Digest, Key, KeyPair, NodeId, Resources, Spec, SpecForm,
@@ -110,13 +110,13 @@ impl Operator {
         spec: Option<&Spec>,
     ) -> Result<(Outcome, Option<Change>), String> {
         let prepare = Command::Prepare { name: name.clone(), spec: spec.cloned(), force: true };
-        let draft = match self.ask(world, device, prepare)? {
+        let (draft, current) = match self.ask(world, device, prepare)? {
             Some(Reply::Prepared { current: Some(current), unheard, .. })
-                if Some(&current) == spec && unheard.is_empty() =>
+                if Some(&current.without_previous()) == spec && unheard.is_empty() =>
             {
                 return Ok((Outcome::Unchanged, None));
             }
-            Some(Reply::Prepared { draft, .. }) => draft,
+            Some(Reply::Prepared { draft, current, .. }) => (draft, current),
             Some(Reply::Refused(Refusal::NoSuchWorkload(_))) if spec.is_none() => {
                 return Ok((Outcome::Unchanged, None));
             }
@@ -127,7 +127,8 @@ impl Operator {
             None => return Ok((Outcome::Unknown, None)),
         };
         let before = draft.clock.clone();
-        let value = spec.map_or(Value::Tombstone, Value::workload);
+        let value = spec
+            .map_or(Value::Tombstone, |spec| Value::workload(&spec.replacing(current.as_ref())));
         let change = self.sign(world, device, Key::Workload(name.clone()), value, draft);
         let outcome = match self.ask(world, device, Command::Submit { change: change.raw() })? {
             Some(Reply::Accepted { .. }) => Outcome::Accepted,
@@ -266,6 +267,7 @@ pub fn workload_of(name: &str, version: u32, kind: KindWord) -> Spec {
     let job = Job { completions: 3, parallel: 2, retries: 2, ..Job::default() };
     let kind = match kind {
         KindWord::Daemon => Kind::Daemon,
+        KindWord::Rolling => Kind::Service { replicas: 4 },
         KindWord::Job => Kind::Job(job),
         KindWord::Cron => Kind::Cron(Cron {
             schedule: "* * * * *".into(),
@@ -276,7 +278,13 @@ pub fn workload_of(name: &str, version: u32, kind: KindWord) -> Spec {
             job: Job::default(),
         }),
     };
-    let form = SpecForm { kind, ..workload(name, version, 0).into() };
+    let is_rolling = matches!(kind, Kind::Service { .. });
+    let mut form = SpecForm { kind, ..workload(name, version, 0).into() };
+    form.later.rollout = is_rolling.then(|| Rollout {
+        deadline: Duration::from_secs(20),
+        on_failure: OnFailure::RollBack,
+        ..Rollout::default()
+    });
     form.try_into().expect("a test's own spec")
 }
 

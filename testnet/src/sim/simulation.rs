@@ -112,7 +112,12 @@ impl Simulation {
         outcome: &Outcome,
     ) -> Result<(), String> {
         // Two devices with one key confirm for each other.
+        let is_rolled_back = || {
+            let name = name.parse().expect("a test's own name");
+            self.world.node(device).is_some_and(|node| node.is_rolled_back(&name))
+        };
         if *outcome != Outcome::Unchanged
+            || is_rolled_back()
             || self.world.has_clones()
             || !self.world.devices[device].remains()
         {

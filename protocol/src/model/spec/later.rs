@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::super::codec::{self, Malformed};
+use super::super::name::Label;
 use super::placement;
 use super::{
     Artifact, InvalidSpec, Kind, Program, Rollout, Rule, Spec, SpecForm, ValueKind, ValueUse, World,
@@ -31,29 +32,40 @@ pub struct Later {
     pub values: Vec<ValueUse>,
     /// What a node must fulfil besides the labels of [`Placement::require`](super::Placement).
     pub require: Vec<Rule>,
+    /// The set of workloads that it was published with: what leaves the set's files can be found
+    /// and removed.
+    pub set: Option<Label>,
+    /// Raised to replace all replicas without another change.
+    pub restarts: u64,
     /// How replicas get a new revision; none: all at once.
     pub rollout: Option<Rollout>,
     /// The spec to go back to when the update fails, without a previous one of its own.
+    #[serde(with = "nested")]
     pub previous: Option<Spec>,
 }
 
 impl Later {
     /// The part whose change needs a restart, encoded; nothing for the defaults.
     pub(super) fn revised(&self) -> Vec<u8> {
-        let Later { stdin, tty, exposed: _, values, require: _, rollout: _, previous: _ } = self;
+        let Later { stdin, tty, exposed: _, values, require: _, set: _, restarts, .. } = self;
         let mut bytes = Vec::new();
-        if *stdin || *tty || !values.is_empty() {
+        let (has_values, was_restarted) = (!values.is_empty(), *restarts != 0);
+        if *stdin || *tty || has_values || was_restarted {
             bytes.extend(codec::encode(&(*stdin, *tty)));
         }
-        if !values.is_empty() {
+        if has_values || was_restarted {
             bytes.extend(codec::encode(values));
+        }
+        if was_restarted {
+            bytes.extend(codec::encode(restarts));
         }
         bytes
     }
 
     /// Its parts in words, by the names that a manifest has for them.
     pub fn options(&self) -> Vec<(&'static str, String)> {
-        let Later { stdin, tty, exposed, values, require, rollout, previous: _ } = self;
+        let Later { stdin, tty, exposed, values, require, set, restarts, rollout, previous: _ } =
+            self;
         let of = |kind: ValueKind| {
             let all = values.iter().filter(|it| it.kind == kind).map(ValueUse::shown);
             Some(all.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
@@ -67,6 +79,8 @@ impl Later {
             ("configs", of(ValueKind::Config)),
             ("require", Some(placement::listed(require)).filter(|text| !text.is_empty())),
             ("update", rollout.as_ref().map(Rollout::to_string)),
+            ("set", set.as_ref().map(Label::to_string)),
+            ("restarts", (*restarts != 0).then(|| restarts.to_string())),
         ]
         .into_iter()
         .filter_map(|(name, text)| Some((name, text?)))
@@ -91,6 +105,30 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
         return wrong("ports from 1 on are expected, in order and each once".into());
     }
     Ok(())
+}
+
+/// A spec inside another one, in the oldest form that has all its parts.
+mod nested {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::super::super::codec::Bytes;
+    use super::super::{Spec, decode};
+    use super::encode;
+
+    pub fn serialize<S: Serializer>(spec: &Option<Spec>, to: S) -> Result<S::Ok, S::Error> {
+        let form = |spec: &Spec| {
+            let (version, bytes) = encode(spec);
+            (version, Bytes(bytes))
+        };
+        spec.as_ref().map(form).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Spec>, D::Error> {
+        let form = Option::<(u16, Bytes)>::deserialize(from)?;
+        let read = |(version, Bytes(bytes)): (u16, Bytes)| decode(version, &bytes);
+        form.map(read).transpose().map_err(D::Error::custom)
+    }
 }
 
 /// The spec in the oldest form that has all its parts, and that form.
@@ -220,6 +258,22 @@ mod tests {
             assert_eq!((*version, value.spec()), (3, Some(spec.clone())));
             assert!(super::super::older::decode(2, bytes).is_err());
             assert_eq!(spec.revision(), plain.revision());
+        }
+    }
+
+    /// A mark of its set is no reason to restart it; a restart is one, and has no other effect.
+    #[test]
+    fn set_restarts_nothing_and_restarts_replace_replicas() {
+        let plain = spec(Later::default());
+        let marked = spec(Later { set: "shop".parse().ok(), ..Later::default() });
+        assert_eq!(marked.revision(), plain.revision());
+        let again = |restarts| spec(Later { restarts, ..Later::default() });
+        assert_ne!(again(1).revision(), plain.revision());
+        assert_ne!(again(2).revision(), again(1).revision());
+        for spec in [marked, again(1)] {
+            let value = Value::workload(&spec);
+            assert!(matches!(&value, Value::Workload { version: 3, .. }));
+            assert_eq!(value.spec(), Some(spec));
         }
     }
 

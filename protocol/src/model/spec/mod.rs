@@ -531,6 +531,28 @@ impl Spec {
         Spec(Arc::new(Checked { form, revision: self.0.revision }))
     }
 
+    /// The same spec, of a revision of its own: all replicas are replaced.
+    ///
+    /// # Errors
+    /// None but for a spec that was invalid before.
+    pub fn restarted(&self) -> Result<Spec, InvalidSpec> {
+        let mut form = self.0.form.clone();
+        form.later.restarts = form.later.restarts.wrapping_add(1);
+        form.try_into()
+    }
+
+    /// The same spec, restarted as often as another one that it is about to replace: a file that
+    /// knows nothing of restarts undoes none. None if there is nothing to keep.
+    pub fn with_restarts_of(&self, current: &Spec) -> Option<Spec> {
+        let restarts = current.later.restarts;
+        if self.later.restarts != 0 || restarts == 0 {
+            return None;
+        }
+        let mut form = self.0.form.clone();
+        form.later.restarts = restarts;
+        form.try_into().ok()
+    }
+
     /// The same spec with another number of replicas.
     ///
     /// # Errors

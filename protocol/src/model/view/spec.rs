@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::super::id::{Digest, hex};
-use super::super::name::{NotALabel, WorkloadName};
+use super::super::name::{Label, NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
     Artifact, Component, Container, Exposure, Health, InvalidSpec, Kind, Later, Placement, Port,
@@ -98,6 +98,16 @@ pub struct SpecBody {
     /// Taints that do not keep it away: `NAME`, `NAME=VALUE` or `*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerate: Vec<String>,
+    /// The set of workloads that it was published with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Label>,
+    /// Raised to replace all replicas without another change.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// An artifact: the bytes' hash and size.
@@ -125,7 +135,8 @@ impl From<&Spec> for SpecBody {
             restart: _,
             exposure: Exposure { hosts: _, ports },
             storage,
-            later: Later { stdin, tty, exposed, values, require: rules, rollout, previous },
+            later:
+                Later { stdin, tty, exposed, values, require: rules, set, restarts, rollout, previous },
         } = &**spec;
         let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
@@ -169,6 +180,8 @@ impl From<&Spec> for SpecBody {
             spread: spread.clone(),
             affinity: texts(affinity),
             tolerate: texts(tolerate),
+            set: set.clone(),
+            restarts: *restarts,
         }
     }
 }
@@ -240,6 +253,8 @@ impl TryFrom<SpecBody> for Spec {
             spread,
             affinity,
             tolerate,
+            set,
+            restarts,
         } = body;
         let (name, resources) = (name.parse()?, Resources { memory, cpu });
         let form = match (runtime.as_str(), artifact, container) {
@@ -279,8 +294,17 @@ impl TryFrom<SpecBody> for Spec {
         form.exposure.ports = ports;
         form.health = health;
         let previous = previous.map(|body| Spec::try_from(*body)).transpose()?;
-        form.later =
-            Later { stdin, tty, exposed, values, require: rules, rollout: update, previous };
+        form.later = Later {
+            stdin,
+            tty,
+            exposed,
+            values,
+            require: rules,
+            set,
+            restarts,
+            rollout: update,
+            previous,
+        };
         form.check_end()?;
         Ok(Spec::try_from(form)?)
     }

@@ -1,6 +1,8 @@
 //! The commands of users, and the answers.
 
-use crate::model::{Artifact, Digest, Key, ProgramKind, RawChange, Spec, Value, WorkloadName};
+use crate::model::{
+    Artifact, Digest, Key, ProgramKind, PublicKey, RawChange, Spec, Value, WorkloadName,
+};
 
 /// Names of members in [`Reply::Prepared`]; for further ones it has a single entry with their
 /// number.
@@ -61,6 +63,9 @@ pub enum Reply {
         unheard: Vec<String>,
         /// Parts of the requested spec that are mostly a slip, in words.
         warnings: Vec<String>,
+        /// The versions that the change would supersede, the one that counts first: several if
+        /// operators changed the workload at the same time.
+        versions: Vec<Version>,
     },
     /// The draft for the author of the next change.
     Drafted {
@@ -80,6 +85,17 @@ pub enum Reply {
     Done,
     /// The command was not carried out, and nothing changed.
     Refused(Refusal),
+}
+
+/// A version of a workload that no other one has superseded.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Version {
+    /// The name in its author's grant.
+    pub by: String,
+    /// The author's key.
+    pub key: PublicKey,
+    /// The spec; none for a removal, and for a form that this program does not know.
+    pub spec: Option<Spec>,
 }
 
 /// The parts of a change that its author takes from the cluster's state. The author adds its key,

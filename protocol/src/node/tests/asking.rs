@@ -256,3 +256,32 @@ fn member_without_a_link_in_a_large_cluster_is_not_away() {
         .input(Input::Message { from: member, message: Message::SameKey { question, same: true } });
     assert_eq!(unheard(&mut harness), Vec::<String>::new());
 }
+
+/// Two computers of an operator wrote at the same time. The author of the next change is told of
+/// both, the one that counts first, since it supersedes both.
+#[test]
+fn author_is_told_of_all_versions_that_it_supersedes() {
+    let (cluster, mut harness, _) = with_member();
+    let versions = |harness: &mut Harness| {
+        ask(harness, None, false);
+        match harness.replies.pop() {
+            Some(Reply::Prepared { versions, .. }) => versions,
+            other => panic!("{other:?}"),
+        }
+    };
+    let [only] = &versions(&mut harness)[..] else { panic!("one version") };
+    assert_eq!((only.by.as_str(), only.key), ("me", cluster.operator()));
+    assert_eq!(only.spec, Some(spec(1, 32 << 20)));
+    let draft = harness.draft(Some(spec(2, 32 << 20))).unwrap();
+    let here = cluster.sign_on(1, draft.clone(), &web(), Value::workload(&spec(2, 32 << 20)));
+    let later = Draft { serial: draft.serial + 1, ..draft };
+    let there = cluster.sign_on(2, later, &web(), Value::workload(&spec(3, 32 << 20)));
+    assert!(matches!(
+        harness.command(Command::Submit { change: here.raw() }),
+        Reply::Accepted { .. }
+    ));
+    harness.node.apply_change(harness.now, there).unwrap();
+    let replicas = |spec: &Option<Spec>| spec.as_ref().map(|spec| spec.replicas());
+    let all: Vec<_> = versions(&mut harness).iter().map(|it| replicas(&it.spec)).collect();
+    assert_eq!(all, [Some(3), Some(2)]);
+}

@@ -103,11 +103,14 @@ pub enum KindWord {
     Job,
     /// A job each minute.
     Cron,
+    /// Four replicas that are replaced one by one, and all go back when a new one fails.
+    Rolling,
 }
 
 impl KindWord {
     /// All kinds.
-    pub const ALL: [KindWord; 3] = [KindWord::Daemon, KindWord::Job, KindWord::Cron];
+    pub const ALL: [KindWord; 4] =
+        [KindWord::Daemon, KindWord::Job, KindWord::Cron, KindWord::Rolling];
 
     /// Its word in a scenario.
     pub fn as_str(self) -> &'static str {
@@ -115,6 +118,7 @@ impl KindWord {
             KindWord::Daemon => "daemon",
             KindWord::Job => "job",
             KindWord::Cron => "cron",
+            KindWord::Rolling => "rolling",
         }
     }
 }

@@ -20,7 +20,7 @@ const MOST_PACE: u64 = 100_000;
 /// thousand.
 const KNOWN: [(&str, &str); 36] = [
     ("publish", "NAME REPLICAS [container] [version NUMBER] [via NODE]"),
-    ("publish-kind", "NAME daemon|job|cron [version NUMBER] [via NODE]"),
+    ("publish-kind", "NAME daemon|job|cron|rolling [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
     ("rule", "NAME VALUE [via NODE]"),
     ("kill", "NODE [after EFFECTS]"),

@@ -159,3 +159,111 @@ fn tick_runs_once_although_owners_die() {
         assert!(gaps.iter().all(|gap| *gap == 60_000), "seed {seed}: {gaps:?}");
     }
 }
+
+/// The replicas that serve, by place: each with the number of devices that run it.
+fn serving(world: &World) -> BTreeMap<Place, usize> {
+    let mut serving = BTreeMap::new();
+    for device in world.running() {
+        for (replica, it) in &world.devices[device].runtime.replicas {
+            if it.healthy || it.old.is_some() {
+                *serving.entry(replica.place).or_default() += 1;
+            }
+        }
+    }
+    serving
+}
+
+/// The numbers of replicas of each version that serve, the latest last.
+fn versions(world: &World, versions: u32) -> Vec<usize> {
+    let count = |version: u32| {
+        let generation = workload_of("web", version, KindWord::Rolling).revision();
+        let devices = world.running().into_iter();
+        let served = devices.flat_map(|device| world.devices[device].runtime.replicas.values());
+        served.filter(|it| it.serves(generation)).count()
+    };
+    (1..=versions).map(count).collect()
+}
+
+fn state(world: &World) -> String {
+    let node = world.node(world.running()[0]).unwrap();
+    let view = node.workload(&"web".parse().unwrap()).unwrap();
+    view.update.unwrap().state
+}
+
+fn rolling(seed: u64, size: usize) -> Simulation {
+    let mut sim = cluster(seed, size);
+    sim.publish(0, &workload_of("web", 1, KindWord::Rolling)).unwrap();
+    sim.settle().unwrap();
+    sim
+}
+
+/// One replica is replaced at a time, all places serve at every moment, and the update goes on when
+/// its owner dies, or a device that was away comes back.
+#[test]
+fn update_replaces_one_at_a_time_although_its_owner_dies() {
+    for seed in 0..10 {
+        let mut sim = rolling(seed, 5);
+        assert_eq!(state(&sim.world), "done");
+        sim.publish(0, &workload_of("web", 2, KindWord::Rolling)).unwrap();
+        let mut most = 0;
+        for step in 0..400 {
+            assert_eq!(serving(&sim.world).len(), 4, "seed {seed}, {step} ms");
+            let replaced = sim.world.running().into_iter().flat_map(|device| {
+                sim.world.devices[device].runtime.replicas.values().filter(|it| it.old.is_some())
+            });
+            most = most.max(replaced.count());
+            sim.world.run_for(Duration::from_millis(1)).unwrap();
+        }
+        assert_eq!(most, 1, "seed {seed}");
+        sim.settle().unwrap();
+        assert_eq!(versions(&sim.world, 2), [0, 4], "seed {seed}");
+
+        // The owner is not the only one that has the new version.
+        let node = sim.world.node(0).unwrap();
+        let owner = node.workload(&"web".parse().unwrap()).unwrap().owner.unwrap();
+        let via = usize::from(owner == "n0");
+        sim.publish(via, &workload_of("web", 3, KindWord::Rolling)).unwrap();
+        sim.world.run_for(Duration::from_millis(5 * seed)).unwrap();
+        sim.apply(&"kill owner:web".parse().unwrap()).unwrap();
+        let done = |world: &World| versions(world, 3) == [0, 0, 4] && state(world) == "done";
+        sim.world.run_till(Duration::from_secs(60), "the update is done", done).unwrap();
+        sim.heal().unwrap();
+        sim.settle().unwrap();
+        assert_eq!(versions(&sim.world, 3), [0, 0, 4], "seed {seed}");
+    }
+}
+
+/// The new version does not start anywhere: the old one serves all the time, all replicas run it
+/// again in the end, and a version that works is taken afterwards.
+#[test]
+fn failed_update_goes_back_and_takes_nothing_down() {
+    for seed in 0..10 {
+        let mut sim = rolling(seed, 4);
+        for device in 0..4 {
+            sim.apply(&format!("runtime n{device} fails").parse().unwrap()).unwrap();
+        }
+        sim.publish(0, &workload_of("web", 2, KindWord::Rolling)).unwrap();
+        let mut was = String::new();
+        for step in 0..4_000 {
+            assert_eq!(serving(&sim.world).len(), 4, "seed {seed}, step {step}");
+            sim.world.run_for(Duration::from_millis(10)).unwrap();
+            was = state(&sim.world);
+            if was == "rolled-back" {
+                break;
+            }
+        }
+        assert_eq!(was, "rolled-back", "seed {seed}");
+        sim.world.run_for(Duration::from_secs(10)).unwrap();
+        assert_eq!(versions(&sim.world, 2), [4, 0], "seed {seed}");
+        sim.apply(&"kill owner:web".parse().unwrap()).unwrap();
+        sim.world.run_for(Duration::from_secs(2)).unwrap();
+        assert_eq!(state(&sim.world), "rolled-back", "seed {seed}: the next owner knows it");
+        sim.heal().unwrap();
+        sim.settle().unwrap();
+        assert_eq!(versions(&sim.world, 2), [4, 0], "seed {seed}: also after a restart");
+        sim.publish(0, &workload_of("web", 3, KindWord::Rolling)).unwrap();
+        sim.settle().unwrap();
+        let done = |world: &World| versions(world, 3) == [0, 0, 4];
+        sim.world.run_till(Duration::from_secs(60), "the next version", done).unwrap();
+    }
+}

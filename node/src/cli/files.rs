@@ -1,0 +1,199 @@
+//! The files of a publish: one or several, a folder's, or standard input. What they describe is
+//! read as one set, in which no workload stands twice.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use shoal_protocol::model::{Label, WorkloadName};
+
+use super::error::CliError;
+use crate::manifest::{self, Described, MAX_MANIFEST};
+use crate::publish::Workload;
+
+/// Files that one command takes: far more than people name, and few enough to hold in memory.
+const MAX_FILES: usize = 1_024;
+
+/// Which files, and which set they are.
+#[derive(Args)]
+pub struct Files {
+    /// Files, folders (their *.yaml and *.yml), or `-` for standard input
+    #[arg(value_name = "FILE", required_unless_present = "named")]
+    files: Vec<PathBuf>,
+    /// The same; may be given several times
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    named: Vec<PathBuf>,
+    /// Mark all workloads of these files as one set, by this name; `set` in a file does the same
+    #[arg(long, value_name = "NAME")]
+    set: Option<Label>,
+    /// Also remove the workloads of the set that the files no longer describe, in the namespaces
+    /// that the files name
+    #[arg(long)]
+    pub prune: bool,
+}
+
+/// A workload of a file, and where it stands.
+pub struct Placed {
+    /// The workload.
+    pub workload: Workload,
+    /// Its file and line, for messages; none for one that stands in no file.
+    pub place: Option<String>,
+}
+
+impl Files {
+    /// All that the files describe.
+    pub fn read(&self) -> Result<Vec<Placed>, CliError> {
+        let mut all: Vec<Placed> = Vec::new();
+        let mut known: BTreeMap<WorkloadName, String> = BTreeMap::new();
+        for file in expanded(self.files.iter().chain(&self.named))? {
+            let (name, described) = described(&file)?;
+            let is_only = described.len() == 1;
+            for (at, Described { workload, line }) in described.into_iter().enumerate() {
+                let id = workload.name().clone();
+                if let Some(first) = known.insert(id.clone(), format!("{name}, line {line}")) {
+                    let why = format!("`{id}` stands twice: {first}, and {name}, line {line}");
+                    return Err(CliError::usage(why).hint("Nothing was published."));
+                }
+                let place = match is_only {
+                    true => name.clone(),
+                    false => format!("{name}: document {}, `{id}`", at + 1),
+                };
+                let workload = self.marked(workload, &place)?;
+                all.push(Placed { workload, place: Some(place) });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The workload, as one of the set.
+    fn marked(&self, workload: Workload, place: &str) -> Result<Workload, CliError> {
+        match (&self.set, workload.set_name()) {
+            (Some(set), Some(own)) if set != own => Err(CliError::usage(format!(
+                "{place}: `set: {own}` contradicts --set {set}; nothing was published"
+            ))),
+            (Some(set), _) => Ok(workload.set(set.clone())),
+            (None, _) => Ok(workload),
+        }
+    }
+}
+
+/// The files, with those of folders in the order of their names.
+fn expanded<'a>(given: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<PathBuf>, CliError> {
+    let mut all = Vec::new();
+    for path in given {
+        if path.is_dir() {
+            let mut inside = manifests_in(path).map_err(|error| unreadable(path, &error))?;
+            if inside.is_empty() {
+                let why = format!("{} has no file that ends in .yaml or .yml", path.display());
+                return Err(CliError::usage(why));
+            }
+            inside.sort();
+            all.append(&mut inside);
+        } else if !path.exists() && path.to_string_lossy().contains(['*', '?', '[']) {
+            return Err(CliError::usage(format!("`{}` matches no file", path.display())));
+        } else {
+            all.push(path.clone());
+        }
+    }
+    if let Some(twice) = all.iter().enumerate().find(|(at, file)| all[..*at].contains(file)) {
+        return Err(CliError::usage(format!("{} is given twice", twice.1.display())));
+    }
+    match all.len() {
+        ..=MAX_FILES => Ok(all),
+        many => Err(CliError::usage(format!("{many} files are more than {MAX_FILES}"))),
+    }
+}
+
+fn manifests_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_manifest = |path: &PathBuf| {
+        path.extension().is_some_and(|it| it == "yaml" || it == "yml") && path.is_file()
+    };
+    let entries = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    Ok(entries.collect::<io::Result<Vec<_>>>()?.into_iter().filter(is_manifest).collect())
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> CliError {
+    CliError::usage(format!("{} cannot be read: {error}", file.display()))
+}
+
+/// The name of a file for people, and the workloads in it.
+fn described(file: &Path) -> Result<(String, Vec<Described>), CliError> {
+    let from_stdin = file == Path::new("-");
+    let name = if from_stdin { "standard input".to_owned() } else { file.display().to_string() };
+    let text = read(file, from_stdin)
+        .map_err(|error| CliError::usage(format!("{name} cannot be read: {error}")))?;
+    let base = if from_stdin { Path::new(".") } else { file.parent().unwrap_or(Path::new(".")) };
+    let all = manifest::read(&text, base).map_err(|error| CliError::of_manifest(&name, error))?;
+    Ok((name, all))
+}
+
+fn read(file: &Path, from_stdin: bool) -> io::Result<String> {
+    let mut text = String::new();
+    // Reads one byte above the bound, so that the manifest's own check reports it.
+    let most = MAX_MANIFEST as u64 + 1;
+    if from_stdin {
+        io::stdin().lock().take(most).read_to_string(&mut text)?;
+    } else {
+        std::fs::File::open(file)?.take(most).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(all: &[PathBuf], set: Option<&str>) -> Files {
+        let set = set.map(|set| set.parse().unwrap());
+        Files { files: all.to_vec(), named: Vec::new(), set, prune: false }
+    }
+
+    fn refusal(files: &Files) -> String {
+        files.read().err().expect("refused").message
+    }
+
+    /// A name in two files would be published twice, and the second would win by chance.
+    #[test]
+    fn name_in_two_files_is_refused_with_both_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two] = ["a.yaml", "b.yml"].map(|name| folder.path().join(name));
+        std::fs::write(&one, "name: a\nwasm: a\n---\nname: b\nwasm: a\n").unwrap();
+        std::fs::write(&two, "# another\nname: b\nwasm: b\n").unwrap();
+        std::fs::write(folder.path().join("notes.txt"), "none").unwrap();
+        for given in [vec![one.clone(), two.clone()], vec![folder.path().to_owned()]] {
+            let why = refusal(&files(&given, None));
+            assert!(
+                why.contains("a.yaml, line 4, and ") && why.ends_with("b.yml, line 2"),
+                "{why}"
+            );
+        }
+        let again = refusal(&files(&[one.clone(), one.clone()], None));
+        assert!(again.ends_with("a.yaml is given twice"), "{again}");
+        assert_eq!(files(&[one], None).read().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn pattern_or_folder_without_a_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let pattern = folder.path().join("*.yaml");
+        assert!(refusal(&files(&[pattern], None)).ends_with("*.yaml` matches no file"));
+        let empty = refusal(&files(&[folder.path().to_owned()], None));
+        assert!(empty.ends_with("has no file that ends in .yaml or .yml"), "{empty}");
+    }
+
+    #[test]
+    fn set_is_marked_and_another_one_contradicts() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, "name: a\nwasm: a\nset: shop\n").unwrap();
+        let set_of = |set| {
+            let all = files(std::slice::from_ref(&file), set).read()?;
+            Ok::<_, CliError>(all[0].workload.set_name().map(ToString::to_string))
+        };
+        assert_eq!(set_of(None).unwrap().as_deref(), Some("shop"));
+        assert_eq!(set_of(Some("shop")).unwrap().as_deref(), Some("shop"));
+        let why = set_of(Some("other")).unwrap_err().message;
+        assert!(why.contains("`set: shop` contradicts --set other"), "{why}");
+    }
+}

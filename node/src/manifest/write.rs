@@ -1,0 +1,357 @@
+//! Writes a spec as a manifest. **Reading it gives the same spec**: each text is read again before
+//! it is handed out, so that none is ever wrong.
+
+mod yaml;
+
+use std::path::Path;
+use std::time::Duration;
+
+use shoal_protocol::model::name::DEFAULT_NAMESPACE;
+use shoal_protocol::model::spec::{
+    Check, Component, Container, DEFAULT_CPU, DEFAULT_MEMORY, Device, Exposure, Health, Image,
+    Later, NO_CPU_LIMIT, NetworkMode, OnLoss, Placement, PlatformImage, Privileges, Probe, Program,
+    PullPolicy, Requirements, Target, Tmpfs, ValueKind, ValueUse, VolumeSource,
+};
+use shoal_protocol::model::{Artifact, Resources, Spec, SpecForm, WorkloadName};
+
+use super::parse;
+use crate::publish::shown_port;
+use yaml::{Entries, Yaml};
+
+/// The spec as a document of a manifest.
+///
+/// # Errors
+/// It has a part that a manifest cannot have, as a program may give it that embeds a node; the
+/// error names the workload.
+pub fn manifest(spec: &Spec) -> Result<String, String> {
+    let text = Yaml::Map(document(spec)).document();
+    let read = parse(&text, Path::new("/")).map_err(|error| error.to_string());
+    let again = read.and_then(|all| {
+        let workload = all.first().ok_or("nothing is read back")?;
+        let artifact = spec.program.artifacts().next().filter(|_| is_component(spec));
+        workload.spec(artifact).map_err(|error| error.to_string())
+    });
+    match again {
+        Ok(again) if again == *spec => Ok(text),
+        Ok(again) => {
+            let lost = crate::publish::differences(spec, &again);
+            let lost: Vec<String> = lost.into_iter().map(|it| it.field).collect();
+            Err(format!("`{}` cannot be written as a manifest: {}", spec.name, lost.join(", ")))
+        }
+        Err(why) => Err(format!("`{}` cannot be written as a manifest: {why}", spec.name)),
+    }
+}
+
+fn is_component(spec: &Spec) -> bool {
+    matches!(spec.program, Program::Wasm(_))
+}
+
+// All fields are named here and below, so that a new one is not forgotten.
+fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
+    let SpecForm {
+        name,
+        program,
+        kind,
+        resources: Requirements { reservation, limit },
+        placement,
+        health,
+        update: _,
+        restart: _,
+        exposure: Exposure { hosts: _, ports },
+        storage: _,
+        later,
+    } = spec;
+    let mut out = Entries(Vec::new());
+    out.put("name", Yaml::text(name.name.as_str()));
+    let namespace = name.namespace.as_str();
+    out.put_if("namespace", namespace != DEFAULT_NAMESPACE, Yaml::text(namespace));
+    match program {
+        Program::Wasm(component) => {
+            // The world follows from the bytes.
+            let Component { artifact, world: _, args, env: _, allow: _ } = component;
+            out.put("artifact", artifact_of(artifact));
+            let args: Vec<Yaml> = args.iter().map(Yaml::text).collect();
+            out.put_if("args", !args.is_empty(), Yaml::List(args));
+        }
+        Program::Containers(all) => {
+            if let Some(container) = all.first() {
+                out.put("image", Yaml::text(&container.image.reference));
+                out.put_some("pinned", pinned(&container.image));
+            }
+        }
+    }
+    out.put_if("kind", kind.replicas().is_none(), Yaml::text(kind.as_str()));
+    for (key, text) in kind.options() {
+        let is_text = matches!(key, "schedule" | "timezone");
+        let yaml = if is_text { Yaml::text(text) } else { Yaml::plain(text) };
+        out.put(key, yaml);
+    }
+    out.put_some("replicas", kind.replicas().filter(|it| *it != 1).map(Yaml::plain));
+    resources(&mut out, *reservation, *limit, matches!(program, Program::Wasm(_)));
+    out.put_if("env", !spec.env().is_empty(), Yaml::pairs(spec.env()));
+    placed(&mut out, placement, later, name);
+    let Later { stdin, tty, exposed, values, require: _, set, restarts, rollout, previous: _ } =
+        later;
+    _ = rollout;
+    for (key, kind) in [("secrets", ValueKind::Secret), ("configs", ValueKind::Config)] {
+        let of: Vec<Yaml> = values.iter().filter(|it| it.kind == kind).map(value_use).collect();
+        out.put_if(key, !of.is_empty(), Yaml::List(of));
+    }
+    let Health { startup, readiness, liveness } = health;
+    let probes = [("startup", startup), ("readiness", readiness), ("liveness", liveness)];
+    let probes = probes
+        .into_iter()
+        .filter_map(|(name, it)| it.as_ref().map(|probe| (name.to_owned(), probe_of(probe))));
+    out.put_if("health", !health.is_empty(), Yaml::Map(probes.collect()));
+    if let Program::Containers(all) = program
+        && let Some(container) = all.first()
+    {
+        container_of(&mut out, container, spec);
+    }
+    out.put_if("exposed", !exposed.is_empty(), numbers(exposed));
+    out.put_if("ports", !ports.is_empty(), Yaml::texts(ports.iter().map(shown_port)));
+    out.put_if("stdin", *stdin, Yaml::plain(true));
+    out.put_if("tty", *tty, Yaml::plain(true));
+    out.put_some("set", set.as_ref().map(|set| Yaml::text(set.as_str())));
+    out.put_if("restarts", *restarts != 0, Yaml::plain(restarts));
+    out.0
+}
+
+fn resources(out: &mut Entries, reserved: Resources, limit: Resources, is_component: bool) {
+    out.put_if("memory", reserved.memory != DEFAULT_MEMORY, size(reserved.memory));
+    let most_cpu = if is_component { reserved.cpu } else { NO_CPU_LIMIT };
+    // A limit alone may lower what is reserved: then that is named, too.
+    let is_named = reserved.cpu != DEFAULT_CPU || limit.cpu < DEFAULT_CPU;
+    out.put_if("cpu", is_named, cores(reserved.cpu));
+    let mut most = Entries(Vec::new());
+    most.put_if("memory", limit.memory != reserved.memory, size(limit.memory));
+    most.put_if("cpu", limit.cpu != most_cpu, cores(limit.cpu));
+    out.put_if("limit", !most.0.is_empty(), Yaml::Map(most.0));
+}
+
+fn placed(out: &mut Entries, placement: &Placement, later: &Later, name: &WorkloadName) {
+    let Placement { require, prefer, spread, affinity, tolerate } = placement;
+    match later.require.is_empty() {
+        true => out.put_if("require", !require.is_empty(), Yaml::pairs(require)),
+        false => {
+            let plain = require.iter().map(|(name, value)| format!("{name}={value}"));
+            let rules = plain.chain(later.require.iter().map(ToString::to_string));
+            out.put("require", Yaml::texts(rules));
+        }
+    }
+    let preferred = prefer.iter().map(|it| {
+        let rule = ("rule".to_owned(), Yaml::text(it.rule.to_string()));
+        Yaml::Map(vec![rule, ("weight".to_owned(), Yaml::plain(it.weight))])
+    });
+    out.put_if("prefer", !prefer.is_empty(), Yaml::List(preferred.collect()));
+    out.put_if("spread", !spread.is_empty(), Yaml::texts(spread));
+    let mut relations = Entries(Vec::new());
+    for (key, apart) in [("near", false), ("apart", true)] {
+        let of = affinity.iter().filter(|it| it.apart == apart).map(|it| {
+            let weight = it.weight.map(|weight| format!(":{weight}")).unwrap_or_default();
+            let other = &it.workload;
+            match other.namespace == name.namespace {
+                true => format!("{}{weight}", other.name),
+                false => format!("{}/{}{weight}", other.namespace, other.name),
+            }
+        });
+        let of: Vec<String> = of.collect();
+        relations.put_if(key, !of.is_empty(), Yaml::texts(of));
+    }
+    out.put_if("affinity", !affinity.is_empty(), Yaml::Map(relations.0));
+    out.put_if("tolerate", !tolerate.is_empty(), Yaml::texts(tolerate));
+}
+
+fn value_use(given: &ValueUse) -> Yaml {
+    let ValueUse { kind: _, name, to } = given;
+    let mut parts = Entries(Vec::new());
+    parts.put("source", Yaml::text(name.as_str()));
+    match to {
+        Target::Env(variable) => parts.put("env", Yaml::text(variable)),
+        Target::File { path, mode, uid, gid } => {
+            parts.put("target", Yaml::text(path));
+            parts.put("mode", Yaml::text(format!("{mode:04o}")));
+            parts.put_some("uid", uid.map(Yaml::plain));
+            parts.put_some("gid", gid.map(Yaml::plain));
+        }
+    }
+    Yaml::Map(parts.0)
+}
+
+fn probe_of(probe: &Probe) -> Yaml {
+    let Probe { check, every, timeout, failures, successes, delay } = probe;
+    let mut out = Entries(Vec::new());
+    match check {
+        Check::Http { path, port, headers } => {
+            let mut http = Entries(Vec::new());
+            http.put("path", Yaml::text(path));
+            http.put_some("port", port.map(Yaml::plain));
+            http.put_if("headers", !headers.is_empty(), Yaml::pairs(headers));
+            out.put("http", Yaml::Map(http.0));
+        }
+        Check::Tcp { port } => {
+            out.put("tcp", Yaml::Map(vec![("port".to_owned(), Yaml::plain(port))]));
+        }
+        Check::Exec { command } => out.put("exec", Yaml::texts(command)),
+    }
+    let default = Probe::of(check.clone());
+    out.put_if("every", *every != default.every, time(*every));
+    out.put_if("timeout", *timeout != default.timeout, time(*timeout));
+    out.put_if("failures", *failures != default.failures, Yaml::plain(failures));
+    out.put_if("successes", *successes != default.successes, Yaml::plain(successes));
+    out.put_if("delay", *delay != default.delay, time(*delay));
+    Yaml::Map(out.0)
+}
+
+fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
+    let Container {
+        name: _,
+        image: Image { reference: _, digest: _, pull, platforms: _ },
+        entrypoint,
+        command,
+        env: _,
+        user,
+        workdir,
+        hostname,
+        labels,
+        network,
+        http,
+        mounts: _,
+        tmpfs,
+        read_only,
+        init,
+        stop_signal,
+        stop_grace,
+        shm_size,
+        ulimits,
+        sysctls,
+        privileges: Privileges { privileged, cap_add, cap_drop, devices, security },
+        limit: _,
+    } = container;
+    out.put_some("command", command.as_ref().map(Yaml::texts));
+    out.put_some("entrypoint", entrypoint.as_ref().map(Yaml::texts));
+    out.put_some("port", http.map(Yaml::plain));
+    out.put_some("user", user.as_ref().map(Yaml::text));
+    out.put_some("workdir", workdir.as_ref().map(Yaml::text));
+    out.put_some("hostname", hostname.as_ref().map(Yaml::text));
+    out.put_if("labels", !labels.is_empty(), Yaml::pairs(labels));
+    out.put_some(
+        "network",
+        match network {
+            NetworkMode::Bridge => None,
+            NetworkMode::Host => Some(Yaml::plain("host")),
+            NetworkMode::None => Some(Yaml::plain("none")),
+        },
+    );
+    out.put_if("tmpfs", !tmpfs.is_empty(), Yaml::texts(tmpfs.iter().map(tmpfs_of)));
+    out.put_if("read_only", *read_only, Yaml::plain(true));
+    out.put_if("init", *init, Yaml::plain(true));
+    out.put_if("volumes", !container.mounts.is_empty(), volumes(container, spec));
+    let device = |it: &Device| match it.host == it.path {
+        true => it.host.clone(),
+        false => format!("{}:{}", it.host, it.path),
+    };
+    out.put_if("devices", !devices.is_empty(), Yaml::texts(devices.iter().map(device)));
+    out.put_if("cap_add", !cap_add.is_empty(), Yaml::texts(cap_add));
+    out.put_if("cap_drop", !cap_drop.is_empty(), Yaml::texts(cap_drop));
+    out.put_if("security_opt", !security.is_empty(), Yaml::texts(security));
+    out.put_if("privileged", *privileged, Yaml::plain(true));
+    out.put_some("stop_signal", stop_signal.as_ref().map(Yaml::text));
+    out.put_some("stop_grace", stop_grace.map(time));
+    out.put_some("shm_size", shm_size.map(size));
+    let limits = ulimits
+        .iter()
+        .map(|(name, it)| (name.clone(), Yaml::text(format!("{}:{}", it.soft, it.hard))));
+    out.put_if("ulimits", !ulimits.is_empty(), Yaml::Map(limits.collect()));
+    out.put_if("sysctls", !sysctls.is_empty(), Yaml::pairs(sysctls));
+    out.put_some(
+        "pull",
+        match pull {
+            PullPolicy::Missing => None,
+            PullPolicy::Always => Some(Yaml::plain("always")),
+            PullPolicy::Never => Some(Yaml::plain("never")),
+        },
+    );
+}
+
+fn volumes(container: &Container, spec: &SpecForm) -> Yaml {
+    let all = container.mounts.iter().filter_map(|mount| {
+        let volume = spec.volume(&mount.volume)?;
+        let mut parts = Entries(Vec::new());
+        parts.put("name", Yaml::text(&volume.name));
+        if let VolumeSource::Device(path) = &volume.source {
+            parts.put("device", Yaml::text(path));
+        }
+        parts.put("path", Yaml::text(&mount.path));
+        parts.put_if("read_only", mount.read_only, Yaml::plain(true));
+        parts.put_if("on_loss", volume.on_loss == OnLoss::Empty, Yaml::plain("empty"));
+        Some(Yaml::Map(parts.0))
+    });
+    Yaml::List(all.collect())
+}
+
+fn tmpfs_of(tmpfs: &Tmpfs) -> String {
+    let Tmpfs { path, size, exec } = tmpfs;
+    let size = size.map(|size| format!("size={}", bytes(size)));
+    let options: Vec<String> = size.into_iter().chain(exec.then(|| "exec".to_owned())).collect();
+    match options.is_empty() {
+        true => path.clone(),
+        false => format!("{path}:{}", options.join(",")),
+    }
+}
+
+fn pinned(image: &Image) -> Option<Yaml> {
+    let Image { reference: _, digest, pull: _, platforms } = image;
+    if digest.is_none() && platforms.is_empty() {
+        return None;
+    }
+    let platform = |it: &PlatformImage| {
+        let PlatformImage { arch, config, layers, pieces } = it;
+        let mut out = Entries(Vec::new());
+        out.put("arch", Yaml::text(arch));
+        out.put("config", artifact_of(config));
+        out.put("layers", Yaml::List(layers.iter().map(artifact_of).collect()));
+        out.put_some("pieces", pieces.as_ref().map(artifact_of));
+        Yaml::Map(out.0)
+    };
+    let mut out = Entries(Vec::new());
+    out.put_some("digest", digest.map(|it| Yaml::plain(format!("sha256:{it}"))));
+    let platforms: Vec<Yaml> = platforms.iter().map(platform).collect();
+    out.put_if("platforms", !platforms.is_empty(), Yaml::List(platforms));
+    Some(Yaml::Map(out.0))
+}
+
+fn artifact_of(artifact: &Artifact) -> Yaml {
+    Yaml::plain(format!("sha256:{}/{}", artifact.digest, artifact.size))
+}
+
+fn numbers(all: &[u16]) -> Yaml {
+    Yaml::List(all.iter().map(Yaml::plain).collect())
+}
+
+/// Bytes, exactly.
+fn bytes(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes}B"),
+    }
+}
+
+fn size(of: u64) -> Yaml {
+    Yaml::Plain(bytes(of))
+}
+
+fn cores(thousandths: u32) -> Yaml {
+    Yaml::Plain(super::quantity::show_cpu(thousandths))
+}
+
+fn time(of: Duration) -> Yaml {
+    Yaml::Plain(match of.as_millis() {
+        millis if millis % 1000 == 0 => format!("{}s", millis / 1000),
+        millis => format!("{millis}ms"),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,382 @@
+//! What is written is read as the same spec.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option::of as maybe;
+use proptest::prelude::*;
+use shoal_protocol::model::Digest;
+use shoal_protocol::model::spec::{
+    Affinity, Mount, Port, Preference, Rule, Toleration, Ulimit, Volume,
+};
+
+use super::*;
+use crate::publish::{Source, Workload};
+
+/// Texts that readers of YAML take for something else, or that need an escape.
+fn text() -> impl Strategy<Value = String> {
+    let odd = [
+        "",
+        "yes",
+        "null",
+        "~",
+        "010",
+        "1e3",
+        "0x1F",
+        "1_000",
+        "- a",
+        "a: b",
+        "a #b",
+        "[x",
+        "{y",
+        "'q'",
+        "\"",
+        "\\",
+        "tab\t",
+        "two\nlines\n",
+        " blank ",
+        "é漢",
+        "\u{7f}\u{85}\u{2028}",
+        "!tag",
+        "&a",
+        "*a",
+        "%d",
+        "@x",
+        "`",
+        "---",
+        "...",
+        "=",
+        "<<",
+        "2026-01-01",
+        "+1",
+        ".5",
+        "12:30:45",
+        "\u{feff}x",
+        "😀",
+    ];
+    prop_oneof![
+        proptest::sample::select(odd.to_vec()).prop_map(str::to_owned),
+        "[a-zA-Z0-9_./:-]{1,12}",
+        "[ -~]{0,16}",
+    ]
+}
+
+fn word() -> impl Strategy<Value = String> {
+    "[a-z][a-z0-9]{0,6}"
+}
+
+fn variable() -> impl Strategy<Value = String> {
+    "[A-Z][A-Z0-9_]{0,6}".prop_filter("reserved", |it| !it.starts_with("SHOAL"))
+}
+
+fn pairs() -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map(variable(), text(), 0..4)
+}
+
+fn artifact() -> impl Strategy<Value = Artifact> {
+    (any::<[u8; 32]>(), 1..1u64 << 30)
+        .prop_map(|(hash, size)| Artifact { digest: Digest(hash), size })
+}
+
+fn label() -> impl Strategy<Value = String> {
+    "[a-z][a-z0-9]{0,5}"
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let text = prop_oneof![
+        (label(), word()).prop_map(|(name, value)| format!("{name} = {value}")),
+        (label(), word()).prop_map(|(name, value)| format!("{name} != {value}")),
+        (label(), word(), word()).prop_map(|(name, a, b)| format!("{name} in ({a}, {b}x)")),
+        label().prop_map(|name| format!("!{name}")),
+        (label(), 1u32..100).prop_map(|(name, least)| format!("{name} > {least}")),
+    ];
+    text.prop_filter_map("no rule", |text| text.parse().ok())
+}
+
+fn time() -> impl Strategy<Value = Duration> {
+    (100u64..60_000).prop_map(Duration::from_millis)
+}
+
+fn probe(with_exec: bool) -> impl Strategy<Value = Probe> {
+    let http = (word(), btree_map("X-[A-Z]{1,4}", "[a-z0-9]{0,4}", 0..2), maybe(1..9999u16));
+    let http = http.prop_map(move |(path, headers, port)| {
+        let port = if with_exec { Some(port.unwrap_or(80)) } else { None };
+        Check::Http { path: format!("/{path}"), port, headers }
+    });
+    let exec = vec(text(), 1..3).prop_filter("a program", |all| !all[0].is_empty());
+    let check = match with_exec {
+        true => prop_oneof![
+            http,
+            (1..9999u16).prop_map(|port| Check::Tcp { port }),
+            exec.prop_map(|command| Check::Exec { command })
+        ]
+        .boxed(),
+        false => http.boxed(),
+    };
+    (check, time(), time(), 1..9u32, time()).prop_map(|(check, every, timeout, failures, delay)| {
+        Probe { every, timeout, failures, delay, ..Probe::of(check) }
+    })
+}
+
+fn health(with_exec: bool) -> impl Strategy<Value = Health> {
+    let one = || maybe(probe(with_exec));
+    let readiness = maybe((probe(with_exec), 1..9u32));
+    (one(), readiness, one()).prop_map(|(startup, readiness, liveness)| Health {
+        startup,
+        readiness: readiness.map(|(probe, successes)| Probe { successes, ..probe }),
+        liveness,
+    })
+}
+
+fn values(files: bool) -> impl Strategy<Value = Vec<ValueUse>> {
+    let file = (word(), 1u32..0o777, maybe(0..99u32), maybe(0..99u32));
+    let file = file.prop_map(|(path, mode, uid, gid)| Target::File {
+        path: format!("/given/{path}"),
+        mode,
+        uid,
+        gid,
+    });
+    let env = variable().prop_map(|name| Target::Env(format!("G_{name}")));
+    let to = if files { prop_oneof![file, env].boxed() } else { env.boxed() };
+    let one = (any::<bool>(), word(), to).prop_map(|(is_secret, name, to)| ValueUse {
+        kind: if is_secret { ValueKind::Secret } else { ValueKind::Config },
+        name: name.parse().unwrap(),
+        to,
+    });
+    // A manifest has the secrets first.
+    vec(one, 0..4).prop_map(|mut all| {
+        all.sort_by_key(|it| it.kind);
+        all
+    })
+}
+
+type Placing = (Vec<Rule>, Vec<Preference>, Vec<String>, Vec<Affinity>, Vec<Toleration>);
+
+fn placing() -> impl Strategy<Value = Placing> {
+    let prefer = (rule(), 1..=100u8).prop_map(|(rule, weight)| Preference { rule, weight });
+    let relation = (any::<bool>(), word(), word(), maybe(1..=100u8));
+    let relation = relation.prop_map(|(apart, namespace, name, weight)| Affinity {
+        workload: format!("{namespace}/{name}").parse().unwrap(),
+        apart,
+        weight,
+    });
+    let affinity = vec(relation, 0..3).prop_map(|mut all| {
+        all.sort_by_key(|it| it.apart);
+        all
+    });
+    let tolerate = prop_oneof![
+        Just(Toleration::All),
+        label().prop_map(Toleration::Name),
+        (label(), word()).prop_map(|(name, value)| Toleration::Value(name, value)),
+    ];
+    let spread = btree_set(label(), 0..3).prop_map(|all| all.into_iter().collect());
+    (vec(rule(), 0..4), vec(prefer, 0..3), spread, affinity, vec(tolerate, 0..3))
+}
+
+/// A workload with all that components and containers have in common.
+fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
+    let size = (0..5u32, 8u64 << 20..1 << 33, 1..9000u32);
+    let limit = (maybe(0..1u64 << 30), maybe(0..9000u32));
+    let rest = (maybe(word()), 0..3u64);
+    (size, limit, pairs(), placing(), values(files), health(files), rest).prop_map(
+        move |((replicas, memory, cpu), (most, most_cpu), env, placing, values, health, rest)| {
+            let (rules, prefer, spread, affinity, tolerate) = placing;
+            let mut it = workload.clone().replicas(replicas).memory(memory).cpu(cpu).envs(env);
+            it = it.rules(rules).prefers(prefer).spread(spread).affinity(affinity);
+            it = it.tolerates(tolerate).given(values).health(health).restarts(rest.1);
+            if let Some(set) = rest.0 {
+                it = it.set(set.parse().unwrap());
+            }
+            it.limit(most.map(|more| memory + more), most_cpu.map(|more| cpu + more))
+        },
+    )
+}
+
+fn component() -> impl Strategy<Value = Spec> {
+    let name = ("[a-z]{1,5}", "[a-z]{1,5}");
+    let workload = (name, artifact()).prop_flat_map(|((namespace, name), artifact)| {
+        let name = format!("{namespace}/{name}").parse().unwrap();
+        common(Workload::component(name, Source::Held(artifact)), false)
+            .prop_map(move |it| it.spec(Some(artifact)))
+    });
+    workload.prop_filter_map("invalid", Result::ok)
+}
+
+fn image() -> impl Strategy<Value = Image> {
+    let platform = (word(), artifact(), vec(artifact(), 1..4), maybe(artifact()));
+    let platform = platform.prop_map(|(arch, config, layers, pieces)| {
+        // Pieces are of large layers alone.
+        let is_large = layers.iter().any(|it| it.pieces() > 0);
+        PlatformImage { arch, config, layers, pieces: pieces.filter(|_| is_large) }
+    });
+    let pull =
+        proptest::sample::select(vec![PullPolicy::Missing, PullPolicy::Always, PullPolicy::Never]);
+    let reference = prop_oneof!["[a-z]{1,6}:[a-z0-9]{1,3}", "[a-z]{1,6}[.]tar"];
+    (reference, maybe(any::<[u8; 32]>()), pull, maybe(platform)).prop_map(
+        |(reference, digest, pull, platform)| Image {
+            digest: digest.map(Digest),
+            pull,
+            platforms: platform.into_iter().collect(),
+            // A path is the image's name only where its parts are named as well.
+            reference: match digest {
+                None => reference.replace(".tar", ":1"),
+                Some(_) => reference,
+            },
+        },
+    )
+}
+
+fn container() -> impl Strategy<Value = Spec> {
+    let words = || maybe(vec(text(), 0..4));
+    let flags = any::<[bool; 5]>();
+    let one = (image(), words(), words(), flags, maybe(1..9999u16));
+    let texts = (maybe(text()), maybe(word()), maybe(word()), btree_map(word(), text(), 0..3));
+    let times = (maybe(time()), maybe(1..1u64 << 30));
+    let tmpfs = (word(), maybe(1..1u64 << 30), any::<bool>());
+    let tmpfs =
+        tmpfs.prop_map(|(path, size, exec)| Tmpfs { path: format!("/t/{path}"), size, exec });
+    let volume = (word(), maybe(word()), any::<bool>(), any::<bool>());
+    let files = (vec(tmpfs, 0..2), btree_map(word(), volume, 0..3));
+    let port = (1..9999u16, 1..9999u16, any::<bool>(), any::<bool>());
+    let ports = (vec(port, 0..3), btree_set(1..9999u16, 0..3));
+    let limits = btree_map("nofile|nproc|core", (-1..50i64, 50..99i64), 0..3);
+    let rights = (vec("[A-Z]{2,6}", 0..2), vec("[A-Z]{2,6}", 0..2), vec(word(), 0..2));
+    let all = ((one, texts, times), (files, ports), (limits, rights, 0..3usize));
+    let workload = all.prop_flat_map(|((one, texts, times), (files, ports), limits)| {
+        let (image, entrypoint, command, [read_only, init, stdin, tty, privileged], http) = one;
+        let (user, workdir, hostname, labels) = texts;
+        let (tmpfs, volumes) = files;
+        let (limits, (cap_add, cap_drop, devices), network) = limits;
+        let mut built = Container::of("main", image);
+        (built.entrypoint, built.command, built.http) = (entrypoint, command, http);
+        (built.read_only, built.init, built.user) = (read_only, init, user);
+        (built.workdir, built.hostname) = (workdir.map(|it| format!("/{it}")), hostname);
+        (built.labels, built.tmpfs) = (labels, tmpfs);
+        (built.stop_grace, built.shm_size) = times;
+        built.stop_signal = init.then(|| "SIGINT".to_owned());
+        let network_mode = [NetworkMode::Bridge, NetworkMode::Host, NetworkMode::None][network];
+        built.network = network_mode;
+        built.ulimits =
+            limits.into_iter().map(|(name, (soft, hard))| (name, Ulimit { soft, hard })).collect();
+        built.sysctls =
+            read_only.then(|| ("net.a".to_owned(), "1".to_owned())).into_iter().collect();
+        let device = |name: String| Device { host: format!("/dev/{name}"), path: "/dev/x".into() };
+        let devices = devices.into_iter().map(device).collect();
+        let security = if init { vec!["no-new-privileges".to_owned()] } else { Vec::new() };
+        built.privileges = Privileges { privileged, cap_add, cap_drop, devices, security };
+        let mut storage = Vec::new();
+        for (name, (path, device, read_only, empty)) in volumes {
+            let source =
+                device.map_or(VolumeSource::Kept, |it| VolumeSource::Device(format!("/{it}")));
+            let on_loss = match (&source, empty) {
+                (VolumeSource::Kept, true) => OnLoss::Empty,
+                _ => OnLoss::Wait,
+            };
+            built.mounts.push(Mount {
+                volume: name.clone(),
+                path: format!("/v/{path}"),
+                read_only,
+            });
+            storage.push(Volume { name, source, on_loss });
+        }
+        let (ports, exposed) = ports;
+        let ports: Vec<Port> = ports
+            .into_iter()
+            .map(|(device, replica, udp, bound)| Port {
+                device,
+                replica,
+                udp,
+                address: bound.then(|| [127, 0, 0, 1].into()),
+            })
+            .collect();
+        let workload = Workload::container("shop/a".parse().unwrap(), "x");
+        let workload = workload.with_container(|it| *it = built);
+        let workload = workload.storage(storage).ports(ports).streams(stdin, tty).exposes(exposed);
+        common(workload, true).prop_map(|it| it.spec(None))
+    });
+    workload.prop_filter_map("invalid", Result::ok)
+}
+
+fn check(spec: &Spec) {
+    let text = manifest(spec).unwrap_or_else(|error| panic!("{error}\n{spec:#?}"));
+    let all = parse(&text, Path::new("/elsewhere")).unwrap_or_else(|it| panic!("{text}\n{it}"));
+    let [workload] = all.as_slice() else { panic!("{text}") };
+    let artifact = match workload.source() {
+        Source::Held(artifact) => Some(*artifact),
+        Source::Engine => None,
+        other => panic!("a file is needed: {other:?}\n{text}"),
+    };
+    assert_eq!(workload.spec(artifact).unwrap(), *spec, "{text}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        // A failing spec becomes a test of its own, and no file beside the sources.
+        failure_persistence: None,
+        max_local_rejects: 1 << 20,
+        max_global_rejects: 1 << 20,
+        ..ProptestConfig::with_cases(400)
+    })]
+
+    /// Publishing what was exported says `unchanged`.
+    #[test]
+    fn exported_component_is_read_as_it_was(spec in component()) {
+        check(&spec);
+    }
+
+    #[test]
+    fn exported_container_is_read_as_it_was(spec in container()) {
+        check(&spec);
+    }
+}
+
+/// The shortest documents are what a person would have written.
+#[test]
+fn defaults_are_left_out() {
+    let workload = Workload::image("web", "nginx:1.27").unwrap();
+    let spec = workload.clone().spec(None).unwrap();
+    assert_eq!(manifest(&spec).unwrap(), "name: web\nimage: \"nginx:1.27\"\n");
+    let spec = workload.env("A", "yes").memory(128 << 20).spec(None).unwrap();
+    let text = "name: web\nimage: \"nginx:1.27\"\nmemory: 128MiB\nenv:\n  A: \"yes\"\n";
+    assert_eq!(manifest(&spec).unwrap(), text);
+}
+
+/// A program that embeds a node may give a workload what a manifest has no field for.
+#[test]
+fn what_a_manifest_cannot_have_is_an_error() {
+    let workload = Workload::image("web", "nginx:1.27").unwrap();
+    let spec = workload.with_container(|it| it.name = "other".into()).spec(None).unwrap();
+    let error = manifest(&spec).unwrap_err();
+    assert!(error.starts_with("`web` cannot be written as a manifest: "), "{error}");
+}
+
+/// The files in `examples/`, as far as their bytes are not needed.
+#[test]
+fn examples_are_written_as_they_were_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/manifests");
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for workload in parse(&text, Path::new("/")).unwrap() {
+            let artifact = Artifact { digest: Digest([3; 32]), size: 9 };
+            // As reading an image's file leaves it.
+            let is_file = matches!(workload.source(), Source::Image(_));
+            let workload = workload.with_container(|it| {
+                let image = &mut it.image;
+                if is_file {
+                    image.reference = "server.tar".into();
+                    image.platforms = vec![PlatformImage {
+                        arch: "x86_64".into(),
+                        config: artifact,
+                        layers: vec![artifact],
+                        pieces: None,
+                    }];
+                }
+            });
+            check(&workload.spec(Some(artifact)).unwrap());
+            count += 1;
+        }
+    }
+    assert!(count >= 8, "{count}");
+}
