@@ -170,6 +170,20 @@ impl Node {
         self.emit_event(now, level, "replica-done", Some(name), Some(self.me), reason);
     }
 
+    /// The node that ruled on the end of a replica, if it is up.
+    pub(super) fn saw_end(&self, replica: &ReplicaId) -> Option<NodeId> {
+        let Place::Run { at, index } = replica.place else { return None };
+        let workload = self.desired.by_uid(&replica.uid)?;
+        let generation = workload::generation_of(&workload.spec);
+        let is_it = |ruling: &&Signed<Ruling>| {
+            matches!(ruling.body, RulingBody::JobResult(_))
+                && ruling.generation == generation
+                && ruling.tick == run_number(at, index)
+        };
+        let ruling = self.rulings.of(&replica.uid).find(is_it)?;
+        Some(NodeId(ruling.by().0)).filter(|node| self.is_up(node))
+    }
+
     /// How far a job is, in a word.
     pub(super) fn job_state(&self, workload: &Workload) -> Option<String> {
         let Kind::Job(_) = workload.spec.kind else { return None };

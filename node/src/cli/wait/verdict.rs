@@ -1,6 +1,6 @@
 //! The error of a wait that did not end well. Its last line carries the cause.
 
-use shoal_protocol::model::ReplicaName;
+use shoal_protocol::model::NamedReplica;
 use shoal_protocol::model::WorkloadName;
 use shoal_protocol::model::view::{ExplainView, ReplicaView};
 use tokio::time::Instant;
@@ -68,7 +68,7 @@ pub(super) fn late_text(
 /// The outcome of the last auction of a replica, if no node took it. The owner knows it, which may
 /// be another node than the one that is asked.
 async fn no_taker(client: &Client, replica: &str) -> Option<String> {
-    let name: ReplicaName = replica.parse().ok()?;
+    let name: NamedReplica = replica.parse().ok()?;
     let path = format!("{}/{}", path_of("explain", &name.workload), name.place);
     let view: ExplainView = client.get(&path).await.ok()?;
     let last = view.auctions.into_iter().next()?;
@@ -99,7 +99,7 @@ pub(super) async fn failure(
 
 /// Prints a replica's last log lines, if there are any.
 async fn tail(client: &Client, replica: &str) {
-    let Ok(name) = replica.parse::<ReplicaName>() else { return };
+    let Ok(name) = replica.parse::<NamedReplica>() else { return };
     let path = format!("{}/{}?lines={LOG_LINES}", path_of("logs", &name.workload), name.place);
     let Ok(mut lines) = client.lines(&path).await else { return };
     while let Ok(Some(line)) = lines.next::<LogBody>().await {
