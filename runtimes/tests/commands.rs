@@ -18,7 +18,7 @@ use shoal_runtimes::{Launch, Payload, Runtime};
 async fn end(harness: &Harness, launch: Launch) -> (InstanceState, Vec<String>) {
     let id = launch.id.clone();
     let mut watch = harness.wasm.watch();
-    harness.wasm.start(launch).await.unwrap();
+    harness.wasm.start(launch).await.expect("it starts");
     let state = loop {
         let news = watch.next().await;
         let found = news.into_iter().find(|it| it.id == id && it.state.ended());
@@ -26,7 +26,8 @@ async fn end(harness: &Harness, launch: Launch) -> (InstanceState, Vec<String>) 
             break status.state;
         }
     };
-    let lines = harness.wasm.logs(&id, Tail { lines: 1000, follow: false }).await.unwrap();
+    let lines =
+        harness.wasm.logs(&id, Tail { lines: 1000, follow: false }).await.expect("it has logs");
     let own = lines.filter(|line| std::future::ready(line.stream != LogStream::System));
     (state, own.map(|line| line.text).collect().await)
 }

@@ -135,9 +135,10 @@ impl From<&Spec> for SpecBody {
             restart: _,
             exposure: Exposure { hosts: _, ports },
             storage,
-            later:
-                Later { stdin, tty, exposed, values, require: rules, set, restarts, rollout, previous },
+            later,
         } = &**spec;
+        let Later { stdin, tty, exposed, values, require: rules, .. } = later;
+        let Later { set, restarts, rollout, previous, .. } = later;
         let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
             Program::Wasm(component) => {
