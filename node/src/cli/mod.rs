@@ -42,6 +42,7 @@ mod job;
 mod join;
 pub(crate) mod keys;
 mod logs;
+mod node;
 mod nodes;
 mod operator;
 mod policy;
@@ -119,6 +120,7 @@ enum Verb {
     Image(image::Image),
     Ps(ps::Ps),
     Nodes(nodes::Nodes),
+    Node(node::Node),
     Cordon(policy::Cordon),
     Uncordon(policy::Uncordon),
     Drain(drain::Drain),
@@ -214,6 +216,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Nodes(nodes) => nodes.run(context).await,
             Verb::Cordon(cordon) => cordon.run(context).await,
             Verb::Uncordon(uncordon) => uncordon.run(context).await,
+            Verb::Node(node) => node.run(context).await,
             Verb::Drain(drain) => drain.run(context).await,
             Verb::Label(label) => label.run(context).await,
             Verb::Taint(taint) => taint.run(context).await,
