@@ -229,9 +229,11 @@ async fn end_of_an_old_generation_hides_no_other_report() {
     // The paused clock goes on when nothing else is to be done.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.runtime.calls(3).await[1], format!("start {new}"));
+    world.runtime.stuck.lock().unwrap().insert(new.to_string());
     world.run(0, 1);
-    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.runtime.calls(5).await[4], format!("stop {new}"));
+    world.runtime.tell(&new, InstanceState::Stopped);
+    tokio::time::sleep(Duration::from_secs(1)).await;
     drop(taken);
     let report = world.until(0, InstanceState::Running).await;
     // The first one that waits is of the second version.
