@@ -42,6 +42,7 @@ pub(crate) mod keys;
 mod logs;
 mod nodes;
 mod operator;
+mod pause;
 mod policy;
 mod port_forward;
 mod ps;
@@ -134,6 +135,8 @@ enum Verb {
     PortForward(port_forward::PortForward),
     Scale(scale::Scale),
     Restart(restart::Restart),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
     Rollback(rollback::Rollback),
     Export(export::Export),
     Schema(schema::Schema),
@@ -225,6 +228,8 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::PortForward(forward) => forward.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
             Verb::Restart(restart) => restart.run(context).await,
+            Verb::Pause(pause) => pause.run(context).await,
+            Verb::Resume(resume) => resume.run(context).await,
             Verb::Rollback(rollback) => rollback.run(context).await,
             Verb::Export(export) => export.run(context).await,
             Verb::Schema(schema) => schema.run(),

@@ -18,6 +18,7 @@
 //! configs: ["site:/etc/site.conf"]   # a container's file
 //! health:                # probes, each with every, timeout, failures, successes and delay
 //!   readiness: { http: { path: /ready } }   # or tcp: { port: 80 }, or exec: [words]
+//! update: { parallel: 1, on-failure: roll-back }   # step by step; also order, min-ready, canary
 //! ```
 //!
 //! A container has further fields: `command`, `entrypoint`, `port` (its HTTP port), `user`,
@@ -41,6 +42,7 @@ mod placement;
 #[cfg(test)]
 mod reference;
 mod text;
+mod update;
 pub(crate) mod write;
 
 use std::path::Path;
@@ -181,6 +183,9 @@ struct Document {
     configs: Option<At<Vec<given::Given>>>,
     /// Probes of each replica. Example: `health: { readiness: { http: { path: /ready } } }`
     health: Option<health::HealthText>,
+    /// How replicas get a new version, step by step; without it all are replaced at once.
+    /// Example: `update: { parallel: 1, on-failure: roll-back }`
+    update: Option<update::UpdateText>,
     /// The set of workloads that it belongs to: `shoal publish --prune` removes what has left the
     /// set's files. No restart. Example: `set: shop`
     set: Option<At<LabelText>>,
@@ -308,6 +313,9 @@ impl Document {
         }
         workload = workload.restarts(restarts.unwrap_or_default().into());
         workload = workload.given(secrets.into_iter().chain(configs)).health(health);
+        if let Some(update) = update::update(self.update.take())? {
+            workload = workload.update(update);
+        }
         if let Some(replicas) = replicas {
             workload = workload.replicas(replicas);
         }

@@ -50,6 +50,7 @@ const INNER: &[(&str, &str, &str)] = &[
     ("Limit", "limit: {", "}"),
     ("Relations", "affinity: {", "}"),
     ("HealthText", "health: {", "}"),
+    ("UpdateText", "update: {", "}"),
     ("ProbeText", "health: { liveness: {", "} }"),
     ("Http", "health: { liveness: { http: {", "} } }"),
     ("Tcp", "health: { liveness: { tcp: {", "} } }"),

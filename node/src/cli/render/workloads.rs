@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
-use shoal_protocol::model::view::{ReplicaView, WorkloadView};
+use shoal_protocol::model::view::{ReplicaView, UpdateView, WorkloadView};
 
 use super::short;
 use super::table::table;
@@ -79,12 +79,49 @@ fn state(view: &WorkloadView) -> String {
         }
         let parts: Vec<String> =
             counts.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
-        if parts.is_empty() { "settling".to_owned() } else { parts.join(", ") }
+        match parts.is_empty() {
+            false => parts.join(", "),
+            // The old version serves where its turn has not come.
+            true if view.update.is_some() => "healthy".to_owned(),
+            true => "settling".to_owned(),
+        }
     };
+    if let Some(word) = view.update.as_ref().and_then(update_word) {
+        state.push_str(&format!(", {word}"));
+    }
     if view.conflict {
         state.push_str(", conflict");
     }
     state
+}
+
+/// A word about an update that is not done.
+fn update_word(update: &UpdateView) -> Option<&'static str> {
+    Some(match update.state.as_str() {
+        "done" => return None,
+        "paused" => "update paused",
+        "canary" => "canary",
+        "failed" => "update failed",
+        "rolled-back" => "rolled back",
+        _ => "updating",
+    })
+}
+
+/// How far the update of a workload is, in words.
+pub fn updating(view: &WorkloadView) -> Option<String> {
+    let UpdateView { state, done, total, failed } = view.update.as_ref()?;
+    let runs = format!("{done} of {total} run the new version");
+    let name = short_name(view);
+    Some(match state.as_str() {
+        "rolled-back" => {
+            let failed = failed.as_deref().unwrap_or("unknown");
+            format!("rolled back (generation {failed} failed)")
+        }
+        "paused" => format!("{runs}, paused: `shoal resume {name}` goes on"),
+        "canary" => format!("{runs}, canary: `shoal resume {name}` replaces the others"),
+        "failed" => format!("{runs}, failed: the others keep what they run"),
+        state => format!("{runs}, {state}"),
+    })
 }
 
 /// The names of nodes that are up and hold replicas, each once.
