@@ -119,7 +119,10 @@ impl Node {
                 _ => None,
             };
             let phases: Vec<Phase> = here.iter().filter_map(|(_, claim)| phase(claim)).collect();
-            let fails = |phase: &Phase| matches!(phase, Phase::Failing { restarts, .. } if *restarts >= most);
+            let fails = |phase: &Phase| match phase {
+                Phase::Failing { restarts, .. } => *restarts >= most,
+                _ => false,
+            };
             match () {
                 () if here.is_empty() => Progress::Free,
                 () if phases.contains(&Phase::Healthy) => Progress::Done,

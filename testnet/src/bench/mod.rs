@@ -117,7 +117,7 @@ pub enum Bench {
     /// failed (requests), requests, seconds. Three nodes.
     Update {
         /// How many updates.
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
     },
     /// A node is drained of its share of twenty HTTP replicas while clients ask every node: cases

@@ -1,6 +1,7 @@
 //! Requests that fail while a workload of ten HTTP replicas gets a new version step by step, and
 //! while a node is drained of a workload of twenty. Three nodes; clients ask every node's HTTP port
-//! in turn, 200 requests a second.
+//! in turn, 500 requests a second. A step of an update takes some
+//! 15 ms here, so one run says little: twenty make some thousand requests.
 //!
 //! - `requests`: all requests from the start of the command to its end;
 //! - `failed`: those that were not answered with 200;
@@ -11,7 +12,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::Figures;
 use crate::kill::HELLO;
@@ -21,7 +22,7 @@ use crate::real::{Cluster, Options};
 /// The workload's name.
 const NAME: &str = "web";
 /// The time between two requests.
-const PACE: Duration = Duration::from_millis(5);
+const PACE: Duration = Duration::from_millis(2);
 /// Replicas that are updated.
 const UPDATED: u32 = 10;
 /// Replicas, of which a third or so is on the node that is drained.
@@ -51,7 +52,12 @@ fn updates(cluster: &Cluster, runs: u32) -> Result<Counts> {
     let mut counts = Counts::default();
     publish(cluster, UPDATED, "0")?;
     for run in 1..=runs {
+        let before = cluster.nodes[0].api().workload(NAME)?.generation;
         counts.during(cluster, || publish(cluster, UPDATED, &run.to_string()))?;
+        let view = cluster.nodes[0].api().workload(NAME)?;
+        ensure!(view.generation != before, "the version did not change");
+        let update = view.update.context("the workload has a policy for updates")?;
+        ensure!((update.state.as_str(), update.done) == ("done", UPDATED), "{update:?}");
     }
     Ok(counts)
 }
@@ -62,7 +68,13 @@ fn drains(cluster: &Cluster, runs: u32) -> Result<Counts> {
     for _ in 0..runs {
         // Not the one that is given the commands.
         let node = cluster.nodes[2].id();
+        let left = || -> Result<usize> {
+            let all = cluster.nodes[0].api().nodes()?;
+            Ok(all.iter().find(|it| it.id == *node).map_or(0, |it| it.replicas))
+        };
+        ensure!(left()? > 0, "the node that is to be drained runs nothing");
         counts.during(cluster, || cluster.shoal(0, &["drain", node]).map(drop))?;
+        ensure!(left()? == 0, "the node is not empty");
         cluster.shoal(0, &["uncordon", node])?;
         // Fresh replicas, of which that node gets its share again.
         cluster.shoal(0, &["scale", &format!("{NAME}=0")])?;
@@ -105,17 +117,11 @@ impl Counts {
     }
 
     fn figures(self, bench: &'static str) -> Vec<Figures> {
-        let of = |case, unit, goal, values| Figures {
-            bench,
-            case,
-            unit,
-            goal,
-            values,
-            against: None,
-        };
+        let of =
+            |case, unit, goal, values| Figures { bench, case, unit, goal, values, against: None };
         vec![
             of("failed", "requests", "0", self.failed),
-            of("requests", "requests", "200 a second", self.requests),
+            of("requests", "requests", "500 a second", self.requests),
             of("seconds", "s", "none", self.seconds),
         ]
     }

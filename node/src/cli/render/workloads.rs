@@ -152,3 +152,52 @@ pub fn url(namespace: &str, name: &str, http: &str) -> String {
         IpAddr::V6(ip) => format!("http://[{ip}]{port}/ (with the header `Host: {host}.shoal`)"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::{replica_view, workload_view};
+
+    /// All replicas answer during an update, so the state is no `settling`, which says nothing.
+    #[test]
+    fn update_is_told_in_a_word_and_in_a_line() {
+        let of = |state: &str, failed: Option<&str>| {
+            let mut view = workload_view(
+                "web",
+                vec![
+                    replica_view("web/0", "healthy", Some("n1")),
+                    replica_view("web/1", "healthy", Some("n2")),
+                ],
+            );
+            view.healthy = if state == "done" { 2 } else { 1 };
+            let failed = failed.map(str::to_owned);
+            view.update = Some(UpdateView { state: state.into(), done: 1, total: 2, failed });
+            (super::state(&view), updating(&view).unwrap())
+        };
+        let runs = "1 of 2 run the new version";
+        for (state, word, line) in [
+            ("rolling", "healthy, updating", format!("{runs}, rolling")),
+            (
+                "paused",
+                "healthy, update paused",
+                format!("{runs}, paused: `shoal resume web` goes on"),
+            ),
+            (
+                "canary",
+                "healthy, canary",
+                format!("{runs}, canary: `shoal resume web` replaces the others"),
+            ),
+            (
+                "failed",
+                "healthy, update failed",
+                format!("{runs}, failed: the others keep what they run"),
+            ),
+            ("done", "healthy", format!("{runs}, done")),
+        ] {
+            assert_eq!(of(state, None), (word.to_owned(), line));
+        }
+        let (word, line) = of("rolled-back", Some("abcd0123"));
+        assert_eq!(word, "healthy, rolled back");
+        assert_eq!(line, "rolled back (generation abcd0123 failed)");
+    }
+}
