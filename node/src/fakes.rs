@@ -603,6 +603,10 @@ impl Core for FakeCore {
         soon(self.holders.lock().unwrap().clone())
     }
 
+    fn place_of(&self, _: WorkloadName, text: String) -> Soon<'_, Option<Place>> {
+        soon(text.parse().ok())
+    }
+
     fn events(&self, since: u64) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {
         let history = self.history.lock().unwrap();
         (

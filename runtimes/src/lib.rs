@@ -61,8 +61,8 @@ pub mod wasm;
 pub use endpoint::{Endpoint, Service};
 pub use error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 pub use model::{
-    Body, BodyError, ContainerPayload, Instance, InstanceId, InvalidInstanceId, Launch, Payload,
-    Traffic, Usage, VolumeKey, VolumeOf, body,
+    Body, BodyError, Command, ContainerPayload, Instance, InstanceId, InvalidInstanceId, Launch,
+    Payload, Traffic, Usage, VolumeKey, VolumeOf, body,
 };
 pub use runtime::Runtime;
 pub use status::{Fault, Status, StatusHandle, StatusTable, Watch};

@@ -89,15 +89,28 @@ pub struct Launch {
     pub cpu_reserved: u32,
     /// Its secrets and configs. An instance's id changes with them.
     pub given: Given,
+    /// Its program is to come to an end by itself, which is then no failure.
+    pub ends: bool,
 }
 
 /// The program of a launch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Payload {
-    /// A component, whose bytes are in the artifact store.
+    /// A component that answers requests, whose bytes are in the artifact store.
     Component(Digest),
+    /// A component that runs as a program does.
+    Command(Command),
     /// A container.
     Container(Box<ContainerPayload>),
+}
+
+/// A component of the world `wasi:cli/command`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Command {
+    /// The component, whose bytes are in the artifact store.
+    pub component: Digest,
+    /// Its arguments, after the workload's name.
+    pub args: Vec<String>,
 }
 
 impl From<Digest> for Payload {
@@ -173,9 +186,10 @@ impl Launch {
     /// Whether the same is to run. Secrets do not count: those of a running instance are what they
     /// were at its start, and other ones come under another id.
     pub fn is_as(&self, other: &Launch) -> bool {
-        let Launch { id, workload, payload, env, memory, cpu, cpu_reserved, given: _ } = self;
+        let Launch { id, workload, payload, env, memory, cpu, cpu_reserved, given: _, ends } = self;
         (id, workload, payload, env) == (&other.id, &other.workload, &other.payload, &other.env)
             && (*memory, *cpu, *cpu_reserved) == (other.memory, other.cpu, other.cpu_reserved)
+            && *ends == other.ends
     }
 
     /// Its environment with the variables that are kept from people.

@@ -87,7 +87,8 @@ pub trait Runtime: Sessions + Send + Sync + 'static {
     }
 
     /// The instances that run, as the engine lists them: after a restart of the node, what it finds
-    /// and not what it remembers.
+    /// and not what it remembers. Those whose program ended while the node was away are among them:
+    /// a start of the same launch reports how they ended.
     ///
     /// # Errors
     /// The engine did not answer.

@@ -12,8 +12,8 @@ use shoal_protocol::model::view::{
     RevokedView, ServiceView, StatusView, ValueView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Chain, Digest, Key, NodeId, PublicKey, RawChange, ReplicaId, ReplicaName, SealingKey, Value,
-    WorkloadName,
+    Chain, Digest, Key, NodeId, Place, PublicKey, RawChange, ReplicaId, ReplicaName, SealingKey,
+    Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, ImageUse, NotForIt, Reply, Routes};
 use tokio::sync::{broadcast, watch};
@@ -75,6 +75,8 @@ pub trait Core: Send + Sync + 'static {
     fn named_artifacts(&self) -> Soon<'_, BTreeSet<Digest>>;
     /// The nodes that claim a replica, this one first.
     fn holders(&self, replica: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>>;
+    /// The place of a workload that people mean by this text.
+    fn place_of(&self, workload: WorkloadName, text: String) -> Soon<'_, Option<Place>>;
     /// The kept events with a number above `since`, and a receiver of new ones.
     fn events(&self, since: u64) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>);
     /// A number that grows whenever a view may have changed.
@@ -192,6 +194,10 @@ impl Core for DriverHandle {
 
     fn holders(&self, replica: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>> {
         self.query(move |node| node.holders(&replica)).boxed()
+    }
+
+    fn place_of(&self, workload: WorkloadName, text: String) -> Soon<'_, Option<Place>> {
+        self.query(move |node| node.place_of(&workload, &text)).boxed()
     }
 
     fn events(&self, since: u64) -> (Vec<Arc<EventView>>, broadcast::Receiver<Arc<EventView>>) {

@@ -435,6 +435,8 @@ mod tests {
                 name: "hello".into(),
                 runtime: "wasm".into(),
                 artifact: Some(ArtifactBody { digest: Digest([1; 32]), size: 7 }),
+                world: Default::default(),
+                args: Vec::new(),
                 container: None,
                 kind: None,
                 update: None,

@@ -11,6 +11,7 @@ use shoal_runtimes::{LogsError, body};
 
 use super::form::{LogBody, full_name};
 use super::{ApiError, Service, Since};
+use crate::executor::instance_id;
 use crate::ingress::host::node_request;
 use crate::ingress::peers::SendError;
 
@@ -80,7 +81,17 @@ impl Service {
         id: &ReplicaId,
         wanted: Wanted,
     ) -> Result<Response<Body>, ApiError> {
-        let Some(instance) = self.directory.instance(id) else { return Ok(lines(Body::empty())) };
+        let instance = match self.directory.instance(id) {
+            Some(instance) => instance,
+            // It ended before this process began: its lines are under the name that it had.
+            None => {
+                let view = self.workload(&replica.workload).await.ok();
+                match view.and_then(|view| view.generation.parse().ok()) {
+                    Some(generation) => instance_id(&replica.workload, id, &generation),
+                    None => return Ok(lines(Body::empty())),
+                }
+            }
+        };
         let Wanted { tail, since } = wanted;
         match self.runtimes.logs(&instance, tail).await {
             Ok(stream) => Ok(lines(Body::from_stream(stream.filter_map(move |line| {

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::spec::InvalidSpec;
 use shoal_protocol::model::view::{ChangeView, EventView, WorkloadView};
-use shoal_protocol::model::{Digest, ProgramKind, ReplicaName, WorkloadName};
+use shoal_protocol::model::{Digest, NamedReplica, ProgramKind, ReplicaName, WorkloadName};
 use shoal_runtimes::logs::Tail;
 use tokio_util::io::StreamReader;
 
@@ -200,28 +200,28 @@ async fn explain(
     State(service): State<Service>,
     Path(path): Path<(String, String, String)>,
 ) -> Answer {
-    json(&service.explain(&replica_name(&path)?).await?)
+    json(&service.explain(&replica_name(&service, &path).await?).await?)
 }
 
 async fn explain_here(
     State(service): State<Service>,
     Path(path): Path<(String, String, String)>,
 ) -> Answer {
-    json(&service.explain_here(&replica_name(&path)?).await?)
+    json(&service.explain_here(&replica_name(&service, &path).await?).await?)
 }
 
 async fn usage(
     State(service): State<Service>,
     Path(path): Path<(String, String, String)>,
 ) -> Answer {
-    json(&service.usage(&replica_name(&path)?).await?)
+    json(&service.usage(&replica_name(&service, &path).await?).await?)
 }
 
 async fn usage_here(
     State(service): State<Service>,
     Path(path): Path<(String, String, String)>,
 ) -> Answer {
-    json(&service.usage_here(&replica_name(&path)?).await?)
+    json(&service.usage_here(&replica_name(&service, &path).await?).await?)
 }
 
 async fn running(
@@ -242,7 +242,7 @@ async fn logs(
     request: Request,
 ) -> Answer {
     let wanted = query::<LogsQuery>(&request)?.wanted()?;
-    service.logs(&replica_name(&path)?, wanted).await
+    service.logs(&replica_name(&service, &path).await?, wanted).await
 }
 
 async fn logs_here(
@@ -251,7 +251,7 @@ async fn logs_here(
     request: Request,
 ) -> Answer {
     let wanted = query::<LogsQuery>(&request)?.wanted()?;
-    service.logs_here(&replica_name(&path)?, wanted).await
+    service.logs_here(&replica_name(&service, &path).await?, wanted).await
 }
 
 async fn session(
@@ -259,7 +259,7 @@ async fn session(
     Path(path): Path<(String, String, String)>,
     request: Request,
 ) -> Answer {
-    service.session(replica_name(&path)?, request).await
+    service.session(replica_name(&service, &path).await?, request).await
 }
 
 async fn session_here(
@@ -267,7 +267,7 @@ async fn session_here(
     Path(path): Path<(String, String, String)>,
     request: Request,
 ) -> Answer {
-    service.session_here(replica_name(&path)?, request).await
+    service.session_here(replica_name(&service, &path).await?, request).await
 }
 
 async fn connect_here(
@@ -275,7 +275,9 @@ async fn connect_here(
     Path((namespace, name, index, port)): Path<(String, String, String, u16)>,
     request: Request,
 ) -> Answer {
-    service.connect_here(replica_name(&(namespace, name, index))?, port, request).await
+    service
+        .connect_here(replica_name(&service, &(namespace, name, index)).await?, port, request)
+        .await
 }
 
 async fn volume(
@@ -284,7 +286,7 @@ async fn volume(
     request: Request,
 ) -> Answer {
     let NodeQuery { node } = query(&request)?;
-    let replica = replica_name(&(namespace, name, index))?;
+    let replica = replica_name(&service, &(namespace, name, index)).await?;
     service.volume(replica, volume, node.as_deref(), request).await
 }
 
@@ -293,7 +295,9 @@ async fn volume_here(
     Path((namespace, name, index, volume)): Path<(String, String, String, String)>,
     request: Request,
 ) -> Answer {
-    service.volume_here(replica_name(&(namespace, name, index))?, volume, request).await
+    service
+        .volume_here(replica_name(&service, &(namespace, name, index)).await?, volume, request)
+        .await
 }
 
 async fn events(State(service): State<Service>, request: Request) -> Answer {
@@ -499,10 +503,17 @@ fn workload_name(namespace: &str, name: &str) -> Result<WorkloadName, ApiError> 
     format!("{namespace}/{name}").parse().map_err(|error| ApiError::invalid(format!("{error}")))
 }
 
-fn replica_name(
-    (namespace, name, index): &(String, String, String),
+fn named_replica(
+    (namespace, name, place): &(String, String, String),
+) -> Result<NamedReplica, ApiError> {
+    format!("{namespace}/{name}/{place}").parse().map_err(ApiError::invalid)
+}
+
+async fn replica_name(
+    service: &Service,
+    path: &(String, String, String),
 ) -> Result<ReplicaName, ApiError> {
-    format!("{namespace}/{name}/{index}").parse().map_err(ApiError::invalid)
+    service.replica(named_replica(path)?).await
 }
 
 /// Reads a request's target as the routes do, for `fuzzing`.
@@ -518,5 +529,5 @@ pub(super) fn read_target(text: &str) {
     let parts = [(); 3].map(|()| parts.next().unwrap_or_default());
     let [namespace, name, index] = parts;
     _ = (digest(&name), workload_name(&namespace, &name));
-    _ = replica_name(&(namespace, name, index));
+    _ = named_replica(&(namespace, name, index));
 }

@@ -11,8 +11,8 @@ use shoal_protocol::model::view::{
     ChangeView, NodeView, OperatorView, QuotaView, RevokedView, StatusView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Artifact, ClusterId, Digest, Key, NodeId, ProgramKind, RawChange, ReplicaName, Spec,
-    WorkloadName,
+    Artifact, ClusterId, Digest, Key, NamedReplica, NodeId, ProgramKind, RawChange, ReplicaName,
+    Spec, WorkloadName,
 };
 use shoal_protocol::node::{Command, Draft, Refusal, Reply};
 use shoal_runtimes::artifacts::{self, ArtifactStore};
@@ -375,6 +375,27 @@ impl Service {
             Some(near) => error.hint(format!("Did you mean `{near}`?")),
             None => error.hint("`shoal ps` lists what there is."),
         }
+    }
+
+    /// The replica that people mean by this name.
+    pub(super) async fn replica(&self, named: NamedReplica) -> Result<ReplicaName, ApiError> {
+        let NamedReplica { workload, place } = named.clone();
+        if let Some(place) = self.core.place_of(workload.clone(), place).await? {
+            return Ok(ReplicaName { workload, place });
+        }
+        let Some(view) = self.core.workload(workload.clone()).await? else {
+            return Err(self.no_such_workload(&workload).await);
+        };
+        let error = ApiError::new(
+            StatusCode::NOT_FOUND,
+            "no-such-replica",
+            format!("there is no replica `{named}`"),
+        );
+        let names = view.replicas.iter().map(|view| view.replica.as_str());
+        Err(match nearest(&named.to_string(), names) {
+            Some(near) => error.hint(format!("Did you mean `{near}`?")),
+            None => error.hint(format!("`shoal ps {workload}` lists them.")),
+        })
     }
 
     pub(super) async fn no_such_replica(&self, replica: &ReplicaName) -> ApiError {

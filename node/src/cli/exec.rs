@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use shoal_protocol::model::ReplicaName;
+use shoal_protocol::model::NamedReplica;
 use shoal_protocol::model::access::{Action, Exec as Command};
 use shoal_protocol::model::view::WorkloadView;
 use tokio::signal::unix::{SignalKind, signal};
@@ -155,7 +155,7 @@ async fn converse(
     frames: Frames,
     input: Option<mpsc::Receiver<Vec<u8>>>,
     has_terminal: bool,
-    replica: &ReplicaName,
+    replica: &NamedReplica,
 ) -> Result<(), CliError> {
     let Frames { mut receiver, mut sender } = frames;
     let mut resized = signal(SignalKind::window_change())
@@ -197,7 +197,7 @@ async fn next(input: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
 }
 
 /// Prints output until the command has ended, and gives its exit code.
-async fn output(receiver: &mut Receiver, replica: &ReplicaName) -> Result<(), CliError> {
+async fn output(receiver: &mut Receiver, replica: &NamedReplica) -> Result<(), CliError> {
     loop {
         let frame = receiver.next_of_node().await;
         match frame.map_err(|error| session::lost(replica, &error))? {

@@ -1,12 +1,13 @@
 //! `shoal explain`.
 
 use clap::Args;
+use shoal_protocol::model::NamedReplica;
 use shoal_protocol::model::view::{ExplainView, WorkloadView};
-use shoal_protocol::model::{ReplicaName, WorkloadName};
 
 use super::client::path_of;
 use super::context::{Context, Form};
 use super::error::CliError;
+use super::target::Target;
 use super::{out, render};
 
 /// Show why a replica is where it is: who bid what, who declined and why, who won
@@ -17,23 +18,8 @@ use super::{out, render};
 )]
 pub struct Explain {
     /// The replica, NAME/NUMBER or NAMESPACE/NAME/NUMBER; a workload means all of its replicas
-    #[arg(value_name = "REPLICA|WORKLOAD", value_parser = what)]
-    what: What,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum What {
-    Replica(ReplicaName),
-    Workload(WorkloadName),
-}
-
-/// `shop/0` is a replica, since no name is a number; `shop/till` is a workload in a namespace.
-fn what(text: &str) -> Result<What, String> {
-    match (text.parse::<ReplicaName>(), text.parse::<WorkloadName>()) {
-        (Ok(replica), _) => Ok(What::Replica(replica)),
-        (Err(_), Ok(workload)) => Ok(What::Workload(workload)),
-        (Err(error), Err(_)) => Err(error.to_string()),
-    }
+    #[arg(value_name = "REPLICA|WORKLOAD")]
+    what: Target,
 }
 
 /// Replicas of a workload that are explained at once: more do not help a reader.
@@ -42,17 +28,17 @@ const MOST: usize = 20;
 impl Explain {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client();
-        let replicas = match self.what {
-            What::Replica(replica) => {
+        let replicas = match self.what.settled(&client).await? {
+            Target::One(replica) => {
                 let bytes = client.get_bytes(&path(&replica)).await?;
                 if context.json() {
                     return out::say_bytes(&bytes);
                 }
                 return show(context, &out::parse(&bytes)?);
             }
-            What::Workload(name) => {
+            Target::All(name) => {
                 let view: WorkloadView = client.get(&path_of("workloads", &name)).await?;
-                let mut names: Vec<ReplicaName> =
+                let mut names: Vec<NamedReplica> =
                     view.replicas.iter().filter_map(|it| it.replica.parse().ok()).collect();
                 names.dedup();
                 if names.is_empty() {
@@ -81,7 +67,7 @@ impl Explain {
     }
 }
 
-fn path(replica: &ReplicaName) -> String {
+fn path(replica: &NamedReplica) -> String {
     format!("{}/{}", path_of("explain", &replica.workload), replica.place)
 }
 
@@ -98,9 +84,9 @@ mod tests {
         for (text, is_replica) in
             [("web/0", true), ("shop/web/1", true), ("web", false), ("shop/web", false)]
         {
-            let found = what(text).unwrap();
-            assert_eq!(matches!(found, What::Replica(_)), is_replica, "{text}: {found:?}");
+            let found = text.parse::<Target>().unwrap();
+            assert_eq!(matches!(found, Target::One(_)), is_replica, "{text}: {found:?}");
         }
-        assert!(what("Web!").is_err());
+        assert!("Web!".parse::<Target>().is_err());
     }
 }

@@ -154,7 +154,6 @@ const VERBS: &[(&[&str], &str)] = &[
         "`shoal run` or `publish` with the same NAME changes a workload, and says by which parts; \
             its name stays",
     ),
-    (&["wait"], "`shoal run`, `publish`, `scale` and `rm` wait until it is done, or for --timeout"),
     (
         &["expose"],
         "`shoal run --port PORT` answers HTTP at every node, `--publish` is a port of one",

@@ -1,8 +1,10 @@
 //! `shoal logs`.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use shoal_protocol::model::view::WorkloadView;
-use shoal_protocol::model::{Place, ReplicaName, WorkloadName};
+use shoal_protocol::model::{NamedReplica, Place, WorkloadName};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -21,7 +23,7 @@ const TAIL: usize = 100;
 const WAITING: usize = 256;
 /// Replicas followed at one time: each takes a connection, and people cannot read more side by
 /// side.
-const FOLLOWED: u32 = 64;
+const FOLLOWED: usize = 64;
 
 /// Show what replicas wrote to their standard output and error
 #[derive(Args)]
@@ -59,7 +61,7 @@ impl Logs {
 
     async fn show(&self, context: &Context) -> Result<(), CliError> {
         let client = context.client();
-        match &self.target {
+        match &self.target.settled(&client).await? {
             Target::One(replica) => {
                 let (sender, receiver) = mpsc::channel(WAITING);
                 let reading = read(client, replica.clone(), self.query(), sender);
@@ -79,11 +81,11 @@ impl Logs {
         name: &WorkloadName,
     ) -> Result<(), CliError> {
         let view: WorkloadView = client.get(&path_of("workloads", name)).await?;
-        let replicas = (0..view.desired.min(FOLLOWED))
-            .map(|index| ReplicaName { workload: name.clone(), place: Place::Ordinal(index) });
+        let all = replicas_of(&view, name);
+        let replicas = all.iter().take(FOLLOWED).cloned();
         let width = replicas.clone().map(|replica| replica.to_string().len()).max().unwrap_or(0);
-        if view.desired > FOLLOWED {
-            context.note(&format!("the first {FOLLOWED} of {} replicas are shown", view.desired));
+        if all.len() > FOLLOWED {
+            context.note(&format!("the first {FOLLOWED} of {} replicas are shown", all.len()));
         }
         let (sender, receiver) = mpsc::channel(WAITING);
         let mut readers = JoinSet::new();
@@ -119,10 +121,20 @@ impl Logs {
     }
 }
 
+/// The replicas of a workload, those that came to their end among them.
+fn replicas_of(view: &WorkloadView, name: &WorkloadName) -> Vec<NamedReplica> {
+    let there = view.replicas.iter().filter_map(|it| it.replica.parse::<NamedReplica>().ok());
+    let ended = view.results.iter().map(|it| NamedReplica {
+        workload: name.clone(),
+        place: Place::Run { at: it.at, index: it.index }.to_string(),
+    });
+    there.chain(ended).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// Reads a replica's lines until they end, or the receiver is gone.
 async fn read(
     client: Client,
-    replica: ReplicaName,
+    replica: NamedReplica,
     query: String,
     to: mpsc::Sender<(String, LogBody)>,
 ) -> Result<(), ApiError> {

@@ -23,6 +23,7 @@ mod completions;
 mod config;
 mod contexts;
 mod cp;
+mod cron;
 mod describe;
 mod detach;
 mod diff;
@@ -37,6 +38,7 @@ pub(crate) mod fuzzing;
 mod history;
 mod image;
 mod invite;
+mod job;
 mod join;
 pub(crate) mod keys;
 mod logs;
@@ -133,6 +135,8 @@ enum Verb {
     Attach(exec::Attach),
     Cp(cp::Cp),
     PortForward(port_forward::PortForward),
+    Wait(job::Wait),
+    Cron(cron::Cron),
     Scale(scale::Scale),
     Restart(restart::Restart),
     Pause(pause::Pause),
@@ -226,6 +230,8 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Attach(attach) => attach.run(context).await,
             Verb::Cp(cp) => cp.run(context).await,
             Verb::PortForward(forward) => forward.run(context).await,
+            Verb::Wait(wait) => wait.run(context).await,
+            Verb::Cron(cron) => cron.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
             Verb::Restart(restart) => restart.run(context).await,
             Verb::Pause(pause) => pause.run(context).await,

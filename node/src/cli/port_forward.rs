@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use shoal_protocol::model::ReplicaName;
+use shoal_protocol::model::NamedReplica;
 use shoal_protocol::model::access::Action;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -132,7 +132,7 @@ async fn serve(listener: TcpListener, forward: Arc<Forward>) -> CliError {
 impl Forward {
     /// A session with a replica that is ready now, or soon: a client that connects during a
     /// failover is not refused.
-    async fn ready(&self) -> Result<(ReplicaName, Frames), CliError> {
+    async fn ready(&self) -> Result<(NamedReplica, Frames), CliError> {
         let until = Instant::now() + READY_WITHIN;
         loop {
             match self.open().await {
@@ -147,7 +147,7 @@ impl Forward {
         }
     }
 
-    async fn open(&self) -> Result<(ReplicaName, Frames), CliError> {
+    async fn open(&self) -> Result<(NamedReplica, Frames), CliError> {
         let replica = self.target.replica(&self.client).await?;
         let action = Action::Connect { port: self.port };
         let frames = session::open(&self.client, &self.operator, &replica, action).await?;

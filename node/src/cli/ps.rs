@@ -37,7 +37,10 @@ impl Ps {
         let text = if by_replica && !views.is_empty() {
             render::replicas(&views, render::now())
         } else {
-            render::workloads(&views)
+            let now = render::now();
+            let shown: Vec<_> =
+                views.into_iter().filter(|view| !render::is_forgotten(view, now)).collect();
+            render::workloads(&shown, now)
         };
         out::say_raw(&text)
     }

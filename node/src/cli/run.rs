@@ -14,10 +14,12 @@ use super::context::Context;
 use super::error::CliError;
 use super::files::Placed;
 use super::from_docker;
+use super::job::to_the_end;
 use super::publish::{How, publish};
 use super::wait::WaitArgs;
 use crate::manifest::quantity;
 use crate::publish::container::{ContainerOptions, is_file, pair};
+use crate::publish::kind::KindOptions;
 use crate::publish::probe::HealthOptions;
 use crate::publish::rollout::UpdateOptions;
 use crate::publish::{Source, Workload, given, reserved_below};
@@ -42,6 +44,12 @@ use crate::publish::{Source, Workload, given, reserved_below};
   \
     shoal run --name web --replicas 3 --update-failure-action rollback web.wasm
   \
+    shoal run --name agent --kind daemon agent.tar   # on every node
+  \
+    shoal run --name backup --kind job --wait backup.wasm -- --full   # to its end
+  \
+    shoal run --name report --schedule '0 3 * * *' --timezone Europe/Berlin report.wasm
+  \
     shoal run --name cache --memory 128MiB redis:7 redis-server --appendonly yes\n\n\
     A component is built with: cargo build --release --target wasm32-wasip2")]
 pub struct Run {
@@ -52,7 +60,7 @@ pub struct Run {
     /// save`, or an OCI layout
     #[arg(value_name = "FILE|IMAGE")]
     program: String,
-    /// Replaces the arguments of the container's image
+    /// Replaces the arguments of the container's image; the arguments of a component
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
     /// Its name, a DNS label: it is also its host name
@@ -61,15 +69,11 @@ pub struct Run {
     /// The namespace it is in
     #[arg(long, default_value = "default")]
     namespace: String,
-    /// How many at once
-    #[arg(
-        long,
-        default_value_t = 1,
-        value_name = "N",
-        allow_negative_numbers = true,
-        value_parser = replicas
-    )]
-    replicas: u32,
+    /// How many at once [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = replicas)]
+    replicas: Option<u32>,
+    #[command(flatten)]
+    kind: KindOptions,
     /// A variable in its environment; may be given several times
     #[arg(short, long = "env", value_name = "K=V", value_parser = pair)]
     env: Vec<(String, String)>,
@@ -165,12 +169,13 @@ impl Run {
         }
         let only_container = self.container.first();
         let only_container = only_container.or(self.image_name.as_ref().map(|_| "--image-name"));
-        if let Some(what) = only_container.or((!self.command.is_empty()).then_some("COMMAND")) {
+        if let Some(what) = only_container {
             let file = &self.program;
             let why = format!("{what}: only a container has it, and {file} is a component's file");
             return Err(CliError::usage(why));
         }
-        Ok(Workload::component(name, Source::File(self.program.clone().into())))
+        let source = Source::File(self.program.clone().into());
+        Ok(Workload::component(name, source).args(self.command.clone()))
     }
 
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
@@ -181,9 +186,15 @@ impl Run {
                 self.command[0]
             ));
         }
-        let workload = Placed { workload: self.workload()?, place: None };
+        let workload = self.workload()?;
+        let (name, is_job) = (workload.name().clone(), workload.is_job());
+        let workload = Placed { workload, place: None };
         let how = How { force: self.force, ..How::default() };
-        publish(context, &[workload], &how, &self.wait).await
+        if !(is_job && self.wait.is_asked()) {
+            return publish(context, &[workload], &how, &self.wait).await;
+        }
+        publish(context, &[workload], &how, &WaitArgs::none()).await?;
+        to_the_end(context, &name).await
     }
 
     /// The workload that the options describe.
@@ -204,7 +215,7 @@ impl Run {
         affinity.extend(relation("apart", &self.apart, true)?);
         let mut workload = self
             .program(name)?
-            .replicas(self.replicas)
+            .kind(self.kind.kind(self.replicas).map_err(|why| CliError::usage(format!("--{why}")))?)
             .envs(unique("env", self.env.clone())?)
             .given(self.secrets.iter().cloned().chain(self.configs.iter().cloned()))
             .health(self.health.health().map_err(CliError::usage)?)

@@ -3,12 +3,13 @@
 use std::fmt::Display;
 use std::io::Read;
 
-use shoal_protocol::model::ReplicaName;
+use shoal_protocol::model::NamedReplica;
 use shoal_protocol::model::access::Action;
 use tokio::sync::mpsc;
 
 use super::client::{Client, path_of};
 use super::error::{CliError, Exit};
+use super::target::meant;
 use crate::api::ApiError;
 use crate::publish::Operator;
 use crate::session::{Failed, Frames, OpenError};
@@ -22,14 +23,14 @@ const WAITING: usize = 8;
 pub async fn open(
     client: &Client,
     operator: &Operator,
-    replica: &ReplicaName,
+    replica: &NamedReplica,
     action: Action,
 ) -> Result<Frames, CliError> {
     open_at(client, operator, &path(replica), replica, replica, action).await
 }
 
 /// The path of the API at which a session with a replica begins.
-pub fn path(replica: &ReplicaName) -> String {
+pub fn path(replica: &NamedReplica) -> String {
     format!("{}/{}", path_of("session", &replica.workload), replica.place)
 }
 
@@ -38,12 +39,13 @@ pub async fn open_at(
     client: &Client,
     operator: &Operator,
     path: &str,
-    replica: &ReplicaName,
+    replica: &NamedReplica,
     what: &(dyn Display + Sync),
     action: Action,
 ) -> Result<Frames, CliError> {
+    let meant = meant(client, replica).await?;
     let bytes = client.upgrade(path).await?;
-    let opened = crate::session::open(bytes, operator, replica, action).await;
+    let opened = crate::session::open(bytes, operator, &meant, action).await;
     opened.map_err(|error| not_opened(what, error))
 }
 

@@ -12,14 +12,15 @@ use std::time::Duration;
 use clap::Args;
 
 use shoal_protocol::model::Spec;
+use shoal_protocol::model::spec::Kind;
 use shoal_protocol::model::view::{StatusView, WorkloadView};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::client::{Client, path_of};
 use super::context::Context;
 use super::error::{CliError, Exit};
-use super::out;
 use super::render::seconds;
+use super::{job, out};
 use crate::manifest::quantity;
 
 pub use gone::{gone, running, stopped};
@@ -48,6 +49,16 @@ pub struct WaitArgs {
 }
 
 impl WaitArgs {
+    /// No wait.
+    pub fn none() -> WaitArgs {
+        WaitArgs { wait: false, no_wait: true, timeout: Duration::ZERO }
+    }
+
+    /// Whether --wait was given.
+    pub fn is_asked(&self) -> bool {
+        self.wait
+    }
+
     /// How long to wait.
     pub fn timeout(&self) -> Duration {
         self.timeout
@@ -59,7 +70,19 @@ impl WaitArgs {
     }
 }
 
-/// Waits until all replicas of `spec` run. With `held`, also until enough nodes hold its artifact.
+/// Whether a job has begun, or is done; a cron workload needs nothing before its first tick.
+fn has_begun(spec: &Spec, view: &WorkloadView) -> Result<bool, CliError> {
+    match (&spec.kind, view.job.as_deref()) {
+        (Kind::Cron(_), _) => Ok(true),
+        (Kind::Job(_), Some("failed")) => Err(job::failure(view)),
+        (Kind::Job(_), Some("done")) => Ok(true),
+        (Kind::Job(_), _) => Ok(view.healthy > 0 || !view.results.is_empty()),
+        _ => Ok(false),
+    }
+}
+
+/// Waits until all replicas of `spec` run; a job has begun then, or is done. With `held`, also
+/// until enough nodes hold its artifact.
 pub async fn healthy(
     context: &Context,
     client: &Client,
@@ -84,6 +107,9 @@ pub async fn healthy(
             Err(_) => return Err(late(client, &progress, deadline).await),
         };
         progress.update(&view, !context.quiet);
+        if view.generation == spec.revision().to_string() && has_begun(spec, &view)? {
+            return Ok(view);
+        }
         match update::stands(spec, &view) {
             Stands::Failed => return Err(update_failure(client, spec, &view, &progress).await),
             Stands::RolledBack => {

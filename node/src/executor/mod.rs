@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use shoal_protocol::model::spec::{Container, Program, Volume, VolumeSource};
-use shoal_protocol::model::{Digest, NodeId, ReplicaId, ReplicaName, Spec, WorkloadName};
+use shoal_protocol::model::spec::{Container, Program, Volume, VolumeSource, World};
+use shoal_protocol::model::{Digest, NodeId, Place, ReplicaId, ReplicaName, Spec, WorkloadName};
 use shoal_protocol::node::{Order, Report};
-use shoal_runtimes::{ContainerPayload, InstanceId, Launch, Payload, VolumeKey, VolumeOf};
+use shoal_runtimes::{Command, ContainerPayload, InstanceId, Launch, Payload, VolumeKey, VolumeOf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -176,7 +176,13 @@ pub fn instance_id(name: &WorkloadName, replica: &ReplicaId, generation: &Digest
 
 fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
     match &spec.program {
-        Program::Wasm(component) => Payload::Component(component.artifact.digest),
+        Program::Wasm(component) => match component.world {
+            World::Http => Payload::Component(component.artifact.digest),
+            World::Command => Payload::Command(Command {
+                component: component.artifact.digest,
+                args: component.args.clone(),
+            }),
+        },
         Program::Containers(containers) => {
             let container = containers.first().expect("a valid spec has a container").clone();
             Payload::Container(Box::new(ContainerPayload {
@@ -219,7 +225,12 @@ fn launch(
 ) -> Launch {
     let replica_name = ReplicaName { workload: name.clone(), place: replica.place };
     let mut env: BTreeMap<String, String> = spec.env().clone();
-    env.insert("SHOAL_REPLICA".into(), replica_name.to_string());
+    let place = match replica.place {
+        // It is this one, and people know it by its name.
+        Place::OnNode(_) => host.name.clone(),
+        place => place.to_string(),
+    };
+    env.insert("SHOAL_REPLICA".into(), format!("{name}/{place}"));
     env.insert("SHOAL_NODE".into(), host.name.clone());
     env.insert("SHOAL_NODE_ID".into(), host.node.to_string());
     env.insert("SHOAL_WORKLOAD".into(), name.name.to_string());
@@ -233,6 +244,7 @@ fn launch(
         cpu: spec.resources.limit.cpu,
         cpu_reserved: spec.resources.reservation.cpu,
         given: shoal_runtimes::given::Given::default(),
+        ends: spec.kind.job().is_some(),
     }
 }
 

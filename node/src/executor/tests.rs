@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use shoal_protocol::model::spec::{
-    self, Container, Image, Mount, OnLoss, Rollout, Target, ValueKind, ValueUse, Volume,
+    self, Container, Image, Job, Kind, Mount, OnLoss, Rollout, Target, ValueKind, ValueUse, Volume,
     VolumeSource,
 };
 use shoal_protocol::model::{Digest, InstanceState, Resources, Spec, SpecForm, WorkloadName};
@@ -259,6 +259,50 @@ async fn failure_is_reported_and_next_order_retries() {
     // An instance that fails while it runs is reported, too.
     world.runtime.tell(&id, InstanceState::Failed { reason: "trapped".into(), retryable: true });
     world.until(0, failed("trapped")).await;
+}
+
+/// A program that came to its end is no failure: the core hears how it ended, and that it is gone
+/// when it ordered so.
+#[tokio::test(start_paused = true)]
+async fn end_is_reported_with_its_code_and_stopped_later() {
+    let mut world = World::new();
+    let id = world.run(0, 1);
+    world.until(0, InstanceState::Running).await;
+    let done = InstanceState::Done { exit_code: 3, lines: vec!["bye".into()] };
+    world.runtime.tell(&id, done.clone());
+    assert_eq!(world.until(0, done).await.generation, Digest([1; 32]));
+    // Another try.
+    world.run(0, 1);
+    world.until(0, InstanceState::Running).await;
+    let done = InstanceState::Done { exit_code: 0, lines: Vec::new() };
+    world.runtime.tell(&id, done.clone());
+    world.until(0, done).await;
+    world.stop(0);
+    world.until(0, InstanceState::Stopped).await;
+    let calls = [format!("start {id}"), format!("start {id}"), format!("stop {id}")];
+    assert_eq!(world.runtime.calls(3).await, calls);
+}
+
+/// The runtimes take the end of a job for one, and that of a service for a failure.
+#[test]
+fn launch_says_whether_its_program_ends() {
+    let host = Host { node: NODE, name: "pi".into() };
+    let container = Container::of("main", Image::named("backup:1"));
+    let resources = Resources { memory: 64 << 20, cpu: 100 };
+    let name: WorkloadName = "backup".parse().unwrap();
+    let ends = |kind: Kind, place: Place| {
+        let mut form = SpecForm::container_service(name.clone(), container.clone(), 1, resources);
+        form.kind = kind;
+        let replica = ReplicaId { uid: Digest([9; 32]), place };
+        let spec = form.try_into().unwrap();
+        let launch = launch(&host, &name, &replica, &Digest([1; 32]), &spec);
+        (launch.ends, launch.env["SHOAL_REPLICA"].clone())
+    };
+    let job = ends(Kind::Job(Job::default()), Place::Run { at: 0, index: 2 });
+    assert_eq!(job, (true, "backup/2".to_owned()));
+    assert_eq!(ends(Kind::Daemon, Place::OnNode(NODE)), (false, "backup/pi".to_owned()));
+    let service = ends(Kind::Service { replicas: 1 }, Place::Ordinal(0));
+    assert_eq!(service, (false, "backup/0".to_owned()));
 }
 
 /// The core frees resources on `Stopped`: it comes once the instance is gone, and also for a

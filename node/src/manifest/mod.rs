@@ -9,6 +9,10 @@
 //! memory: 64MiB          # default 64MiB
 //! cpu: 0.1               # cores, or 100m; default 0.1
 //! env: { GREETING: hi }
+//! kind: job              # or daemon, or cron, which `schedule` implies; default service
+//! schedule: "0 3 * * *"  # with timezone, missed, overlap and suspend
+//! retries: 3             # of a job, as completions, parallel, deadline and keep
+//! args: [--full]         # of a component that is a command
 //! require: { zone: shop }   # or a list: [zone=shop, "arch in (arm64,x86_64)", "!gpu"]
 //! prefer: ["disk=ssd:80"]         # or { rule: disk=ssd, weight: 80 }
 //! spread: zone
@@ -38,6 +42,7 @@ mod foreign;
 pub(crate) mod fuzzing;
 mod given;
 mod health;
+mod kind;
 mod placement;
 #[cfg(test)]
 mod reference;
@@ -186,6 +191,35 @@ struct Document {
     /// How replicas get a new version, step by step; without it all are replaced at once.
     /// Example: `update: { parallel: 1, on-failure: roll-back }`
     update: Option<update::UpdateText>,
+    /// What it is: service, for ever; daemon, a replica on each node; job, to its end; cron, a job
+    /// for each tick. Default: service, or cron with a schedule. Example: `kind: daemon`
+    kind: Option<At<Text>>,
+    /// Of a job: indices that must succeed. Default: 1. Example: `completions: 5`
+    completions: Option<At<Count>>,
+    /// Of a job: indices that run at one time. Default: 1. Example: `parallel: 2`
+    parallel: Option<At<Count>>,
+    /// Of a job: further tries of an index. Default: 6. Example: `retries: 3`
+    retries: Option<At<Count>>,
+    /// Of a job: it has failed if it is not done so long after it was due. Example: `deadline: 10m`
+    deadline: Option<At<Time>>,
+    /// Of a job: lists leave it out so long after its end. Default: never. Example: `keep: 1h`
+    keep: Option<At<Time>>,
+    /// When a job is run: minute, hour, day of the month, month, day of the week; or `@daily` and
+    /// the like. Example: `schedule: "*/5 * * * *"`
+    schedule: Option<At<Text>>,
+    /// The time zone of the schedule. Default: UTC. Example: `timezone: Europe/Berlin`
+    timezone: Option<At<Text>>,
+    /// Of ticks that no node could start in time, run none (skip), the last one (once), or so many
+    /// at most. Default: once. Example: `missed: skip`
+    missed: Option<At<Text>>,
+    /// While an earlier run goes on, run both (allow), skip the tick (forbid), or stop the earlier
+    /// run (replace). Default: allow. Example: `overlap: forbid`
+    overlap: Option<At<Text>>,
+    /// Start no ticks for now. Default: false. Example: `suspend: true`
+    suspend: Option<At<bool>>,
+    /// The arguments of a component that is a command: words, or one text that is split as a shell
+    /// does. Example: `args: [--full]`
+    args: Option<At<container::Command>>,
     /// The set of workloads that it belongs to: `shoal publish --prune` removes what has left the
     /// set's files. No restart. Example: `set: shop`
     set: Option<At<LabelText>>,
@@ -305,7 +339,8 @@ impl Document {
         let name = WorkloadName { namespace, name };
         let affinity = placement::relations(self.affinity.take(), &name)?;
         let env = text::pairs(std::mem::take(&mut self.env));
-        let program = self.program(name, base)?;
+        let kind = self.kind(replicas)?;
+        let program = self.program(name, base)?.kind(kind);
         let mut workload = program.envs(env).rules(require).prefers(prefer);
         workload = workload.spread(spread).affinity(affinity).tolerates(tolerate);
         if let Some(set) = set {
@@ -315,9 +350,6 @@ impl Document {
         workload = workload.given(secrets.into_iter().chain(configs)).health(health);
         if let Some(update) = update::update(self.update.take())? {
             workload = workload.update(update);
-        }
-        if let Some(replicas) = replicas {
-            workload = workload.replicas(replicas);
         }
         if let Some(memory) = memory {
             workload = workload.memory(memory);
@@ -345,8 +377,14 @@ impl Document {
             )),
             (Some((_, source)), None) => {
                 self.check_no_container()?;
-                Ok(Workload::component(name, source))
+                let args = self.args.take().map(|it| container::command("args", it)).transpose()?;
+                let workload = Workload::component(name, source);
+                Ok(workload.args(args.map(|words| words.0).unwrap_or_default()))
             }
+            (None, Some(_)) if self.args.is_some() => Err(ManifestError::at(
+                self.args.as_ref().map_or(0, At::line),
+                "args: those of a container are its `command`",
+            )),
             (None, Some(image)) => self.container(name, image.take(), base),
         }
     }

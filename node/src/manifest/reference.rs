@@ -162,6 +162,7 @@ fn examples_of_fields_are_taken() {
         check(match name.as_str() {
             "name" => format!("{example}\nimage: a\n"),
             "wasm" | "artifact" | "image" => format!("name: a\n{example}\n"),
+            "args" => format!("name: a\nwasm: a\n{example}\n"),
             "volume_on_loss" => format!("name: a\nimage: a\nvolumes: [\"a:/a\"]\n{example}\n"),
             _ => format!("name: a\nimage: a\n{example}\n"),
         });

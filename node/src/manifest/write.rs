@@ -68,8 +68,11 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     out.put_if("namespace", namespace != DEFAULT_NAMESPACE, Yaml::text(namespace));
     match program {
         Program::Wasm(component) => {
-            let Component { artifact, world: _, args: _, env: _, allow: _ } = component;
+            // The world follows from the bytes.
+            let Component { artifact, world: _, args, env: _, allow: _ } = component;
             out.put("artifact", artifact_of(artifact));
+            let args: Vec<Yaml> = args.iter().map(Yaml::text).collect();
+            out.put_if("args", !args.is_empty(), Yaml::List(args));
         }
         Program::Containers(all) => {
             if let Some(container) = all.first() {
@@ -77,6 +80,12 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
                 out.put_some("pinned", pinned(&container.image));
             }
         }
+    }
+    out.put_if("kind", kind.replicas().is_none(), Yaml::text(kind.as_str()));
+    for (key, text) in kind.options() {
+        let is_text = matches!(key, "schedule" | "timezone");
+        let yaml = if is_text { Yaml::text(text) } else { Yaml::plain(text) };
+        out.put(key, yaml);
     }
     out.put_some("replicas", kind.replicas().filter(|it| *it != 1).map(Yaml::plain));
     resources(&mut out, *reservation, *limit, matches!(program, Program::Wasm(_)));

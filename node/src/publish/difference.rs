@@ -51,6 +51,8 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         container_of(spec).map_or(String::new(), |container| container.image.reference.clone())
     };
     note("image", image(old), image(new));
+    note("kind", old.kind.as_str().to_owned(), new.kind.as_str().to_owned());
+    note("args", args(old), args(new));
     note("replicas", old.replicas().to_string(), new.replicas().to_string());
     note("memory", show_size(old.reservation().memory), show_size(new.reservation().memory));
     note("cpu", show_cpu(old.reservation().cpu), show_cpu(new.reservation().cpu));
@@ -67,7 +69,8 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     let options = |spec: &Spec| -> BTreeMap<&'static str, String> {
         let options = container_of(spec).map(Container::options).unwrap_or_default();
         let options = options.into_iter().chain(spec.health.options());
-        options.chain(spec.later.options()).chain(spec.placement.options()).collect()
+        let options = options.chain(spec.later.options()).chain(spec.placement.options());
+        options.chain(spec.kind.options()).collect()
     };
     let updates = (rollout_of(old), rollout_of(new));
     let by_field = updates.0.is_some() && updates.1.is_some();
@@ -121,6 +124,14 @@ fn rollout_of(spec: &Spec) -> Option<BTreeMap<String, String>> {
         ("paused", paused.to_string()),
     ];
     Some(all.into_iter().map(|(name, text)| (name.to_owned(), text)).collect())
+}
+
+/// The arguments of a component.
+fn args(spec: &Spec) -> String {
+    match &spec.program {
+        Program::Wasm(component) => component.args.join(" "),
+        Program::Containers(_) => String::new(),
+    }
 }
 
 fn ports(spec: &Spec) -> String {

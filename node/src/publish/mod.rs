@@ -24,6 +24,7 @@ mod founding;
 pub mod given;
 mod invite;
 mod key_file;
+pub mod kind;
 mod mount;
 mod operator;
 mod part;
@@ -37,7 +38,7 @@ mod workload;
 use std::future::Future;
 use std::path::PathBuf;
 
-use shoal_protocol::model::spec::InvalidSpec;
+use shoal_protocol::model::spec::{InvalidSpec, World};
 use shoal_protocol::model::{
     Artifact, ClusterId, Digest, ProgramKind, RawChange, Spec, WorkloadName,
 };
@@ -264,8 +265,12 @@ pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
             (file.display().to_string(), bytes.into())
         }
     };
-    shoal_runtimes::wasm::inspect(&bytes)
-        .map_err(|error| PublishError::NotRunnable { what, why: error.to_string() })?;
+    let world = match shoal_runtimes::wasm::inspect(&bytes) {
+        Ok(shoal_runtimes::wasm::Kind::Command) => World::Command,
+        Ok(_) => World::Http,
+        Err(error) => return Err(PublishError::NotRunnable { what, why: error.to_string() }),
+    };
+    let workload = workload.clone().world(world);
     let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
     let parts = vec![Part::bytes(artifact, bytes)];
     Ok(Ready { spec: workload.spec(Some(artifact))?, parts })
@@ -348,7 +353,7 @@ pub async fn remove(
 
 /// The current spec. Prepares a removal to get it, which changes nothing until a change is
 /// submitted.
-async fn current_spec(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishError> {
+pub async fn current_spec(door: &impl Door, name: &WorkloadName) -> Result<Spec, PublishError> {
     let removal = Proposal { name: name.clone(), spec: None, force: false };
     // Without one, some nodes know of its removal, so that it could be removed again.
     let current = door.prepare(removal).await?.current;

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
-    Affinity, Container, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec, Kind,
+    Affinity, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec, Job, Kind,
     MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule, Toleration, ValueUse,
-    Volume,
+    Volume, World,
 };
 use shoal_protocol::model::{Artifact, Digest, Label, Resources, Spec, SpecForm, WorkloadName};
 
@@ -71,7 +71,7 @@ pub(crate) fn reserved_below(limit: Option<u32>) -> Option<u32> {
 }
 
 impl Workload {
-    /// A WebAssembly component with the `wasi:http/proxy` world, one replica and default limits.
+    /// A WebAssembly component that answers HTTP or is a command, one replica and default limits.
     /// `name` is `hello` or `namespace/hello`.
     pub fn wasm(name: &str, source: impl Into<Source>) -> Result<Workload, NotALabel> {
         Ok(Self::component(name.parse()?, source.into()))
@@ -180,6 +180,55 @@ impl Workload {
     /// Sets the wanted number of replicas.
     pub fn replicas(mut self, replicas: u32) -> Workload {
         self.form.kind = Kind::Service { replicas };
+        self
+    }
+
+    /// Runs a replica on each node that fits.
+    pub fn daemon(self) -> Workload {
+        self.kind(Kind::Daemon)
+    }
+
+    /// Runs it to its end.
+    pub fn job(self, job: Job) -> Workload {
+        self.kind(Kind::Job(job))
+    }
+
+    /// Runs it to its end at each tick of a schedule.
+    pub fn cron(self, cron: Cron) -> Workload {
+        self.kind(Kind::Cron(cron))
+    }
+
+    /// Sets how many replicas it has, and whether they end.
+    pub fn kind(mut self, kind: Kind) -> Workload {
+        self.form.kind = kind;
+        self.guess_world();
+        self
+    }
+
+    /// Sets the arguments of a component that is a command.
+    pub fn args(mut self, args: Vec<String>) -> Workload {
+        if let Program::Wasm(component) = &mut self.form.program {
+            component.args = args;
+        }
+        self.guess_world();
+        self
+    }
+
+    /// Only a command ends, or has arguments. What it is, its bytes tell when they are read.
+    fn guess_world(&mut self) {
+        let ends = self.form.kind.job().is_some();
+        if let Program::Wasm(component) = &mut self.form.program
+            && (ends || !component.args.is_empty())
+        {
+            component.world = World::Command;
+        }
+    }
+
+    /// Sets the world of a component; its bytes tell it when it is published.
+    pub(super) fn world(mut self, world: World) -> Workload {
+        if let Program::Wasm(component) = &mut self.form.program {
+            component.world = world;
+        }
         self
     }
 
@@ -304,6 +353,11 @@ impl Workload {
         self
     }
 
+    /// Whether it runs to its end, once.
+    pub fn is_job(&self) -> bool {
+        matches!(self.form.kind, Kind::Job(_))
+    }
+
     /// The name for people; also the host name.
     pub fn name(&self) -> &WorkloadName {
         &self.form.name
@@ -317,6 +371,7 @@ impl Workload {
     /// The spec to sign, once the artifact of a component is known.
     pub fn spec(&self, artifact: Option<Artifact>) -> Result<Spec, InvalidSpec> {
         let form = self.form.clone();
+        form.check_end()?;
         if let Program::Containers(containers) = &form.program {
             containers.iter().try_for_each(super::container::check)?;
         }

@@ -354,6 +354,7 @@ mod tests {
             cpu: 100,
             cpu_reserved: 100,
             given: shoal_runtimes::given::Given::default(),
+            ends: false,
         }
     }
 

@@ -22,6 +22,7 @@ fn launch(text: &str) -> Launch {
         cpu: 100,
         cpu_reserved: 100,
         given: shoal_runtimes::given::Given::default(),
+        ends: false,
     }
 }
 

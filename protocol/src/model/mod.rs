@@ -39,7 +39,7 @@ pub use name::{Label, WorkloadName};
 pub use out::{Lane, Out, Outgoing};
 pub use queue::Queue;
 pub use record::{NodeRecord, SealingKey};
-pub use replica::{Place, ReplicaId, ReplicaName, Revision, Token};
+pub use replica::{NamedReplica, Place, ReplicaId, ReplicaName, Revision, Token};
 pub use resources::{ResourceSum, Resources};
 pub use roster::Roster;
 pub use ruling::{Ruling, RulingBody, RulingKey, RulingKind};

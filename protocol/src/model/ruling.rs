@@ -195,7 +195,8 @@ pub fn run_of(number: u64) -> (u64, u32) {
 /// More than any run has completions.
 const INDICES: u64 = 1_024;
 
-/// A decision of an owner, or of the node that saw a program end; the signer is the owner of that moment.
+/// A decision of an owner, or of the node that saw a program end; the signer is the owner of that
+/// moment, or that node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "WireRuling", into = "WireRuling")]
 pub struct Ruling {

@@ -17,7 +17,7 @@ impl Node {
         let workload = self.desired.workload(&name.workload)?;
         let replica = ReplicaId { uid: workload.uid, place: name.place };
         let now = self.workload(&name.workload)?.replicas;
-        let text = name.to_string();
+        let text = format!("{}/{}", name.workload, self.place_text(&name.place));
         let mut ask: Vec<NodeId> =
             self.claims.of(&replica).into_iter().map(|(node, _)| node).collect();
         ask.extend(self.guardians(&name.workload));

@@ -9,8 +9,8 @@ use crate::holding::{Bytes, Due, Failed, Next, Waits};
 use crate::model::claim::{Update, short_reason};
 use crate::model::spec::HostPort;
 use crate::model::{
-    Artifact, Award, Claim, Digest, InstanceState, PersistId, Phase, Place, ReplicaId, ReplicaName,
-    Resources, Revision, Signed, Time,
+    Artifact, Award, Claim, Digest, InstanceState, PersistId, Phase, Place, ReplicaId, Resources,
+    Revision, Signed, Time,
 };
 use crate::plan::{Step, Surplus, Waiting};
 
@@ -406,7 +406,7 @@ impl Node {
         let known = self.desired.by_uid(&replica.uid).map(|workload| workload.name.clone());
         let claimed = || self.claims.of(replica).first().map(|(_, claim)| claim.name.clone());
         match known.or_else(claimed) {
-            Some(workload) => ReplicaName { workload, place: replica.place }.to_string(),
+            Some(workload) => format!("{workload}/{}", self.place_text(&replica.place)),
             None => replica.to_string(),
         }
     }

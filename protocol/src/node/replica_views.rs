@@ -7,7 +7,7 @@ use crate::auction::Summary;
 use crate::desired::Workload;
 use crate::membership::State;
 use crate::model::view::{ReplacementView, ReplicaView};
-use crate::model::{Artifact, Claim, NodeId, Phase, Place, ReplicaId, ReplicaName};
+use crate::model::{Artifact, Claim, NodeId, Phase, Place, ReplicaId};
 use crate::plan::{Free, Step, Waiting, replacing};
 
 use super::Node;
@@ -63,7 +63,10 @@ impl Node {
             if let Step::Wait { place, node, why } = step
                 && self.claims.of(&ReplicaId { uid: workload.uid, place: *place }).is_empty()
             {
-                views.push((*place, missing(workload, *place, self.describe_wait(node, why))));
+                views.push((
+                    *place,
+                    missing(self.named(workload, place), self.describe_wait(node, why)),
+                ));
             }
             let Step::Auction { place, why, .. } = step else { continue };
             if step.is_move() {
@@ -86,13 +89,13 @@ impl Node {
         if let Some(over) = self.desired.over_quota(workload)
             && !is_within(Some(over.allowed), place)
         {
-            return missing(workload, place, format!("waits: {over}"));
+            return missing(self.named(workload, &place), format!("waits: {over}"));
         }
         // The reason why the last auction of the place found no taker, if this node held it.
         let untaken = |summary: &&Arc<Summary>| summary.awards.iter().all(|won| won.place != place);
         let reason = latest.get(&place).filter(untaken);
         let reason = reason.map(|summary| super::explaining::no_taker(summary));
-        missing(workload, place, reason.unwrap_or_else(|| self.describe_free(why)))
+        missing(self.named(workload, &place), reason.unwrap_or_else(|| self.describe_free(why)))
     }
 
     /// The reason why a place waits, with names of nodes, for people.
@@ -164,8 +167,7 @@ impl Node {
         let (_, restarts) = details(&phase);
         let replica = claim.replica;
         ReplicaView {
-            replica: ReplicaName { workload: workload.name.clone(), place: replica.place }
-                .to_string(),
+            replica: self.named(workload, &replica.place),
             phase: shown_phase.unwrap_or(phase.as_str()).into(),
             reason: reason.as_deref().map(printable),
             node: Some(node.to_string()),
@@ -237,9 +239,9 @@ fn details(phase: &Phase) -> (Option<&String>, u32) {
     }
 }
 
-fn missing(workload: &Workload, place: Place, reason: String) -> ReplicaView {
+fn missing(replica: String, reason: String) -> ReplicaView {
     ReplicaView {
-        replica: ReplicaName { workload: workload.name.clone(), place }.to_string(),
+        replica,
         phase: "missing".into(),
         reason: Some(reason),
         node: None,

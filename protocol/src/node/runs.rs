@@ -11,6 +11,7 @@ use crate::model::{
     Digest, NodeId, Place, ReplicaId, Revision, Ruling, RulingBody, RulingKey, RulingKind, Signed,
     Time, WallClock,
 };
+use crate::rulings::MAX_SEQUENCE;
 use crate::workload::{self, Run, Ticks};
 
 use super::contract::Action;
@@ -32,14 +33,15 @@ impl Ticks for Schedule {
 }
 
 impl Node {
-    /// Makes a ruling: others hear of it once it is on disk.
-    pub(super) fn rule(&mut self, now: Time, ruling: Ruling) {
+    /// Makes a ruling: others hear of it once it is on disk. Returns whether it counts: there may
+    /// be no room for it.
+    pub(super) fn rule(&mut self, now: Time, ruling: Ruling) -> bool {
         let ruling = Signed::sign(ruling, &self.identity.keys, &self.cluster);
-        if let Some(batch) = self.enter_ruling(now, ruling.clone()) {
-            self.count("rulings");
-            let told = Message::Ruled(ruling.wire());
-            self.outbox.push_after(batch, Action::Broadcast(told));
-        }
+        let Some(batch) = self.enter_ruling(now, ruling.clone()) else { return false };
+        self.count("rulings");
+        let told = Message::Ruled(ruling.wire());
+        self.outbox.push_after(batch, Action::Broadcast(told));
+        true
     }
 
     /// The sequence of the next ruling of a kind: later ones have greater ones, also those of a
@@ -47,7 +49,7 @@ impl Node {
     pub(super) fn next_sequence(&self, now: Time, uid: &Digest, kind: RulingKind) -> u64 {
         let of_kind = self.rulings.of(uid).filter(|ruling| ruling.key().kind == kind);
         let last = of_kind.map(|ruling| ruling.sequence).max();
-        last.map_or(0, |last| last.saturating_add(1)).max(self.wall(now).0)
+        last.map_or(0, |last| last.saturating_add(1)).max(self.wall(now).0).min(MAX_SEQUENCE)
     }
 
     /// The owner decides about the runs of a workload: ticks that are due, and runs whose time is
@@ -124,15 +126,15 @@ impl Node {
         generation: Revision,
         (outcome, exit_code): (Outcome, Option<i32>),
         lines: Vec<String>,
-    ) {
-        let Place::Run { at, index } = replica.place else { return };
+    ) -> bool {
+        let Place::Run { at, index } = replica.place else { return false };
         let ended = self.wall(now);
         let sequence = self.next_sequence(now, &replica.uid, RulingKind::JobResult);
         let lines = last_lines(lines);
         let result = JobResult { outcome, exit_code, ended, lines };
         let (uid, tick) = (replica.uid, run_number(at, index));
         let body = RulingBody::JobResult(result);
-        self.rule(now, Ruling { uid, generation, tick, sequence, body });
+        self.rule(now, Ruling { uid, generation, tick, sequence, body })
     }
 
     /// The program of a replica of this node came to its end.
@@ -146,7 +148,8 @@ impl Node {
     ) {
         let reason = short_reason(format!("it ended with exit code {exit_code}"));
         let job = self.desired.by_uid(&replica.uid).and_then(|it| {
-            let job = it.spec.kind.job()?;
+            // Another one belongs there by now: its end says nothing.
+            let job = it.spec.kind.job().filter(|_| it.generation == revision)?;
             Some((job.retries, workload::generation_of(&it.spec)))
         });
         let Some((retries, generation)) = job else {
@@ -158,10 +161,27 @@ impl Node {
             Ended::Done => Outcome::Done,
             Ended::Failed => Outcome::Failed,
         };
+        let result = (outcome, Some(exit_code));
+        if !self.rule_result(now, replica, generation, result, lines) {
+            return self.on_failed(now, replica, revision, &reason, true);
+        }
         let level = if outcome == Outcome::Done { Level::Info } else { Level::Warning };
         let name = self.replica_name(replica);
         self.emit_event(now, level, "replica-done", Some(name), Some(self.me), reason);
-        self.rule_result(now, replica, generation, (outcome, Some(exit_code)), lines);
+    }
+
+    /// The node that ruled on the end of a replica, if it is up.
+    pub(super) fn saw_end(&self, replica: &ReplicaId) -> Option<NodeId> {
+        let Place::Run { at, index } = replica.place else { return None };
+        let workload = self.desired.by_uid(&replica.uid)?;
+        let generation = workload::generation_of(&workload.spec);
+        let is_it = |ruling: &&Signed<Ruling>| {
+            matches!(ruling.body, RulingBody::JobResult(_))
+                && ruling.generation == generation
+                && ruling.tick == run_number(at, index)
+        };
+        let ruling = self.rulings.of(&replica.uid).find(is_it)?;
+        Some(NodeId(ruling.by().0)).filter(|node| self.is_up(node))
     }
 
     /// How far a job is, in a word.

@@ -119,14 +119,14 @@ impl Node {
                 _ => None,
             };
             let phases: Vec<Phase> = here.iter().filter_map(|(_, claim)| phase(claim)).collect();
-            let fails = |phase: &Phase| match phase {
+            let is_given_up = |phase: &Phase| match phase {
                 Phase::Failing { restarts, .. } => *restarts >= most,
                 _ => false,
             };
             match () {
                 () if here.is_empty() => Progress::Free,
                 () if phases.contains(&Phase::Healthy) => Progress::Done,
-                () if phases.iter().any(fails) => Progress::Failing,
+                () if phases.iter().any(is_given_up) => Progress::Failing,
                 () => Progress::Behind,
             }
         };

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired::Workload;
 use crate::membership::State;
-use crate::model::spec::{Container, HostPort};
+use crate::model::spec::{Container, HostPort, Kind, Program};
 use crate::model::view::{NodeView, ServiceView, SpecBody, StatusView, WorkloadView};
 use crate::model::{
-    Claim, Digest, Key, NodeId, ReplicaId, ReplicaName, Resources, Spec, Time, Token, WorkloadName,
+    Claim, Digest, Key, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec, Time, Token,
+    WorkloadName,
 };
 
 use super::{Answerer, Node};
@@ -233,6 +234,9 @@ impl Node {
             name: _,
             runtime,
             artifact,
+            // Among the options.
+            world: _,
+            args: _,
             container,
             replicas: _,
             memory,
@@ -275,7 +279,7 @@ impl Node {
             artifact: artifact.map(|it| it.digest.to_string()).unwrap_or_default(),
             artifact_size: here.map(|artifact| artifact.size).fold(0, u64::saturating_add),
             image: container.as_ref().map(|container| container.image.reference.clone()),
-            http: container.as_ref().is_none_or(|container| container.http.is_some()),
+            http: workload.spec.program.answers(),
             artifact_holders: self.artifact_holders(workload),
             desired: self.demand().count(workload),
             healthy: self.healthy_places(workload),
@@ -309,6 +313,8 @@ impl Node {
     }
 
     /// The nodes that are up and claim a replica, this node first.
+    ///
+    /// For one that came to its end, the node that saw that: its lines are there.
     pub fn holders(&self, replica: &ReplicaName) -> Vec<(NodeId, ReplicaId)> {
         let Some(workload) = self.desired.workload(&replica.workload) else { return Vec::new() };
         let id = ReplicaId { uid: workload.uid, place: replica.place };
@@ -320,7 +326,42 @@ impl Node {
             .filter(|(node, _)| self.is_up(node))
             .collect();
         holders.sort_by_key(|(node, _)| *node != self.me);
+        if holders.is_empty() {
+            holders.extend(self.saw_end(&id).map(|node| (node, id)));
+        }
         holders
+    }
+
+    /// The place of a workload that people mean by this text: a number, the instant of a tick with
+    /// a number, or the name of a node.
+    pub fn place_of(&self, name: &WorkloadName, text: &str) -> Option<Place> {
+        let workload = self.desired.workload(name)?;
+        if matches!(workload.spec.kind, Kind::Daemon) {
+            let claims = self.claims.of_workload(&workload.uid).into_iter();
+            let claimed = claims.map(|(_, claim)| claim.replica.place);
+            let members = self.membership.records().map(|(node, _)| Place::OnNode(node));
+            let is_it = |place: &Place| self.place_text(place) == text || place.to_string() == text;
+            return members.chain([Place::OnNode(self.me)]).chain(claimed).find(is_it);
+        }
+        match text.parse().ok()? {
+            Place::Ordinal(index) if matches!(workload.spec.kind, Kind::Job(_)) => {
+                Some(Place::Run { at: 0, index })
+            }
+            place => Some(place),
+        }
+    }
+
+    /// A replica as people name it.
+    pub(super) fn named(&self, workload: &Workload, place: &Place) -> String {
+        format!("{}/{}", workload.name, self.place_text(place))
+    }
+
+    /// A place as people name it.
+    pub(super) fn place_text(&self, place: &Place) -> String {
+        match place {
+            Place::OnNode(node) => self.name_of(node),
+            Place::Ordinal(_) | Place::Run { .. } => place.to_string(),
+        }
     }
 
     /// The ports of the device that replicas of this node have: all others on which a program
@@ -414,7 +455,12 @@ impl Node {
 fn options_of(spec: &Spec, container: Option<&Container>) -> BTreeMap<String, String> {
     let options = container.map(Container::options).unwrap_or_default();
     let all = options.into_iter().chain(spec.health.options()).chain(spec.later.options());
-    let all = all.chain(spec.placement.options());
+    let args = match &spec.program {
+        Program::Wasm(component) => component.args.as_slice(),
+        Program::Containers(_) => &[],
+    };
+    let args = (!args.is_empty()).then(|| ("args", args.join(" ")));
+    let all = all.chain(spec.placement.options()).chain(spec.kind.options()).chain(args);
     all.map(|(name, text)| (name.to_owned(), text)).collect()
 }
 

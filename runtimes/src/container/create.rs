@@ -13,7 +13,7 @@ use shoal_protocol::model::Digest;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{Allowed, Container, Mount, NetworkMode, Privileges, Tmpfs};
 
-use super::engine::{Engine, INSTANCE, LAUNCH, OWNER, WORKLOAD};
+use super::engine::{ENDS, Engine, INSTANCE, LAUNCH, OWNER, WORKLOAD};
 use super::{Config, given_files, load, volumes};
 use crate::model::{ContainerPayload, InstanceId, Launch, Payload, VolumeOf};
 
@@ -96,8 +96,18 @@ pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
     // The reservation is left out: with it, an update of the daemon would restart the containers
     // that were made before it had a part in them. An instance's id changes with the spec anyway.
     // Secrets are left out: a label is no place for a hash of them, and the id changes with them.
-    let Launch { id, workload: _, payload: _, env, memory, cpu, cpu_reserved: _, given: _ } =
-        launch;
+    // That it ends comes with the spec, so the id changes with it.
+    let Launch {
+        id,
+        workload: _,
+        payload: _,
+        env,
+        memory,
+        cpu,
+        cpu_reserved: _,
+        given: _,
+        ends: _,
+    } = launch;
     // Probed ports come with the spec, so the id changes with them.
     let ContainerPayload { container, hostname, ports, volumes, stdin, tty, probed: _ } = payload;
     // Pieces are a way to carry the image: they change nothing about the container.
@@ -159,6 +169,8 @@ pub(super) fn body(
         (LAUNCH.to_owned(), hash(launch, payload)),
         (WORKLOAD.to_owned(), launch.workload.clone()),
     ]);
+    // An older program finds none that ended, so its label tells nothing that it has to know.
+    labels.extend(launch.ends.then(|| (ENDS.to_owned(), "true".to_owned())));
     ContainerCreateBody {
         hostname: Some(host_name(hostname)),
         user: container.user.clone(),

@@ -41,6 +41,20 @@ pub(super) fn reason(
     }
 }
 
+/// The code with which a program came to its end by itself; none where it ran out of memory, or may
+/// have, or the engine tells no code.
+pub(super) fn exit_code(
+    found: &Inspected,
+    suspects_memory: bool,
+    was_ordered: bool,
+) -> Option<i32> {
+    let state = found.state.as_ref()?;
+    let code = state.exit_code?;
+    let is_killed = code == SIGNAL_BASE + SIGKILL && suspects_memory && !was_ordered;
+    let is_told = state.oom_killed != Some(true) && !is_killed;
+    i32::try_from(code).ok().filter(|_| is_told)
+}
+
 fn signal_name(number: i64) -> Option<&'static str> {
     Some(match number {
         1 => "SIGHUP",
@@ -95,6 +109,23 @@ mod tests {
         assert!(of(137, false, true).contains("may have run out of its memory of 64 MiB"));
         assert!(of(1, true, false).starts_with("exited with code 1 after a part of it ran out"));
         assert_eq!(of(200, false, false), "exited with code 200");
+    }
+
+    /// A job is tried again so often by its exit code; a lack of memory is none of its doing.
+    #[test]
+    fn lack_of_memory_is_no_exit_code() {
+        let of = |exit_code: Option<i64>, oom: bool, suspects: bool, was_ordered: bool| {
+            let state = State { exit_code, oom_killed: Some(oom), ..State::default() };
+            let found = Inspected { state: Some(state), ..Inspected::default() };
+            super::exit_code(&found, suspects, was_ordered)
+        };
+        assert_eq!(of(Some(0), false, true, false), Some(0));
+        assert_eq!(of(Some(3), false, true, false), Some(3));
+        assert_eq!(of(Some(137), false, false, false), Some(137));
+        assert_eq!(of(Some(137), false, true, true), Some(137), "killed by hand");
+        assert_eq!(of(Some(137), false, true, false), None, "Podman never says so");
+        assert_eq!(of(Some(1), true, false, false), None);
+        assert_eq!(of(None, false, false, false), None);
     }
 
     /// After `podman kill` the reason was a lack of memory.

@@ -34,6 +34,8 @@ pub(super) const OWNER: &str = "shoal.node";
 pub(super) const INSTANCE: &str = "shoal.instance";
 /// The label with the hash of the launch.
 pub(super) const LAUNCH: &str = "shoal.launch";
+/// The label of a container whose program is to come to an end by itself.
+pub(super) const ENDS: &str = "shoal.ends";
 /// The label with the name of a volume within its workload.
 pub(super) const VOLUME: &str = "shoal.volume";
 /// The label with the place of the replica that a volume is for.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use shoal_protocol::model::InstanceState;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -144,14 +145,18 @@ fn is_left_over(shared: &Shared, one: &Listed) -> bool {
         return false;
     };
     let instance = shared.lock().get(&id).cloned();
-    let runs = one.phase() == Phase::Alive;
+    // One that came to its end waits for the same: nobody may have heard how it ended.
+    let runs = one.phase() == Phase::Alive || (instance.is_none() && one.is_done());
     // A start that failed while the engine was away may not have seen its container yet.
     instance.map_or(!runs, |instance| {
         has_failed(&instance) && (!runs || instance.container().as_ref() == Some(&one.id))
     })
 }
 
-/// Whether it failed and its task is over.
+/// Whether it failed and its task is over. One that came to its end keeps its container until it is
+/// stopped or started again.
 fn has_failed(instance: &Instance) -> bool {
-    instance.ended.is_cancelled() && instance.status.state().is_some_and(|state| state.ended())
+    let failed =
+        |state: InstanceState| state.ended() && !matches!(state, InstanceState::Done { .. });
+    instance.ended.is_cancelled() && instance.status.state().is_some_and(failed)
 }

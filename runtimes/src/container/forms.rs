@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::engine::ENDS;
+
 use crate::model::{Traffic, Usage};
 
 /// The answer to `/version`.
@@ -297,6 +299,11 @@ pub(super) fn phase(state: Option<&str>) -> Phase {
 impl Listed {
     pub fn phase(&self) -> Phase {
         phase(self.state.as_deref())
+    }
+
+    /// It came to its end, as it was to, and may still tell how.
+    pub fn is_done(&self) -> bool {
+        self.phase() == Phase::Ended && self.label(ENDS).is_some()
     }
 
     pub fn label(&self, key: &str) -> Option<&str> {

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! previous life ends -> adopt, or: image, create, start -> listens? -> Running -> ended by itself
-//!                                                                        |            -> Failed
+//!                                                                        |            -> Failed,
+//!                                                                        |               or Done
 //!                                                                        +- asked to stop
 //!                                                                             -> Stopped
 //! ```
@@ -51,6 +52,8 @@ pub(super) struct Life {
 enum End {
     Stop,
     Failed(Failure),
+    /// Its program came to its end, as it was to, with this code.
+    Done(i32),
 }
 
 impl From<Failure> for End {
@@ -77,13 +80,14 @@ impl Life {
     }
 
     async fn live(mut self) {
+        let is_first = self.previous.is_none();
         if let Some(previous) = self.previous.take() {
             self.outlive(&previous).await;
         }
         // The previous life has closed it.
         let log = self.shared.logs.open(&self.instance.launch.id);
         let mut follower = None;
-        let end = match self.bring_up(&log).await {
+        let end = match self.bring_up(is_first, &log).await {
             Ok(up) => {
                 follower = Some(self.follow(&up, &log));
                 self.hold(&up, &log).await
@@ -92,6 +96,7 @@ impl Life {
         };
         match end {
             End::Failed(failure) => self.fail(failure, follower, &log).await,
+            End::Done(code) => self.done(code, follower, &log).await,
             End::Stop => self.take_down(follower, &log).await,
         }
         self.instance.ended.cancel();
@@ -112,7 +117,9 @@ impl Life {
     fn payload(&self) -> Result<&ContainerPayload, Failure> {
         match &self.instance.launch.payload {
             Payload::Container(payload) => Ok(payload),
-            Payload::Component(_) => Err(Failure::lasting("it is not a container")),
+            Payload::Component(_) | Payload::Command(_) => {
+                Err(Failure::lasting("it is not a container"))
+            }
         }
     }
 
@@ -130,8 +137,9 @@ impl Life {
         }
     }
 
-    /// Finds the container that runs already, or makes and starts one.
-    async fn bring_up(&self, log: &Log) -> Result<Up, End> {
+    /// Finds the container that runs already, or makes and starts one. One that came to its end
+    /// while this program was away is found by the first life only: a later one is another try.
+    async fn bring_up(&self, is_first: bool, log: &Log) -> Result<Up, End> {
         let (shared, instance) = (&self.shared, &self.instance);
         let (engine, launch) = (&shared.engine, &instance.launch);
         let payload = self.payload()?;
@@ -141,7 +149,9 @@ impl Life {
         let unasked = |error: CallError| Failure::passing(format!("{}: {error}", engine.name()));
         let found = shared.list(Some(&launch.id)).await.map_err(unasked)?;
         let is_it = |one: &&super::forms::Listed| {
-            one.phase() == Phase::Alive && one.label(LAUNCH) == Some(&instance.hash)
+            let is_there = one.phase() == Phase::Alive
+                || (is_first && launch.ends && one.phase() == Phase::Ended);
+            is_there && one.label(LAUNCH) == Some(&instance.hash)
         };
         let adopted = found.iter().find(is_it).map(|one| one.id.clone());
         for other in found.iter().filter(|one| Some(&one.id) != adopted.as_ref()) {
@@ -152,7 +162,7 @@ impl Life {
         }
         if let Some(id) = adopted {
             instance.set_container(&id);
-            log.say(LogStream::System, "found running");
+            log.say(LogStream::System, "found again");
             return Ok(Up { id, is_adopted: true });
         }
         needs::check(payload, &shared.config.allowed).await?;
@@ -268,7 +278,7 @@ impl Life {
                 }
             };
             if found.phase() != Phase::Alive {
-                return self.ended(&found).into();
+                return self.ended(&found);
             }
             if found.is_paused() {
                 instance.status.paused("paused in the engine");
@@ -350,14 +360,29 @@ impl Life {
         Ok(Some(Endpoint::Tcp(address)))
     }
 
-    /// The failure of a container that ended by itself.
-    fn ended(&self, found: &Inspected) -> Failure {
+    /// The end of a container that ended by itself.
+    fn ended(&self, found: &Inspected) -> End {
         let launch = &self.instance.launch;
         let memory = self
             .payload()
             .map_or(launch.memory, |payload| create::memory(launch, &payload.container));
         let (is_podman, was_ordered) = (self.shared.engine.is_podman, self.instance.was_ordered());
-        Failure::passing(death::reason(found, memory, is_podman, was_ordered))
+        match death::exit_code(found, is_podman, was_ordered).filter(|_| launch.ends) {
+            Some(code) => End::Done(code),
+            None => Failure::passing(death::reason(found, memory, is_podman, was_ordered)).into(),
+        }
+    }
+
+    /// Reports the end after the container's last lines. The container stays until the instance is
+    /// stopped or started again: if this program ends first, the next one learns the end from it.
+    async fn done(&self, code: i32, follower: Option<Follower>, log: &Log) {
+        if let Some(follower) = follower {
+            follower.finish().await;
+        }
+        let lines = log.last_words().await;
+        log.say(LogStream::System, &format!("exited with code {code}"));
+        log.close().await;
+        self.instance.status.done(code, lines);
     }
 
     /// Reports the failure after the container's last lines, and removes the container.

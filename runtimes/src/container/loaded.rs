@@ -189,7 +189,7 @@ async fn unused(shared: &Shared) -> Result<Vec<Removable>, CallError> {
         let instances = shared.lock();
         let images = instances.values().filter_map(|it| match &it.launch.payload {
             Payload::Container(payload) => Some(&payload.container.image),
-            Payload::Component(_) => None,
+            Payload::Component(_) | Payload::Command(_) => None,
         });
         images.filter_map(name_of).collect()
     };

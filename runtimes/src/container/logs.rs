@@ -21,7 +21,7 @@ use crate::logs::{Lines, Log, LogLine, LogStream, Logs, Tail, visible};
 use crate::model::InstanceId;
 
 /// The line that the log has at each start of a container.
-pub(super) const STARTED: &str = "started";
+pub(super) use crate::logs::STARTED;
 /// The newest lines of the log in which a place is looked for.
 const KNOWN: usize = 200;
 /// Lines come into the log a little after the engine dates them.

@@ -77,7 +77,7 @@ use crate::model::{Instance, InstanceId, Launch, Usage, VolumeKey};
 use crate::runtime::Runtime;
 use crate::status::StatusTable;
 use engine::{Engine, INSTANCE};
-use forms::Phase;
+use forms::{Listed, Phase};
 use life::Life;
 use shared::Shared;
 
@@ -189,7 +189,8 @@ async fn stop(
     if let Some((instance, stopping)) = asked {
         let refused = |reason| DeviceError::new(format!("stopping {id}"), reason);
         stopping.done().await.map_err(refused)?;
-        if !matches!(instance.status.state(), Some(InstanceState::Failed { .. })) {
+        let state = instance.status.state();
+        if !matches!(state, Some(InstanceState::Failed { .. } | InstanceState::Done { .. })) {
             return Ok(());
         }
         failed = Some(instance);
@@ -253,9 +254,12 @@ impl Runtime for Containers {
         async move {
             let failed = |error| self.shared.device_error("listing containers", error);
             let listed = self.shared.list(None).await.map_err(failed)?;
-            let alive = listed.iter().filter(|one| one.phase() == Phase::Alive);
-            let mut ids: Vec<_> =
-                alive.filter_map(|one| InstanceId::new(one.label(INSTANCE)?).ok()).collect();
+            let id = |one: &Listed| InstanceId::new(one.label(INSTANCE)?).ok();
+            // One that ended while nobody looked is taken up again or stopped, as one that runs.
+            let known = |id: &InstanceId| self.shared.lock().contains_key(id);
+            let unseen = |one: &Listed| one.is_done() && id(one).is_some_and(|id| !known(&id));
+            let there = listed.iter().filter(|one| one.phase() == Phase::Alive || unseen(one));
+            let mut ids: Vec<_> = there.filter_map(id).collect();
             ids.sort();
             ids.dedup();
             Ok(ids.into_iter().map(|id| Instance { id }).collect())

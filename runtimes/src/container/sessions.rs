@@ -108,7 +108,7 @@ impl Containers {
         let instance = self.shared.lock().get(id).cloned();
         match instance.as_ref().map(|it| &it.launch.payload) {
             Some(Payload::Container(payload)) => (payload.stdin, payload.tty),
-            Some(Payload::Component(_)) | None => (false, false),
+            Some(Payload::Component(_) | Payload::Command(_)) | None => (false, false),
         }
     }
 
@@ -116,7 +116,7 @@ impl Containers {
         let instance = self.shared.lock().get(id).cloned();
         match instance.as_ref().map(|it| &it.launch.payload) {
             Some(Payload::Container(payload)) => payload.container.network,
-            Some(Payload::Component(_)) | None => NetworkMode::None,
+            Some(Payload::Component(_) | Payload::Command(_)) | None => NetworkMode::None,
         }
     }
 

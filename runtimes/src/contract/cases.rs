@@ -9,6 +9,7 @@ use shoal_protocol::model::InstanceState;
 use super::{Sample, Subject, TIMEOUT, ask, get, instance, requests, run, stop, tail, wait_for};
 use crate::endpoint::Endpoint;
 use crate::error::{LogsError, ServeError, StartError};
+use crate::model::Launch;
 
 /// Longer than any request of these cases takes.
 const GRACE: Duration = Duration::from_secs(60);
@@ -262,5 +263,60 @@ pub async fn concurrent_starts_and_stops_leave_nothing(subject: &impl Subject) {
         );
     }
     assert_eq!(runtime.instances().await.expect("the engine answers"), []);
+    subject.nothing_is_left().await.expect("nothing");
+}
+
+/// A job: its end is told with its exit code, whatever that is, and with its last lines; and it can
+/// be tried again under the same id.
+pub async fn program_that_is_to_end_is_done(subject: &impl Subject) {
+    let runtime = subject.runtime();
+    for code in [0, 3] {
+        for _ in 0..2 {
+            let launch = Launch { ends: true, ..subject.launch("job/0", Sample::Ends(code)) };
+            runtime.start(launch).await.expect("accepted");
+            let status = wait_for(&runtime, "job/0", InstanceState::ended).await;
+            let InstanceState::Done { exit_code, mut lines } = status.state else {
+                panic!("{status:?}")
+            };
+            assert_eq!(exit_code, i32::from(code));
+            // Output and error are two streams.
+            lines.sort_unstable();
+            assert_eq!(lines, ["about to exit".to_owned(), format!("with code {code}")]);
+            assert_eq!((status.is_up, status.endpoint), (false, None));
+            assert_eq!(runtime.instances().await.expect("the engine answers"), []);
+        }
+    }
+    let mut follower = runtime.logs(&instance("job/0"), tail(100, true)).await.expect("a log");
+    let all = async {
+        let mut lines = Vec::new();
+        while let Some(line) = follower.next().await {
+            lines.push(line.text);
+        }
+        lines
+    };
+    let lines = tokio::time::timeout(TIMEOUT, all).await.expect("a follower's stream ends with it");
+    assert!(lines.iter().any(|line| line == "exited with code 3"), "{lines:?}");
+}
+
+/// The same program as a service: its end is a failure, also with code 0.
+pub async fn program_that_is_to_run_for_ever_fails_at_its_end(subject: &impl Subject) {
+    let runtime = subject.runtime();
+    for code in [0, 3] {
+        runtime.start(subject.launch("web/0", Sample::Ends(code))).await.expect("accepted");
+        let status = wait_for(&runtime, "web/0", InstanceState::ended).await;
+        let reason = format!("exited with code {code}");
+        assert_eq!(status.state, InstanceState::Failed { reason, retryable: true });
+    }
+}
+
+/// What was done stays until it is stopped, so that its end can be told again.
+pub async fn done_instance_is_stopped_and_leaves_nothing(subject: &impl Subject) {
+    let runtime = subject.runtime();
+    let launch = Launch { ends: true, ..subject.launch("job/0", Sample::Ends(0)) };
+    runtime.start(launch).await.expect("accepted");
+    wait_for(&runtime, "job/0", InstanceState::ended).await;
+    stop(&runtime, "job/0", GRACE).await;
+    let state = runtime.status(&instance("job/0")).map(|status| status.state);
+    assert!(matches!(state, None | Some(InstanceState::Stopped)), "{state:?}");
     subject.nothing_is_left().await.expect("nothing");
 }

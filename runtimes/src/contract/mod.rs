@@ -59,6 +59,8 @@ pub enum Sample {
     Refused,
     /// A program whose bytes are not on this device, and may be there later.
     Missing,
+    /// Prints `about to exit` and `with code CODE`, and ends with that code.
+    Ends(u8),
 }
 
 /// An adapter under test that runs components inside this process.
@@ -97,6 +99,7 @@ impl Samples {
             cpu: 4000,
             cpu_reserved: 100,
             given: crate::given::Given::default(),
+            ends: false,
         }
     }
 }
@@ -122,6 +125,9 @@ macro_rules! contract_suite {
             follower_sees_lines_as_they_come
             unknown_instance_is_a_typed_error
             concurrent_starts_and_stops_leave_nothing
+            program_that_is_to_end_is_done
+            program_that_is_to_run_for_ever_fails_at_its_end
+            done_instance_is_stopped_and_leaves_nothing
         }
     };
 }

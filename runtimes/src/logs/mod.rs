@@ -153,6 +153,12 @@ struct Recent {
     closed: bool,
 }
 
+/// The adapter's line at each start of a program: earlier lines are of an earlier try.
+pub(crate) const STARTED: &str = "started";
+/// Lines of a program that the report of its end has.
+const LAST_LINES: usize = 10;
+/// Bytes of all of them.
+const LAST_BYTES: usize = 1 << 10;
 /// Logs that are opened before entries of dropped logs are removed. An entry is some 200 bytes.
 const SWEEP: usize = 256;
 
@@ -257,6 +263,29 @@ impl Log {
     pub async fn flush(&self) {
         let mut files = self.inner.files.lock().await;
         self.flush_into(&mut files).await;
+    }
+
+    /// The last lines that the program wrote, for the report of its end: ten, and 1 KiB in all.
+    #[cfg(any(feature = "wasm", feature = "container"))]
+    pub(crate) async fn last_words(&self) -> Vec<String> {
+        // The adapter's own lines stand between them.
+        let tail = Tail { lines: 3 * LAST_LINES, follow: false };
+        let Ok(lines) = self.clone().read(tail).await else { return Vec::new() };
+        let lines: Vec<LogLine> = lines.collect().await;
+        let mut room = LAST_BYTES;
+        let mut last = VecDeque::new();
+        let is_own = |line: &LogLine| line.stream != LogStream::System;
+        let since_start = |line: &LogLine| is_own(line) || line.text != STARTED;
+        let own = lines.into_iter().rev().take_while(since_start).filter(is_own);
+        for mut line in own.take(LAST_LINES) {
+            line.text.truncate(line.text.floor_char_boundary(room));
+            room -= line.text.len();
+            last.push_front(line.text);
+            if room == 0 {
+                break;
+            }
+        }
+        last.into()
     }
 
     /// The instance has ended: pending lines are written, and streams of followers end.

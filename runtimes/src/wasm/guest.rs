@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{
 
 use super::memory::{Memory, Reserved};
 use crate::logs::{Lines, Log, LogStream};
-use crate::model::Launch;
+use crate::model::{Launch, Payload};
 
 /// Handles to host resources that one guest may have at a time. Each costs the host some hundred
 /// bytes.
@@ -40,7 +40,7 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// A store for one request, with the memory that was reserved for it.
+    /// A store for one request, or for a command, with the memory that was reserved for it.
     pub fn store(
         engine: &Engine,
         launch: &Launch,
@@ -51,7 +51,11 @@ impl Guest {
         // Nothing is inherited. Sockets need all three switches: two of them are on by default.
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
         wasi.max_random_size(MAX_RANDOM);
+        // Standard input is empty.
         wasi.arg(&launch.workload);
+        if let Payload::Command(command) = &launch.payload {
+            wasi.args(&command.args);
+        }
         for (name, value) in launch.whole_env() {
             wasi.env(name, value);
         }

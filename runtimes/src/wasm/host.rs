@@ -9,6 +9,7 @@ use shoal_protocol::model::Digest;
 use tokio::runtime::{Builder, Handle, Runtime};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
+use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::cache::CodeCache;
@@ -46,7 +47,10 @@ pub(super) struct Host {
 
 /// Compiled code, loaded and linked.
 pub(super) struct Program {
-    pub pre: ProxyPre<Guest>,
+    /// Makes instances that answer a request.
+    pub proxy: Option<ProxyPre<Guest>>,
+    /// Makes instances that run to their end.
+    pub command: Option<CommandPre<Guest>>,
 }
 
 impl Host {
@@ -149,7 +153,12 @@ impl Host {
             tracing::debug!(artifact = %digest.short(), bytes = code.len(), "loading compiled \
                 code");
             let component = vouched_code(&engine, &code)?;
-            Ok(Program { pre: ProxyPre::new(linker.instantiate_pre(&component)?)? })
+            let pre = linker.instantiate_pre(&component)?;
+            let command = CommandPre::new(pre.clone()).ok();
+            match ProxyPre::new(pre) {
+                Err(error) if command.is_none() => Err(error),
+                proxy => Ok(Program { proxy: proxy.ok(), command }),
+            }
         })
         .await
     }

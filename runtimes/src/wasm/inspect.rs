@@ -8,8 +8,10 @@ use wasmparser::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Kind {
-    /// It answers HTTP: the world `wasi:http/proxy`.
+    /// It answers HTTP: the world `wasi:http/proxy`. So is one that is both.
     Http,
+    /// It runs to its end: the world `wasi:cli/command`.
+    Command,
 }
 
 /// A file is refused. The message says what was found and what is expected.
@@ -42,10 +44,11 @@ pub enum Refusal {
         /// The parser's error there.
         reason: String,
     },
-    /// The component does not export the HTTP handler.
+    /// The component exports neither the HTTP handler nor what runs a command.
     #[error(
-        "this component is {found}; shoal runs components that answer HTTP: export \
-            wasi:http/incoming-handler@0.2"
+        "this component is {found}; shoal runs components that answer HTTP, which export \
+            wasi:http/incoming-handler@0.2, and commands, which export wasi:cli/run@0.2: a \
+            program with a `main`"
     )]
     OtherWorld {
         /// The world that it is for.
@@ -72,6 +75,8 @@ const OFFERED: [&str; 7] = [
 ];
 /// The export of a component that answers HTTP.
 const HANDLER: &str = "wasi:http/incoming-handler";
+/// The export of a component that runs to its end.
+const RUN: &str = "wasi:cli/run";
 /// Imports that a refusal names: enough to see what is missing.
 const NAMED: usize = 5;
 
@@ -141,11 +146,14 @@ impl Outline {
         let unknown = self.imports.iter().filter(|import| !is_offered(import));
         let unknown: Vec<_> = unknown.take(NAMED).cloned().collect();
         // The world is checked first, since a component of another world imports other things too.
-        if !self.exports.iter().any(|export| is_version_02(export, HANDLER)) {
-            return Err(Refusal::OtherWorld { found: self.world() });
-        }
+        let has = |interface| self.exports.iter().any(|export| is_version_02(export, interface));
+        let kind = match (has(HANDLER), has(RUN)) {
+            (true, _) => Kind::Http,
+            (false, true) => Kind::Command,
+            (false, false) => return Err(Refusal::OtherWorld { found: self.world() }),
+        };
         if unknown.is_empty() {
-            Ok(Kind::Http)
+            Ok(kind)
         } else {
             Err(Refusal::UnknownImports { imports: unknown })
         }
@@ -154,11 +162,8 @@ impl Outline {
     fn world(&self) -> String {
         let exports =
             |prefix: &str| self.exports.iter().find(|export| export.starts_with(prefix)).cloned();
-        if let Some(run) = exports("wasi:cli/run") {
-            return format!("a command (it exports {run})");
-        }
-        if let Some(handler) = exports("wasi:http/") {
-            return format!("for another version of WASI (it exports {handler})");
+        if let Some(export) = exports("wasi:http/").or_else(|| exports("wasi:cli/")) {
+            return format!("for another version of WASI (it exports {export})");
         }
         match self.exports.first() {
             Some(first) => format!("for another world (it exports {first})"),
@@ -254,11 +259,11 @@ mod tests {
 
     #[test]
     fn refusal_names_the_component_world() {
-        let command = inspect(&passing_on("wasi:io/poll@0.2.0", "wasi:cli/run@0.2.0")).unwrap_err();
-        assert!(
-            command.to_string().contains("a command (it exports wasi:cli/run@0.2.0)"),
-            "{command}"
-        );
+        let command = passing_on("wasi:io/poll@0.2.0", "wasi:cli/run@0.2.0");
+        assert_eq!(inspect(&command), Ok(Kind::Command));
+        let later = inspect(&passing_on("wasi:io/poll@0.2.0", "wasi:cli/run@0.3.0")).unwrap_err();
+        let text = later.to_string();
+        assert!(text.contains("version of WASI (it exports wasi:cli/run@0.3.0)"), "{text}");
         let next =
             inspect(&passing_on("wasi:io/poll@0.2.0", "wasi:http/handler@0.3.0")).unwrap_err();
         assert!(next.to_string().contains("for another version of WASI"), "{next}");

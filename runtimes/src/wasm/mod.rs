@@ -3,6 +3,7 @@
 //! ```text
 //! prepare: artifact --verified--> child process --compiled--> MAC --> cache --loaded--> Program,
 //!          which all its replicas share
+//! command: an instance of the Program -> runs to its end -> instance dropped
 //! request: endpoint -> slot -> fresh instance of the Program -> answer streams -> instance dropped
 //! ```
 //!
@@ -20,6 +21,7 @@
 
 mod cache;
 mod child;
+mod command;
 mod compile;
 mod engine;
 mod exchange;
@@ -42,7 +44,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use shoal_protocol::model::{Digest, InstanceState};
+use shoal_protocol::model::Digest;
 
 pub use child::compiler_entry;
 pub use compile::CompileLimits;
@@ -163,9 +165,15 @@ impl Wasm {
     /// The component of a launch that can be started.
     fn check(&self, launch: &Launch) -> Result<Digest, StartError> {
         let invalid = |reason: String| Err(StartError::Invalid { id: launch.id.clone(), reason });
-        let Payload::Component(component) = launch.payload else {
-            return invalid("it is not a component".into());
+        let (component, args) = match &launch.payload {
+            Payload::Component(component) => (*component, [].as_slice()),
+            Payload::Command(command) => (command.component, command.args.as_slice()),
+            Payload::Container(_) => return invalid("it is not a component".into()),
         };
+        let bytes: usize = args.iter().map(String::len).sum();
+        if bytes > MAX_ENV || args.iter().any(|arg| arg.contains('\0')) {
+            return invalid(format!("arguments of {bytes} bytes, or with a NUL byte"));
+        }
         if launch.memory < MIN_MEMORY {
             return invalid(format!(
                 "a memory limit of {} bytes cannot hold any component",
@@ -265,9 +273,8 @@ impl Runtime for Wasm {
 
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>, DeviceError>> {
         let replicas = self.lock();
-        let running = replicas
-            .values()
-            .filter(|replica| !matches!(replica.state(), Some(InstanceState::Failed { .. })));
+        let running =
+            replicas.values().filter(|replica| replica.state().is_some_and(|state| !state.ended()));
         let instance = |replica: &Arc<Replica>| Instance { id: replica.launch().id.clone() };
         let instances = running.map(instance).collect();
         async move { Ok(instances) }.boxed()

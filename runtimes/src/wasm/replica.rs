@@ -10,17 +10,18 @@ use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::fault::{Blame, RequestFault, mib};
 use super::guest::Guest;
 use super::host::{Host, Program};
 use super::memory::MemoryPool;
-use super::request;
 use super::share::{Meter, Share};
+use super::{command, request};
 use crate::endpoint::{Endpoint, Service};
 use crate::error::{PrepareError, ServeError};
 use crate::logs::{Log, LogStream};
-use crate::model::{Body, InstanceId, Launch, Usage};
+use crate::model::{Body, InstanceId, Launch, Payload, Usage};
 use crate::status::StatusHandle;
 
 pub(super) struct Replica {
@@ -42,9 +43,11 @@ pub(super) struct Replica {
     stopping: AtomicBool,
 }
 
-/// The state of a replica that runs.
+/// The state of a replica that answers requests.
 pub(super) struct Ready {
-    pub program: Arc<Program>,
+    pub proxy: ProxyPre<Guest>,
+    /// Held, so that other replicas share it.
+    _program: Arc<Program>,
     /// Bytes of memory that making an instance takes: the most that was seen.
     pub instance: AtomicU64,
     /// A permit for each request that is being answered.
@@ -74,8 +77,18 @@ impl Replica {
             launch,
         });
         let starting = replica.clone();
-        replica.tasks.spawn_on(async move { starting.bring_up().await }, &replica.host.node);
+        let begin = async move {
+            match &starting.launch.payload {
+                Payload::Command(_) => starting.run_command().await,
+                Payload::Component(_) | Payload::Container(_) => starting.bring_up().await,
+            }
+        };
+        replica.tasks.spawn_on(begin, &replica.host.node);
         replica
+    }
+
+    pub fn component(&self) -> Digest {
+        self.component
     }
 
     pub fn launch(&self) -> &Launch {
@@ -141,12 +154,16 @@ impl Replica {
     ) -> impl Future<Output = ()> + Send + 'static {
         self.draining.cancel();
         self.tasks.close();
+        // Nothing tells a command that it is to end.
+        if matches!(self.launch.payload, Payload::Command(_)) {
+            self.cut.cancel();
+        }
         let node = self.host.node.clone();
         if !self.stopping.swap(true, Ordering::SeqCst) {
             let replica = self.clone();
             node.spawn(async move {
                 replica.tasks.wait().await;
-                if !matches!(replica.state(), Some(InstanceState::Failed { .. })) {
+                if replica.state().is_some_and(|state| !state.ended()) {
                     replica.log.say(LogStream::System, "stopped");
                 }
                 replica.log.close().await;
@@ -169,6 +186,14 @@ impl Replica {
     pub fn cut_off(&self) {
         self.draining.cancel();
         self.cut.cancel();
+    }
+
+    async fn run_command(self: Arc<Self>) {
+        tokio::select! {
+            biased;
+            () = self.cut.cancelled() => {}
+            () = command::run(self.clone()) => {}
+        }
     }
 
     async fn bring_up(self: Arc<Self>) {
@@ -209,8 +234,10 @@ impl Replica {
         let fitting = usize::try_from(self.launch.memory / instance.max(1)).unwrap_or(usize::MAX);
         let concurrent = fitting.clamp(1, self.host.config.concurrent.max(1));
         let limit = concurrent + self.host.config.waiting;
+        let proxy = program.proxy.clone().expect("an instance of it was made");
         Ok(Ready {
-            program,
+            proxy,
+            _program: program,
             instance: AtomicU64::new(instance),
             slots: Arc::new(Semaphore::new(concurrent)),
             room: Arc::new(Semaphore::new(limit)),
@@ -225,7 +252,10 @@ impl Replica {
         let mut store = store.map_err(RequestFault::host)?;
         let config = &self.host.config;
         let instantiated = async {
-            let made = program.pre.instantiate_async(&mut store).await;
+            let made = match &program.proxy {
+                Some(proxy) => proxy.instantiate_async(&mut store).await.map(|_| ()),
+                None => Err(wasmtime::Error::msg("this component answers no requests")),
+            };
             let memory = &store.data().memory;
             (made, memory.own(), memory.wanted())
         };

@@ -211,7 +211,7 @@ impl CallLimits<'_> {
             };
             let store = Guest::store(&host.engine, launch, reserved, log);
             let mut store = store.map_err(RequestFault::host)?;
-            let made = self.hold(self.ready.program.pre.instantiate_async(&mut store)).await?;
+            let made = self.hold(self.ready.proxy.instantiate_async(&mut store)).await?;
             match (made, store.data().memory.wanted()) {
                 (Ok(proxy), _) => return Ok(Fresh { store, proxy }),
                 (Err(_), Some(wanted)) if wanted > memory.limit() => {

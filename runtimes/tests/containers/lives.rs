@@ -12,6 +12,8 @@ use crate::engines::{Kind, shared};
 
 on_both! {
     running_container_is_adopted
+    end_that_nobody_saw_is_told_once
+    job_that_nobody_wants_is_listed_and_removed
     changed_launch_is_not_adopted
     leftovers_are_removed_and_strays_are_listed
     renamed_container_is_the_same
@@ -50,6 +52,54 @@ async fn running_container_is_adopted(kind: Kind) {
         assert_eq!(count, times, "{text} in {lines:?}");
     }
     harness.containers.stop(&id, Duration::from_secs(60)).await.unwrap();
+    harness.nothing_is_left().await.unwrap();
+}
+
+/// A job in a container that has begun to wait.
+async fn waiting_job(kind: Kind) -> (Harness, shoal_runtimes::Launch) {
+    let harness = Harness::on(shared(kind)).await;
+    let launch = shoal_runtimes::Launch { ends: true, ..mode("default/job/0.01.02", "wait") };
+    harness.run(launch.clone()).await;
+    logged(&harness, &id_of("default/job/0.01.02"), "waiting", 1).await;
+    (harness, launch)
+}
+
+/// The container of a job ends while the daemon is away: the next one reports its end, and does not
+/// run it again. Once told, another start is another try.
+async fn end_that_nobody_saw_is_told_once(kind: Kind) {
+    let (harness, launch) = waiting_job(kind).await;
+    let (id, engine) = (launch.id.clone(), harness.engine);
+    let container = harness.the_container();
+    let paused = harness.pause();
+    engine.act(&container, "stop");
+    let harness = paused.resume().await;
+    let found = harness.containers.instances().await.unwrap();
+    assert_eq!(found, [Instance { id: id.clone() }], "it may still tell its end");
+    harness.containers.start(launch.clone()).await.unwrap();
+    let status = harness.wait(&id, InstanceState::ended).await;
+    let lines = vec!["waiting".to_owned(), "asked to end".to_owned()];
+    assert_eq!(status.state, InstanceState::Done { exit_code: 0, lines });
+    let after = harness.the_container();
+    assert_eq!(after["Id"], container["Id"], "it was not run again");
+    assert_eq!(after["State"]["Status"], "exited");
+
+    harness.run(launch).await;
+    assert_ne!(harness.the_container()["Id"], container["Id"], "another try");
+    harness.containers.stop(&id, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(harness.containers.status(&id).unwrap().state, InstanceState::Stopped);
+    harness.nothing_is_left().await.unwrap();
+}
+
+/// The same, and nobody starts it again: the executor stops what nobody wants.
+async fn job_that_nobody_wants_is_listed_and_removed(kind: Kind) {
+    let (harness, launch) = waiting_job(kind).await;
+    let engine = harness.engine;
+    let container = harness.the_container();
+    let paused = harness.pause();
+    engine.act(&container, "stop");
+    let harness = paused.resume().await;
+    harness.containers.stop(&launch.id, Duration::ZERO).await.unwrap();
+    assert_eq!(harness.containers.instances().await.unwrap(), []);
     harness.nothing_is_left().await.unwrap();
 }
 

@@ -188,6 +188,11 @@ impl Subject for Harness {
             Sample::Hello | Sample::Faulty => "localhost/shoal-test:1",
             Sample::Refused => "localhost/shoal-empty:1",
             Sample::Missing => "localhost/shoal-nobody-has-it:1",
+            Sample::Ends(code) => {
+                return launch(id, "localhost/shoal-test:1", |it| {
+                    it.command = Some(vec!["end".into(), code.to_string()]);
+                });
+            }
         };
         // A program that has just begun ignores SIGTERM, as the first process of a container.
         launch(id, image, |it| {
@@ -236,6 +241,7 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
         cpu: 4000,
         cpu_reserved: 100,
         given: shoal_runtimes::given::Given::default(),
+        ends: false,
     }
 }
 

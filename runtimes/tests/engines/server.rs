@@ -42,6 +42,12 @@ fn main() {
             eprintln!("the last words");
             std::process::exit(3)
         }
+        "end" => {
+            let code = env::args().nth(2).and_then(|code| code.parse().ok()).unwrap_or_default();
+            println!("about to exit");
+            eprintln!("with code {code}");
+            std::process::exit(code)
+        }
         "crash" => {
             // A signal that it sends itself would be ignored, as it is the first process.
             unsafe { std::ptr::write_volatile(std::ptr::without_provenance_mut::<u8>(8), 1) };

@@ -14,7 +14,9 @@ use shoal_runtimes::artifacts::{ArtifactStore, Limits};
 use shoal_runtimes::contract::{ComponentSubject, Sample, Samples, Subject};
 use shoal_runtimes::logs::{LogLine, Tail};
 use shoal_runtimes::wasm::{Config, Wasm};
-use shoal_runtimes::{Body, Endpoint, InstanceId, Launch, Runtime, ServeError, body};
+use shoal_runtimes::{
+    Body, Command, Endpoint, InstanceId, Launch, Payload, Runtime, ServeError, body,
+};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -86,6 +88,13 @@ impl Harness {
         change(&mut launch);
         let state = self.start(launch).await;
         assert!(state.is_running(), "{state:?}");
+    }
+
+    /// A launch of the command.
+    pub fn command(&self, id: &str, args: &[&str]) -> Launch {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let payload = Payload::Command(Command { component: self.command, args });
+        Launch { ends: true, ..self.samples.launch(id, payload) }
     }
 
     /// Starts a launch and returns the first state after `Starting`.
@@ -170,6 +179,9 @@ impl Subject for Harness {
             Sample::Faulty => self.samples.faulty,
             Sample::Refused => self.samples.refused,
             Sample::Missing => self.samples.missing(),
+            Sample::Ends(code) => {
+                return Launch { ends: false, ..self.command(id, &["exit", &code.to_string()]) };
+            }
         };
         self.samples.launch(id, artifact)
     }

@@ -22,7 +22,10 @@ const PACKAGES: &[Package] = &[
         uses: &[
             ("base64", "the text of an invite"),
             ("bincode", "the bytes on the wire and on disk"),
+            ("chrono", "calendar days and minutes of schedules; without its clock"),
+            ("chrono-tz", "time zones of schedules, the same on every device"),
             ("crdts", "MVReg, the register of desired state"),
+            ("croner", "the wall times that a schedule matches"),
             ("imbl", "maps whose copies share what they have in common"),
             ("rand_chacha", "the one seeded generator, equal on every platform"),
             ("ring", "Ed25519 and SHA-256"),

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use clap::Args;
-use shoal_protocol::model::ReplicaName;
+use shoal_protocol::model::NamedReplica;
 use shoal_protocol::model::access::Action;
 use tokio::sync::mpsc;
 
@@ -19,7 +19,7 @@ use super::client::Client;
 use super::context::Context;
 use super::error::CliError;
 use super::session;
-use super::target::Target;
+use super::target::{Target, meant};
 use crate::publish::Operator;
 use crate::session::{Frame, Frames, OpenError};
 
@@ -170,12 +170,13 @@ impl Copier {
     /// archive of a folder begins with it.
     async fn what_is_at(
         &self,
-        replica: &ReplicaName,
+        replica: &NamedReplica,
         path: &str,
     ) -> Result<Option<bool>, CliError> {
         let action = Action::Read { path: path.to_owned() };
+        let meant = meant(&self.client, replica).await?;
         let bytes = self.client.upgrade(&session::path(replica)).await?;
-        let opened = crate::session::open(bytes, &self.operator, replica, action).await;
+        let opened = crate::session::open(bytes, &self.operator, &meant, action).await;
         let mut frames = match opened {
             Ok(frames) => frames,
             // Nothing is there, or it cannot be read; then writing says more.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use shoal_protocol::model::spec::{OnLoss, Volume, VolumeSource};
-use shoal_protocol::model::view::WorkloadView;
+use shoal_protocol::model::view::{ResultView, WorkloadView};
+use shoal_protocol::model::{Place, WallClock};
 
 use super::short;
+use super::table::table;
 use super::workloads::{replicas, updating, url};
 use crate::api::short_name;
 use crate::manifest::quantity::{show_cpu, show_cpu_limit, show_size};
@@ -20,6 +22,9 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
         true => url(&view.namespace, &view.name, http),
         false => "none: it answers no HTTP requests".to_owned(),
     };
+    if view.kind != "service" {
+        line("kind", &view.kind);
+    }
     line("url", &url);
     line("uid", &short(&view.uid));
     line("generation", &short(&view.generation));
@@ -45,6 +50,9 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
         }
     }
     line("replicas", &format!("{} of {} healthy", view.healthy, view.desired));
+    if let Some(job) = &view.job {
+        line("job", job);
+    }
     line(
         if view.limit.is_some() { "reserved" } else { "limits" },
         &format!("{} of memory, {} of a core, each", show_size(view.memory), show_cpu(view.cpu)),
@@ -84,6 +92,31 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
     }
     text.push('\n');
     text.push_str(&replicas(std::slice::from_ref(view), now));
+    if !view.results.is_empty() {
+        text.push('\n');
+        text.push_str(&results(&view.results));
+    }
+    text
+}
+
+/// The ends of a job's indices, or of a cron workload's last runs, each with its last lines.
+fn results(all: &[ResultView]) -> String {
+    let row = |result: &ResultView| {
+        vec![
+            Place::Run { at: result.at, index: result.index }.to_string(),
+            result.outcome.clone(),
+            result.exit_code.map_or("-".into(), |code| code.to_string()),
+            WallClock(result.ended).to_string(),
+            result.node.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    let mut text = table(&["RUN", "RESULT", ">EXIT", "ENDED", "NODE"], &rows);
+    for result in all.iter().filter(|it| !it.lines.is_empty()) {
+        let place = Place::Run { at: result.at, index: result.index };
+        text.push_str(&format!("\nlast lines of {place}\n"));
+        result.lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+    }
     text
 }
 

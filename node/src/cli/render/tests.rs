@@ -1,6 +1,6 @@
 use shoal_protocol::model::spec::NO_CPU_LIMIT;
 use shoal_protocol::model::view::{
-    AuctionView, BidView, DeclineView, EventView, ExplainView, NodeView, WorkloadView,
+    AuctionView, BidView, DeclineView, EventView, ExplainView, NodeView, ResultView, WorkloadView,
 };
 use shoal_protocol::model::{Resources, WallClock};
 
@@ -28,14 +28,14 @@ fn ps_shows_one_line_per_workload() {
     let mut shop = workload_view("a-long-name", vec![]);
     shop.namespace = "shop".into();
     shop.conflict = true;
-    let text = workloads(&[web(), shop]);
+    let text = workloads(&[web(), shop], 0);
     assert_eq!(
         text,
         "NAME              REPLICAS  STATE                  NODES  PROGRAM   MEMORY  CPU\n\
          web                    1/2  1 missing              n2     cdcdcdcd  64 MiB  0.1\n\
          shop/a-long-name       0/0  scaled to 0, conflict  -      cdcdcdcd  64 MiB  0.1\n"
     );
-    assert!(workloads(&[]).starts_with("Nothing is published yet."));
+    assert!(workloads(&[], 0).starts_with("Nothing is published yet."));
 }
 
 #[test]
@@ -46,6 +46,54 @@ fn ps_of_one_shows_one_line_per_replica() {
          web/0    healthy  n2       5m         0      3\n\
          web/1    missing  -         -         0      -  its node n3 is down\n"
     );
+}
+
+/// A job by its results, a cron workload by its next tick; where all are services, as before.
+#[test]
+fn ps_and_describe_show_kinds_and_results() {
+    let result = |index, code: i32| ResultView {
+        at: 0,
+        index,
+        outcome: if code == 0 { "done" } else { "failed" }.into(),
+        exit_code: Some(code),
+        ended: NOW,
+        node: "n1".into(),
+        lines: vec!["bye".into()],
+    };
+    let of = |name: &str, kind: &str, options: &[(&str, &str)]| WorkloadView {
+        kind: kind.into(),
+        options: options.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
+        ..workload_view(name, vec![])
+    };
+    let all = [("completions", "5"), ("keep", "1h")];
+    let mut job = of("job", "job", &all);
+    (job.job, job.results) = (Some("running".into()), vec![result(0, 0), result(1, 0)]);
+    job.replicas = vec![replica_view("job/2", "healthy", Some("n2"))];
+    (job.desired, job.healthy) = (1, 1);
+    let mut failed = of("bad", "job", &all);
+    (failed.job, failed.results) = (Some("failed".into()), vec![result(0, 3)]);
+    let daily = [("schedule", "@daily"), ("timezone", "UTC")];
+    let cron = of("report", "cron", &daily);
+    let off = of("off", "cron", &[daily[0], daily[1], ("suspend", "true")]);
+    let daemon = of("agent", "daemon", &[]);
+    let text = workloads(&[job.clone(), failed.clone(), cron, off, daemon], NOW);
+    assert_eq!(
+        text,
+        "NAME    KIND    REPLICAS  STATE                NODES  PROGRAM   MEMORY  CPU\n\
+         job     job          1/1  2/5 done, 1 running  n2     cdcdcdcd  64 MiB  0.1\n\
+         bad     job          0/0  failed (1)           -      cdcdcdcd  64 MiB  0.1\n\
+         report  cron         0/0  next in 20h          -      cdcdcdcd  64 MiB  0.1\n\
+         off     cron         0/0  suspended            -      cdcdcdcd  64 MiB  0.1\n\
+         agent   daemon       0/0  no node fits         -      cdcdcdcd  64 MiB  0.1\n"
+    );
+    let text = describe(&failed, "0.0.0.0:8080", NOW);
+    let end = "RUN  RESULT  EXIT  ENDED                     NODE\n\
+               0    failed     3  2026-11-21T03:05:00.000Z  n1\n\n\
+               last lines of 0\n  bye\n";
+    assert!(text.ends_with(end) && text.contains("kind        job\n"), "{text}");
+    let hour = 3_600_000;
+    assert!(!is_forgotten(&failed, NOW + hour) && is_forgotten(&failed, NOW + hour + 1));
+    assert!(!is_forgotten(&job, NOW + 9 * hour), "it is not over");
 }
 
 #[test]

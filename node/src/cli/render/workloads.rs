@@ -4,26 +4,28 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
+use shoal_protocol::model::spec::Schedule;
 use shoal_protocol::model::view::{ReplicaView, UpdateView, WorkloadView};
 
 use super::short;
 use super::table::table;
-use super::time::age;
+use super::time::{age, age_of};
 use crate::api::short_name;
-use crate::manifest::quantity::{show_cpu, show_size};
+use crate::manifest::quantity::{duration, show_cpu, show_size};
 
 /// A line per workload.
-pub fn workloads(views: &[WorkloadView]) -> String {
+pub fn workloads(views: &[WorkloadView], now: u64) -> String {
     if views.is_empty() {
         return "Nothing is published yet. Try: shoal run hello.wasm --name hello\n".into();
     }
-    let rows: Vec<Vec<String>> = views
+    let mut head = vec!["NAME", ">REPLICAS", "STATE", "NODES", "PROGRAM", ">MEMORY", ">CPU"];
+    let mut rows: Vec<Vec<String>> = views
         .iter()
         .map(|view| {
             vec![
                 short_name(view),
                 format!("{}/{}", view.healthy, view.desired),
-                state(view),
+                state(view, now),
                 nodes(view),
                 view.image.clone().unwrap_or_else(|| short(&view.artifact)),
                 show_size(view.memory),
@@ -31,7 +33,47 @@ pub fn workloads(views: &[WorkloadView]) -> String {
             ]
         })
         .collect();
-    table(&["NAME", ">REPLICAS", "STATE", "NODES", "PROGRAM", ">MEMORY", ">CPU"], &rows)
+    // Where all are services, the column would tell nothing.
+    if views.iter().any(|view| view.kind != "service") {
+        head.insert(1, "KIND");
+        rows.iter_mut().zip(views).for_each(|(row, view)| row.insert(1, view.kind.clone()));
+    }
+    table(&head, &rows)
+}
+
+/// Whether a list leaves a job out: it ended longer ago than it is to be kept.
+pub fn is_forgotten(view: &WorkloadView, now: u64) -> bool {
+    let is_over = matches!(view.job.as_deref(), Some("done" | "failed"));
+    let keep = view.options.get("keep").and_then(|text| duration(text).ok());
+    let ended = view.results.iter().map(|it| it.ended).max();
+    match (is_over, keep, ended) {
+        (true, Some(keep), Some(ended)) => u128::from(now.saturating_sub(ended)) > keep.as_millis(),
+        _ => false,
+    }
+}
+
+/// How far a job is: `2/5 done`, `failed (1)`.
+fn job_state(view: &WorkloadView) -> Option<String> {
+    let job = view.job.as_deref()?;
+    let count =
+        |is_done: bool| view.results.iter().filter(|it| (it.outcome == "done") == is_done).count();
+    Some(match job {
+        "failed" => format!("failed ({})", count(false)),
+        _ => {
+            let all = view.options.get("completions").map_or("1", String::as_str);
+            format!("{}/{all} done", count(true))
+        }
+    })
+}
+
+/// When a cron workload runs next, by its schedule and this device's clock.
+fn cron_state(view: &WorkloadView, now: u64) -> Option<String> {
+    let (schedule, zone) = (view.options.get("schedule")?, view.options.get("timezone")?);
+    if view.options.contains_key("suspend") {
+        return Some("suspended".into());
+    }
+    let next = Schedule::new(schedule, zone).ok()?.next_after(now)?;
+    Some(format!("next in {}", age_of(now, next)))
 }
 
 /// A line per replica.
@@ -39,7 +81,11 @@ pub fn replicas(views: &[WorkloadView], now: u64) -> String {
     let rows: Vec<Vec<String>> =
         views.iter().flat_map(|view| &view.replicas).map(|view| row(view, now)).collect();
     if rows.is_empty() {
-        return "There are no replicas: it is scaled to 0.\n".into();
+        let scaled = views.iter().any(|view| view.kind == "service");
+        return match scaled {
+            true => "There are no replicas: it is scaled to 0.\n".into(),
+            false => "There are no replicas now.\n".into(),
+        };
     }
     table(&["REPLICA", "PHASE", "NODE", ">SINCE", ">RESTARTS", ">TOKEN", "REASON"], &rows)
 }
@@ -65,9 +111,17 @@ fn row(view: &ReplicaView, now: u64) -> Vec<String> {
 }
 
 /// `healthy`, or the phases of replicas that are not: `1 missing, 1 starting`.
-fn state(view: &WorkloadView) -> String {
-    let mut state = if view.desired == 0 && view.replicas.is_empty() {
-        "scaled to 0".to_owned()
+fn state(view: &WorkloadView, now: u64) -> String {
+    let ended = job_state(view).or_else(|| cron_state(view, now));
+    let mut state = if view.replicas.is_empty()
+        && let Some(ended) = &ended
+    {
+        ended.clone()
+    } else if view.desired == 0 && view.replicas.is_empty() {
+        match view.kind.as_str() {
+            "daemon" => "no node fits".to_owned(),
+            _ => "scaled to 0".to_owned(),
+        }
     } else if view.healthy >= view.desired
         && view.replicas.iter().all(|replica| matches!(replica.phase.as_str(), "healthy" | "lost"))
     {
@@ -88,6 +142,10 @@ fn state(view: &WorkloadView) -> String {
     };
     if let Some(word) = view.update.as_ref().and_then(update_word) {
         state.push_str(&format!(", {word}"));
+    }
+    if let Some(ended) = ended.filter(|ended| *ended != state) {
+        let running = format!("{} running", view.healthy);
+        state = format!("{ended}, {}", if state == "healthy" { running } else { state });
     }
     if view.conflict {
         state.push_str(", conflict");
@@ -172,7 +230,7 @@ mod tests {
             view.healthy = if state == "done" { 2 } else { 1 };
             let failed = failed.map(str::to_owned);
             view.update = Some(UpdateView { state: state.into(), done: 1, total: 2, failed });
-            (super::state(&view), updating(&view).unwrap())
+            (super::state(&view, 0), updating(&view).unwrap())
         };
         let runs = "1 of 2 run the new version";
         for (state, word, line) in [

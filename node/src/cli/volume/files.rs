@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use shoal_protocol::model::ReplicaName;
+use shoal_protocol::model::NamedReplica;
 use shoal_protocol::model::access::Action;
 use shoal_protocol::model::view::NodeView;
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ use crate::session::{Frame, Frames};
 /// A volume as a person names it, `WORKLOAD/NUMBER/NAME`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VolumeName {
-    replica: ReplicaName,
+    replica: NamedReplica,
     name: String,
 }
 
@@ -31,7 +31,7 @@ impl FromStr for VolumeName {
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = text
             .rsplit_once('/')
-            .and_then(|(replica, name)| Some((replica.parse::<ReplicaName>().ok()?, name)));
+            .and_then(|(replica, name)| Some((replica.parse::<NamedReplica>().ok()?, name)));
         match parsed {
             Some((replica, name)) if !name.is_empty() => {
                 Ok(VolumeName { replica, name: name.to_owned() })

@@ -25,6 +25,8 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Progress {
     generation: String,
     desired: u32,
+    /// Its spec says how many it has; else the view does.
+    is_counted: bool,
     pub since: Instant,
     rows: BTreeMap<String, Row>,
     /// The last failure of each replica: it may move on, and the reason with it.
@@ -60,6 +62,7 @@ impl Progress {
         Progress {
             generation: spec.revision().to_string(),
             desired: spec.replicas(),
+            is_counted: spec.kind.replicas().is_some(),
             since: Instant::now(),
             rows: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -74,6 +77,9 @@ impl Progress {
 
     /// Applies a view; with `print`, prints what is new in it.
     pub fn update(&mut self, view: &WorkloadView, print: bool) {
+        if !self.is_counted {
+            self.desired = view.desired;
+        }
         // A view of the previous spec is no progress.
         if view.generation != self.generation || view.desired != self.desired {
             return;

@@ -30,7 +30,8 @@ pub(super) fn stands(spec: &Spec, view: &WorkloadView) -> Stands {
         let is_this = failed.as_deref() == Some(generation.short().as_str());
         return if is_this { Stands::RolledBack } else { open };
     }
-    if view.generation != generation.to_string() || view.desired != spec.replicas() {
+    let is_scaled = spec.kind.replicas().is_none_or(|replicas| view.desired == replicas);
+    if view.generation != generation.to_string() || !is_scaled {
         return open;
     }
     let is_settled = view.replicas.iter().all(|replica| {

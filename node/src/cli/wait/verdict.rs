@@ -1,6 +1,6 @@
 //! The error of a wait that did not end well. Its last line carries the cause.
 
-use shoal_protocol::model::ReplicaName;
+use shoal_protocol::model::NamedReplica;
 use shoal_protocol::model::Spec;
 use shoal_protocol::model::WorkloadName;
 use shoal_protocol::model::view::{ExplainView, ReplicaView, WorkloadView};
@@ -69,7 +69,7 @@ pub(super) fn late_text(
 /// The outcome of the last auction of a replica, if no node took it. The owner knows it, which may
 /// be another node than the one that is asked.
 async fn no_taker(client: &Client, replica: &str) -> Option<String> {
-    let name: ReplicaName = replica.parse().ok()?;
+    let name: NamedReplica = replica.parse().ok()?;
     let path = format!("{}/{}", path_of("explain", &name.workload), name.place);
     let view: ExplainView = client.get(&path).await.ok()?;
     let last = view.auctions.into_iter().next()?;
@@ -144,7 +144,7 @@ async fn tail(client: &Client, replica: &str) {
 
 /// A replica's last log lines.
 pub(super) async fn tail_lines(client: &Client, replica: &str) -> Vec<String> {
-    let Ok(name) = replica.parse::<ReplicaName>() else { return Vec::new() };
+    let Ok(name) = replica.parse::<NamedReplica>() else { return Vec::new() };
     let path = format!("{}/{}?lines={LOG_LINES}", path_of("logs", &name.workload), name.place);
     let Ok(mut lines) = client.lines(&path).await else { return Vec::new() };
     let mut all = Vec::new();

@@ -166,6 +166,9 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
     };
     for (name, probe) in form.health.probes() {
         check_numbers(name, probe)?;
+        if container.is_none() && !form.program.answers() {
+            return wrong(name, "a command answers nothing that a probe could ask".into());
+        }
         let checked = check_check(&probe.check, container);
         checked.or_else(|why| wrong(name, why))?;
     }

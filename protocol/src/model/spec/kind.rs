@@ -1,10 +1,15 @@
 //! How many replicas a workload has, and when they end.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InvalidSpec, MAX_COMPLETIONS, MAX_MISSED, MAX_RETRIES, MAX_RUNS, Schedule};
+use super::{
+    InvalidSpec, MAX_COMPLETIONS, MAX_MISSED, MAX_RETRIES, MAX_RUNS, Program, Schedule, SpecForm,
+    World,
+};
 
 /// The kind of a workload.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -113,6 +118,38 @@ impl Kind {
         }
     }
 
+    /// Its parts in words, by the names that a manifest has for them.
+    pub fn options(&self) -> Vec<(&'static str, String)> {
+        let of_job = |job: &Job| {
+            let Job { completions, parallel, retries, deadline, keep } = job;
+            let time = |it: &Option<Duration>| it.map(shown);
+            vec![
+                ("completions", Some(completions.to_string())),
+                ("parallel", Some(parallel.to_string())),
+                ("retries", Some(retries.to_string())),
+                ("deadline", time(deadline)),
+                ("keep", time(keep)),
+            ]
+        };
+        let all = match self {
+            Kind::Service { .. } | Kind::Daemon | Kind::Stateful { .. } => Vec::new(),
+            Kind::Job(job) => of_job(job),
+            Kind::Cron(cron) => {
+                let Cron { schedule, zone, missed, overlap, suspended, job } = cron;
+                let mut all = vec![
+                    ("schedule", Some(schedule.clone())),
+                    ("timezone", Some(zone.clone())),
+                    ("missed", Some(missed.to_string())),
+                    ("overlap", Some(overlap.as_str().to_owned())),
+                    ("suspend", suspended.then(|| "true".to_owned())),
+                ];
+                all.extend(of_job(job));
+                all
+            }
+        };
+        all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+    }
+
     /// The word that users write.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -125,8 +162,88 @@ impl Kind {
     }
 }
 
+/// A duration as people write it, in the greatest unit that has it in full.
+fn shown(time: Duration) -> String {
+    let millis = time.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    match units.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", millis / unit),
+        None => format!("{millis}ms"),
+    }
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Missed::Skip => f.write_str("skip"),
+            Missed::Once => f.write_str("once"),
+            Missed::All(most) => write!(f, "{most}"),
+        }
+    }
+}
+
+impl FromStr for Missed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Missed, String> {
+        match text {
+            "skip" => Ok(Missed::Skip),
+            "once" => Ok(Missed::Once),
+            text => text.parse().map(Missed::All).map_err(|_| {
+                format!("`{text}`: `skip`, `once`, or a number of runs up to {MAX_MISSED}")
+            }),
+        }
+    }
+}
+
+impl Overlap {
+    /// The word that users write.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Overlap::Allow => "allow",
+            Overlap::Forbid => "forbid",
+            Overlap::Replace => "replace",
+        }
+    }
+}
+
+impl FromStr for Overlap {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Overlap, String> {
+        let all = [Overlap::Allow, Overlap::Forbid, Overlap::Replace];
+        // Kubernetes has capitals.
+        let found = all.into_iter().find(|it| it.as_str().eq_ignore_ascii_case(text));
+        found.ok_or_else(|| format!("`{text}`: `allow`, `forbid` or `replace`"))
+    }
+}
+
+impl SpecForm {
+    /// Whether its program can come to an end where its kind needs that. Authors and the nodes that
+    /// they ask check it; what is signed is not judged by it.
+    ///
+    /// # Errors
+    /// It never ends.
+    pub fn check_end(&self) -> Result<(), InvalidSpec> {
+        match &self.program {
+            Program::Wasm(component)
+                if self.kind.job().is_some() && component.world == World::Http =>
+            {
+                let what = self.kind.as_str();
+                let why = format!(
+                    "a component that answers requests never ends; a {what} runs a command, which \
+                     is a program with a `main`, or a container"
+                );
+                Err(InvalidSpec::Kind { field: "kind", why })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Checks the numbers of a kind.
-pub(super) fn check(kind: &Kind) -> Result<(), InvalidSpec> {
+pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
+    let kind = &form.kind;
     let wrong = |field, why: String| Err(InvalidSpec::Kind { field, why });
     let Some(job) = kind.job() else { return Ok(()) };
     let most = if matches!(kind, Kind::Cron(_)) { MAX_RUNS } else { MAX_COMPLETIONS };

@@ -10,7 +10,7 @@ use super::super::codec::{self, Malformed};
 use super::super::name::Label;
 use super::placement;
 use super::{
-    Artifact, InvalidSpec, Kind, Program, Rollout, Rule, Spec, SpecForm, ValueKind, ValueUse,
+    Artifact, InvalidSpec, Kind, Program, Rollout, Rule, Spec, SpecForm, ValueKind, ValueUse, World,
 };
 
 /// The form with [`Later`] behind all that form 2 has.
@@ -136,7 +136,10 @@ pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
     let mut bytes = codec::encode(spec);
     let pieces: Vec<_> = spec.program.platforms(None).map(|platform| platform.pieces).collect();
     let is_service = matches!(spec.kind, Kind::Service { .. });
+    let is_command =
+        matches!(&spec.program, Program::Wasm(component) if component.world == World::Command);
     let is_plain = is_service
+        && !is_command
         && spec.health.is_empty()
         && spec.later == Later::default()
         && spec.placement.is_plain();

@@ -84,6 +84,8 @@ pub const MAX_MISSED: u32 = 8;
 pub const MAX_ENV: usize = 128;
 /// Bytes of all environment names and values of one workload: a change must fit one gossip message.
 pub const MAX_ENV_BYTES: usize = 16 * 1024;
+/// Arguments of a component.
+pub const MAX_ARGS: usize = 256;
 /// Required labels of one workload, and labels of one node.
 pub const MAX_LABELS: usize = 64;
 /// The least memory limit: a plain Rust component needs about 2 MiB to instantiate.
@@ -405,7 +407,10 @@ impl TryFrom<SpecForm> for Spec {
         if let Program::Containers(containers) = &form.program {
             container_checks::check(containers, most, &form)?;
         }
-        kind::check(&form.kind)?;
+        kind::check(&form)?;
+        if let Program::Wasm(component) = &form.program {
+            check_args(&component.args)?;
+        }
         rollout::check(&form)?;
         health::check(&form)?;
         later::check(&form)?;
@@ -422,6 +427,21 @@ impl TryFrom<SpecForm> for Spec {
         placement::check(&form)?;
         let revision = revision(&form);
         Ok(Spec(Arc::new(Checked { form, revision })))
+    }
+}
+
+fn check_args(args: &[String]) -> Result<(), InvalidSpec> {
+    let wrong = |why| Err(InvalidSpec::Container { field: "args", why });
+    let bytes: usize = args.iter().map(String::len).sum();
+    if args.len() > MAX_ARGS || bytes > MAX_ENV_BYTES {
+        let n = args.len();
+        return wrong(format!(
+            "{n} arguments of {bytes} bytes, at most {MAX_ARGS} of {MAX_ENV_BYTES} are allowed"
+        ));
+    }
+    match args.iter().any(|arg| arg.contains('\0')) {
+        true => wrong("an argument contains a NUL byte".into()),
+        false => Ok(()),
     }
 }
 

@@ -7,8 +7,7 @@ use super::{
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
 /// slip.
-const FIELDS: [&str; 9] =
-    ["allow", "args", "containers", "hosts", "kind", "restart", "schedule", "update", "world"];
+const FIELDS: [&str; 5] = ["allow", "containers", "hosts", "restart", "update"];
 
 impl InvalidSpec {
     /// The refusal of a field of a text, if a later version will have it. `None` for any other
@@ -38,8 +37,10 @@ pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
 fn unsupported_program(form: &SpecForm) -> Vec<(bool, &'static str)> {
     match &form.program {
         Program::Wasm(component) => vec![
-            (component.world != World::Http, "world command"),
-            (!component.args.is_empty(), "args"),
+            (
+                component.world == World::Http && !component.args.is_empty(),
+                "args of a component that answers requests",
+            ),
             (!component.allow.is_empty(), "allow"),
             (form.resources.limit != form.resources.reservation, "a limit above the reservation"),
             (!form.storage.is_empty(), "volumes of a component"),

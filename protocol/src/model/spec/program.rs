@@ -35,9 +35,11 @@ pub struct Component {
 }
 
 /// The WIT world that a component implements.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum World {
     /// `wasi:http/proxy`: it answers requests.
+    #[default]
     Http,
     /// `wasi:cli/command`: it runs to its end.
     Command,
@@ -79,6 +81,16 @@ pub enum ProgramKind {
 }
 
 impl Program {
+    /// Whether its replicas answer HTTP requests.
+    pub fn answers(&self) -> bool {
+        match self {
+            Program::Wasm(component) => component.world == World::Http,
+            Program::Containers(containers) => {
+                containers.first().is_some_and(|container| container.http.is_some())
+            }
+        }
+    }
+
     /// The kind of runtime that it needs.
     pub fn kind(&self) -> ProgramKind {
         match self {

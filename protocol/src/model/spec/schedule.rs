@@ -48,7 +48,7 @@ impl Schedule {
     /// It is another dialect, a number is out of range, no day fits, or the zone is not known.
     pub fn new(text: &str, zone: &str) -> Result<Schedule, InvalidSpec> {
         let wrong = |why| InvalidSpec::Kind { field: "schedule", why };
-        let zone = read_zone(zone).map_err(|why| InvalidSpec::Kind { field: "zone", why })?;
+        let zone = read_zone(zone).map_err(|why| InvalidSpec::Kind { field: "timezone", why })?;
         let plain = five_fields(text).map_err(wrong)?;
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
         let cron = parser.build().parse(&plain).map_err(|error| wrong(error.to_string()))?;
@@ -460,8 +460,8 @@ mod tests {
     #[test]
     fn unknown_zone_is_refused_with_the_nearest() {
         let zone = |zone| refusal("@daily", zone);
-        let berlin = "zone: `Europe/Berln` is no time zone that this version knows: did you mean \
-                      `Europe/Berlin`?";
+        let berlin = "timezone: `Europe/Berln` is no time zone that this version knows: did you \
+                      mean `Europe/Berlin`?";
         assert_eq!(zone("Europe/Berln"), berlin);
         assert!(zone("Berlin").ends_with("did you mean `Europe/Berlin`?"));
         assert!(zone("").contains("as in `Europe/Berlin` or `UTC`"));

@@ -24,7 +24,6 @@ fn unsupported_parts_are_refused_by_name() {
     };
     let words = [
         refused(|form| form.program = Program::Containers(Vec::new())),
-        refused(component(|it| it.world = World::Command)),
         refused(component(|it| it.args = vec!["-v".into()])),
         refused(component(|it| it.allow = vec![Permission::Connect("db:5432".into())])),
         refused(|form| form.kind = Kind::Stateful { replicas: 1 }),
@@ -38,8 +37,7 @@ fn unsupported_parts_are_refused_by_name() {
         names,
         [
             "a group of other than one container",
-            "world command",
-            "args",
+            "args of a component that answers requests",
             "allow",
             "stateful",
             "a limit above the reservation",
@@ -51,7 +49,7 @@ fn unsupported_parts_are_refused_by_name() {
     // A text with such a field is refused with the same words.
     let kinds_and_values = [
         "a group of other than one container",
-        "world command",
+        "args of a component that answers requests",
         "stateful",
         "a limit above the reservation",
     ];
@@ -389,4 +387,48 @@ fn odd_relations_are_refused() {
     for text in ["db", "beside db", "near We", "near db:0", "near db:x"] {
         assert!(text.parse::<Affinity>().is_err(), "{text}");
     }
+}
+
+fn command(args: &[&str]) -> SpecForm {
+    let mut form = form();
+    let Program::Wasm(component) = &mut form.program else { unreachable!() };
+    component.world = World::Command;
+    component.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    form
+}
+
+/// A program that does not know commands would ask it for answers, so it must not read it.
+#[test]
+fn command_is_of_form_3_and_its_arguments_restart_it() {
+    let spec = |form: SpecForm| Spec::try_from(form).unwrap();
+    for form in [command(&[]), command(&["--full", "a b"])] {
+        let spec = spec(form);
+        let value = crate::model::Value::workload(&spec);
+        assert!(matches!(value, crate::model::Value::Workload { version: 3, .. }));
+        assert_eq!(value.spec(), Some(spec));
+    }
+    assert_ne!(spec(command(&[])).revision(), spec(form()).revision());
+    assert_ne!(spec(command(&["a"])).revision(), spec(command(&["b"])).revision());
+    let json = crate::model::view::SpecBody::from(&spec(command(&["a"])));
+    assert_eq!(Spec::try_from(json), Ok(spec(command(&["a"]))));
+    let nul = Spec::try_from(command(&["a\0"])).unwrap_err().to_string();
+    assert!(nul.starts_with("args: ") && nul.contains("NUL"), "{nul}");
+    let many = Spec::try_from(command(&["a"; MAX_ARGS + 1])).unwrap_err().to_string();
+    assert!(many.contains("257 arguments"), "{many}");
+}
+
+/// A job of a program that never ends would never be done, and a command answers no probe.
+#[test]
+fn job_needs_a_program_that_ends() {
+    let job = |form: SpecForm| SpecForm { kind: Kind::Job(Job::default()), ..form };
+    let refusal = job(form()).check_end().unwrap_err().to_string();
+    assert!(refusal.starts_with("kind: a component that answers requests never ends"), "{refusal}");
+    let json = crate::model::view::SpecBody::from(&Spec::try_from(job(form())).unwrap());
+    assert!(Spec::try_from(json).unwrap_err().to_string().contains("never ends"));
+    assert_eq!(job(command(&[])).check_end(), Ok(()));
+    assert_eq!(form().check_end(), Ok(()));
+    let mut probed = command(&[]);
+    probed.health.liveness = Some(Probe::of(Check::http("/", None)));
+    let refusal = Spec::try_from(probed).unwrap_err().to_string();
+    assert!(refusal.contains("a command answers nothing"), "{refusal}");
 }

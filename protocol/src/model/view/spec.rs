@@ -11,7 +11,7 @@ use super::super::name::{Label, NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
     Artifact, Component, Container, Exposure, Health, InvalidSpec, Kind, Later, Placement, Port,
-    Program, Requirements, Rollout, Rule, Spec, SpecForm, ValueUse, Volume,
+    Program, Requirements, Rollout, Rule, Spec, SpecForm, ValueUse, Volume, World,
 };
 
 /// A workload's spec as JSON.
@@ -29,6 +29,12 @@ pub struct SpecBody {
     /// The component to run, for `wasm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactBody>,
+    /// The world of the component, for `wasm`: `http`, or `command` for one that runs as a program.
+    #[serde(default, skip_serializing_if = "is_http")]
+    pub world: World,
+    /// The arguments of a command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
     /// The container to run, for `container`. Its environment is `env`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
@@ -129,12 +135,15 @@ impl From<&Spec> for SpecBody {
             restart: _,
             exposure: Exposure { hosts: _, ports },
             storage,
-            later:
-                Later { stdin, tty, exposed, values, require: rules, set, restarts, rollout, previous },
+            later,
         } = &**spec;
+        let Later { stdin, tty, exposed, values, require: rules, .. } = later;
+        let Later { set, restarts, rollout, previous, .. } = later;
+        let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
             Program::Wasm(component) => {
-                let Component { artifact, world: _, args: _, env: _, allow: _ } = component;
+                let Component { artifact, env: _, allow: _, .. } = component;
+                (world, args) = (component.world, component.args.clone());
                 let Artifact { digest, size } = *artifact;
                 (Some(ArtifactBody { digest, size }), None)
             }
@@ -148,6 +157,8 @@ impl From<&Spec> for SpecBody {
             name: full_name(name),
             runtime: program.kind().to_string(),
             artifact,
+            world,
+            args,
             container,
             kind: Some(kind.clone()).filter(|kind| !matches!(kind, Kind::Service { .. })),
             update: rollout.clone(),
@@ -174,6 +185,10 @@ impl From<&Spec> for SpecBody {
             restarts: *restarts,
         }
     }
+}
+
+fn is_http(world: &World) -> bool {
+    *world == World::Http
 }
 
 fn texts<T: ToString>(all: &[T]) -> Vec<String> {
@@ -215,6 +230,8 @@ impl TryFrom<SpecBody> for Spec {
             name,
             runtime,
             artifact,
+            world,
+            args,
             container,
             kind,
             update,
@@ -253,6 +270,13 @@ impl TryFrom<SpecBody> for Spec {
             _ => return Err(BadSpec::Runtime(runtime)),
         };
         let mut form = form.with_env(env);
+        match &mut form.program {
+            Program::Wasm(component) => (component.world, component.args) = (world, args),
+            Program::Containers(_) if world != World::Http || !args.is_empty() => {
+                return Err(BadSpec::Program("container", "container"));
+            }
+            Program::Containers(_) => {}
+        }
         if let Some(limit) = limit {
             form.resources.limit = limit;
         }
@@ -282,6 +306,7 @@ impl TryFrom<SpecBody> for Spec {
             rollout: update,
             previous,
         };
+        form.check_end()?;
         Ok(Spec::try_from(form)?)
     }
 }

@@ -21,6 +21,7 @@ pub(in super::super) fn launch() -> Launch {
         cpu: 100,
         cpu_reserved: 100,
         given: crate::given::Given::default(),
+        ends: false,
     }
 }
 

@@ -53,7 +53,7 @@ fn weather_can_be_given_in_parts() {
 fn parse_error_names_what_is_expected() {
     for (line, what) in [
         ("", "an action is missing"),
-        ("explode n1", "`explode` is no action; known are publish, remove, rule, kill"),
+        ("explode n1", "`explode` is no action; known are publish, publish-kind, remove"),
         ("kill", "a device is missing; it is `kill NODE [after EFFECTS]`"),
         ("kill 3", "`3` is no device: `n0`, `any`, `holder:web/0` or `owner:web` are"),
         ("kill n1 n2", "`n2` is one word too many"),

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shoal_protocol::model::{Place, ReplicaId};
+use shoal_protocol::model::spec::Kind;
+use shoal_protocol::model::{Place, ReplicaId, Spec, SpecForm};
 
 use super::*;
 use crate::sim::action::KindWord;
@@ -266,4 +267,45 @@ fn failed_update_goes_back_and_takes_nothing_down() {
         let done = |world: &World| versions(world, 3) == [0, 0, 4];
         sim.world.run_till(Duration::from_secs(60), "the next version", done).unwrap();
     }
+}
+
+/// Two replicas are replaced one by one, and a device dies: each of three, after each number of
+/// effects that it asks for meanwhile. Never two are replaced at one time, and the update ends.
+#[test]
+fn update_of_two_outlives_a_crash_after_any_effect() {
+    let two = |version: u32| {
+        let mut form = SpecForm::from(workload_of("web", version, KindWord::Rolling));
+        form.kind = Kind::Service { replicas: 2 };
+        Spec::try_from(form).unwrap()
+    };
+    let mut crashes = 0;
+    for device in 0..3 {
+        for effects in 0..400 {
+            let mut sim = cluster(7, 3);
+            sim.publish(0, &two(1)).unwrap();
+            sim.settle().unwrap();
+            // Through a device that lives on, so that the new version is not lost.
+            sim.publish((device + 1) % 3, &two(2)).unwrap();
+            sim.apply(&format!("kill n{device} after {effects}").parse().unwrap()).unwrap();
+            for _ in 0..300 {
+                let replaced = sim.world.running().into_iter().flat_map(|device| {
+                    let replicas = &sim.world.devices[device].runtime.replicas;
+                    replicas.values().filter(|it| it.old.is_some())
+                });
+                assert!(replaced.count() <= 1, "n{device} dies after {effects} effects");
+                sim.world.run_for(Duration::from_millis(1)).unwrap();
+            }
+            let has_died = sim.world.node(device).is_none();
+            sim.world.devices[device].dies_after = None;
+            sim.heal().unwrap();
+            sim.settle().unwrap();
+            assert_eq!(versions(&sim.world, 2), [0, 2], "n{device}, {effects} effects");
+            assert_eq!(state(&sim.world), "done");
+            crashes += usize::from(has_died);
+            if !has_died {
+                break;
+            }
+        }
+    }
+    assert!(crashes > 40, "{crashes} crashes: the update asks for more effects than that");
 }
