@@ -233,7 +233,7 @@ async fn rollback_publishes_an_earlier_version() {
     let back = "env A c -> b";
     world.ann(&["rollback", "shop/web", "--dry-run"]).await.says(0, &[back]);
     assert_eq!(world.changes("shop/web").await, 2);
-    world.ann(&["rollback", "shop/web", "--no-wait"]).await.says(0, &["back to version 1 (", back]);
+    world.ann(&["rollback", "shop/web"]).await.says(0, &["back to version 1 (", back]);
     let shown = world.ann(&["export", "shop/web"]).await.done();
     assert!(shown.contains("A: b"), "{shown}");
     let nowhere = world.ann(&["rollback", "shop/web", "--to", "99"]).await;

@@ -99,7 +99,7 @@ const OF_VERBS: &[(&str, &[&str], &str)] = &[
 /// Verbs of docker and kubectl, and what to do with shoal.
 const VERBS: &[(&[&str], &str)] = &[
     (
-        &["stop", "pause", "kill"],
+        &["stop", "kill"],
         "`shoal scale NAME=0` ends its replicas and keeps the workload, and `shoal rm NAME` \
             removes it; `shoal exec NAME kill -HUP 1` sends a signal to its program",
     ),
@@ -112,7 +112,8 @@ const VERBS: &[(&[&str], &str)] = &[
         &["rollout"],
         "`shoal restart NAME` replaces all replicas of a workload, `shoal history NAME` lists its \
             versions, and `shoal rollback NAME` publishes an earlier one again; `shoal publish` \
-            waits until the new one is healthy",
+            waits until the new one is healthy. `shoal pause NAME` holds an update, and `shoal \
+            resume NAME` lets it go on",
     ),
     (
         &["inspect", "get", "top", "port"],

@@ -45,6 +45,7 @@ mod logs;
 mod node;
 mod nodes;
 mod operator;
+mod pause;
 mod policy;
 mod port_forward;
 mod ps;
@@ -140,6 +141,8 @@ enum Verb {
     Cron(cron::Cron),
     Scale(scale::Scale),
     Restart(restart::Restart),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
     Rollback(rollback::Rollback),
     Export(export::Export),
     Schema(schema::Schema),
@@ -234,6 +237,8 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Cron(cron) => cron.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
             Verb::Restart(restart) => restart.run(context).await,
+            Verb::Pause(pause) => pause.run(context).await,
+            Verb::Resume(resume) => resume.run(context).await,
             Verb::Rollback(rollback) => rollback.run(context).await,
             Verb::Export(export) => export.run(context).await,
             Verb::Schema(schema) => schema.run(),

@@ -21,6 +21,7 @@ use crate::manifest::quantity;
 use crate::publish::container::{ContainerOptions, is_file, pair};
 use crate::publish::kind::KindOptions;
 use crate::publish::probe::HealthOptions;
+use crate::publish::rollout::UpdateOptions;
 use crate::publish::{Source, Workload, given, reserved_below};
 
 /// Run a WebAssembly component or a container, on as many nodes as wished
@@ -40,6 +41,8 @@ use crate::publish::{Source, Workload, given, reserved_below};
   \
     shoal run --name meter --device /dev/ttyUSB0 meter.tar   # on a node that allows it\n  \
     shoal run --name web --port 80 --ready-http /health nginx:1.27
+  \
+    shoal run --name web --replicas 3 --update-failure-action rollback web.wasm
   \
     shoal run --name agent --kind daemon agent.tar   # on every node
   \
@@ -103,6 +106,8 @@ pub struct Run {
     configs: Vec<ValueUse>,
     #[command(flatten)]
     health: HealthOptions,
+    #[command(flatten)]
+    update: UpdateOptions,
     /// A rule that its nodes must fulfil: about a label or fact, as in zone=front, 'zone!=back',
     /// 'arch in (arm64,x86_64)', gpu, '!gpu' or 'disk.free>2GiB'; may be given several times
     #[arg(long = "require", value_name = "RULE", value_parser = rule)]
@@ -219,6 +224,9 @@ impl Run {
             .spread(self.spread.clone())
             .affinity(affinity)
             .tolerates(self.tolerate.clone());
+        if let Some(rollout) = self.update.rollout() {
+            workload = workload.update(rollout);
+        }
         if let Some(memory) = self.memory {
             workload = workload.memory(memory);
         }
@@ -308,6 +316,19 @@ mod tests {
         let Verb::Run(run) = cli.verb else { unreachable!() };
         let workload = run.workload().map_err(|error| error.message)?;
         workload.spec(None).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn steps_of_updates_have_the_names_of_docker() {
+        let words = ["--update-parallelism", "2", "--update-order", "stop-first"];
+        let more = ["--update-monitor", "10s", "--update-failure-action", "rollback"];
+        let spec = run(&[words, more].concat()).unwrap();
+        let shown = "2 at a time, stop-first, ready for 10s, deadline 600s, rolled back when it \
+             fails";
+        assert_eq!(spec.later.options(), [("update", shown.to_owned())]);
+        assert_eq!(run(&[]).unwrap().later.rollout, None);
+        let error = run(&["--update-failure-action", "continue"]).unwrap_err();
+        assert!(error.contains("neither pause nor roll-back"), "{error}");
     }
 
     #[test]

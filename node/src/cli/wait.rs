@@ -4,6 +4,7 @@ mod gone;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod update;
 mod verdict;
 
 use std::time::Duration;
@@ -24,7 +25,8 @@ use crate::manifest::quantity;
 
 pub use gone::{gone, running, stopped};
 use progress::Progress;
-use verdict::{failure, late};
+use update::Stands;
+use verdict::{failure, late, rolled_back, tail_lines, update_failure};
 
 /// Redraw interval of a terminal while nothing changes, so that the seconds count up.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -108,10 +110,36 @@ pub async fn healthy(
         if view.generation == spec.revision().to_string() && has_begun(spec, &view)? {
             return Ok(view);
         }
-        if let Some(failed) = progress.failed(&view) {
-            return Err(failure(client, &spec.name, failed).await);
+        match update::stands(spec, &view) {
+            Stands::Failed => return Err(update_failure(client, spec, &view, &progress).await),
+            Stands::RolledBack => {
+                let error = rolled_back(spec, &progress);
+                progress.log_lines().iter().for_each(|line| out::complain(line));
+                return Err(error);
+            }
+            Stands::Held(why) => {
+                context.note(&format!("{}: {why}", spec.name));
+                return Ok(view);
+            }
+            Stands::RollsBack => {
+                if let Some(replica) = progress.fails_anew(&view) {
+                    let lines = tail_lines(client, &replica).await;
+                    progress.note_log(lines);
+                }
+                if !progress.runs(&view) {
+                    continue;
+                }
+            }
+            Stands::Open => {
+                if let Some(failed) = progress.failed(&view) {
+                    return Err(failure(client, &spec.name, failed).await);
+                }
+                if !progress.runs(&view) {
+                    continue;
+                }
+            }
         }
-        if !progress.runs(&view) {
+        if !update::is_over(&view) {
             continue;
         }
         // An image that engines pull is in no node's store.

@@ -1,10 +1,10 @@
-//! Latest-value mailboxes: a later order or report for a replica replaces the earlier one. And
-//! which instance each replica has.
+//! Mailboxes that keep the latest value: a later order for a replica replaces the earlier one, a
+//! later report the earlier one of the same generation. And which instance each replica has.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shoal_protocol::model::{Digest, Place, ReplicaId};
+use shoal_protocol::model::{Digest, InstanceState, Place, ReplicaId};
 use shoal_protocol::node::{Order, Report};
 use shoal_runtimes::InstanceId;
 use tokio::sync::Notify;
@@ -12,39 +12,39 @@ use tokio::sync::Notify;
 /// Orders that the task has not taken yet. One place a replica, so bounded by the number of
 /// replicas that a node can hold.
 #[derive(Clone, Default)]
-pub(super) struct Inbox(Arc<Mailbox<Order>>);
+pub(super) struct Inbox(Arc<Mailbox>);
 
-/// Reports that the driver has not taken yet; one place a replica.
-#[derive(Clone, Default)]
-pub(super) struct Outbox(Arc<Mailbox<Report>>);
-
-struct Mailbox<T> {
-    latest: Mutex<(BTreeMap<ReplicaId, T>, bool)>,
+#[derive(Default)]
+struct Mailbox {
+    latest: Mutex<(BTreeMap<ReplicaId, Order>, bool)>,
     wake: Notify,
 }
 
-impl<T> Default for Mailbox<T> {
-    fn default() -> Self {
-        Mailbox { latest: Mutex::default(), wake: Notify::new() }
-    }
+/// Reports that the driver has not taken yet: the latest one of each generation of a replica, in
+/// their order. That an old instance ended never hides that its replacement runs.
+#[derive(Clone, Default)]
+pub(super) struct Outbox(Arc<Reported>);
+
+#[derive(Default)]
+struct Reported {
+    of: Mutex<BTreeMap<ReplicaId, VecDeque<Report>>>,
+    wake: Notify,
 }
 
-impl<T> Mailbox<T> {
-    fn put(&self, replica: ReplicaId, value: T) {
-        let mut latest = lock(&self.latest);
-        if !latest.1 {
-            latest.0.insert(replica, value);
-            self.wake.notify_one();
-        }
-    }
-}
+/// Generations of a replica that are reported on at one time: the wanted one, those that it
+/// replaces, and some more.
+const GENERATIONS: usize = 8;
 
 impl Inbox {
     pub(super) fn put(&self, order: Order) {
         let replica = match &order {
             Order::Run { replica, .. } | Order::Stop { replica } => *replica,
         };
-        self.0.put(replica, order);
+        let mut latest = lock(&self.0.latest);
+        if !latest.1 {
+            latest.0.insert(replica, order);
+            self.0.wake.notify_one();
+        }
     }
 
     /// Waits for orders, and takes all of them.
@@ -68,17 +68,39 @@ impl Inbox {
 
 impl Outbox {
     pub(super) fn put(&self, report: Report) {
-        self.0.put(report.replica, report);
+        let mut all = lock(&self.0.of);
+        let of = all.entry(report.replica).or_default();
+        of.retain(|other| other.generation != report.generation);
+        // Then nothing of it runs.
+        if report.state == InstanceState::Stopped {
+            of.clear();
+        }
+        if of.len() >= GENERATIONS {
+            of.pop_front();
+        }
+        of.push_back(report);
+        self.0.wake.notify_one();
     }
 
     pub(super) async fn next(&self) -> Report {
         loop {
-            let first = lock(&self.0.latest).0.pop_first();
-            if let Some((_, report)) = first {
+            if let Some(report) = self.first() {
                 return report;
             }
             self.0.wake.notified().await;
         }
+    }
+}
+
+impl Outbox {
+    fn first(&self) -> Option<Report> {
+        let mut all = lock(&self.0.of);
+        let mut first = all.first_entry()?;
+        let report = first.get_mut().pop_front();
+        if first.get().is_empty() {
+            first.remove();
+        }
+        report
     }
 }
 

@@ -4,13 +4,13 @@
 //!   driver ── order(Run | Stop) ──▶ Inbox ──▶ ┌──────────────┐ ── start, stop ──▶ Runtime of
 //!            (latest only)                    │ one task,    │                    the spec's kind
 //!   driver ◀── report ◀── Outbox ◀─────────── │ a slot each  │ ◀── watch ──────── RuntimeSet
-//!            (latest only)                    └──────────────┘
+//!        (latest of a generation)             └──────────────┘
 //! ```
 //!
 //! **Both directions keep the latest value only**: an order that is overtaken is never carried out,
-//! a report that is overtaken is never sent. Calls to a runtime run beside the task, one a replica
-//! and a bounded number for each runtime, each under a time-out: a runtime that hangs on one
-//! replica delays neither another replica nor another runtime.
+//! a report that is overtaken by another one of its generation is never sent. Calls to a runtime run
+//! beside the task, one a replica and a bounded number for each runtime, each under a time-out: a
+//! runtime that hangs on one replica delays neither another replica nor another runtime.
 
 mod health;
 mod mailbox;

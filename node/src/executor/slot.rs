@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use shoal_protocol::model::spec::Order;
 use shoal_protocol::model::{Digest, InstanceState, ReplicaId, Spec};
 use shoal_protocol::node::Report;
 use shoal_runtimes::{InstanceId, Launch, Runtime, Status};
@@ -142,11 +143,12 @@ impl Slot {
     }
 
     /// An instance that must end before the wanted one starts: two on one volume could destroy it,
-    /// and only one gets a port or a device.
+    /// only one gets a port or a device, or the workload asks for it.
     pub(super) fn in_the_way(&self) -> Option<&InstanceId> {
-        let Wanted::Run { launch, .. } = &self.wanted else { return None };
+        let Wanted::Run { launch, spec, .. } = &self.wanted else { return None };
         let is_in_the_way = |id: &&InstanceId| **id != launch.id;
-        self.begun.keys().find(is_in_the_way).filter(|_| self.start_due && launch.is_exclusive())
+        let stops_first = launch.is_exclusive() || is_stop_first(spec);
+        self.begun.keys().find(is_in_the_way).filter(|_| self.start_due && stops_first)
     }
 
     /// The state of an instance with what its probes say.
@@ -216,7 +218,7 @@ impl Slot {
         instance: &InstanceId,
         state: InstanceState,
     ) -> Option<Report> {
-        let Wanted::Run { generation, launch, .. } = &self.wanted else { return None };
+        let Wanted::Run { generation, launch, spec } = &self.wanted else { return None };
         if launch.id != *instance {
             // The one that is to be replaced: news only if it has ended before that.
             let generation = self.begun.get(instance)?.generation;
@@ -227,6 +229,9 @@ impl Slot {
                 }
                 InstanceState::Stopped if launch.is_exclusive() => {
                     "stopped: its replacement needs its volume, port or device".into()
+                }
+                InstanceState::Stopped if is_stop_first(spec) => {
+                    "stopped: its replacement starts when it is gone, as its update says".into()
                 }
                 InstanceState::Stopped => "it was stopped from outside".into(),
                 InstanceState::Starting
@@ -255,4 +260,9 @@ impl Slot {
         };
         Some(Report { replica, generation: *generation, state })
     }
+}
+
+/// Whether the old instance stops before the new one starts, as the workload's update says.
+fn is_stop_first(spec: &Spec) -> bool {
+    spec.later.rollout.as_ref().is_some_and(|rollout| rollout.order == Order::StopFirst)
 }

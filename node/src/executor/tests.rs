@@ -2,24 +2,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use shoal_protocol::model::spec::{
-    Container, Image, Job, Kind, Mount, OnLoss, Target, ValueKind, ValueUse, Volume, VolumeSource,
+    self, Container, Image, Job, Kind, Mount, OnLoss, Rollout, Target, ValueKind, ValueUse, Volume,
+    VolumeSource,
 };
-use shoal_protocol::model::{Digest, InstanceState, Resources, SpecForm, WorkloadName};
+use shoal_protocol::model::{Digest, InstanceState, Resources, Spec, SpecForm, WorkloadName};
 use shoal_runtimes::given::{Given, Hidden};
 use shoal_runtimes::{Instance, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::fakes::{FakeRuntime, FakeValues, LONG, NODE, OnStart, replica, spec};
 use crate::runtimes::RuntimeSet;
 use crate::secrets::NoValues;
 
-struct ReportSink(mpsc::UnboundedSender<Report>);
+/// Takes reports, while there are permits.
+struct ReportSink(mpsc::UnboundedSender<Report>, Arc<Semaphore>);
 
 impl Reports for ReportSink {
     fn report(&self, report: Report) -> BoxFuture<'_, ()> {
-        let _ = self.0.send(report);
-        Box::pin(async {})
+        Box::pin(async move {
+            let _permit = self.1.acquire().await.unwrap();
+            let _ = self.0.send(report);
+        })
     }
 }
 
@@ -29,6 +33,8 @@ struct World {
     executor: Executor,
     reports: mpsc::UnboundedReceiver<Report>,
     values: Arc<FakeValues>,
+    /// The driver takes reports while it has permits.
+    driver: Arc<Semaphore>,
 }
 
 impl World {
@@ -47,9 +53,10 @@ impl World {
         let (sender, reports) = mpsc::unbounded_channel();
         let host = Host { node: NODE, name: "n1".into() };
         let values = Arc::new(FakeValues::default());
-        let sink = Arc::new(ReportSink(sender));
+        let driver = Arc::new(Semaphore::new(1));
+        let sink = Arc::new(ReportSink(sender, driver.clone()));
         let executor = waiting.start(host, runtimes, values.clone(), sink);
-        World { runtime, orders, executor, reports, values }
+        World { runtime, orders, executor, reports, values, driver }
     }
 
     /// As [`World::run`], with a container that has a volume.
@@ -70,14 +77,13 @@ impl World {
     }
 
     fn run(&mut self, index: u32, generation: u8) -> InstanceId {
+        self.run_spec(index, generation, spec("web", 2))
+    }
+
+    fn run_spec(&mut self, index: u32, generation: u8, spec: Spec) -> InstanceId {
         let (name, generation) = ("web".parse().unwrap(), Digest([generation; 32]));
         let id = instance_id(&name, &replica(index), &generation);
-        self.orders.order(Order::Run {
-            replica: replica(index),
-            name,
-            generation,
-            spec: spec("web", 2),
-        });
+        self.orders.order(Order::Run { replica: replica(index), name, generation, spec });
         id
     }
 
@@ -189,6 +195,53 @@ async fn old_generation_with_a_volume_stops_before_the_new_one_starts() {
     assert_eq!(report.generation, Digest([2; 32]));
     let calls = world.runtime.calls(3).await;
     assert_eq!(calls, [format!("start {old}"), format!("stop {old}"), format!("start {new}")]);
+}
+
+/// A workload whose update is stop-first: also of a component, which needs nothing for itself.
+#[tokio::test(start_paused = true)]
+async fn stop_first_update_stops_the_old_generation_first() {
+    let mut world = World::new();
+    let mut form = SpecForm::from(spec("web", 2));
+    form.later.rollout = Some(Rollout { order: spec::Order::StopFirst, ..Rollout::default() });
+    let spec: Spec = form.try_into().unwrap();
+    let old = world.run_spec(0, 1, spec.clone());
+    world.until(0, InstanceState::Running).await;
+    let new = world.run_spec(0, 2, spec);
+    let reason = "stopped: its replacement starts when it is gone, as its update says";
+    let report = world.until(0, failed(reason)).await;
+    assert_eq!(report.generation, Digest([1; 32]), "the node knows that nothing serves");
+    let report = world.until(0, InstanceState::Running).await;
+    assert_eq!(report.generation, Digest([2; 32]));
+    let calls = world.runtime.calls(3).await;
+    assert_eq!(calls, [format!("start {old}"), format!("stop {old}"), format!("start {new}")]);
+}
+
+/// A version was published, another one, and then the first one again. The driver was busy
+/// meanwhile, and the report that the second one had ended took the place of the one that the first
+/// one runs: the replica was `starting` for ever.
+#[tokio::test(start_paused = true)]
+async fn end_of_an_old_generation_hides_no_other_report() {
+    let mut world = World::new();
+    world.run(0, 1);
+    world.until(0, InstanceState::Running).await;
+    let taken = world.driver.clone().acquire_owned().await.unwrap();
+    let new = world.run(0, 2);
+    // The paused clock goes on when nothing else is to be done.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.runtime.calls(3).await[1], format!("start {new}"));
+    world.runtime.stuck.lock().unwrap().insert(new.to_string());
+    world.run(0, 1);
+    assert_eq!(world.runtime.calls(5).await[4], format!("stop {new}"));
+    world.runtime.tell(&new, InstanceState::Stopped);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(taken);
+    let report = world.until(0, InstanceState::Running).await;
+    // The first one that waits is of the second version.
+    let report = match report.generation == Digest([2; 32]) {
+        true => world.until(0, InstanceState::Running).await,
+        false => report,
+    };
+    assert_eq!(report.generation, Digest([1; 32]));
 }
 
 /// A start that fails, and an instance that fails later, are reported with the reason. The core

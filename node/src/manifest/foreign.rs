@@ -32,6 +32,11 @@ const FIELDS: &[(&str, &str)] = &[
     ("network_mode", "Here it is:  network: none"),
     ("stop_grace_period", "Here it is:  stop_grace: 30s"),
     ("healthcheck", "Here it is:  health: { liveness: { exec: [redis-cli, ping], every: 30s } }"),
+    ("update_config", "Here it is:  update: { parallel: 1, order: start-first }"),
+    ("rollback_config", "Here it is:  update: { on-failure: roll-back }"),
+    ("strategy", "Here it is:  update: { parallel: 1, order: start-first }"),
+    ("minReadySeconds", "Here it is:  update: { min-ready: 10s }"),
+    ("progressDeadlineSeconds", "Here it is:  update: { deadline: 10m }"),
     ("depends_on", "Workloads do not wait for one another; leave this away."),
     ("imagePullPolicy", "Here it is:  pull: missing, or always, or never"),
     ("nodeSelector", "Here it is:  require: { LABEL: value }"),
@@ -52,6 +57,7 @@ const FORMS: &[(&str, &str)] = &[
     ("command", "Its form is a list of words, or one text:  command: nginx -g 'daemon off;'"),
     ("entrypoint", "Its form is a list of words, or one text:  entrypoint: [sh, -c]"),
     ("port", "It is the container's port alone:  port: 80"),
+    ("update", "Its form is:  update: { parallel: 1, on-failure: roll-back }"),
     ("limit", "Its form is:  limit: { memory: 128MiB, cpu: 0.5 }"),
 ];
 

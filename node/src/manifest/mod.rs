@@ -22,6 +22,7 @@
 //! configs: ["site:/etc/site.conf"]   # a container's file
 //! health:                # probes, each with every, timeout, failures, successes and delay
 //!   readiness: { http: { path: /ready } }   # or tcp: { port: 80 }, or exec: [words]
+//! update: { parallel: 1, on-failure: roll-back }   # step by step; also order, min-ready, canary
 //! ```
 //!
 //! A container has further fields: `command`, `entrypoint`, `port` (its HTTP port), `user`,
@@ -46,6 +47,7 @@ mod placement;
 #[cfg(test)]
 mod reference;
 mod text;
+mod update;
 pub(crate) mod write;
 
 use std::path::Path;
@@ -186,6 +188,9 @@ struct Document {
     configs: Option<At<Vec<given::Given>>>,
     /// Probes of each replica. Example: `health: { readiness: { http: { path: /ready } } }`
     health: Option<health::HealthText>,
+    /// How replicas get a new version, step by step; without it all are replaced at once.
+    /// Example: `update: { parallel: 1, on-failure: roll-back }`
+    update: Option<update::UpdateText>,
     /// What it is: service, for ever; daemon, a replica on each node; job, to its end; cron, a job
     /// for each tick. Default: service, or cron with a schedule. Example: `kind: daemon`
     kind: Option<At<Text>>,
@@ -343,6 +348,9 @@ impl Document {
         }
         workload = workload.restarts(restarts.unwrap_or_default().into());
         workload = workload.given(secrets.into_iter().chain(configs)).health(health);
+        if let Some(update) = update::update(self.update.take())? {
+            workload = workload.update(update);
+        }
         if let Some(memory) = memory {
             workload = workload.memory(memory);
         }

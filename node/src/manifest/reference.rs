@@ -50,6 +50,7 @@ const INNER: &[(&str, &str, &str)] = &[
     ("Limit", "limit: {", "}"),
     ("Relations", "affinity: {", "}"),
     ("HealthText", "health: {", "}"),
+    ("UpdateText", "update: {", "}"),
     ("ProbeText", "health: { liveness: {", "} }"),
     ("Http", "health: { liveness: { http: {", "} } }"),
     ("Tcp", "health: { liveness: { tcp: {", "} } }"),
@@ -161,6 +162,13 @@ fn examples_of_fields_are_taken() {
         check(match name.as_str() {
             "name" => format!("{example}\nimage: a\n"),
             "wasm" | "artifact" | "image" => format!("name: a\n{example}\n"),
+            "args" => format!("name: a\nwasm: a\n{example}\n"),
+            "completions" | "parallel" | "retries" | "deadline" | "keep" => {
+                format!("name: a\nimage: a\nkind: job\n{example}\n")
+            }
+            "timezone" | "missed" | "overlap" | "suspend" => {
+                format!("name: a\nimage: a\nschedule: \"@daily\"\n{example}\n")
+            }
             "volume_on_loss" => format!("name: a\nimage: a\nvolumes: [\"a:/a\"]\n{example}\n"),
             _ => format!("name: a\nimage: a\n{example}\n"),
         });

@@ -95,6 +95,10 @@ texts! {
     Pull = { "type": "string", "enum": ["missing", "always", "never"] };
     /// The way on when a volume's node is down.
     Loss = { "type": "string", "enum": ["wait", "empty"] };
+    /// The order of a stop and a start.
+    OrderText = { "type": "string", "enum": ["start-first", "stop-first"] };
+    /// What follows when an update fails.
+    Failure = { "type": "string", "enum": ["pause", "roll-back", "rollback"] };
     /// Bytes under their hash, as `sha256:HASH/BYTES`.
     ArtifactText = { "type": "string", "pattern": "^sha256:[0-9a-f]{64}/[0-9]+$" };
     /// A hash, as `sha256:HASH`.

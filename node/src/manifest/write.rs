@@ -9,8 +9,9 @@ use std::time::Duration;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{
     Check, Component, Container, DEFAULT_CPU, DEFAULT_MEMORY, Device, Exposure, Health, Image,
-    Later, NO_CPU_LIMIT, NetworkMode, OnLoss, Placement, PlatformImage, Privileges, Probe, Program,
-    PullPolicy, Requirements, Target, Tmpfs, ValueKind, ValueUse, VolumeSource,
+    Later, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss, Order, Placement, PlatformImage,
+    Privileges, Probe, Program, PullPolicy, Requirements, Rollout, Target, Tmpfs, ValueKind,
+    ValueUse, VolumeSource,
 };
 use shoal_protocol::model::{Artifact, Resources, Spec, SpecForm, WorkloadName};
 
@@ -92,7 +93,6 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     placed(&mut out, placement, later, name);
     let Later { stdin, tty, exposed, values, require: _, set, restarts, rollout, previous: _ } =
         later;
-    _ = rollout;
     for (key, kind) in [("secrets", ValueKind::Secret), ("configs", ValueKind::Config)] {
         let of: Vec<Yaml> = values.iter().filter(|it| it.kind == kind).map(value_use).collect();
         out.put_if(key, !of.is_empty(), Yaml::List(of));
@@ -103,6 +103,7 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
         .into_iter()
         .filter_map(|(name, it)| it.as_ref().map(|probe| (name.to_owned(), probe_of(probe))));
     out.put_if("health", !health.is_empty(), Yaml::Map(probes.collect()));
+    out.put_some("update", rollout.as_ref().map(update));
     if let Program::Containers(all) = program
         && let Some(container) = all.first()
     {
@@ -200,6 +201,21 @@ fn probe_of(probe: &Probe) -> Yaml {
     out.put_if("failures", *failures != default.failures, Yaml::plain(failures));
     out.put_if("successes", *successes != default.successes, Yaml::plain(successes));
     out.put_if("delay", *delay != default.delay, time(*delay));
+    Yaml::Map(out.0)
+}
+
+fn update(rollout: &Rollout) -> Yaml {
+    let Rollout { parallel, order, min_ready, deadline, canary, on_failure, paused } = rollout;
+    let default = Rollout::default();
+    let mut out = Entries(Vec::new());
+    // At least one, so that the mapping is not empty.
+    out.put("parallel", Yaml::plain(parallel));
+    out.put_if("order", *order == Order::StopFirst, Yaml::plain("stop-first"));
+    out.put_if("min-ready", *min_ready != default.min_ready, time(*min_ready));
+    out.put_if("deadline", *deadline != default.deadline, time(*deadline));
+    out.put_if("canary", *canary != default.canary, Yaml::plain(canary));
+    out.put_if("on-failure", *on_failure == OnFailure::RollBack, Yaml::plain("roll-back"));
+    out.put_if("paused", *paused, Yaml::plain(true));
     Yaml::Map(out.0)
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use shoal_protocol::model::Spec;
-use shoal_protocol::model::spec::{Container, OnLoss, Port, Program, Volume, VolumeSource};
+use shoal_protocol::model::spec::{
+    Container, OnFailure, OnLoss, Order, Port, Program, Rollout, Volume, VolumeSource,
+};
 
 use crate::manifest::quantity::{show_cpu, show_cpu_limit, show_size};
 
@@ -70,15 +72,20 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         let options = options.chain(spec.later.options()).chain(spec.placement.options());
         options.chain(spec.kind.options()).collect()
     };
+    let updates = (rollout_of(old), rollout_of(new));
+    let by_field = updates.0.is_some() && updates.1.is_some();
     let (before, after) = (options(old), options(new));
     let names: BTreeSet<&&'static str> = before.keys().chain(after.keys()).collect();
-    for name in names {
+    for name in names.into_iter().filter(|name| **name != "update" || !by_field) {
         let of = |options: &BTreeMap<&str, String>| options.get(*name).cloned().unwrap_or_default();
         note(name, of(&before), of(&after));
     }
     note("runtime", old.program.kind().to_string(), new.program.kind().to_string());
     maps("env", old.env(), new.env(), &mut all);
     maps("require", &old.placement.require, &new.placement.require, &mut all);
+    if let (Some(from), Some(to)) = updates {
+        maps("update", &from, &to, &mut all);
+    }
     // A file of the same name, or of none, with another image in it.
     let contents = |spec: &Spec| spec.program.artifacts().map(|it| it.digest).collect::<Vec<_>>();
     if let (Some(container), Some(before)) = (container_of(new), container_of(old))
@@ -93,6 +100,30 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         all.push(Difference { field: "details".into(), from: None, to: None });
     }
     all
+}
+
+/// The parts of a policy for updates, by their names in a manifest.
+fn rollout_of(spec: &Spec) -> Option<BTreeMap<String, String>> {
+    let Rollout { parallel, order, min_ready, deadline, canary, on_failure, paused } =
+        spec.later.rollout.as_ref()?;
+    let order = match order {
+        Order::StartFirst => "start-first",
+        Order::StopFirst => "stop-first",
+    };
+    let on_failure = match on_failure {
+        OnFailure::Pause => "pause",
+        OnFailure::RollBack => "roll-back",
+    };
+    let all = [
+        ("parallel", parallel.to_string()),
+        ("order", order.to_owned()),
+        ("min-ready", format!("{}s", min_ready.as_secs_f64())),
+        ("deadline", format!("{}s", deadline.as_secs_f64())),
+        ("canary", canary.to_string()),
+        ("on-failure", on_failure.to_owned()),
+        ("paused", paused.to_string()),
+    ];
+    Some(all.into_iter().map(|(name, text)| (name.to_owned(), text)).collect())
 }
 
 /// The arguments of a component.

@@ -31,6 +31,7 @@ mod part;
 mod passphrase;
 pub mod plan;
 pub mod probe;
+pub mod rollout;
 pub mod volume;
 mod workload;
 
@@ -197,6 +198,12 @@ impl PublishError {
     /// Advice for the user.
     pub fn hint(&self) -> Option<String> {
         match self {
+            PublishError::Api(error) if error.message.contains(ROLLED_BACK) => Some(
+                "`shoal events` tells why it failed. Change it and publish again; to try the very \
+                    same once more, raise `restarts` in its file (restarts: 1). What runs now is \
+                    the version before."
+                    .into(),
+            ),
             PublishError::Api(error) => error.hint.clone(),
             PublishError::Unanswered(_) => {
                 Some("Look with `shoal ps`, on any node. The same once more does no harm.".into())
@@ -227,6 +234,9 @@ impl PublishError {
         }
     }
 }
+
+/// Part of the refusal of a version whose update failed and was rolled back.
+const ROLLED_BACK: &str = "this version was rolled back";
 
 /// A workload whose bytes were read, found to be runnable, and hashed.
 #[derive(Clone, Debug)]
@@ -328,15 +338,7 @@ pub async fn restart(
     name: &WorkloadName,
     force: bool,
 ) -> Result<Published, PublishError> {
-    for _ in 0..TRIES {
-        let current = current_spec(door, name).await?;
-        let spec = Some(current.restarted()?);
-        let edit = Edit { name, spec, parts: &[], based_on: Some(current), force };
-        if let Some(published) = attempt(door, operator, &edit).await? {
-            return Ok(published);
-        }
-    }
-    Err(PublishError::Contended(name.clone()))
+    alter(door, operator, name, force, Spec::restarted).await
 }
 
 /// Removes a workload. `force`: even if only nodes that cannot be asked now may know of it.
@@ -435,7 +437,8 @@ async fn check(
         spec = Some(kept);
         prepared = door.prepare(edit.proposal(spec.clone())).await?;
     }
-    let Prepared { draft, current: found, unheard, warnings, versions, cluster } = prepared;
+    let Prepared { draft, current: found, unheard, mut warnings, versions, cluster } = prepared;
+    warnings.extend(spec.as_ref().and_then(rollout::forced_stop_first));
     let current = found.as_ref().map(Spec::without_previous);
     if cluster != operator.cluster() {
         return Err(PublishError::OtherCluster { operator: operator.cluster(), node: cluster });

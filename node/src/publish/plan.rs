@@ -315,7 +315,7 @@ mod tests {
     use super::*;
     use crate::fakes::spec;
     use shoal_protocol::model::SpecForm;
-    use shoal_protocol::model::spec::Kind;
+    use shoal_protocol::model::spec::{Kind, Rollout};
 
     fn with(change: impl FnOnce(&mut SpecForm)) -> Spec {
         let mut form = SpecForm::from(spec("web", 2));
@@ -345,6 +345,13 @@ mod tests {
         assert_eq!(told(Some(&old), Some(&again)), "replaces every replica");
         let none = spec("web", 0);
         assert_eq!(told(Some(&none), Some(&none.restarted().unwrap())), "no restart");
+        let slow = with(|form| form.later.rollout = Some(Rollout::default()));
+        assert_eq!(told(Some(&old), Some(&slow)), "no restart");
+        let paused = Rollout { paused: true, parallel: 2, ..Rollout::default() };
+        let paused = with(|form| form.later.rollout = Some(paused));
+        let fields: Vec<String> =
+            differences(&slow, &paused).iter().map(ToString::to_string).collect();
+        assert_eq!(fields, ["update parallel 1 -> 2", "update paused false -> true"]);
         let daemon = with(|form| form.kind = Kind::Daemon);
         assert_eq!(told(None, Some(&daemon)), "starts as a daemon workload");
         assert_eq!(told(Some(&daemon), Some(&old)), "replaces every replica");

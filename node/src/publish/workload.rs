@@ -8,8 +8,8 @@ use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
     Affinity, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec, Job, Kind,
-    MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rule, Toleration, ValueUse, Volume,
-    World,
+    MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule, Toleration, ValueUse,
+    Volume, World,
 };
 use shoal_protocol::model::{Artifact, Digest, Label, Resources, Spec, SpecForm, WorkloadName};
 
@@ -276,6 +276,12 @@ impl Workload {
     /// Sets its health probes.
     pub fn health(mut self, health: Health) -> Workload {
         self.form.health = health;
+        self
+    }
+
+    /// Has its replicas replaced step by step when it changes. Without it all are replaced at once.
+    pub fn update(mut self, rollout: Rollout) -> Workload {
+        self.form.later.rollout = Some(rollout);
         self
     }
 

@@ -67,8 +67,8 @@ impl Node {
             && spec.revision_with(current.versions) == current.written
         {
             return Err(Refusal::Invalid(
-                "this version was rolled back, because its update failed (see `shoal events`). \
-                    Change it, or raise `restarts`: nothing was changed"
+                "this version was rolled back, because its update failed, and is not tried again; \
+                    nothing was changed"
                     .into(),
             ));
         }

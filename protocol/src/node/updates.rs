@@ -185,6 +185,13 @@ impl Node {
         let state = match verdict {
             Some(true) => "done",
             _ if due.into_iter().any(|it| *it == Progress::Failing) => "failed",
+            // Its deadline has passed; the owner alone knows.
+            _ if self.planning.updates.get(&workload.uid).is_some_and(|it| {
+                it.is_told && it.generation == workload.generation && it.seen.below == below
+            }) =>
+            {
+                "failed"
+            }
             _ if rollout.paused => "paused",
             _ if rollout.canary > 0 && below >= rollout.canary && done >= below as usize => {
                 "canary"

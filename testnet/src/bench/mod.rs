@@ -14,6 +14,7 @@ mod publish;
 mod rounds;
 mod scale_step;
 pub mod swarm;
+mod update;
 
 use std::time::Duration;
 
@@ -112,6 +113,20 @@ pub enum Bench {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
         megabytes: u64,
     },
+    /// Ten HTTP replicas get a new version, one at a time, while clients ask every node: cases
+    /// failed (requests), requests, seconds. Three nodes.
+    Update {
+        /// How many updates.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: u32,
+    },
+    /// A node is drained of its share of twenty HTTP replicas while clients ask every node: cases
+    /// as `update`. Three nodes.
+    Drain {
+        /// How many drains.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: u32,
+    },
     /// The cost of an idle node: cases pss, cpu, disk_writes, traffic, ready. Nine nodes, eight
     /// links each.
     Footprint {
@@ -196,6 +211,8 @@ impl Bench {
                 image_spread::measure(workspace, options, *runs, *megabytes)
             }
             Bench::ContainerMany { runs } => container_many::measure(workspace, options, *runs),
+            Bench::Update { runs } => update::update(options, *runs),
+            Bench::Drain { runs } => update::drain(options, *runs),
             Bench::ScaleStep { runs } => scale_step::measure(options, *runs),
             Bench::Footprint { seconds } => {
                 footprint::measure(options, Duration::from_secs(*seconds))

@@ -8,7 +8,7 @@ use shoal_protocol::model::{Place, WallClock};
 
 use super::short;
 use super::table::table;
-use super::workloads::{replicas, url};
+use super::workloads::{replicas, updating, url};
 use crate::api::short_name;
 use crate::manifest::quantity::{show_cpu, show_cpu_limit, show_size};
 use crate::publish::shown_port;
@@ -61,7 +61,13 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
         let (memory, cpu) = (show_size(limit.memory), show_cpu_limit(limit.cpu));
         line("at most", &format!("{memory} of memory, {cpu}, each"));
     }
-    for (name, text) in view.options.iter().filter(|(name, _)| *name != "require") {
+    let policy = view.options.get("update");
+    if let Some(text) = updating(view).or_else(|| policy.map(|_| "none yet".to_owned())) {
+        let policy = policy.map(|policy| format!(" ({policy})")).unwrap_or_default();
+        line("update", &format!("{text}{policy}"));
+    }
+    let is_own_line = |name: &str| matches!(name, "require" | "update");
+    for (name, text) in view.options.iter().filter(|(name, _)| !is_own_line(name)) {
         line(name, text);
     }
     line("env", &pairs(&view.env));

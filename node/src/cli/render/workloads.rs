@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::Schedule;
-use shoal_protocol::model::view::{ReplicaView, WorkloadView};
+use shoal_protocol::model::view::{ReplicaView, UpdateView, WorkloadView};
 
 use super::short;
 use super::table::table;
@@ -133,8 +133,16 @@ fn state(view: &WorkloadView, now: u64) -> String {
         }
         let parts: Vec<String> =
             counts.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
-        if parts.is_empty() { "settling".to_owned() } else { parts.join(", ") }
+        match parts.is_empty() {
+            false => parts.join(", "),
+            // The old version serves where its turn has not come.
+            true if view.update.is_some() => "healthy".to_owned(),
+            true => "settling".to_owned(),
+        }
     };
+    if let Some(word) = view.update.as_ref().and_then(update_word) {
+        state.push_str(&format!(", {word}"));
+    }
     if let Some(ended) = ended.filter(|ended| *ended != state) {
         let running = format!("{} running", view.healthy);
         state = format!("{ended}, {}", if state == "healthy" { running } else { state });
@@ -143,6 +151,35 @@ fn state(view: &WorkloadView, now: u64) -> String {
         state.push_str(", conflict");
     }
     state
+}
+
+/// A word about an update that is not done.
+fn update_word(update: &UpdateView) -> Option<&'static str> {
+    Some(match update.state.as_str() {
+        "done" => return None,
+        "paused" => "update paused",
+        "canary" => "canary",
+        "failed" => "update failed",
+        "rolled-back" => "rolled back",
+        _ => "updating",
+    })
+}
+
+/// How far the update of a workload is, in words.
+pub fn updating(view: &WorkloadView) -> Option<String> {
+    let UpdateView { state, done, total, failed } = view.update.as_ref()?;
+    let runs = format!("{done} of {total} run the new version");
+    let name = short_name(view);
+    Some(match state.as_str() {
+        "rolled-back" => {
+            let failed = failed.as_deref().unwrap_or("unknown");
+            format!("rolled back (generation {failed} failed)")
+        }
+        "paused" => format!("{runs}, paused: `shoal resume {name}` goes on"),
+        "canary" => format!("{runs}, canary: `shoal resume {name}` replaces the others"),
+        "failed" => format!("{runs}, failed: the others keep what they run"),
+        state => format!("{runs}, {state}"),
+    })
 }
 
 /// The names of nodes that are up and hold replicas, each once.
@@ -171,5 +208,54 @@ pub fn url(namespace: &str, name: &str, http: &str) -> String {
         // The port answers only at that address, which no `.localhost` name resolves to.
         IpAddr::V4(ip) => format!("http://{ip}{port}/ (with the header `Host: {host}.shoal`)"),
         IpAddr::V6(ip) => format!("http://[{ip}]{port}/ (with the header `Host: {host}.shoal`)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::{replica_view, workload_view};
+
+    /// All replicas answer during an update, so the state is no `settling`, which says nothing.
+    #[test]
+    fn update_is_told_in_a_word_and_in_a_line() {
+        let of = |state: &str, failed: Option<&str>| {
+            let mut view = workload_view(
+                "web",
+                vec![
+                    replica_view("web/0", "healthy", Some("n1")),
+                    replica_view("web/1", "healthy", Some("n2")),
+                ],
+            );
+            view.healthy = if state == "done" { 2 } else { 1 };
+            let failed = failed.map(str::to_owned);
+            view.update = Some(UpdateView { state: state.into(), done: 1, total: 2, failed });
+            (super::state(&view, 0), updating(&view).unwrap())
+        };
+        let runs = "1 of 2 run the new version";
+        for (state, word, line) in [
+            ("rolling", "healthy, updating", format!("{runs}, rolling")),
+            (
+                "paused",
+                "healthy, update paused",
+                format!("{runs}, paused: `shoal resume web` goes on"),
+            ),
+            (
+                "canary",
+                "healthy, canary",
+                format!("{runs}, canary: `shoal resume web` replaces the others"),
+            ),
+            (
+                "failed",
+                "healthy, update failed",
+                format!("{runs}, failed: the others keep what they run"),
+            ),
+            ("done", "healthy", format!("{runs}, done")),
+        ] {
+            assert_eq!(of(state, None), (word.to_owned(), line));
+        }
+        let (word, line) = of("rolled-back", Some("abcd0123"));
+        assert_eq!(word, "healthy, rolled back");
+        assert_eq!(line, "rolled back (generation abcd0123 failed)");
     }
 }

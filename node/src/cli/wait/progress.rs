@@ -31,6 +31,11 @@ pub(super) struct Progress {
     rows: BTreeMap<String, Row>,
     /// The last failure of each replica: it may move on, and the reason with it.
     failures: BTreeMap<String, Failure>,
+    /// The last lines of the replica that failed last, where an update is rolled back: then its
+    /// log is that of the version before.
+    log: Vec<String>,
+    /// The failure for which they were read.
+    logged: Option<(String, u32)>,
     live: LiveLines,
     /// Whether the lines are redrawn in place.
     pub drawn: bool,
@@ -61,6 +66,8 @@ impl Progress {
             since: Instant::now(),
             rows: BTreeMap::new(),
             failures: BTreeMap::new(),
+            log: Vec::new(),
+            logged: None,
             live: LiveLines::default(),
             drawn,
             told_failures: 0,
@@ -194,6 +201,41 @@ impl Progress {
             };
             (phase == FAILING && restarts >= FAILED_AFTER).then_some((replica, restarts))
         })
+    }
+
+    /// A replica that has failed in the wanted version since this was asked last.
+    pub fn fails_anew(&mut self, view: &WorkloadView) -> Option<String> {
+        let current = view.generation == self.generation;
+        let found = view.replicas.iter().filter(|_| current).find_map(|replica| {
+            let (phase, restarts) = match &replica.replacement {
+                Some(replacement) => (&replacement.phase, replacement.restarts),
+                None if replica.current => (&replica.phase, replica.restarts),
+                None => return None,
+            };
+            (phase == FAILING).then(|| (replica.replica.clone(), restarts))
+        })?;
+        if self.logged.as_ref() == Some(&found) {
+            return None;
+        }
+        self.logged = Some(found.clone());
+        Some(found.0)
+    }
+
+    /// Keeps the last lines of a replica that failed.
+    pub fn note_log(&mut self, lines: Vec<String>) {
+        if !lines.is_empty() {
+            self.log = lines;
+        }
+    }
+
+    /// The last lines of the replica that failed last.
+    pub fn log_lines(&self) -> &[String] {
+        &self.log
+    }
+
+    /// Any failure that was seen, with its replica.
+    pub fn any_failure(&self) -> Option<(&String, &Failure)> {
+        self.failures.iter().next()
     }
 
     /// The replica that holds the wait up most, with the number of others that are not healthy.

@@ -1,8 +1,9 @@
 //! The error of a wait that did not end well. Its last line carries the cause.
 
 use shoal_protocol::model::NamedReplica;
+use shoal_protocol::model::Spec;
 use shoal_protocol::model::WorkloadName;
-use shoal_protocol::model::view::{ExplainView, ReplicaView};
+use shoal_protocol::model::view::{ExplainView, ReplicaView, WorkloadView};
 use tokio::time::Instant;
 
 use super::progress::{Failure, MISSING, Progress, State, state};
@@ -10,7 +11,7 @@ use crate::api::form::LogBody;
 use crate::cli::client::{Client, path_of};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::out;
-use crate::cli::render::seconds;
+use crate::cli::render::{seconds, updating};
 
 /// Log lines shown with a failure.
 const LOG_LINES: usize = 10;
@@ -97,12 +98,58 @@ pub(super) async fn failure(
     CliError::new(Exit::Unhealthy, message).hint(hint)
 }
 
+/// The update failed, and the replicas that have not had their turn keep what they run.
+pub(super) async fn update_failure(
+    client: &Client,
+    spec: &Spec,
+    view: &WorkloadView,
+    progress: &Progress,
+) -> CliError {
+    if let Some((replica, _)) = progress.any_failure() {
+        tail(client, replica).await;
+    }
+    let name = &spec.name;
+    let how = updating(view).unwrap_or_default();
+    let message = format!("accepted, but its update failed: {how}{}", because(progress));
+    CliError::new(Exit::Unhealthy, message).hint(format!(
+        "Publish a better version, or `shoal rollback {name}`. `shoal logs {name}` shows more."
+    ))
+}
+
+/// The update failed, and all replicas run the version before again.
+pub(super) fn rolled_back(spec: &Spec, progress: &Progress) -> CliError {
+    let (name, generation) = (&spec.name, spec.revision().short());
+    let message = format!(
+        "accepted, but its update failed and was rolled back: `{name}` runs the version before, \
+         and not generation {generation}{}",
+        because(progress)
+    );
+    CliError::new(Exit::Unhealthy, message)
+        .hint(format!("Change it and publish again. `shoal events {name}` shows what happened."))
+}
+
+/// The last failure that was seen, as the end of a sentence.
+fn because(progress: &Progress) -> String {
+    let Some((replica, Failure { reason, node })) = progress.any_failure() else {
+        return String::new();
+    };
+    let node = node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    format!("; {replica} failed{node}: {reason}")
+}
+
 /// Prints a replica's last log lines, if there are any.
 async fn tail(client: &Client, replica: &str) {
-    let Ok(name) = replica.parse::<NamedReplica>() else { return };
+    tail_lines(client, replica).await.iter().for_each(|line| out::complain(line));
+}
+
+/// A replica's last log lines.
+pub(super) async fn tail_lines(client: &Client, replica: &str) -> Vec<String> {
+    let Ok(name) = replica.parse::<NamedReplica>() else { return Vec::new() };
     let path = format!("{}/{}?lines={LOG_LINES}", path_of("logs", &name.workload), name.place);
-    let Ok(mut lines) = client.lines(&path).await else { return };
+    let Ok(mut lines) = client.lines(&path).await else { return Vec::new() };
+    let mut all = Vec::new();
     while let Ok(Some(line)) = lines.next::<LogBody>().await {
-        out::complain(&format!("  {replica} | {}", line.text));
+        all.push(format!("  {replica} | {}", line.text));
     }
+    all
 }

@@ -151,6 +151,21 @@ fn values(files: bool) -> impl Strategy<Value = Vec<ValueUse>> {
     })
 }
 
+fn rollout() -> impl Strategy<Value = Rollout> {
+    let times = (maybe(time()), 60_000u64..1_000_000);
+    (1..9u32, any::<[bool; 3]>(), times, 0..5u32).prop_map(
+        |(parallel, [is_stop_first, goes_back, paused], (min_ready, deadline), canary)| Rollout {
+            parallel,
+            order: if is_stop_first { Order::StopFirst } else { Order::StartFirst },
+            min_ready: min_ready.unwrap_or_default(),
+            deadline: Duration::from_millis(deadline),
+            canary,
+            on_failure: if goes_back { OnFailure::RollBack } else { OnFailure::Pause },
+            paused,
+        },
+    )
+}
+
 type Placing = (Vec<Rule>, Vec<Preference>, Vec<String>, Vec<Affinity>, Vec<Toleration>);
 
 fn placing() -> impl Strategy<Value = Placing> {
@@ -178,7 +193,7 @@ fn placing() -> impl Strategy<Value = Placing> {
 fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
     let size = (0..5u32, 8u64 << 20..1 << 33, 1..9000u32);
     let limit = (maybe(0..1u64 << 30), maybe(0..9000u32));
-    let rest = (maybe(word()), 0..3u64);
+    let rest = (maybe(word()), 0..3u64, maybe(rollout()));
     (size, limit, pairs(), placing(), values(files), health(files), rest).prop_map(
         move |((replicas, memory, cpu), (most, most_cpu), env, placing, values, health, rest)| {
             let (rules, prefer, spread, affinity, tolerate) = placing;
@@ -187,6 +202,9 @@ fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
             it = it.tolerates(tolerate).given(values).health(health).restarts(rest.1);
             if let Some(set) = rest.0 {
                 it = it.set(set.parse().unwrap());
+            }
+            if let Some(rollout) = rest.2 {
+                it = it.update(rollout);
             }
             it.limit(most.map(|more| memory + more), most_cpu.map(|more| cpu + more))
         },
