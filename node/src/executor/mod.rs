@@ -8,9 +8,9 @@
 //! ```
 //!
 //! **Both directions keep the latest value only**: an order that is overtaken is never carried out,
-//! a report that is overtaken by another one of its generation is never sent. Calls to a runtime run
-//! beside the task, one a replica and a bounded number for each runtime, each under a time-out: a
-//! runtime that hangs on one replica delays neither another replica nor another runtime.
+//! a report that is overtaken by another one of its generation is never sent. Calls to a runtime
+//! run beside the task, one a replica and a bounded number for each runtime, each under a time-out:
+//! a runtime that hangs on one replica delays neither another replica nor another runtime.
 
 mod health;
 mod mailbox;
