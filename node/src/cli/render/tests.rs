@@ -235,7 +235,12 @@ fn explain_shows_what_preferences_cost() {
     let shown = |prefer, balance| {
         let auctions = vec![auction(prefer, balance)];
         let (replica, now) = ("web/0".to_owned(), Vec::new());
-        explain(&ExplainView { replica, now, auctions, ask: Vec::new() }, false, NOW)
+        explain(
+            &ExplainView { replica, now, auctions, ask: Vec::new(), unfit: None },
+            None,
+            false,
+            NOW,
+        )
     };
     let text = shown(300, 4000);
     assert!(text.contains("BID BY  PRICE  SHARE  FETCH  SPREAD  PREFER  BALANCE\n"), "{text}");
@@ -274,9 +279,10 @@ fn explain_shows_the_auction() {
         now: vec![replica_view("web/0", "healthy", Some("n2"))],
         auctions: vec![auction.clone()],
         ask: vec![],
+        unfit: None,
     };
     assert_eq!(
-        explain(&view, false, NOW),
+        explain(&view, None, false, NOW),
         "web/0 is healthy on n2 since 5m under token 3\n\
          \n\
          auction 01010101-1.4 of n1, 2026-11-21T03:00:00.000Z, took 1.2 ms\n  \
@@ -290,12 +296,13 @@ fn explain_shows_the_auction() {
     );
     view.auctions = vec![auction; 5];
     assert!(
-        explain(&view, false, NOW).ends_with("\n2 earlier ones are known: -o wide shows them.\n")
+        explain(&view, None, false, NOW)
+            .ends_with("\n2 earlier ones are known: -o wide shows them.\n")
     );
-    assert_eq!(explain(&view, true, NOW).matches("auction 0101").count(), 5);
+    assert_eq!(explain(&view, None, true, NOW).matches("auction 0101").count(), 5);
     view.auctions.clear();
     assert!(
-        explain(&view, false, NOW)
+        explain(&view, None, false, NOW)
             .ends_with("No auction for it is remembered by those who could be asked.\n")
     );
 }
