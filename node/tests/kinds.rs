@@ -38,12 +38,20 @@ struct Ended {
 
 impl World {
     async fn of(nodes: usize) -> World {
+        World::with(nodes, "").await
+    }
+
+    /// The same, with a file of facts at the first node.
+    async fn with(nodes: usize, facts: &str) -> World {
         let home = TempDir::new().unwrap();
         for guest in ["hello", "command"] {
             std::fs::write(home.path().join(format!("{guest}.wasm")), guests::bytes(guest))
                 .unwrap();
         }
         let mut world = World { home, nodes: Vec::new() };
+        if !facts.is_empty() {
+            world.file("n0.facts", facts);
+        }
         for _ in 0..nodes {
             world.join(&[]).await;
         }
@@ -83,6 +91,10 @@ impl World {
             .compiler(env!("CARGO_BIN_EXE_shoal"));
         if let Some(line) = line {
             node = node.join(line);
+        }
+        let facts = self.path(&format!("{name}.facts"));
+        if facts.exists() {
+            node = node.facts_file(Some(&facts));
         }
         in_time("a start", node.start()).await.unwrap()
     }
@@ -127,13 +139,16 @@ impl World {
 
     /// A command that is asked of the last node, and its standard input.
     async fn given(&self, words: &[&str], input: &str) -> Ended {
+        self.ask(self.nodes.last().unwrap(), words, input).await
+    }
+
+    async fn ask(&self, node: &Node, words: &[&str], input: &str) -> Ended {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
         for name in ["SHOAL_VIA", "SHOAL_CONTEXT", "SHOAL_STATE", "SHOAL_SOCKET", "SHOAL_CONFIG"] {
             command.env_remove(name);
         }
         let config = self.path("n0").join("operator");
-        let socket = self.nodes.last().unwrap().socket();
-        command.arg("--config").arg(config).arg("--socket").arg(socket);
+        command.arg("--config").arg(config).arg("--socket").arg(node.socket());
         let mut given = tempfile::tempfile().unwrap();
         given.write_all(input.as_bytes()).unwrap();
         std::io::Seek::rewind(&mut given).unwrap();
@@ -158,7 +173,8 @@ impl World {
             until(&format!("{replicas:?} run"), async || {
                 let view = node.workload(&name.parse().unwrap()).await.ok()?;
                 let healthy = view.replicas.iter().filter(|it| it.phase == "healthy");
-                let names: Vec<&str> = healthy.map(|it| it.replica.as_str()).collect();
+                let mut names: Vec<&str> = healthy.map(|it| it.replica.as_str()).collect();
+                names.sort_unstable();
                 (names == replicas && view.replicas.len() == replicas.len()).then_some(())
             })
             .await;
@@ -224,7 +240,7 @@ async fn job_ends_once_and_stays_ended_when_all_nodes_restart() {
 
     let before = [world.view("backup").await.results, world.view("broken").await.results];
     world.restart().await;
-    // What a later job does, an earlier one would have done by then.
+    // An earlier job that ran again would do so before this one.
     let later = [&run[..], &["later", "command.wasm", "--", "lines", "1"]].concat();
     world.shoal(&later).await.says(0, &["line 0"]);
     for (name, before) in ["backup", "broken"].iter().zip(before) {
@@ -252,7 +268,7 @@ async fn daemon_is_on_each_node_that_fits() {
     world.shoal(&["ps"]).await.says(0, &["agent  daemon       3/3  healthy"]);
 
     let refused = world.shoal(&["scale", "agent=2"]).await;
-    refused.says(2, &["a daemon has no number of replicas"]);
+    refused.says(2, &["a daemon has no number of replicas", "one on each node"]);
     let where_ = [&run[..], &["--require", "zone=shop"]].concat();
     world.shoal(&where_).await.done();
     world.runs("agent", &["agent/n2"]).await;
@@ -265,7 +281,7 @@ async fn daemon_is_on_each_node_that_fits() {
     world.runs("agent", &["agent/n2"]).await;
 }
 
-/// What a schedule starts, `cron run` starts at once. A suspended one says so.
+/// `cron run` starts at once a job of the same program. A suspended workload says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn cron_workload_is_run_by_hand_and_suspended() {
     let world = World::of(1).await;
@@ -294,7 +310,7 @@ async fn cron_workload_is_run_by_hand_and_suspended() {
     world.shoal(&["cron", "run", "nothing"]).await.says(3, &["no workload `nothing`"]);
 }
 
-/// What is exported is published as it stands, with no file, whatever its kind.
+/// An export is published as it stands, with no file, whatever its kind.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_is_exported_and_published_unchanged() {
     let world = World::of(1).await;
@@ -317,4 +333,56 @@ async fn each_kind_is_exported_and_published_unchanged() {
     let again = world.given(&["publish", "-", "--no-wait"], &text).await;
     again.says(0, &["batch: created", "endless: created"]);
     world.shoal(&["wait", "batch"]).await.done();
+}
+
+/// A fact of a file lets a daemon in, from the first moment on, and keeps it out when it changes.
+/// This takes as long as a file is left unread.
+#[tokio::test(flavor = "multi_thread")]
+async fn daemon_follows_a_fact_of_a_file() {
+    let mut world = World::with(2, "battery=50\nzone\n").await;
+    let events = world.ask(&world.nodes[0], &["events"], "").await;
+    events.says(0, &["n0.facts: line 2: `zone` is not NAME=VALUE"]);
+    let run = ["run", "--kind", "daemon", "--name", "camera", "--require", "battery>20"];
+    world.shoal(&[&run[..], &["hello.wasm"]].concat()).await.done();
+    world.runs("camera", &["camera/n0"]).await;
+    // It is known before the node tells others of itself: nothing has to go.
+    world.restart().await;
+    world.runs("camera", &["camera/n0"]).await;
+    world.file("n0.facts", "battery=20\n");
+    world.runs("camera", &[]).await;
+    let why = "camera has no place there: n0 does not fulfil battery > 20";
+    world.shoal(&["explain", "camera/n0"]).await.says(0, &[why]);
+}
+
+/// The examples that need no engine are published as they stand, and their work is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn examples_of_components_are_published() {
+    let world = World::of(1).await;
+    let release = world.path("guests/target/wasm32-wasip2/release");
+    std::fs::create_dir_all(&release).unwrap();
+    for guest in ["hello", "command"] {
+        std::fs::copy(world.path(&format!("{guest}.wasm")), release.join(format!("{guest}.wasm")))
+            .unwrap();
+    }
+    std::fs::create_dir(world.path("manifests")).unwrap();
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/manifests");
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(examples).unwrap() {
+        let file = file.unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        if text.contains("\nimage:") {
+            continue;
+        }
+        let name = format!("manifests/{}", file.file_name().to_str().unwrap());
+        let file = world.file(&name, &text);
+        // Labels of a shop's devices are nowhere here.
+        world.shoal(&["publish", &file, "--no-wait", "--force"]).await.done();
+        names.push(name);
+    }
+    for kind in ["hello", "daemon", "job", "cron"] {
+        assert!(names.contains(&format!("manifests/{kind}.yaml")), "{names:?}");
+    }
+    world.shoal(&["wait", "backup"]).await.done();
+    world.runs("agent", &["agent/n0"]).await;
+    world.shoal(&["ps"]).await.says(0, &["5/5 done", "next in "]);
 }

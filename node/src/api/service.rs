@@ -412,7 +412,9 @@ impl Service {
                         (message, "They are counted from 0.".to_owned())
                     }
                     kind => {
-                        let message = format!("there is no such replica of the {kind} `{name}`");
+                        let message = format!(
+                            "there is no replica `{replica}` of the {kind} workload `{name}`"
+                        );
                         (message, format!("`shoal describe {name}` lists them."))
                     }
                 };

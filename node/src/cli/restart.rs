@@ -50,7 +50,7 @@ impl Restart {
     }
 }
 
-/// What a restart does, by the kind of the workload.
+/// The effect of a restart, by the kind of the workload.
 fn told(spec: Option<&Spec>) -> &'static str {
     match spec.map(|spec| &spec.kind) {
         Some(Kind::Job(_)) => "all of it runs again",

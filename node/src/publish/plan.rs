@@ -35,7 +35,7 @@ pub enum Effect {
     Ends,
     /// The job is another one, of which nothing is done.
     RunsAgain,
-    /// What runs of a cron workload is replaced, and later runs are of the new version.
+    /// All that runs of a cron workload is replaced, and later runs are of the new version.
     ReplacesRuns,
 }
 

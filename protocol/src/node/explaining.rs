@@ -51,7 +51,7 @@ impl Node {
         };
         let unfit = self.desired.takes(node, spec).and_then(|()| facts.fits(spec)).err()?;
         let name = self.name_of(node);
-        // What is required is told as it is written.
+        // A requirement is told as it is written.
         Some(printable(&match unfit {
             Unfit::Label { .. } | Unfit::Rule(_) => format!("{name} does not fulfil {unfit}"),
             Unfit::Runtime(_) => format!("{name} has {unfit}"),
