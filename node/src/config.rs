@@ -12,6 +12,7 @@ use shoal_protocol::model::spec::{
 };
 use shoal_protocol::model::{Facts, ProgramKind, Resources};
 
+use crate::facts::{self, Sources};
 use crate::manifest::quantity;
 use crate::nearest::did_you_mean;
 use crate::publish::{FileError, files};
@@ -61,6 +62,14 @@ pub struct Config {
     /// The group whose members may use the API's socket, as its owner may, by name or number. If
     /// null: the owner alone.
     pub socket_group: Option<String>,
+    /// A file with facts of this node that rules of workloads may be about, a line `NAME=VALUE`
+    /// each. It is read every 10 seconds.
+    pub facts_file: Option<PathBuf>,
+    /// A program, with its arguments, that prints such lines, as in `["/usr/local/bin/measure"]`.
+    /// It has 5 seconds. If empty: none.
+    pub facts_command: Vec<String>,
+    /// The pause between two runs of it, at least `10s`. If null: `30s`.
+    pub facts_every: Option<String>,
 }
 
 impl Default for Config {
@@ -79,6 +88,9 @@ impl Default for Config {
             engine: None,
             allow: Vec::new(),
             socket_group: None,
+            facts_file: None,
+            facts_command: Vec::new(),
+            facts_every: None,
         }
     }
 }
@@ -108,6 +120,10 @@ pub enum ConfigError {
     Allow(#[from] NotAnAllowance),
     #[error("allow: there are {0}, at most {MAX_ALLOWED} are allowed")]
     Allowances(usize),
+    #[error("facts_every: {0}")]
+    FactsEvery(String),
+    #[error("facts_file: `{}` is no absolute path", .0.display())]
+    FactsFile(PathBuf),
     #[error("advertise: `{0}` is not an address that others can dial")]
     Advertise(SocketAddr),
     #[error(transparent)]
@@ -153,9 +169,29 @@ impl Config {
         Ok(Allowed(parsed.collect::<Result<_, _>>()?))
     }
 
+    /// Where further facts come from.
+    pub fn fact_sources(&self) -> Result<Sources, ConfigError> {
+        let every = match &self.facts_every {
+            None => facts::EVERY,
+            Some(text) => quantity::duration(text)
+                .map_err(|error| ConfigError::FactsEvery(error.to_string()))?,
+        };
+        if every < facts::LEAST_EVERY {
+            let why = format!("{every:?} is less than {:?}", facts::LEAST_EVERY);
+            return Err(ConfigError::FactsEvery(why));
+        }
+        // The folder that the daemon is started in is not always the same.
+        if let Some(file) = self.facts_file.as_ref().filter(|it| !it.is_absolute()) {
+            return Err(ConfigError::FactsFile(file.clone()));
+        }
+        let (file, command) = (self.facts_file.clone(), self.facts_command.clone());
+        Ok(Sources { file, command, every })
+    }
+
     /// The facts of this device, checked.
     pub fn facts(&self) -> Result<Facts, ConfigError> {
         self.node_name()?;
+        self.fact_sources()?;
         if self.labels.len() > MAX_LABELS {
             return Err(ConfigError::Labels(self.labels.len()));
         }
@@ -247,6 +283,8 @@ impl ConfigError {
             | ConfigError::Cpu(_)
             | ConfigError::Allow(_)
             | ConfigError::Allowances(_)
+            | ConfigError::FactsEvery(_)
+            | ConfigError::FactsFile(_)
             | ConfigError::Advertise(_)
             | ConfigError::File(_) => None,
         }
@@ -272,7 +310,7 @@ fn home_folder(variable: &str, below_home: &str) -> PathBuf {
     set.unwrap_or_else(|| std::env::home_dir().unwrap_or_else(|| "/".into()).join(below_home))
 }
 
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 15] = [
     "name",
     "listen",
     "http",
@@ -285,6 +323,9 @@ const FIELDS: [&str; 12] = [
     "engine",
     "allow",
     "socket_group",
+    "facts_file",
+    "facts_command",
+    "facts_every",
 ];
 
 fn unknown_field(message: &str) -> Option<&str> {
@@ -342,7 +383,10 @@ mod tests {
         "cpu": null,
         "engine": null,
         "allow": [],
-        "socket_group": null
+        "socket_group": null,
+        "facts_file": null,
+        "facts_command": [],
+        "facts_every": null
     }"#;
 
     /// The documented example must not drift from the defaults, or miss a field.
@@ -404,6 +448,12 @@ mod tests {
         assert!(
             wrong(|config| config.advertise.push("0.0.0.0:1".parse().unwrap()))
                 .starts_with("advertise:")
+        );
+        assert!(
+            wrong(|config| config.facts_every = Some("5s".into())).starts_with("facts_every: 5s")
+        );
+        assert!(
+            wrong(|config| config.facts_file = Some("a".into())).starts_with("facts_file: `a`")
         );
     }
 

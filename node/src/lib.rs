@@ -32,6 +32,7 @@ pub mod config;
 pub mod driver;
 pub mod embed;
 pub mod executor;
+pub mod facts;
 #[cfg(test)]
 mod fakes;
 #[doc(hidden)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::Method;
 use http_body_util::BodyExt;
 use shoal_protocol::model::view::{AuctionView, ExplainView, ReplicaView};
-use shoal_protocol::model::{NodeId, ReplicaName};
+use shoal_protocol::model::{NodeId, Place, ReplicaName};
 use shoal_runtimes::{Body, body};
 use tokio::time::timeout;
 use tracing::debug;
@@ -30,12 +30,25 @@ impl Service {
     pub async fn explain_here(&self, replica: &ReplicaName) -> Result<ExplainView, ApiError> {
         match self.core.explain(replica.clone()).await? {
             // A place above the wanted number exists only if a node holds it or held it.
-            Some(view) if view.now.is_empty() && view.auctions.is_empty() => {
+            Some(view)
+                if view.now.is_empty()
+                    && view.auctions.is_empty()
+                    && view.unfit.is_none()
+                    && !self.has_ended(replica).await? =>
+            {
                 Err(self.no_such_replica(replica).await)
             }
             Some(view) => Ok(view),
             None => Err(self.no_such_replica(replica).await),
         }
+    }
+
+    /// Whether a replica came to its end: its result is known, and mostly nothing else.
+    async fn has_ended(&self, replica: &ReplicaName) -> Result<bool, ApiError> {
+        let Place::Run { at, index } = replica.place else { return Ok(false) };
+        let view = self.core.workload(replica.workload.clone()).await?;
+        let ended = view.iter().flat_map(|view| &view.results);
+        Ok(ended.clone().any(|it| it.at == at && it.index == index))
     }
 
     /// The placement as this node and the nodes it names know it.

@@ -394,19 +394,31 @@ impl Service {
         let names = view.replicas.iter().map(|view| view.replica.as_str());
         Err(match nearest(&named.to_string(), names) {
             Some(near) => error.hint(format!("Did you mean `{near}`?")),
-            None => error.hint(format!("`shoal ps {workload}` lists them.")),
+            None if view.kind == "daemon" => error.hint(format!(
+                "A daemon's replicas have the names of nodes: `shoal ps {workload}` lists them."
+            )),
+            None => error.hint(format!("`shoal describe {workload}` lists them.")),
         })
     }
 
     pub(super) async fn no_such_replica(&self, replica: &ReplicaName) -> ApiError {
         match self.core.workload(replica.workload.clone()).await {
             Ok(Some(view)) => {
-                let message = format!(
-                    "there is no replica `{replica}`: `{}` has {}",
-                    replica.workload, view.desired
-                );
-                ApiError::new(StatusCode::NOT_FOUND, "no-such-replica", message)
-                    .hint("They are counted from 0.")
+                let name = &replica.workload;
+                let (message, hint) = match view.kind.as_str() {
+                    "service" => {
+                        let has = format!(": `{name}` has {}", view.desired);
+                        let message = format!("there is no replica `{replica}`{has}");
+                        (message, "They are counted from 0.".to_owned())
+                    }
+                    kind => {
+                        let message = format!(
+                            "there is no replica `{replica}` of the {kind} workload `{name}`"
+                        );
+                        (message, format!("`shoal describe {name}` lists them."))
+                    }
+                };
+                ApiError::new(StatusCode::NOT_FOUND, "no-such-replica", message).hint(hint)
             }
             Ok(None) => self.no_such_workload(&replica.workload).await,
             Err(stopped) => stopped.into(),

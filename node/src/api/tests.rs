@@ -423,6 +423,7 @@ async fn logs_and_auctions_come_from_the_node_that_has_them() {
         now: vec![replica_view("web/0", "healthy", Some("n2"))],
         auctions: vec![],
         ask,
+        unfit: None,
     };
     *here.core.explain.lock().unwrap() =
         Some(place(vec![OTHER.to_string(), NodeId([8; 32]).to_string()]));

@@ -120,7 +120,9 @@ fn job_of(spec: &Spec, now: u64) -> Result<Spec, CliError> {
             .hint("A shorter name of the cron workload leaves room for the time.")
     })?;
     let name = WorkloadName { name, ..spec.name.clone() };
-    let form = SpecForm { name, kind: Kind::Job(cron.job), ..SpecForm::from(spec.clone()) };
+    let mut form = SpecForm { name, kind: Kind::Job(cron.job), ..SpecForm::from(spec.clone()) };
+    // No file has it: a publish of the set with `--prune` would remove it.
+    form.later.set = None;
     form.try_into().map_err(invalid)
 }
 
@@ -143,11 +145,14 @@ mod tests {
     /// As `kubectl create job --from`: the same program, once, under the time's name.
     #[test]
     fn run_of_a_cron_workload_is_a_job_of_its_own() {
-        let cron = spec("shop/report", Some("@daily"));
+        let mut cron = SpecForm::from(spec("shop/report", Some("@daily")));
+        cron.later.set = "shop".parse().ok();
+        let cron = Spec::try_from(cron).unwrap();
         let job = job_of(&cron, 1_796_033_107).unwrap();
         assert_eq!(job.name.to_string(), "shop/report-20261130t100507");
         assert_eq!((job.program.clone(), job.kind.as_str()), (cron.program.clone(), "job"));
         assert_eq!(job.kind.job(), cron.kind.job());
+        assert_eq!(job.later.set, None, "it is in no file of the set");
         let error = job_of(&spec("web", None), 0).unwrap_err();
         assert!(error.message.contains("`web` is a service, and has no schedule"), "{error:?}");
         let long = spec(&"a".repeat(60), Some("@daily"));

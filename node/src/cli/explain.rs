@@ -1,14 +1,15 @@
 //! `shoal explain`.
 
 use clap::Args;
-use shoal_protocol::model::NamedReplica;
-use shoal_protocol::model::view::{ExplainView, WorkloadView};
+use shoal_protocol::model::view::{ExplainView, NodeView, ResultView, WorkloadView};
+use shoal_protocol::model::{NamedReplica, Place, WorkloadName};
 
 use super::client::path_of;
 use super::context::{Context, Form};
 use super::error::CliError;
+use super::logs::replicas_of;
 use super::target::Target;
-use super::{out, render};
+use super::{job, out, render};
 
 /// Show why a replica is where it is: who bid what, who declined and why, who won
 #[derive(Args)]
@@ -28,28 +29,37 @@ const MOST: usize = 20;
 impl Explain {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client();
-        let replicas = match self.what.settled(&client).await? {
+        let (replicas, of) = match self.what.settled(&client).await? {
             Target::One(replica) => {
                 let bytes = client.get_bytes(&path(&replica)).await?;
                 if context.json() {
                     return out::say_bytes(&bytes);
                 }
-                return show(context, &out::parse(&bytes)?);
+                let of = path_of("workloads", &replica.workload);
+                let of = client.get::<WorkloadView>(&of).await.ok();
+                return show(context, &out::parse(&bytes)?, of.as_ref());
             }
             Target::All(name) => {
                 let view: WorkloadView = client.get(&path_of("workloads", &name)).await?;
-                let mut names: Vec<NamedReplica> =
-                    view.replicas.iter().filter_map(|it| it.replica.parse().ok()).collect();
-                names.dedup();
-                if names.is_empty() {
-                    context.note(&format!("{name} has no replicas: it is scaled to 0"));
+                let mut names = replicas_of(&view, &name);
+                if view.kind == "daemon" {
+                    let nodes: Vec<NodeView> = client.get("/v1/nodes").await?;
+                    names.extend(without(&names, &nodes, &name));
                 }
-                names
+                if names.is_empty() {
+                    context.note(&render::no_replicas(&view, render::now()));
+                }
+                (names, Some(view))
             }
         };
         let mut views: Vec<ExplainView> = Vec::new();
         for replica in replicas.iter().take(MOST) {
-            views.push(client.get(&path(replica)).await?);
+            match client.get(&path(replica)).await {
+                Ok(view) => views.push(view),
+                // It came or went meanwhile.
+                Err(error) if error.code == "no-such-replica" => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         if context.json() {
             return out::say_json(&views);
@@ -58,7 +68,7 @@ impl Explain {
             if at > 0 {
                 out::say("")?;
             }
-            show(context, view)?;
+            show(context, view, of.as_ref())?;
         }
         if replicas.len() > MOST {
             context.note(&format!("the first {MOST} of {} are shown", replicas.len()));
@@ -71,8 +81,29 @@ fn path(replica: &NamedReplica) -> String {
     format!("{}/{}", path_of("explain", &replica.workload), replica.place)
 }
 
-fn show(context: &Context, view: &ExplainView) -> Result<(), CliError> {
-    out::say_raw(&render::explain(view, context.form == Form::Wide, render::now()))
+/// The places of a daemon on the nodes that have no replica of it.
+fn without(
+    replicas: &[NamedReplica],
+    nodes: &[NodeView],
+    name: &WorkloadName,
+) -> Vec<NamedReplica> {
+    let has = |node: &str| replicas.iter().any(|it| it.place == node);
+    let others = nodes.iter().filter(|it| it.state == "up" && !has(&it.name));
+    let place = |node: &NodeView| node.name.clone();
+    others.map(|it| NamedReplica { workload: name.clone(), place: place(it) }).collect()
+}
+
+fn show(context: &Context, view: &ExplainView, of: Option<&WorkloadView>) -> Result<(), CliError> {
+    let place = view.replica.rsplit('/').next().unwrap_or_default();
+    let results = of.into_iter().flat_map(|of| &of.results);
+    let place_of = |it: &ResultView| Place::Run { at: it.at, index: it.index }.to_string();
+    let ended = results.into_iter().find(|it| place_of(it) == place).map(job::ending);
+    out::say_raw(&render::explain(
+        view,
+        ended.as_deref(),
+        context.form == Form::Wide,
+        render::now(),
+    ))
 }
 
 #[cfg(test)]

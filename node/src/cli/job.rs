@@ -86,9 +86,18 @@ fn reached(state: Option<State>, view: &WorkloadView) -> Result<bool, CliError> 
     match (state, view.job.as_deref()) {
         (State::Healthy, _) => Ok(view.healthy >= view.desired && !is_over(view)),
         (State::Done | State::Failed, None) => {
-            let why =
-                format!("`{}` is a {}, and only a job comes to its end", name(view), view.kind);
-            Err(CliError::usage(why))
+            let why = format!(
+                "`{}` is a {} workload, and only a job comes to its end",
+                name(view),
+                view.kind
+            );
+            let error = CliError::usage(why);
+            Err(match view.kind.as_str() {
+                "cron" => {
+                    error.hint("Its runs are in `shoal describe`; `shoal cron run` makes a job.")
+                }
+                _ => error,
+            })
         }
         (State::Done, Some("done")) | (State::Failed, Some("failed")) => Ok(true),
         (State::Done, Some("failed")) => Err(CliError { exit: Exit::Failed, ..failure(view) }),

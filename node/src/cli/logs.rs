@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use super::client::{Client, path_of};
 use super::context::Context;
 use super::error::{CliError, Exit};
-use super::out;
 use super::target::Target;
+use super::{out, render};
 use crate::api::form::LogBody;
 use crate::api::{ApiError, Since};
 
@@ -82,6 +82,9 @@ impl Logs {
     ) -> Result<(), CliError> {
         let view: WorkloadView = client.get(&path_of("workloads", name)).await?;
         let all = replicas_of(&view, name);
+        if all.is_empty() {
+            context.note(&render::no_replicas(&view, render::now()));
+        }
         let replicas = all.iter().take(FOLLOWED).cloned();
         let width = replicas.clone().map(|replica| replica.to_string().len()).max().unwrap_or(0);
         if all.len() > FOLLOWED {
@@ -122,7 +125,7 @@ impl Logs {
 }
 
 /// The replicas of a workload, those that came to their end among them.
-fn replicas_of(view: &WorkloadView, name: &WorkloadName) -> Vec<NamedReplica> {
+pub(super) fn replicas_of(view: &WorkloadView, name: &WorkloadName) -> Vec<NamedReplica> {
     let there = view.replicas.iter().filter_map(|it| it.replica.parse::<NamedReplica>().ok());
     let ended = view.results.iter().map(|it| NamedReplica {
         workload: name.clone(),

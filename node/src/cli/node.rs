@@ -126,7 +126,10 @@ mod tests {
     #[test]
     fn data_that_is_given_up_is_named() {
         let plain = fakes::node_view(NodeId([7; 32]), "till-7");
-        assert_eq!(question(std::slice::from_ref(&plain)), "till-7 will be removed from the cluster.");
+        assert_eq!(
+            question(std::slice::from_ref(&plain)),
+            "till-7 will be removed from the cluster."
+        );
         let keeps = NodeView { volumes: vec!["db/0/data".into()], ..plain };
         assert!(question(&[keeps]).contains("The data of db/0/data is given up."));
     }

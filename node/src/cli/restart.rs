@@ -1,7 +1,8 @@
 //! `shoal restart`.
 
 use clap::Args;
-use shoal_protocol::model::WorkloadName;
+use shoal_protocol::model::spec::Kind;
+use shoal_protocol::model::{Spec, WorkloadName};
 
 use super::context::Context;
 use super::error::CliError;
@@ -11,7 +12,8 @@ use crate::publish as writing;
 /// Replace all replicas of workloads, which stay as they are
 ///
 /// Each replica is started anew, as after a change of its program: where it runs now, the new one
-/// first where that is possible.
+/// first where that is possible. A job runs again, also what of it was done; of a cron workload only
+/// what runs now is replaced.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  shoal restart web\n  shoal restart web shop/till --no-wait")]
 pub struct Restart {
@@ -34,8 +36,9 @@ impl Restart {
         let mut done: Vec<writing::Published> = Vec::new();
         for name in &self.names {
             if done.iter().all(|it| it.name != *name) {
-                done.push(writing::restart(&client, &operator, name, self.force).await?);
-                context.note(&format!("{name}: its replicas are replaced"));
+                let again = writing::restart(&client, &operator, name, self.force).await?;
+                context.note(&format!("{name}: {}", told(again.spec.as_ref())));
+                done.push(again);
             }
         }
         if let Some(deadline) = deadline {
@@ -44,5 +47,14 @@ impl Restart {
             }
         }
         Ok(())
+    }
+}
+
+/// The effect of a restart, by the kind of the workload.
+fn told(spec: Option<&Spec>) -> &'static str {
+    match spec.map(|spec| &spec.kind) {
+        Some(Kind::Job(_)) => "all of it runs again",
+        Some(Kind::Cron(_)) => "replicas of runs that go on are replaced",
+        _ => "its replicas are replaced",
     }
 }

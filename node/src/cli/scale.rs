@@ -2,6 +2,7 @@
 
 use clap::Args;
 use shoal_protocol::model::WorkloadName;
+use shoal_protocol::model::spec::InvalidSpec;
 use shoal_protocol::model::view::WorkloadView;
 
 use super::client::{Client, path_of};
@@ -60,7 +61,8 @@ impl Scale {
             None => None,
         };
         let ending = before.map(|view| running(&view, |place| place >= replicas));
-        let published = writing::scale(&client, &operator, &name, replicas, self.force).await?;
+        let scaled = writing::scale(&client, &operator, &name, replicas, self.force).await;
+        let published = scaled.map_err(not_scaled)?;
         context.note(&outcome_line(&published));
         if let (Some(deadline), Some(spec)) = (deadline, &published.spec) {
             healthy(context, &client, spec, false, deadline).await?;
@@ -71,6 +73,20 @@ impl Scale {
             return out::say_json(&view(&client, &published).await?);
         }
         Ok(())
+    }
+}
+
+/// The error of a change that was not made, with the way to another number of a kind without one.
+fn not_scaled(error: writing::PublishError) -> CliError {
+    let is_kind =
+        matches!(&error, writing::PublishError::Spec(InvalidSpec::Kind { field: "replicas", .. }));
+    let error = CliError::from(error);
+    match is_kind {
+        true => error.hint(
+            "Nothing was changed. A daemon has one on each node that its `require` and `tolerate` \
+             let in; a job and a cron workload have `completions` and `parallel`.",
+        ),
+        false => error,
     }
 }
 

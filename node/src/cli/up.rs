@@ -1,6 +1,7 @@
 //! `shoal up`: this device's daemon, in the foreground.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::Duration;
 
@@ -74,6 +75,17 @@ pub struct Up {
     /// [default: none]
     #[arg(long, value_name = "NAME")]
     socket_group: Option<String>,
+    /// A file with facts of this device that workloads may require, a line NAME=VALUE each, read
+    /// again as it changes, or `none` [default: none]
+    #[arg(long, value_name = "FILE")]
+    facts_file: Option<PathBuf>,
+    /// A command that prints such lines within 5 seconds, or `none`; it is split as a shell does
+    /// [default: none]
+    #[arg(long, value_name = "COMMAND")]
+    facts_command: Option<String>,
+    /// The pause between two runs of it, 10s at least [default: 30s]
+    #[arg(long, value_name = "DURATION", requires = "facts_command")]
+    facts_every: Option<String>,
 }
 
 /// Takes as many open files as the system allows: connections of strangers alone may be as many as
@@ -145,6 +157,19 @@ impl Up {
         }
         if let Some(group) = &self.socket_group {
             builder = builder.socket_group(Some(group.as_str()).filter(|it| *it != "none"));
+        }
+        if let Some(file) = &self.facts_file {
+            let file = Some(file.as_path()).filter(|it| *it != Path::new("none"));
+            builder = builder.facts_file(file);
+        }
+        if let Some(text) = &self.facts_command {
+            let words = match text.as_str() {
+                "none" => Vec::new(),
+                text => shlex::split(text).ok_or_else(|| {
+                    CliError::usage(format!("--facts-command: `{text}` has a quote without end"))
+                })?,
+            };
+            builder = builder.facts_command(words, self.facts_every);
         }
         let node = tokio::select! {
             started = builder.start() => started.map_err(refused)?,

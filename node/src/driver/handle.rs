@@ -62,6 +62,7 @@ pub(super) enum Request {
 pub(super) enum Notice {
     Report(Report),
     Facts(Facts),
+    FactsNoted { is_warning: bool, message: String },
     Received { artifact: Artifact, from: Vec<NodeId>, took: Duration },
     Fetched { digest: Digest, outcome: FetchOutcome },
 }
@@ -168,6 +169,12 @@ impl DriverHandle {
     /// Tells the core that the device's facts have changed.
     pub async fn facts(&self, facts: Facts) -> Result<(), Stopped> {
         self.notices.send(Notice::Facts(facts)).await.map_err(|_| Stopped)
+    }
+
+    /// Tells people, through the core, about the facts that they publish of this device.
+    pub async fn facts_noted(&self, is_warning: bool, message: String) -> Result<(), Stopped> {
+        let notice = Notice::FactsNoted { is_warning, message };
+        self.notices.send(notice).await.map_err(|_| Stopped)
     }
 
     /// Tells people, through the core, which nodes gave an artifact.

@@ -314,6 +314,7 @@ impl From<Notice> for Input {
         match notice {
             Notice::Report(report) => Input::Report(report),
             Notice::Facts(facts) => Input::Facts(facts),
+            Notice::FactsNoted { is_warning, message } => Input::FactsNoted { is_warning, message },
             Notice::Received { artifact, from, took } => Input::Received { artifact, from, took },
             Notice::Fetched { digest, outcome } => Input::Fetched { digest, outcome },
         }

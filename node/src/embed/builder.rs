@@ -45,6 +45,8 @@ pub struct Builder {
     allow: Option<Vec<String>>,
     compiler: Option<PathBuf>,
     socket_group: Option<Option<String>>,
+    facts_file: Option<Option<PathBuf>>,
+    facts_command: Option<(Vec<String>, Option<String>)>,
 }
 
 impl Builder {
@@ -156,6 +158,20 @@ impl Builder {
         self
     }
 
+    /// A file with further facts of this node, a line `NAME=VALUE` each, which is read every 10
+    /// seconds. Default: none.
+    pub fn facts_file(mut self, file: Option<&Path>) -> Self {
+        self.facts_file = Some(file.map(Path::to_owned));
+        self
+    }
+
+    /// A program with its arguments that prints such lines; none for an empty list. `every`: the
+    /// pause between two runs, as in `30s`, which is also the default. Default: none.
+    pub fn facts_command(mut self, words: Vec<String>, every: Option<String>) -> Self {
+        self.facts_command = Some((words, every));
+        self
+    }
+
     /// A program that calls [`super::init`] first thing in its `main`, where this program cannot:
     /// it compiles components.
     pub fn compiler(mut self, program: impl AsRef<Path>) -> Self {
@@ -235,6 +251,12 @@ impl Builder {
         config.engine = self.engine.take().or(config.engine);
         config.allow = self.allow.take().unwrap_or(config.allow);
         config.socket_group = self.socket_group.take().unwrap_or(config.socket_group);
+        if let Some(file) = self.facts_file.take() {
+            config.facts_file = file.map(absolute).transpose()?;
+        }
+        if let Some((words, every)) = self.facts_command.take() {
+            (config.facts_command, config.facts_every) = (words, every);
+        }
         if !self.advertise.is_empty() {
             config.advertise = std::mem::take(&mut self.advertise);
         }

@@ -3,6 +3,7 @@
 //! Each part is started with what it needs of the others. Where two parts need one another, one of
 //! them has an end that exists before it runs.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use shoal_runtimes::{Runtime, VolumeKey};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -32,6 +33,7 @@ use crate::api::{About, Core, ForPeers, Service, Socket, operators};
 use crate::config::Config;
 use crate::driver::{self, DriverError, DriverHandle};
 use crate::executor::{Ending, Executor, Host, executor};
+use crate::facts::{Noted, Outside};
 use crate::images::{Images, preload};
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
@@ -119,7 +121,11 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let told = told_volumes(&saved, &identity.cluster(), identity.node());
     let opener = Opener::of(identity.node_seed());
     let sealing = Some(opener.public());
-    let facts = Facts { runtimes: runtimes.kinds(), volumes: told, sealing, ..facts };
+    let mut facts = Facts { runtimes: runtimes.kinds(), volumes: told, sealing, ..facts };
+    // Before the first record: without them a daemon's replica here would have to go.
+    let mut outside = Outside::new(config.fact_sources()?, facts.clone(), Instant::now());
+    let noted = outside.look(Instant::now()).await;
+    facts.published = outside.news(Instant::now()).unwrap_or(facts.published);
     let (told_facts, told_runtimes) = (facts.clone(), runtimes.clone());
     let mesh: Arc<dyn Mesh> = Arc::new(network.clone());
 
@@ -233,8 +239,13 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
             stop.clone(),
         ));
     }
+    let (outside_told, outside_facts) = watch::channel(told_facts.published.clone());
+    if outside.is_needed() {
+        servers.spawn(tell_outside(outside, noted, outside_told, handle.clone(), stop.clone()));
+    }
     servers.spawn(tell_facts(
         told_facts,
+        outside_facts,
         told_runtimes,
         state_folder.clone(),
         handle.clone(),
@@ -392,10 +403,41 @@ fn free_disk(folder: &Path, told: Option<u64>) -> Option<u64> {
     Some(told.filter(|told| told.abs_diff(free) < DISK_STEP).unwrap_or(free))
 }
 
+/// Follows the facts that people publish of this device, and tells people of those that it cannot
+/// read: `noted` are of its first look.
+async fn tell_outside(
+    mut outside: Outside,
+    mut noted: Vec<Noted>,
+    told: watch::Sender<BTreeMap<String, String>>,
+    handle: DriverHandle,
+    stop: CancellationToken,
+) {
+    loop {
+        for Noted { is_warning, message } in noted {
+            // An error means that the driver has stopped.
+            if handle.facts_noted(is_warning, message).await.is_err() {
+                return;
+            }
+        }
+        if let Some(news) = outside.news(Instant::now()) {
+            told.send_replace(news);
+        }
+        tokio::select! {
+            () = sleep_until(outside.due()) => {}
+            () = stop.cancelled() => return,
+        }
+        noted = tokio::select! {
+            noted = outside.look(Instant::now()) => noted,
+            () = stop.cancelled() => return,
+        };
+    }
+}
+
 /// Tells the core which programs this node can run and which volumes it keeps, whenever that
 /// changes.
 async fn tell_facts(
     mut facts: Facts,
+    mut outside: watch::Receiver<BTreeMap<String, String>>,
     runtimes: RuntimeSet,
     folder: PathBuf,
     handle: DriverHandle,
@@ -404,6 +446,8 @@ async fn tell_facts(
     loop {
         tokio::select! {
             () = sleep(FACTS_EVERY) => {}
+            // Without a source there is no sender any more.
+            Ok(()) = outside.changed() => {}
             () = runtimes.volumes_changed() => {}
             () = stop.cancelled() => return,
         }
@@ -425,12 +469,16 @@ async fn tell_facts(
             volumes.len() == facts.volumes.len() && volumes.iter().zip(&facts.volumes).all(is_same);
         let disk = free_disk(&folder, facts.measured.get(DISK_FREE).copied());
         let is_new_disk = disk.is_some_and(|disk| facts.measured.get(DISK_FREE) != Some(&disk));
-        let is_new = kinds != facts.runtimes || busy_ports != facts.busy_ports || is_new_disk;
+        let published = outside.borrow_and_update().clone();
+        let is_said = published != facts.published;
+        let is_new =
+            is_said || kinds != facts.runtimes || busy_ports != facts.busy_ports || is_new_disk;
         if is_new || !are_same {
             facts.measured.extend(disk.map(|bytes| (DISK_FREE.to_owned(), bytes)));
             facts.runtimes = kinds;
             facts.volumes = volumes;
             facts.busy_ports = busy_ports;
+            facts.published = published;
             // An error means that the driver has stopped.
             if handle.facts(facts.clone()).await.is_err() {
                 return;

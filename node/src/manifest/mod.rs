@@ -13,6 +13,7 @@
 //! schedule: "0 3 * * *"  # with timezone, missed, overlap and suspend
 //! retries: 3             # of a job, as completions, parallel, deadline and keep
 //! args: [--full]         # of a component that is a command
+//! world: command         # of a component that is named by its hash, with `artifact`
 //! require: { zone: shop }   # or a list: [zone=shop, "arch in (arm64,x86_64)", "!gpu"]
 //! prefer: ["disk=ssd:80"]         # or { rule: disk=ssd, weight: 80 }
 //! spread: zone
@@ -54,6 +55,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
+use shoal_protocol::model::spec::World;
 use shoal_protocol::model::{Label, WorkloadName};
 
 use crate::publish::{Source, Workload, given as options, reserved_below};
@@ -61,7 +63,7 @@ use crate::publish::{Source, Workload, given as options, reserved_below};
 pub use error::ManifestError;
 use text::{
     ArtifactText, At, Cores, Count, LabelText, Loss, Network, Pairs, PortText, Published, Pull,
-    Size, Text, Time,
+    Size, Text, Time, WorldText,
 };
 
 /// The JSON schema of a document, for editors: made of the types that read it, and compared with
@@ -217,6 +219,10 @@ struct Document {
     overlap: Option<At<Text>>,
     /// Start no ticks for now. Default: false. Example: `suspend: true`
     suspend: Option<At<bool>>,
+    /// Of a component that is named by its hash (`artifact`): http if it answers requests, command
+    /// if it is a program with a `main`. A file tells it. Default: command for a job and with
+    /// `args`, else http. Example: `world: command`
+    world: Option<At<WorldText>>,
     /// The arguments of a component that is a command: words, or one text that is split as a shell
     /// does. Example: `args: [--full]`
     args: Option<At<container::Command>>,
@@ -340,7 +346,10 @@ impl Document {
         let affinity = placement::relations(self.affinity.take(), &name)?;
         let env = text::pairs(std::mem::take(&mut self.env));
         let kind = self.kind(replicas)?;
-        let program = self.program(name, base)?.kind(kind);
+        let mut program = self.program(name, base)?.kind(kind);
+        if let Some(world) = self.world(program.source())? {
+            program = program.world(world);
+        }
         let mut workload = program.envs(env).rules(require).prefers(prefer);
         workload = workload.spread(spread).affinity(affinity).tolerates(tolerate);
         if let Some(set) = set {
@@ -387,6 +396,19 @@ impl Document {
             )),
             (None, Some(image)) => self.container(name, image.take(), base),
         }
+    }
+
+    /// The world that is named beside the hash of a component.
+    fn world(&mut self, source: &Source) -> Result<Option<World>, ManifestError> {
+        let Some(text) = self.world.take() else { return Ok(None) };
+        if !matches!(source, Source::Held(_)) {
+            let why = match source {
+                Source::File(_) | Source::Bytes(_) => "the file of a component tells it",
+                _ => "only a component has it, and `image` is a container's",
+            };
+            return Err(ManifestError::at(text.line(), format!("world: {why}")));
+        }
+        field("world", &text, str::parse).map(Some)
     }
 
     /// The component, by its file or its hash, and the line in which it stands.

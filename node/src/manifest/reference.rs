@@ -163,8 +163,10 @@ fn examples_of_fields_are_taken() {
             "name" => format!("{example}\nimage: a\n"),
             "wasm" | "artifact" | "image" => format!("name: a\n{example}\n"),
             "args" => format!("name: a\nwasm: a\n{example}\n"),
+            "world" => format!("name: a\nartifact: sha256:{}/9\n{example}\n", "ab".repeat(32)),
             "completions" | "parallel" | "retries" | "deadline" | "keep" => {
-                format!("name: a\nimage: a\nkind: job\n{example}\n")
+                let others = if name == "parallel" { "completions: 5\n" } else { "" };
+                format!("name: a\nimage: a\nkind: job\n{others}{example}\n")
             }
             "timezone" | "missed" | "overlap" | "suspend" => {
                 format!("name: a\nimage: a\nschedule: \"@daily\"\n{example}\n")

@@ -395,3 +395,17 @@ fn kinds_are_read_with_their_parts() {
     let Program::Wasm(component) = &spec.program else { unreachable!() };
     assert_eq!(component.args, ["--full", "a b"]);
 }
+
+/// Beside a file or an image it could only be wrong.
+#[test]
+fn world_is_of_a_component_by_its_hash_alone() {
+    let text = |source: &str| format!("name: a\nworld: command\n{source}\n");
+    let error = |source: &str| parse(&text(source), Path::new("/")).unwrap_err().to_string();
+    assert!(error("wasm: a.wasm").contains("world: the file of a component tells it"));
+    assert!(error("image: redis:7").contains("world: only a component has it"));
+    let artifact = format!("artifact: sha256:{}/9", "ab".repeat(32));
+    assert!(parse(&text(&artifact), Path::new("/")).is_ok());
+    let other = text(&artifact).replace("command", "wasi");
+    let error = parse(&other, Path::new("/")).unwrap_err().to_string();
+    assert!(error.contains("`wasi`: `http` or `command`"), "{error}");
+}

@@ -89,6 +89,8 @@ texts! {
     PortText = {
         "type": ["integer", "string"], "minimum": 1, "maximum": 65535, "pattern": "^[0-9]+$"
     };
+    /// The world of a component.
+    WorldText = { "type": "string", "enum": ["http", "command"] };
     /// The mode of a network.
     Network = { "type": "string", "enum": ["bridge", "none", "host"] };
     /// When the engine asks a registry.

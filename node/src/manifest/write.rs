@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{
-    Check, Component, Container, DEFAULT_CPU, DEFAULT_MEMORY, Device, Exposure, Health, Image,
-    Later, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss, Order, Placement, PlatformImage,
-    Privileges, Probe, Program, PullPolicy, Requirements, Rollout, Target, Tmpfs, ValueKind,
-    ValueUse, VolumeSource,
+    Check, Component, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Device, Exposure, Health,
+    Image, Job, Kind, Later, Missed, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss, Order, Overlap,
+    Placement, PlatformImage, Privileges, Probe, Program, PullPolicy, Requirements, Rollout,
+    Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World,
 };
 use shoal_protocol::model::{Artifact, Resources, Spec, SpecForm, WorkloadName};
 
@@ -68,9 +68,12 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     out.put_if("namespace", namespace != DEFAULT_NAMESPACE, Yaml::text(namespace));
     match program {
         Program::Wasm(component) => {
-            // The world follows from the bytes.
-            let Component { artifact, world: _, args, env: _, allow: _ } = component;
+            let Component { artifact, world, args, env: _, allow: _ } = component;
             out.put("artifact", artifact_of(artifact));
+            // A job and arguments say it as well.
+            let is_told = kind.job().is_some() || !args.is_empty();
+            let is_command = *world == World::Command && !is_told;
+            out.put_if("world", is_command, Yaml::plain(world.as_str()));
             let args: Vec<Yaml> = args.iter().map(Yaml::text).collect();
             out.put_if("args", !args.is_empty(), Yaml::List(args));
         }
@@ -81,13 +84,7 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
             }
         }
     }
-    out.put_if("kind", kind.replicas().is_none(), Yaml::text(kind.as_str()));
-    for (key, text) in kind.options() {
-        let is_text = matches!(key, "schedule" | "timezone");
-        let yaml = if is_text { Yaml::text(text) } else { Yaml::plain(text) };
-        out.put(key, yaml);
-    }
-    out.put_some("replicas", kind.replicas().filter(|it| *it != 1).map(Yaml::plain));
+    kind_of(&mut out, kind);
     resources(&mut out, *reservation, *limit, matches!(program, Program::Wasm(_)));
     out.put_if("env", !spec.env().is_empty(), Yaml::pairs(spec.env()));
     placed(&mut out, placement, later, name);
@@ -116,6 +113,37 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     out.put_some("set", set.as_ref().map(|set| Yaml::text(set.as_str())));
     out.put_if("restarts", *restarts != 0, Yaml::plain(restarts));
     out.0
+}
+
+fn kind_of(out: &mut Entries, kind: &Kind) {
+    let job = match kind {
+        Kind::Service { replicas } => {
+            return out.put_if("replicas", *replicas != 1, Yaml::plain(replicas));
+        }
+        // A stateful one is refused when it is read again.
+        Kind::Daemon | Kind::Stateful { .. } => {
+            return out.put("kind", Yaml::plain(kind.as_str()));
+        }
+        Kind::Job(job) => {
+            out.put("kind", Yaml::plain(kind.as_str()));
+            job
+        }
+        Kind::Cron(Cron { schedule, zone, missed, overlap, suspended, job }) => {
+            out.put("schedule", Yaml::text(schedule));
+            out.put_if("timezone", zone != "UTC", Yaml::text(zone));
+            out.put_if("missed", *missed != Missed::default(), Yaml::plain(missed));
+            out.put_if("overlap", *overlap != Overlap::default(), Yaml::plain(overlap.as_str()));
+            out.put_if("suspend", *suspended, Yaml::plain(true));
+            job
+        }
+    };
+    let default = Job::default();
+    let Job { completions, parallel, retries, deadline, keep } = job;
+    out.put_if("completions", *completions != default.completions, Yaml::plain(completions));
+    out.put_if("parallel", *parallel != default.parallel, Yaml::plain(parallel));
+    out.put_if("retries", *retries != default.retries, Yaml::plain(retries));
+    out.put_some("deadline", deadline.map(time));
+    out.put_some("keep", keep.map(time));
 }
 
 fn resources(out: &mut Entries, reserved: Resources, limit: Resources, is_component: bool) {

@@ -53,7 +53,11 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     note("image", image(old), image(new));
     note("kind", old.kind.as_str().to_owned(), new.kind.as_str().to_owned());
     note("args", args(old), args(new));
-    note("replicas", old.replicas().to_string(), new.replicas().to_string());
+    if let (Program::Wasm(old), Program::Wasm(new)) = (&old.program, &new.program) {
+        note("world", old.world.as_str().to_owned(), new.world.as_str().to_owned());
+    }
+    let replicas = |spec: &Spec| spec.kind.replicas().map(|it| it.to_string()).unwrap_or_default();
+    note("replicas", replicas(old), replicas(new));
     note("memory", show_size(old.reservation().memory), show_size(new.reservation().memory));
     note("cpu", show_cpu(old.reservation().cpu), show_cpu(new.reservation().cpu));
     let limits = |spec: &Spec| {
@@ -183,5 +187,44 @@ fn maps(
                 to: to.cloned(),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_protocol::model::spec::{Cron, Job, Kind};
+
+    use super::*;
+    use crate::publish::Workload;
+
+    fn told(from: &Kind, to: &Kind) -> Vec<String> {
+        let of = |kind: &Kind| {
+            let workload = Workload::image("a", "report:1").unwrap();
+            workload.kind(kind.clone()).spec(None).unwrap()
+        };
+        differences(&of(from), &of(to)).iter().map(ToString::to_string).collect()
+    }
+
+    /// Each part of a kind has the name that a manifest has for it.
+    #[test]
+    fn kind_and_its_parts_differ_by_name() {
+        let service = Kind::Service { replicas: 2 };
+        let job = Job::default();
+        let less = Job { retries: 2, deadline: Some(std::time::Duration::from_secs(60)), ..job };
+        let said = told(&Kind::Job(job.clone()), &Kind::Job(less));
+        assert_eq!(said, ["deadline 1m (new)", "retries 6 -> 2"]);
+        let said = told(&service, &Kind::Daemon);
+        assert_eq!(said, ["kind service -> daemon", "replicas 2 (removed)"]);
+        let cron = Cron {
+            schedule: "@daily".into(),
+            zone: "UTC".into(),
+            missed: Default::default(),
+            overlap: Default::default(),
+            suspended: false,
+            job,
+        };
+        let other = Cron { schedule: "@hourly".into(), suspended: true, ..cron.clone() };
+        let said = told(&Kind::Cron(cron), &Kind::Cron(other));
+        assert_eq!(said, ["schedule @daily -> @hourly", "suspend true (new)"]);
     }
 }

@@ -10,6 +10,14 @@ use crate::manifest::quantity;
 /// The words for kinds.
 const KINDS: [&str; 4] = ["service", "daemon", "job", "cron"];
 
+/// Names that Kubernetes has for them.
+const KUBERNETES: [(&str, &str); 4] = [
+    ("Deployment", "service"),
+    ("ReplicaSet", "service"),
+    ("DaemonSet", "daemon"),
+    ("CronJob", "cron"),
+];
+
 /// What a workload is: a service unless it is said otherwise.
 #[derive(Args, Clone, PartialEq, Eq, Debug, Default)]
 #[command(next_help_heading = "Kinds of workloads")]
@@ -63,7 +71,11 @@ pub fn kind(text: &str) -> Result<String, String> {
     }
     // Kubernetes has capitals.
     let known = KINDS.into_iter().find(|it| it.eq_ignore_ascii_case(text));
-    known.map(str::to_owned).ok_or_else(|| format!("`{text}` is none of {}", KINDS.join(", ")))
+    known.map(str::to_owned).ok_or_else(|| {
+        let theirs = KUBERNETES.into_iter().find(|(it, _)| it.eq_ignore_ascii_case(text));
+        let hint = theirs.map(|(_, ours)| format!("; here it is `{ours}`")).unwrap_or_default();
+        format!("`{text}` is none of {}{hint}", KINDS.join(", "))
+    })
 }
 
 impl KindOptions {
@@ -174,7 +186,9 @@ mod tests {
         let daemon = KindOptions { kind: Some("daemon".into()), ..KindOptions::default() };
         assert!(daemon.kind(Some(2)).unwrap_err().contains("one on each node"));
         assert!(of(|it| it.kind = Some("cron".into())).unwrap_err().contains("needs one"));
-        assert_eq!(kind("CronJob").unwrap_err(), "`CronJob` is none of service, daemon, job, cron");
+        let known = "is none of service, daemon, job, cron";
+        assert_eq!(kind("cronjob").unwrap_err(), format!("`cronjob` {known}; here it is `cron`"));
+        assert_eq!(kind("pod").unwrap_err(), format!("`pod` {known}"));
         assert_eq!(kind("Job"), Ok("job".to_owned()));
     }
 }

@@ -2,7 +2,7 @@
 //! is no longer what was shown.
 
 use futures::{StreamExt, stream};
-use shoal_protocol::model::spec::Program;
+use shoal_protocol::model::spec::{Kind, Program};
 use shoal_protocol::model::{Spec, WorkloadName};
 
 use super::bases::{Base, Bases};
@@ -28,10 +28,15 @@ pub enum Effect {
     NoRestart,
     /// So many replicas stop; the workload is removed.
     Stops(u32),
-    /// The workload is new, and of a kind that names no number of replicas.
+    /// The workload is new, or of another kind than before, and this kind names no number of
+    /// replicas.
     Begins(&'static str),
-    /// All that runs of a workload of such a kind stops.
+    /// All that runs of a workload of such a kind, or of its earlier kind, stops.
     Ends,
+    /// The job is another one, of which nothing is done.
+    RunsAgain,
+    /// All that runs of a cron workload is replaced, and later runs are of the new version.
+    ReplacesRuns,
 }
 
 impl std::fmt::Display for Effect {
@@ -47,6 +52,8 @@ impl std::fmt::Display for Effect {
             Effect::NoRestart => f.write_str("no restart"),
             Effect::Begins(kind) => write!(f, "starts as a {kind} workload"),
             Effect::Ends => f.write_str("all its replicas stop"),
+            Effect::RunsAgain => f.write_str("all of it runs again"),
+            Effect::ReplacesRuns => f.write_str("replaces the replicas of runs that go on"),
             Effect::Stops(1) => f.write_str("1 replica stops"),
             Effect::Stops(replicas) => write!(f, "{} stop", count(*replicas)),
         }
@@ -57,19 +64,23 @@ impl std::fmt::Display for Effect {
 pub fn effects(old: Option<&Spec>, new: Option<&Spec>) -> Vec<Effect> {
     match (old, new) {
         (None, None) => Vec::new(),
-        (None, Some(new)) => vec![match new.kind.replicas() {
-            Some(replicas) => Effect::Starts(replicas),
-            None => Effect::Begins(new.kind.as_str()),
-        }],
+        (None, Some(new)) => vec![start(&new.kind)],
         (Some(old), None) => vec![old.kind.replicas().map_or(Effect::Ends, Effect::Stops)],
         (Some(old), Some(new)) if old == new => Vec::new(),
+        (Some(old), Some(new)) if old.kind.as_str() != new.kind.as_str() => {
+            let stops = old.kind.replicas() != Some(0);
+            stops.then_some(Effect::Ends).into_iter().chain([start(&new.kind)]).collect()
+        }
         (Some(old), Some(new)) => {
             let (from, to) = (old.kind.replicas(), new.kind.replicas());
             let runs = from != Some(0) && to != Some(0);
-            let is_other_kind = from.is_some() != to.is_some();
-            let replaces = runs && (is_other_kind || old.revision() != new.revision());
+            let replaces = runs && old.revision() != new.revision();
             let mut all = Vec::new();
-            all.extend(replaces.then_some(Effect::Replaces));
+            all.extend(replaces.then_some(match new.kind {
+                Kind::Job(_) => Effect::RunsAgain,
+                Kind::Cron(_) => Effect::ReplacesRuns,
+                _ => Effect::Replaces,
+            }));
             if let (Some(from), Some(to)) = (from, to)
                 && from != to
             {
@@ -80,6 +91,14 @@ pub fn effects(old: Option<&Spec>, new: Option<&Spec>) -> Vec<Effect> {
             }
             all
         }
+    }
+}
+
+/// The effect of a workload of this kind that was not there, or was of another kind.
+fn start(kind: &Kind) -> Effect {
+    match kind.replicas() {
+        Some(replicas) => Effect::Starts(replicas),
+        None => Effect::Begins(kind.as_str()),
     }
 }
 
@@ -125,7 +144,7 @@ impl Step {
     /// Whether something that runs is replaced or stopped.
     pub fn disturbs(&self) -> bool {
         self.effects().iter().any(|effect| match effect {
-            Effect::Replaces => true,
+            Effect::Replaces | Effect::RunsAgain | Effect::ReplacesRuns => true,
             Effect::Stops(replicas) => *replicas > 0,
             Effect::Scales(from, to) => to < from,
             Effect::Ends => true,
@@ -315,7 +334,7 @@ mod tests {
     use super::*;
     use crate::fakes::spec;
     use shoal_protocol::model::SpecForm;
-    use shoal_protocol::model::spec::{Kind, Rollout};
+    use shoal_protocol::model::spec::{Cron, Job, Missed, Overlap, Rollout};
 
     fn with(change: impl FnOnce(&mut SpecForm)) -> Spec {
         let mut form = SpecForm::from(spec("web", 2));
@@ -354,7 +373,40 @@ mod tests {
         assert_eq!(fields, ["update parallel 1 -> 2", "update paused false -> true"]);
         let daemon = with(|form| form.kind = Kind::Daemon);
         assert_eq!(told(None, Some(&daemon)), "starts as a daemon workload");
-        assert_eq!(told(Some(&daemon), Some(&old)), "replaces every replica");
+        assert_eq!(told(Some(&daemon), Some(&old)), "all its replicas stop, starts 2 replicas");
         assert_eq!(told(Some(&daemon), None), "all its replicas stop");
+    }
+
+    /// The numbers of a kind are no part of what a replica runs.
+    #[test]
+    fn another_program_of_a_job_runs_again_and_other_numbers_do_not() {
+        let image = |kind: Kind| {
+            let workload = crate::publish::Workload::image("web", "report:1").unwrap();
+            workload.kind(kind).spec(None).unwrap()
+        };
+        let job = Job { completions: 5, parallel: 2, ..Job::default() };
+        let cron = |schedule: &str, job: &Job| {
+            image(Kind::Cron(Cron {
+                schedule: schedule.into(),
+                zone: "UTC".into(),
+                missed: Missed::Once,
+                overlap: Overlap::Allow,
+                suspended: false,
+                job: job.clone(),
+            }))
+        };
+        let more = Job { completions: 7, retries: 1, ..job.clone() };
+        let (one, other) = (image(Kind::Job(job.clone())), image(Kind::Job(more.clone())));
+        assert_eq!(told(Some(&one), Some(&other)), "no restart");
+        let again = one.restarted().unwrap();
+        assert_eq!(told(Some(&one), Some(&again)), "all of it runs again");
+        let (daily, hourly) = (cron("@daily", &job), cron("@hourly", &more));
+        assert_eq!(told(Some(&daily), Some(&hourly)), "no restart");
+        let again = daily.restarted().unwrap();
+        let runs = "replaces the replicas of runs that go on";
+        assert_eq!(told(Some(&daily), Some(&again)), runs);
+        // The same program, and not the same work.
+        let becomes = "all its replicas stop, starts as a cron workload";
+        assert_eq!(told(Some(&one), Some(&daily)), becomes);
     }
 }

@@ -224,8 +224,9 @@ impl Workload {
         }
     }
 
-    /// Sets the world of a component; its bytes tell it when it is published.
-    pub(super) fn world(mut self, world: World) -> Workload {
+    /// Sets the world of a component that nodes hold already; for any other its bytes tell it when
+    /// it is published.
+    pub fn world(mut self, world: World) -> Workload {
         if let Program::Wasm(component) = &mut self.form.program {
             component.world = world;
         }

@@ -458,6 +458,9 @@ pub struct ExplainView {
     pub auctions: Vec<AuctionView>,
     /// Nodes that may remember more, by id: holders and guardians.
     pub ask: Vec<String>,
+    /// Of a daemon's place: why its node does not fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfit: Option<String>,
 }
 
 /// An event at the answering node, for people.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::auction::{NoBid, NotAsked, Summary};
+use crate::model::spec::Kind;
 use crate::model::view::{AuctionView, BidView, DeclineView, ExplainView};
-use crate::model::{Decline, NodeId, ReplicaId, ReplicaName, Resources};
+use crate::model::{Decline, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec, Unfit};
 
 use super::Node;
 use super::replica_views::printable;
@@ -36,8 +37,27 @@ impl Node {
                 .map(|summary| self.auction_view(name, summary))
                 .collect(),
             ask: ask.iter().map(NodeId::to_string).collect(),
+            unfit: self.unfit(&workload.spec, &name.place),
             replica: text,
         })
+    }
+
+    /// Why a daemon has no replica on the node of a place.
+    fn unfit(&self, spec: &Spec, place: &Place) -> Option<String> {
+        let (Kind::Daemon, Place::OnNode(node)) = (&spec.kind, place) else { return None };
+        let facts = match *node == self.me {
+            true => &self.device.facts,
+            false => &self.membership.record(node)?.facts,
+        };
+        let unfit = self.desired.takes(node, spec).and_then(|()| facts.fits(spec)).err()?;
+        let name = self.name_of(node);
+        // A requirement is told as it is written.
+        Some(printable(&match unfit {
+            Unfit::Label { .. } | Unfit::Rule(_) => format!("{name} does not fulfil {unfit}"),
+            Unfit::Runtime(_) => format!("{name} has {unfit}"),
+            Unfit::Platform(_) | Unfit::Memory(_) | Unfit::Cpu(_) => format!("{name}: {unfit}"),
+            _ => format!("{name} {unfit}"),
+        }))
     }
 
     fn auction_view(&self, name: &ReplicaName, summary: &Arc<Summary>) -> AuctionView {
@@ -183,7 +203,7 @@ const NO_ROOM: &str = "no room";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AuctionId, Digest, ProgramKind, Unfit, WallClock};
+    use crate::model::{AuctionId, Digest, ProgramKind, WallClock};
 
     /// The reason of one node hid those of the others, and each figure made a reason of its own.
     #[test]

@@ -3,6 +3,7 @@
 use crate::model::{Facts, KeptVolume, ReplicaId, Time};
 
 use super::Node;
+use super::events::Level;
 
 impl Node {
     pub(super) fn on_facts(&mut self, now: Time, mut facts: Facts) {
@@ -15,6 +16,11 @@ impl Node {
         self.due.holding = true;
         self.due.duplicates = true;
         self.mark_all_dirty();
+    }
+
+    pub(super) fn on_facts_noted(&mut self, now: Time, is_warning: bool, message: String) {
+        let level = if is_warning { Level::Warning } else { Level::Info };
+        self.emit_event(now, level, "facts", None, Some(self.me), message);
     }
 
     /// Sets the labels of this node by its configuration and its policy. Whether they are others

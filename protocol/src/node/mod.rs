@@ -304,6 +304,9 @@ impl Node {
             Input::Command { request, command } => self.on_command(now, request, command),
             Input::Report(report) => self.on_report(now, report),
             Input::Facts(facts) => self.on_facts(now, facts),
+            Input::FactsNoted { is_warning, message } => {
+                self.on_facts_noted(now, is_warning, message)
+            }
             Input::Received { artifact, from, took } => {
                 self.on_artifact_received(now, artifact, from, took)
             }

@@ -7,14 +7,24 @@ use super::table::table;
 use super::time::age;
 
 /// The replica's current state, then its auctions, the latest first: every known one with `all`,
-/// else three.
-pub fn explain(view: &ExplainView, all: bool, now: u64) -> String {
+/// else three. `ended`: how it came to its end, if it did.
+pub fn explain(view: &ExplainView, ended: Option<&str>, all: bool, now: u64) -> String {
     let mut text = String::new();
     for replica in &view.now {
         text.push_str(&place(replica, now));
     }
-    if view.now.is_empty() {
-        text.push_str(&format!("{} is held by no node\n", view.replica));
+    let name = view.replica.rsplit_once('/').map_or(view.replica.as_str(), |(name, _)| name);
+    match (ended, &view.unfit) {
+        (Some(ended), _) => text.push_str(&format!("{name}/{ended}, and is not placed again\n")),
+        (None, Some(unfit)) => text.push_str(&format!("{name} has no place there: {unfit}\n")),
+        (None, None) if view.now.is_empty() => {
+            text.push_str(&format!("{} is held by no node\n", view.replica));
+        }
+        (None, None) => {}
+    }
+    // Nobody is asked about a place that is no place.
+    if view.auctions.is_empty() && view.unfit.is_some() {
+        return text;
     }
     if view.auctions.is_empty() {
         text.push_str("\nNo auction for it is remembered by those who could be asked.\n");

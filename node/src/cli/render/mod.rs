@@ -24,7 +24,7 @@ pub use quotas::quotas;
 pub use stats::stats;
 pub use status::status;
 pub use time::{now, seconds};
-pub use workloads::{is_forgotten, replicas, updating, url, workloads};
+pub use workloads::{is_forgotten, no_replicas, replicas, updating, url, workloads};
 
 use shoal_protocol::model::Spec;
 use shoal_protocol::model::view::{ChangeView, EventView};

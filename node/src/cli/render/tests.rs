@@ -235,7 +235,12 @@ fn explain_shows_what_preferences_cost() {
     let shown = |prefer, balance| {
         let auctions = vec![auction(prefer, balance)];
         let (replica, now) = ("web/0".to_owned(), Vec::new());
-        explain(&ExplainView { replica, now, auctions, ask: Vec::new() }, false, NOW)
+        explain(
+            &ExplainView { replica, now, auctions, ask: Vec::new(), unfit: None },
+            None,
+            false,
+            NOW,
+        )
     };
     let text = shown(300, 4000);
     assert!(text.contains("BID BY  PRICE  SHARE  FETCH  SPREAD  PREFER  BALANCE\n"), "{text}");
@@ -274,9 +279,10 @@ fn explain_shows_the_auction() {
         now: vec![replica_view("web/0", "healthy", Some("n2"))],
         auctions: vec![auction.clone()],
         ask: vec![],
+        unfit: None,
     };
     assert_eq!(
-        explain(&view, false, NOW),
+        explain(&view, None, false, NOW),
         "web/0 is healthy on n2 since 5m under token 3\n\
          \n\
          auction 01010101-1.4 of n1, 2026-11-21T03:00:00.000Z, took 1.2 ms\n  \
@@ -290,12 +296,13 @@ fn explain_shows_the_auction() {
     );
     view.auctions = vec![auction; 5];
     assert!(
-        explain(&view, false, NOW).ends_with("\n2 earlier ones are known: -o wide shows them.\n")
+        explain(&view, None, false, NOW)
+            .ends_with("\n2 earlier ones are known: -o wide shows them.\n")
     );
-    assert_eq!(explain(&view, true, NOW).matches("auction 0101").count(), 5);
+    assert_eq!(explain(&view, None, true, NOW).matches("auction 0101").count(), 5);
     view.auctions.clear();
     assert!(
-        explain(&view, false, NOW)
+        explain(&view, None, false, NOW)
             .ends_with("No auction for it is remembered by those who could be asked.\n")
     );
 }
@@ -331,4 +338,43 @@ fn url_works_on_this_device() {
         url("default", "web", "10.0.0.5:8080"),
         "http://10.0.0.5:8080/ (with the header `Host: web.shoal`)"
     );
+}
+
+/// A place that is free for good is no place that waits for a node.
+#[test]
+fn explain_tells_ended_and_unfit_places_from_free_ones() {
+    let view = |unfit: Option<&str>| ExplainView {
+        replica: "shop/backup/0".into(),
+        now: Vec::new(),
+        auctions: Vec::new(),
+        ask: Vec::new(),
+        unfit: unfit.map(str::to_owned),
+    };
+    let text = explain(&view(None), Some("0 exited with code 0 on n1"), false, NOW);
+    let ended = "shop/backup/0 exited with code 0 on n1, and is not placed again\n";
+    assert!(text.starts_with(ended), "{text}");
+    let text = explain(&view(Some("n2 does not fulfil zone = shop")), None, false, NOW);
+    assert_eq!(text, "shop/backup has no place there: n2 does not fulfil zone = shop\n");
+    assert!(explain(&view(None), None, false, NOW).starts_with("shop/backup/0 is held by no node"));
+}
+
+#[test]
+fn workload_without_replicas_says_why() {
+    let view = |kind: &str, options: &[(&str, &str)]| WorkloadView {
+        kind: kind.into(),
+        options: options.iter().map(|(name, it)| ((*name).into(), (*it).into())).collect(),
+        ..workload_view("a", Vec::new())
+    };
+    let why = |view: &WorkloadView| no_replicas(view, NOW);
+    let cron = [("schedule", "@yearly"), ("timezone", "UTC")];
+    let text = why(&view("cron", &cron));
+    assert!(text.starts_with("a has not run yet: next in "), "{text}");
+    let suspended = [&cron[..], &[("suspend", "true")]].concat();
+    let text = why(&view("cron", &suspended));
+    assert_eq!(text, "a has not run yet: suspended, see `shoal cron resume`");
+    let job = |state: &str| WorkloadView { job: Some(state.into()), ..view("job", &[]) };
+    assert_eq!(why(&job("done")), "a is over: 0/1 done");
+    assert_eq!(why(&job("failed")), "a is over: it failed (0)");
+    assert_eq!(why(&view("daemon", &[])), "a has no replicas: no node fits");
+    assert_eq!(why(&view("service", &[])), "a has no replicas: it is scaled to 0");
 }

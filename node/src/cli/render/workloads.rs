@@ -76,15 +76,52 @@ fn cron_state(view: &WorkloadView, now: u64) -> Option<String> {
     Some(format!("next in {}", age_of(now, next)))
 }
 
+/// Why a workload has no replicas now, in a sentence.
+pub fn no_replicas(view: &WorkloadView, now: u64) -> String {
+    let name = short_name(view);
+    if let Some(state) = job_state(view) {
+        return match view.job.as_deref() {
+            Some("done") => format!("{name} is over: {state}"),
+            Some("failed") => format!("{name} is over: it {state}"),
+            _ => format!("{name} has no replicas now: {state}"),
+        };
+    }
+    match (view.kind.as_str(), cron_state(view, now)) {
+        ("cron", state) => {
+            let state = match state.as_deref() {
+                Some("suspended") => "suspended, see `shoal cron resume`".to_owned(),
+                Some(next) => next.to_owned(),
+                None => "no further tick".to_owned(),
+            };
+            match view.results.is_empty() {
+                true => format!("{name} has not run yet: {state}"),
+                false => format!("nothing of {name} runs now: {state}"),
+            }
+        }
+        ("daemon", _) => format!("{name} has no replicas: no node fits"),
+        _ if view.desired == 0 => format!("{name} has no replicas: it is scaled to 0"),
+        _ => format!("{name} has no replicas yet"),
+    }
+}
+
 /// A line per replica.
 pub fn replicas(views: &[WorkloadView], now: u64) -> String {
-    let rows: Vec<Vec<String>> =
-        views.iter().flat_map(|view| &view.replicas).map(|view| row(view, now)).collect();
+    let rows: Vec<Vec<String>> = views
+        .iter()
+        .flat_map(|view| {
+            let mut all: Vec<&ReplicaView> = view.replicas.iter().collect();
+            // They come in the order of the nodes' keys, which tells a person nothing.
+            if view.kind == "daemon" {
+                all.sort_by(|a, b| a.replica.cmp(&b.replica));
+            }
+            all
+        })
+        .map(|view| row(view, now))
+        .collect();
     if rows.is_empty() {
-        let scaled = views.iter().any(|view| view.kind == "service");
-        return match scaled {
-            true => "There are no replicas: it is scaled to 0.\n".into(),
-            false => "There are no replicas now.\n".into(),
+        return match views {
+            [view] => format!("{}\n", no_replicas(view, now)),
+            _ => "There are no replicas now.\n".to_owned(),
         };
     }
     table(&["REPLICA", "PHASE", "NODE", ">SINCE", ">RESTARTS", ">TOKEN", "REASON"], &rows)

@@ -91,6 +91,10 @@ pub(super) async fn failure(
             "The old version goes on serving: publish it again to go back. `shoal logs {name}` \
                 shows more."
         ),
+        None if reason.ends_with("exited with code 0") => format!(
+            "What ends is a job: give it `--kind job`, or `kind: job` in its file. As it is, it is \
+             started again and again; `shoal rm {name}` ends it."
+        ),
         None => {
             format!("It is tried on. `shoal logs {name}` shows more; `shoal rm {name}` ends it.")
         }

@@ -189,15 +189,47 @@ fn placing() -> impl Strategy<Value = Placing> {
     (vec(rule(), 0..4), vec(prefer, 0..3), spread, affinity, vec(tolerate, 0..3))
 }
 
+fn kind() -> impl Strategy<Value = Kind> {
+    let time = || maybe((1_000u64..1 << 32).prop_map(Duration::from_millis));
+    let job = |most: u32| {
+        let counts = (1..=most).prop_flat_map(|all| (Just(all), 1..=all));
+        (counts, 0..=100u32, time(), time()).prop_map(|(counts, retries, deadline, keep)| Job {
+            completions: counts.0,
+            parallel: counts.1,
+            retries,
+            deadline,
+            keep,
+        })
+    };
+    let schedules = ["@daily", "*/5 * * * *", "0 3 * * mon-fri", "0-30/10 1,13 1 jan,7 *"];
+    let zones = ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"];
+    let missed =
+        prop_oneof![Just(Missed::Skip), Just(Missed::Once), (1..=8u32).prop_map(Missed::All)];
+    let overlap = proptest::sample::select(vec![Overlap::Allow, Overlap::Forbid, Overlap::Replace]);
+    let texts =
+        (proptest::sample::select(schedules.to_vec()), proptest::sample::select(zones.to_vec()));
+    let cron = (texts, missed, overlap, any::<bool>(), job(16));
+    let cron = cron.prop_map(|((schedule, zone), missed, overlap, suspended, job)| {
+        let (schedule, zone) = (schedule.to_owned(), zone.to_owned());
+        Kind::Cron(Cron { schedule, zone, missed, overlap, suspended, job })
+    });
+    prop_oneof![
+        2 => (0..5u32).prop_map(|replicas| Kind::Service { replicas }),
+        1 => Just(Kind::Daemon),
+        1 => job(256).prop_map(Kind::Job),
+        1 => cron,
+    ]
+}
+
 /// A workload with all that components and containers have in common.
 fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
-    let size = (0..5u32, 8u64 << 20..1 << 33, 1..9000u32);
+    let size = (kind(), 8u64 << 20..1 << 33, 1..9000u32);
     let limit = (maybe(0..1u64 << 30), maybe(0..9000u32));
     let rest = (maybe(word()), 0..3u64, maybe(rollout()));
     (size, limit, pairs(), placing(), values(files), health(files), rest).prop_map(
-        move |((replicas, memory, cpu), (most, most_cpu), env, placing, values, health, rest)| {
+        move |((kind, memory, cpu), (most, most_cpu), env, placing, values, health, rest)| {
             let (rules, prefer, spread, affinity, tolerate) = placing;
-            let mut it = workload.clone().replicas(replicas).memory(memory).cpu(cpu).envs(env);
+            let mut it = workload.clone().kind(kind).memory(memory).cpu(cpu).envs(env);
             it = it.rules(rules).prefers(prefer).spread(spread).affinity(affinity);
             it = it.tolerates(tolerate).given(values).health(health).restarts(rest.1);
             if let Some(set) = rest.0 {
@@ -213,10 +245,13 @@ fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
 
 fn component() -> impl Strategy<Value = Spec> {
     let name = ("[a-z]{1,5}", "[a-z]{1,5}");
-    let workload = (name, artifact()).prop_flat_map(|((namespace, name), artifact)| {
+    let args = prop_oneof![Just(Vec::new()), vec(text(), 1..4)];
+    let parts = (name, artifact(), args, any::<bool>());
+    let workload = parts.prop_flat_map(|((namespace, name), artifact, args, is_command)| {
         let name = format!("{namespace}/{name}").parse().unwrap();
+        let world = if is_command { World::Command } else { World::Http };
         common(Workload::component(name, Source::Held(artifact)), false)
-            .prop_map(move |it| it.spec(Some(artifact)))
+            .prop_map(move |it| it.args(args.clone()).world(world).spec(Some(artifact)))
     });
     workload.prop_filter_map("invalid", Result::ok)
 }
@@ -358,6 +393,33 @@ fn defaults_are_left_out() {
     let spec = workload.env("A", "yes").memory(128 << 20).spec(None).unwrap();
     let text = "name: web\nimage: \"nginx:1.27\"\nmemory: 128MiB\nenv:\n  A: \"yes\"\n";
     assert_eq!(manifest(&spec).unwrap(), text);
+    let options = crate::publish::kind::KindOptions {
+        schedule: Some("@daily".into()),
+        overlap: Some(Overlap::Forbid),
+        deadline: Some(Duration::from_secs(600)),
+        ..Default::default()
+    };
+    let workload = Workload::image("report", "report:1").unwrap();
+    let spec = workload.kind(options.kind(None).unwrap()).spec(None).unwrap();
+    let kind = "schedule: \"@daily\"\noverlap: forbid\ndeadline: 600s\n";
+    let text = format!("name: report\nimage: \"report:1\"\n{kind}");
+    assert_eq!(manifest(&spec).unwrap(), text);
+}
+
+/// The bytes tell what a component is, and an export does not have them.
+#[test]
+fn command_without_arguments_is_written_with_its_world() {
+    let artifact = Artifact { digest: Digest([3; 32]), size: 9 };
+    let of = |kind: Kind, args: &[&str]| {
+        let workload = Workload::component("a".parse().unwrap(), Source::Held(artifact));
+        let args = args.iter().map(|it| (*it).to_owned()).collect();
+        let workload = workload.kind(kind).args(args).world(World::Command);
+        manifest(&workload.spec(Some(artifact)).unwrap()).unwrap()
+    };
+    assert!(of(Kind::Daemon, &[]).contains("world: command\nkind: daemon\n"));
+    assert!(of(Kind::Service { replicas: 1 }, &[]).contains("world: command\n"));
+    assert!(!of(Kind::Service { replicas: 1 }, &["x"]).contains("world"));
+    assert!(!of(Kind::Job(Job::default()), &[]).contains("world"));
 }
 
 /// A program that embeds a node may give a workload what a manifest has no field for.

@@ -56,7 +56,7 @@ pub use placement::{
 };
 pub use platform::{PIECE, Pieces, PlatformImage};
 pub use program::{Artifact, Component, Permission, Program, ProgramKind, World};
-pub use readings::MAX_PUBLISHED;
+pub use readings::{MAX_PUBLISHED, MAX_PUBLISHED_VALUE};
 pub use rollout::{OnFailure, Order, Rollout};
 pub use rule::{MAX_RULE_VALUES, NotARule, Op, Reading, Rule};
 pub use schedule::Schedule;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -43,6 +44,25 @@ pub enum World {
     Http,
     /// `wasi:cli/command`: it runs to its end.
     Command,
+}
+
+impl World {
+    /// The word that users write.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            World::Http => "http",
+            World::Command => "command",
+        }
+    }
+}
+
+impl FromStr for World {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<World, String> {
+        let found = [World::Http, World::Command].into_iter().find(|it| it.as_str() == text);
+        found.ok_or_else(|| format!("`{text}`: `http` or `command`"))
+    }
 }
 
 /// A permission of a component.

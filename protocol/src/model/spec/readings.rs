@@ -39,6 +39,13 @@ impl Facts {
         })
     }
 
+    /// Whether it tells a fact of this name by itself: another one of that name would be mistaken
+    /// for it.
+    pub fn names_fact(&self, name: &str) -> bool {
+        // All names with this end are measured.
+        name.ends_with(".free") || self.fact_names().any(|it| it == name)
+    }
+
     /// The names of its facts that a rule may be about, without its labels.
     pub(super) fn fact_names(&self) -> impl Iterator<Item = String> + '_ {
         let fixed = ["arch", "runtime", "memory", "cpu", "cores"];
@@ -97,4 +104,4 @@ pub(in crate::model) fn kept(published: BTreeMap<String, String>) -> BTreeMap<St
 }
 
 /// Bytes of a published fact.
-const MAX_PUBLISHED_VALUE: usize = 63;
+pub const MAX_PUBLISHED_VALUE: usize = 63;

@@ -121,6 +121,13 @@ pub enum Input {
     Report(Report),
     /// The device's static facts changed.
     Facts(Facts),
+    /// Something about the facts that people publish of this device. For people alone.
+    FactsNoted {
+        /// Whether something is wrong.
+        is_warning: bool,
+        /// The event in words.
+        message: String,
+    },
     /// The bytes of an artifact came from other nodes. For people alone: `Fetched` follows.
     Received {
         /// The artifact.
