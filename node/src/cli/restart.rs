@@ -12,8 +12,8 @@ use crate::publish as writing;
 /// Replace all replicas of workloads, which stay as they are
 ///
 /// Each replica is started anew, as after a change of its program: where it runs now, the new one
-/// first where that is possible. A job runs again, also what of it was done; of a cron workload only
-/// what runs now is replaced.
+/// first where that is possible. A job runs again, also what of it was done; of a cron workload
+/// only what runs now is replaced.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  shoal restart web\n  shoal restart web shop/till --no-wait")]
 pub struct Restart {
