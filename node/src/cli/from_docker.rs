@@ -165,11 +165,16 @@ const VERBS: &[(&[&str], &str)] = &[
             is made for that",
     ),
     (
-        &["system", "info", "version", "swarm", "node"],
+        &["system", "info", "version", "swarm"],
         "`shoal status` shows this node, `shoal nodes` all, `shoal --version` the program; `shoal \
             up --join` adds a device, and `shoal image prune` makes room",
     ),
     (&["help"], "`shoal --help` lists all verbs, and `shoal VERB --help` the options of one"),
+    (
+        &["node ls", "node list", "node inspect", "node update", "node ps"],
+        "`shoal nodes` lists all nodes, and `shoal drain`, `shoal cordon`, `shoal label` and `shoal \
+            taint` decide about one",
+    ),
     (
         &["volume create"],
         "`shoal run --volume NAME:/PATH` makes a volume for each replica, on the node that runs it",

@@ -11,7 +11,10 @@ use super::rights::submit;
 use super::terminal;
 
 /// Remove nodes from the cluster
+///
+/// `shoal nodes` lists them; `drain`, `cordon`, `label` and `taint` decide about those that stay.
 #[derive(Args)]
+#[command(after_help = "Example:\n  shoal node rm till-7")]
 pub struct Node {
     #[command(subcommand)]
     verb: Verb,

@@ -280,8 +280,9 @@ fn violations_of_a_tree_say_where_and_why() {
     let tree = Tree::new("tree", &files.into_iter().collect());
     let dependency = |name: &str, kind: Value| json!({ "name": name, "kind": kind });
     let mut used: Vec<Value> =
-        ["base64", "bincode", "crdts", "imbl", "rand_chacha", "ring", "serde", "tokio"]
+        ["base64", "bincode", "chrono", "chrono-tz", "crdts", "croner", "imbl", "rand_chacha"]
             .iter()
+            .chain(&["ring", "serde", "tokio"])
             .map(|name| dependency(name, Value::Null))
             .collect();
     used.push(dependency("proptest", json!("dev")));
