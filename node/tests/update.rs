@@ -176,6 +176,9 @@ async fn failed_version_is_rolled_back_and_a_good_one_is_taken() {
     let good = world.publish("hello", "env: { NAME: two }", BACK).await;
     good.says(0, &["web: changed"]);
     world.shoal(&["describe", "web"]).await.says(0, &["3 of 3 run the new version, done"]);
+    // What it could be rolled back to is no difference.
+    let again = world.publish("hello", "env: { NAME: two }", BACK).await;
+    again.says(0, &["web: unchanged"]);
     clients.all_answered().await;
     for node in &world.nodes {
         let (status, answer) = get(node.http()).await.unwrap();

@@ -172,7 +172,7 @@ const VERBS: &[(&[&str], &str)] = &[
     (&["help"], "`shoal --help` lists all verbs, and `shoal VERB --help` the options of one"),
     (
         &["node ls", "node list", "node inspect", "node update", "node ps"],
-        "`shoal nodes` lists all nodes, and `shoal drain`, `shoal cordon`, `shoal label` and `shoal \
+        "`shoal nodes` lists all nodes; `shoal drain`, `shoal cordon`, `shoal label` and `shoal \
             taint` decide about one",
     ),
     (

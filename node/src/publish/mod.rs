@@ -393,6 +393,8 @@ struct Checked {
     /// The spec to sign.
     spec: Option<Spec>,
     current: Option<Spec>,
+    /// The same with what it may be rolled back to.
+    found: Option<Spec>,
     outcome: Outcome,
     warnings: Vec<String>,
     versions: Vec<Version>,
@@ -454,9 +456,7 @@ async fn check(
         (Some(old), Some(new)) if old == new => Outcome::Unchanged,
         (Some(old), Some(new)) => Outcome::Changed(differences(old, new)),
     };
-    // What it may be rolled back to travels with it.
-    let spec = spec.map(|spec| spec.replacing(found.as_ref()));
-    Ok(Some(Checked { draft, spec, current, outcome, warnings, versions }))
+    Ok(Some(Checked { draft, spec, current, found, outcome, warnings, versions }))
 }
 
 /// Uploads the bytes, unless the node has them or nothing is to be written.
@@ -478,13 +478,15 @@ async fn submit(
     edit: &Edit<'_>,
     checked: Checked,
 ) -> Result<Option<Published>, PublishError> {
-    let Checked { draft, spec, outcome, warnings, .. } = checked;
+    let Checked { draft, spec, found, outcome, warnings, .. } = checked;
     let name = edit.name.clone();
     let published = Published { name, spec, outcome, warnings };
     if published.outcome == Outcome::Unchanged {
         return Ok(Some(published));
     }
-    let change = operator.sign(edit.name, published.spec.as_ref(), draft)?;
+    // What it may be rolled back to travels with it.
+    let signed = published.spec.as_ref().map(|spec| spec.replacing(found.as_ref()));
+    let change = operator.sign(edit.name, signed.as_ref(), draft)?;
     match door.submit(change).await {
         Ok(_) => Ok(Some(published)),
         Err(error) if error.is_stale() => Ok(None),
