@@ -5,19 +5,18 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod cli;
 #[path = "../../runtimes/tests/guests/mod.rs"]
 mod guests;
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
+use cli::Ended;
 use shoal::Node;
 use shoal::protocol::model::view::WorkloadView;
 use tempfile::TempDir;
-use tokio::process::Command;
 
 /// Far above what any step takes on a busy machine: only a hang reaches it.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -26,14 +25,6 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 struct World {
     home: TempDir,
     nodes: Vec<Node>,
-}
-
-/// The end of a command.
-#[derive(Debug)]
-struct Ended {
-    out: String,
-    err: String,
-    code: i32,
 }
 
 impl World {
@@ -143,23 +134,8 @@ impl World {
     }
 
     async fn ask(&self, node: &Node, words: &[&str], input: &str) -> Ended {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
-        for name in ["SHOAL_VIA", "SHOAL_CONTEXT", "SHOAL_STATE", "SHOAL_SOCKET", "SHOAL_CONFIG"] {
-            command.env_remove(name);
-        }
         let config = self.path("n0").join("operator");
-        command.arg("--config").arg(config).arg("--socket").arg(node.socket());
-        let mut given = tempfile::tempfile().unwrap();
-        given.write_all(input.as_bytes()).unwrap();
-        std::io::Seek::rewind(&mut given).unwrap();
-        command.current_dir(self.home.path());
-        let run = command.args(words).stdin(Stdio::from(given)).output();
-        let output = in_time(&format!("{words:?}"), run).await.unwrap();
-        Ended {
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-            code: output.status.code().unwrap(),
-        }
+        cli::shoal((self.home.path(), &config, node.socket()), words, input).await
     }
 
     /// A workload as the last node sees it.
@@ -178,22 +154,6 @@ impl World {
                 (names == replicas && view.replicas.len() == replicas.len()).then_some(())
             })
             .await;
-        }
-    }
-}
-
-impl Ended {
-    /// Its output, if it succeeded.
-    fn done(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
-
-    fn says(&self, code: i32, parts: &[&str]) {
-        assert_eq!(self.code, code, "{self:?}");
-        for part in parts {
-            let is_there = self.out.contains(part) || self.err.contains(part);
-            assert!(is_there, "no `{part}` in {self:?}");
         }
     }
 }

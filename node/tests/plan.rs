@@ -6,35 +6,22 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod cli;
 #[path = "../../runtimes/tests/guests/mod.rs"]
 mod guests;
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
+use cli::Ended;
 use shoal::Node;
 use tempfile::TempDir;
-use tokio::process::Command;
-
-/// Far above what any step takes on a busy machine: only a hang reaches it.
-const TIME_LIMIT: Duration = Duration::from_secs(90);
 
 /// A node with its founder's key, and that of a second operator.
 struct World {
     home: TempDir,
     node: Node,
-}
-
-/// The end of a command.
-#[derive(Debug)]
-struct Ended {
-    out: String,
-    err: String,
-    code: i32,
 }
 
 impl World {
@@ -76,43 +63,13 @@ impl World {
     }
 
     async fn run(&self, config: &Path, words: &[&str], input: &str) -> Ended {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
-        for name in ["SHOAL_VIA", "SHOAL_CONTEXT", "SHOAL_STATE", "SHOAL_SOCKET", "SHOAL_CONFIG"] {
-            command.env_remove(name);
-        }
-        command.arg("--config").arg(config).arg("--socket").arg(self.node.socket());
-        let mut given = tempfile::tempfile().unwrap();
-        given.write_all(input.as_bytes()).unwrap();
-        std::io::Seek::rewind(&mut given).unwrap();
-        let run = command.args(words).stdin(Stdio::from(given)).output();
-        let output = tokio::time::timeout(TIME_LIMIT, run).await.expect("no hang").unwrap();
-        Ended {
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-            code: output.status.code().unwrap(),
-        }
+        cli::shoal((self.home.path(), config, self.node.socket()), words, input).await
     }
 
     /// The number of changes that the node has noted of a workload.
     async fn changes(&self, name: &str) -> usize {
         let history = self.ann(&["history", name, "-o", "json"]).await.done();
         serde_json::from_str::<Vec<serde_json::Value>>(&history).unwrap().len()
-    }
-}
-
-impl Ended {
-    /// Its output, if it succeeded.
-    fn done(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
-
-    fn says(&self, code: i32, parts: &[&str]) {
-        assert_eq!(self.code, code, "{self:?}");
-        for part in parts {
-            let is_there = self.out.contains(part) || self.err.contains(part);
-            assert!(is_there, "no `{part}` in {self:?}");
-        }
     }
 }
 

@@ -6,20 +6,20 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod cli;
 #[path = "../../runtimes/tests/guests/mod.rs"]
 mod guests;
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cli::Ended;
 use shoal::Node;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::process::Command;
 
 /// Far above what any step takes on a busy machine: only a hang reaches it.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
@@ -27,21 +27,6 @@ const TIME_LIMIT: Duration = Duration::from_secs(180);
 struct World {
     home: TempDir,
     nodes: Vec<Node>,
-}
-
-#[derive(Debug)]
-struct Ended {
-    text: String,
-    code: i32,
-}
-
-impl Ended {
-    fn says(&self, code: i32, parts: &[&str]) {
-        assert_eq!(self.code, code, "{self:?}");
-        for part in parts {
-            assert!(self.text.contains(part), "no `{part}` in {self:?}");
-        }
-    }
 }
 
 impl World {
@@ -85,16 +70,8 @@ impl World {
     }
 
     async fn shoal(&self, words: &[&str]) -> Ended {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
-        for name in ["SHOAL_VIA", "SHOAL_CONTEXT", "SHOAL_STATE", "SHOAL_SOCKET", "SHOAL_CONFIG"] {
-            command.env_remove(name);
-        }
-        command.arg("--config").arg(self.home.path().join("one").join("operator"));
-        command.arg("--socket").arg(self.nodes[0].socket());
-        let run = command.args(words).stdin(Stdio::null()).output();
-        let output = tokio::time::timeout(TIME_LIMIT, run).await.expect("no hang").unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        Ended { text: String::from_utf8(text).unwrap(), code: output.status.code().unwrap() }
+        let config = self.home.path().join("one").join("operator");
+        cli::shoal((self.home.path(), &config, self.nodes[0].socket()), words, "").await
     }
 
     /// Publishes three replicas of a guest.

@@ -332,8 +332,8 @@ impl Service {
         }
     }
 
-    /// What was published under a name; `no-such-workload` with the nearest name when there is
-    /// nothing.
+    /// The spec that was published under a name; `no-such-workload` with the nearest name when it
+    /// is not there.
     pub async fn published(&self, name: &WorkloadName) -> Result<PublishedBody, ApiError> {
         // A removal is prepared to see what it would remove, which changes nothing.
         let removal = Proposal { name: name.clone(), spec: None, force: false };

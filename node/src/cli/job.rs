@@ -35,7 +35,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 pub struct Wait {
     /// The workload, NAME or NAMESPACE/NAME
     name: WorkloadName,
-    /// What to wait for [default: done for a job, healthy for others]
+    /// The state to wait for [default: done for a job, healthy for others]
     #[arg(long = "for", value_enum, value_name = "STATE")]
     condition: Option<State>,
     /// How long to wait
@@ -43,7 +43,7 @@ pub struct Wait {
     timeout: Duration,
 }
 
-/// What is waited for.
+/// The state that is waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum State {
     /// All indices of a job succeeded
@@ -178,7 +178,7 @@ pub(super) async fn to_the_end(context: &Context, name: &WorkloadName) -> Result
             }
         }
     };
-    // What is still to come is on its way: all of it has been written.
+    // The rest is on its way: the program has written all of it.
     let several = view.results.len() > 1;
     let deadline = Instant::now() + LAST_LINES_WITHIN;
     let Readers { sender, mut all, .. } = readers;

@@ -27,10 +27,10 @@ enum Verb {
 
 /// Remove nodes that will not return: they leave all lists, and nothing waits for them any more
 ///
-/// What such a node ran is placed elsewhere, also what waited for a volume on it: the data there
-/// counts as lost. A device that was removed joins again with an empty state folder and a new
-/// invite. One that was stolen is revoked instead (`shoal revoke`), so that its key is trusted by
-/// nobody.
+/// The replicas of such a node are placed elsewhere, also those that waited for a volume on it: the
+/// data there counts as lost. A device that was removed joins again with an empty state folder and
+/// a new invite. One that was stolen is revoked instead (`shoal revoke`), so that its key is
+/// trusted by nobody.
 #[derive(Args)]
 #[command(
     visible_alias = "remove",

@@ -13,8 +13,8 @@ use crate::publish::{self as writing, Outcome};
 
 /// Hold the update of a workload: no further replica is replaced
 ///
-/// What runs goes on. A workload that has no policy for updates gets one, with the defaults. A file
-/// with `paused: false`, or without it, lets the update go on when it is published again.
+/// Running replicas go on. A workload that has no policy for updates gets one, with the defaults. A
+/// file with `paused: false`, or without it, lets the update go on when it is published again.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  shoal pause web\n  shoal pause shop/till; shoal publish \
         till.yaml --no-wait; shoal resume shop/till")]

@@ -44,18 +44,25 @@ use crate::publish::{self as writing, Operator, Outcome, Published, Ready, ready
 pub struct Publish {
     #[command(flatten)]
     files: Files,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// The questions that a command may leave out, and whether it waits.
+#[derive(Args)]
+pub(super) struct Consent {
     /// Print what would change, and change nothing
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
     /// Do not ask, whatever is replaced or removed
     #[arg(short, long)]
-    yes: bool,
+    pub yes: bool,
     /// Publish it even if no known node can run it now, and over a change of another operator that
     /// came since you published it last
     #[arg(long)]
-    force: bool,
+    pub force: bool,
     #[command(flatten)]
-    wait: WaitArgs,
+    pub wait: WaitArgs,
 }
 
 /// How a publish is done.
@@ -73,11 +80,18 @@ pub(super) struct How {
     pub prune: bool,
 }
 
+impl From<&Consent> for How {
+    fn from(consent: &Consent) -> How {
+        let Consent { dry_run, yes, force, .. } = *consent;
+        How { dry_run, asks: !yes, yes, force, prune: false }
+    }
+}
+
 impl Publish {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let all = self.files.read()?;
-        let (dry_run, yes, force, prune) = (self.dry_run, self.yes, self.force, self.files.prune);
-        publish(context, &all, &How { dry_run, asks: !yes, yes, force, prune }, &self.wait).await
+        let how = How { prune: self.files.prune, ..How::from(&self.consent) };
+        publish(context, &all, &how, &self.consent.wait).await
     }
 }
 
@@ -204,7 +218,7 @@ pub(super) struct Making {
     pub client: Client,
     /// The key to sign with.
     pub operator: Operator,
-    /// What this installation published before.
+    /// The versions that this installation published before.
     pub bases: Bases,
     /// The workloads, with their bytes read.
     pub all: Vec<Ready>,
@@ -242,7 +256,7 @@ impl Making {
         Ok(Making { client, operator, bases, all, status })
     }
 
-    /// What publishing them and removing others would change.
+    /// The plan of publishing them and removing others.
     pub async fn plan<'a>(
         &'a self,
         removed: &'a [WorkloadName],

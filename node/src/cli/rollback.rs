@@ -6,9 +6,8 @@ use shoal_protocol::model::{Spec, WorkloadName};
 use super::client::path_of;
 use super::context::Context;
 use super::error::{CliError, Exit};
-use super::publish::{How, Making, agree, carry_out, show};
+use super::publish::{Consent, How, Making, agree, carry_out, show};
 use super::versions::{changes, earlier, versions};
-use super::wait::WaitArgs;
 use crate::api::ApiError;
 use crate::api::form::PublishedBody;
 use crate::publish::Ready;
@@ -31,18 +30,8 @@ pub struct Rollback {
     /// differs from what is there]
     #[arg(long, value_name = "VERSION")]
     to: Option<String>,
-    /// Print what would change, and change nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask, whatever is replaced
-    #[arg(short, long)]
-    yes: bool,
-    /// Publish it even if no known node can run it now, and over a change of another operator that
-    /// came since you published it last
-    #[arg(long)]
-    force: bool,
     #[command(flatten)]
-    wait: WaitArgs,
+    consent: Consent,
 }
 
 impl Rollback {
@@ -50,7 +39,7 @@ impl Rollback {
         let client = context.client();
         let all = versions(&changes(&client, &self.name).await?);
         let current = match client.get::<PublishedBody>(&path_of("specs", &self.name)).await {
-            Ok(found) => Some(of_body(found)?),
+            Ok(found) => Some(of_body(found)?.without_previous()),
             Err(error) => match CliError::from(error) {
                 error if error.exit == Exit::NoSuchThing && all.is_empty() => return Err(error),
                 error if error.exit == Exit::NoSuchThing => None,
@@ -61,17 +50,16 @@ impl Rollback {
         let is_there = current.as_ref() == Some(&version.spec);
         let ready = Ready { spec: version.spec.clone(), parts: Vec::new() };
         let made = Making::of(context, vec![ready]).await?;
-        let plan = made.plan(&[], self.force).await?;
-        if self.dry_run {
+        let plan = made.plan(&[], self.consent.force).await?;
+        if self.consent.dry_run {
             return show(context, &plan.steps);
         }
         if !is_there {
             let (number, name, by) = (version.number, &version.name, &version.by);
             context.note(&format!("back to version {number} ({name}) of {by}, {}", version.at));
         }
-        let how = How { asks: !self.yes, yes: self.yes, force: self.force, ..How::default() };
-        agree(context, &plan, &how)?;
-        carry_out(context, &made, plan, &[], &self.wait).await
+        agree(context, &plan, &How::from(&self.consent))?;
+        carry_out(context, &made, plan, &[], &self.consent.wait).await
     }
 }
 

@@ -291,11 +291,7 @@ fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
     out.put_if("read_only", *read_only, Yaml::plain(true));
     out.put_if("init", *init, Yaml::plain(true));
     out.put_if("volumes", !container.mounts.is_empty(), volumes(container, spec));
-    let device = |it: &Device| match it.host == it.path {
-        true => it.host.clone(),
-        false => format!("{}:{}", it.host, it.path),
-    };
-    out.put_if("devices", !devices.is_empty(), Yaml::texts(devices.iter().map(device)));
+    out.put_if("devices", !devices.is_empty(), Yaml::texts(devices.iter().map(Device::to_string)));
     out.put_if("cap_add", !cap_add.is_empty(), Yaml::texts(cap_add));
     out.put_if("cap_drop", !cap_drop.is_empty(), Yaml::texts(cap_drop));
     out.put_if("security_opt", !security.is_empty(), Yaml::texts(security));

@@ -81,7 +81,7 @@ impl Node {
             heard_from: None,
             spec: match key {
                 Key::Workload(name) if effective => {
-                    self.desired.workload(name).map(|it| it.spec.clone())
+                    self.desired.workload(name).map(|it| it.spec.without_previous())
                 }
                 _ => None,
             },

@@ -142,10 +142,16 @@ impl Outlook<'_> {
         let is_alone = |at: usize| {
             holds(at) != at.checked_sub(1).and_then(holds) && holds(at) != holds(at + 1)
         };
+        let due =
+            self.demand.with_view(workload, |view| workload::due_places(&workload.spec, view));
         let holders: Vec<Holder> = claims
             .iter()
             .enumerate()
-            .map(|(at, (node, claim))| self.holder(*node, claim, is_alone(at)))
+            .map(|(at, (node, claim))| {
+                let place = claim.replica.place;
+                let is_due = due.as_ref().is_none_or(|due| due.contains(&place));
+                self.holder(*node, claim, is_alone(at), is_due)
+            })
             .collect();
         let seen =
             |place: Place| self.claims.highest_token(&ReplicaId { uid: workload.uid, place });
@@ -156,9 +162,11 @@ impl Outlook<'_> {
     /// The steps that one place needs, with respect to all holders.
     pub fn steps_at(&self, replica: &ReplicaId, wanted: Wanted) -> Vec<Step> {
         let claims = self.claims.of(replica);
-        let is_alone = claims.len() < 2;
-        let holders: Vec<Holder> =
-            claims.iter().map(|(node, claim)| self.holder(*node, claim, is_alone)).collect();
+        let (is_alone, is_due) = (claims.len() < 2, self.demand.is_due(replica));
+        let holders: Vec<Holder> = claims
+            .iter()
+            .map(|(node, claim)| self.holder(*node, claim, is_alone, is_due))
+            .collect();
         let seen = |_| self.claims.highest_token(replica);
         let steps = plan_place(replica.place, wanted, &holders, &seen);
         match self.demand.desired.by_uid(&replica.uid) {
@@ -229,7 +237,8 @@ impl Outlook<'_> {
     /// The step that this node's own claim of a replica needs, whatever others claim.
     pub fn own_step(&self, replica: &ReplicaId) -> Option<Step> {
         let wanted = self.wanted(replica)?;
-        let holder = self.holder(self.me, self.claims.my_claim(replica)?, true);
+        let is_due = self.demand.is_due(replica);
+        let holder = self.holder(self.me, self.claims.my_claim(replica)?, true, is_due);
         plan_place(replica.place, wanted, &[holder], &|_| None).pop()
     }
 
@@ -256,7 +265,7 @@ impl Outlook<'_> {
         *node == self.me || self.membership.record(node).is_some_and(|record| record.ready)
     }
 
-    fn holder(&self, node: NodeId, claim: &Claim, is_alone: bool) -> Holder {
+    fn holder(&self, node: NodeId, claim: &Claim, is_alone: bool, due: bool) -> Holder {
         Holder {
             place: claim.replica.place,
             node,
@@ -266,7 +275,7 @@ impl Outlook<'_> {
             update: claim.update.clone(),
             state: self.state_of(&node),
             drained: self.sight.is_drained(&node),
-            due: self.demand.is_due(&claim.replica),
+            due,
             yields_to: if is_alone { None } else { self.yields_to(&claim.replica, node) },
         }
     }

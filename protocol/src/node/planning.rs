@@ -76,7 +76,10 @@ impl Node {
                 if self.planning.throttle.may_run(now, Work::Plan, uid, places) {
                     self.decide_runs(now, &workload);
                     self.decide_rollout(now, &workload);
-                    self.auction_free_places(now, &workload);
+                    // After a roll-back it is to run another spec.
+                    if let Some(workload) = self.desired.by_uid(&uid).cloned() {
+                        self.auction_free_places(now, &workload);
+                    }
                 }
             }
         }

@@ -1,10 +1,12 @@
 //! Rulings of this node, and what owners and holders decide about the runs of jobs and cron
 //! workloads. Which decisions are due is computed in `workload/runs.rs`.
 
+use std::time::Duration;
+
 use crate::desired::Workload;
 use crate::holding::Ended;
 use crate::model::claim::short_reason;
-use crate::model::ruling::{JobResult, Outcome, Tick, last_lines, run_number};
+use crate::model::ruling::{JobResult, Outcome, Tick, last_lines, run_number, run_of};
 use crate::model::spec::{Kind, Schedule};
 use crate::model::view::ResultView;
 use crate::model::{
@@ -20,7 +22,7 @@ use super::message::Message;
 use super::{Level, Node};
 
 /// A tick is looked for at least so often, whatever the device's clock did meanwhile.
-const LOOK_AT_LEAST: std::time::Duration = std::time::Duration::from_secs(30);
+const LOOK_AT_LEAST: Duration = Duration::from_secs(30);
 
 impl Ticks for Schedule {
     fn next_after(&self, at: u64) -> Option<u64> {
@@ -67,7 +69,7 @@ impl Node {
         }
         let next = self.decide_ticks(now, workload);
         if let Some(at) = [end, next].into_iter().flatten().min() {
-            let wait = std::time::Duration::from_millis(at.saturating_sub(wall));
+            let wait = Duration::from_millis(at.saturating_sub(wall));
             self.plan_again(now + wait.min(LOOK_AT_LEAST), workload.uid);
         }
     }
@@ -207,7 +209,7 @@ impl Node {
         let results = self.rulings.of(&workload.uid).filter_map(|ruling| {
             let RulingKey { generation: of, tick, .. } = ruling.key();
             let RulingBody::JobResult(result) = &ruling.body else { return None };
-            let (at, index) = crate::model::ruling::run_of(tick);
+            let (at, index) = run_of(tick);
             (of == generation).then(|| ResultView {
                 at,
                 index,

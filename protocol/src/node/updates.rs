@@ -7,7 +7,7 @@ use crate::desired::Workload;
 use crate::model::spec::{OnFailure, Rollout};
 use crate::model::view::UpdateView;
 use crate::model::{
-    Claim, Digest, NodeId, Phase, Place, Revision, Ruling, RulingBody, RulingKey, RulingKind, Time,
+    Claim, Digest, Phase, Place, Revision, Ruling, RulingBody, RulingKey, RulingKind, Time,
 };
 use crate::plan::{NextStep, Progress, Seen, next_step};
 use crate::workload;
@@ -60,7 +60,6 @@ impl Node {
                 let message =
                     format!("replicas below {below} are to run generation {}", generation.short());
                 self.emit_of(now, Level::Info, "update", About::workload(&workload.name), message);
-                self.due.dirty.insert(workload.uid);
             }
             NextStep::Good => {
                 self.rule_update(now, workload, RulingBody::RolloutVerdict { is_good: true });
@@ -102,10 +101,10 @@ impl Node {
     /// How far each place is with the generation of its workload.
     fn progress(&self, workload: &Workload) -> BTreeMap<Place, Progress> {
         let places = self.demand().places(workload).into_keys();
-        let mut claims: BTreeMap<Place, Vec<(NodeId, &Claim)>> = BTreeMap::new();
+        let mut claims: BTreeMap<Place, Vec<&Claim>> = BTreeMap::new();
         for (node, claim) in self.claims.of_workload(&workload.uid) {
             if self.is_up(&node) {
-                claims.entry(claim.replica.place).or_default().push((node, claim));
+                claims.entry(claim.replica.place).or_default().push(claim);
             }
         }
         let most = self.config.holding.max_restarts;
@@ -118,7 +117,7 @@ impl Node {
                 }
                 _ => None,
             };
-            let phases: Vec<Phase> = here.iter().filter_map(|(_, claim)| phase(claim)).collect();
+            let phases: Vec<Phase> = here.iter().filter_map(|claim| phase(claim)).collect();
             let is_given_up = |phase: &Phase| match phase {
                 Phase::Failing { restarts, .. } => *restarts >= most,
                 _ => false,

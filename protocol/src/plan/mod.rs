@@ -11,10 +11,10 @@ mod rollout;
 mod step;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use home::{Home, bind, bind_to_node};
 pub use rescue_throttle::{RescueThrottle, RescueThrottleConfig};
 pub use rollout::{NextStep, Progress, Seen, next_step};
-pub use step::{
-    Free, Holder, NodeState, Step, Surplus, Waiting, Wanted, plan, plan_place, replacing,
-};
+pub use step::{Free, Holder, NodeState, Step, Surplus, Waiting, Wanted, plan, plan_place};
+pub use words::replacing;

@@ -28,7 +28,8 @@ pub struct Config {
     /// runs and rollouts are only in the events.
     pub max_per_kind: usize,
     /// Results of one job or cron workload. 512, the latest decided: twice the completions of a
-    /// job, and those of all [`MAX_RUNS`](crate::model::spec::MAX_RUNS) kept runs with as many.
+    /// job, and those of all kept ticks of a cron workload, whose runs have at most
+    /// [`MAX_RUNS`](crate::model::spec::MAX_RUNS).
     pub max_results: usize,
 }
 

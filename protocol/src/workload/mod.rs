@@ -5,7 +5,7 @@
 
 mod runs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::spec::Kind;
 use crate::model::{Place, Revision, RulingBody, Spec, View};
@@ -24,14 +24,27 @@ pub fn revision_at(spec: &Spec, view: &View<'_>, place: Place) -> Option<Revisio
     has_place(spec, view, place).then(|| spec.revision_with(view.versions))
 }
 
-/// Whether it is a place's turn to get the revision that belongs there. Without a policy for
-/// updates it always is; with one, it is below the frontier that an owner ruled.
+/// Whether it is a place's turn to get the revision that belongs there.
 pub fn is_due(spec: &Spec, view: &View<'_>, place: Place) -> bool {
-    if spec.later.rollout.is_none() {
-        return true;
+    let is_below = |below| rank(spec, view, place).is_none_or(|rank| rank < below);
+    due_below(spec, view).is_none_or(is_below)
+}
+
+/// The places of which [`is_due`] is true; `None` for all. At a cost that does not grow with the
+/// square of a daemon's places.
+pub fn due_places(spec: &Spec, view: &View<'_>) -> Option<BTreeSet<Place>> {
+    let below = usize::try_from(due_below(spec, view)?).unwrap_or(usize::MAX);
+    Some(places_of(spec, view).take(below).collect())
+}
+
+/// The number of places whose turn has come; `None` for all: without a policy for updates, and when
+/// the revision was ruled to be good.
+fn due_below(spec: &Spec, view: &View<'_>) -> Option<u32> {
+    spec.later.rollout.as_ref()?;
+    match frontier(spec.revision_with(view.versions), view) {
+        (_, Some(true)) => None,
+        (below, _) => Some(below),
     }
-    let (below, is_good) = frontier(spec.revision_with(view.versions), view);
-    is_good == Some(true) || rank(spec, view, place).is_none_or(|rank| rank < below)
 }
 
 /// The frontier of a revision, and what was ruled about it.

@@ -73,7 +73,7 @@ fn open(job: &Job, at: u64, generation: Revision, view: &View<'_>) -> Vec<u32> {
     open.take(usize::try_from(job.parallel).unwrap_or(usize::MAX)).collect()
 }
 
-/// The last ticks that were started, the earliest first.
+/// The ticks that were started, as many as are kept, the earliest first.
 fn started(view: &View<'_>) -> Vec<u64> {
     let mut ticks: Vec<u64> = view
         .rulings
@@ -82,8 +82,7 @@ fn started(view: &View<'_>) -> Vec<u64> {
         .map(|ruling| ruling.tick)
         .collect();
     ticks.sort_unstable();
-    let first = ticks.len().saturating_sub(MAX_RUNS as usize);
-    ticks.split_off(first)
+    ticks
 }
 
 /// The last tick about which something was decided; 0 for none.

@@ -1,8 +1,8 @@
 use imbl::OrdMap;
 
 use super::*;
-use crate::model::spec::{Artifact, Job, SpecForm};
-use crate::model::{Digest, NodeId, Resources};
+use crate::model::spec::{Artifact, Job, Rollout, SpecForm};
+use crate::model::{Digest, NodeId, Resources, Ruling};
 
 fn node(n: u8) -> NodeId {
     NodeId([n; 32])
@@ -53,4 +53,33 @@ fn daemon_has_a_place_on_each_node_that_suits() {
     let view = View { members: &members, suits: &suits, rulings: &[], versions: None };
     let places: Vec<Place> = places_of(&spec(Kind::Daemon), &view).collect();
     assert_eq!(places, [Place::OnNode(node(2))]);
+}
+
+/// The owner asks about all places at once, a holder about its own: they must agree as well on
+/// whose turn it is.
+#[test]
+fn turns_of_one_place_and_of_all_places_agree() {
+    let members: OrdMap<NodeId, u64> = [1, 2, 3, 4].map(|n| (node(n), 0u64)).into_iter().collect();
+    let suits = |it: &NodeId| *it != node(2);
+    for kind in [Kind::Service { replicas: 3 }, Kind::Daemon] {
+        let mut form = SpecForm::from(spec(kind));
+        form.later.rollout = Some(Rollout::default());
+        let spec = Spec::try_from(form).unwrap();
+        for below in 0..5 {
+            let frontier = Ruling {
+                uid: Digest([7; 32]),
+                generation: spec.revision(),
+                tick: 0,
+                sequence: 1,
+                body: RulingBody::Frontier { below },
+            };
+            let rulings = [&frontier];
+            let view = View { members: &members, suits: &suits, rulings: &rulings, versions: None };
+            let due = due_places(&spec, &view).unwrap();
+            assert_eq!(due.len(), below.min(3) as usize);
+            for place in places(&spec, &view).into_keys() {
+                assert_eq!(is_due(&spec, &view, place), due.contains(&place), "{place:?} {below}");
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What a publish would change: for people, and as JSON.
+//! The changes that a publish would make: for people, and as JSON.
 
 use serde::Serialize;
 

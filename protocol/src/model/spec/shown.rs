@@ -1,6 +1,17 @@
 //! The options of a container in words, for views and for the differences of two specs.
 
+use std::fmt;
+
 use super::container::{Container, Device, Image, NetworkMode, Privileges, PullPolicy, Tmpfs};
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host == self.path {
+            true => f.write_str(&self.host),
+            false => write!(f, "{}:{}", self.host, self.path),
+        }
+    }
+}
 
 impl Container {
     /// The options that are not left at their defaults, by the name and in the form that a manifest
@@ -43,10 +54,6 @@ impl Container {
             let hard = if one { String::new() } else { format!(":{}", limit.hard) };
             format!("{name}={}{hard}", limit.soft)
         });
-        let device = |it: &Device| match it.host == it.path {
-            true => it.host.clone(),
-            false => format!("{}:{}", it.host, it.path),
-        };
         let limit = limit.map(|it| format!("{} of memory, {}m of CPU", size(it.memory), it.cpu));
         let all = [
             ("port", http.map(|port| port.to_string())),
@@ -64,7 +71,7 @@ impl Container {
             ("privileged", flag(privileged)),
             ("cap_add", list(cap_add.clone())),
             ("cap_drop", list(cap_drop.clone())),
-            ("devices", list(devices.iter().map(device).collect())),
+            ("devices", list(devices.iter().map(Device::to_string).collect())),
             ("security", list(security.clone())),
             ("stop_signal", stop_signal.clone()),
             ("stop_grace", stop_grace.map(|grace| format!("{grace:?}"))),

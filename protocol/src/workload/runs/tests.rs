@@ -178,3 +178,14 @@ fn run_is_overdue_after_its_deadline() {
     let done = [0, 1].map(|index| result(&spec, 0, index, Outcome::Done));
     assert_eq!(at(&done, 15_000), (Vec::new(), None));
 }
+
+/// A run that takes long is not forgotten because later ones were started and are done.
+#[test]
+fn long_run_outlives_later_ones() {
+    let spec = cron(|_| {});
+    let mut rulings: Vec<Ruling> = (1..=25).map(|n| tick(n * MINUTE, Tick::Started)).collect();
+    rulings.extend((2..=25).map(|n| result(&spec, n * MINUTE, 0, Outcome::Done)));
+    let going: Vec<u64> =
+        with(&rulings, |view| runs(&spec, view)).into_iter().map(|run| run.at).collect();
+    assert_eq!(going, [MINUTE]);
+}
