@@ -32,6 +32,7 @@
 //! | `outbox`, `message` | effects not taken yet; the messages between nodes |
 //! | `events`, `history` | what is shown as it happens; who changed what |
 //! | `views`, `replica_views`, `explaining` | read-only views for people and programs |
+//! | `scaling` | the number of replicas by their load |
 //! | `rights` | who may do what, for people |
 //! | `values` | secrets and configs: what there is, and which node may read it |
 //! | `queues` | every collection that grows, with its bound |
@@ -77,6 +78,7 @@ mod rights;
 mod routes;
 mod runs;
 mod saving;
+mod scaling;
 mod sight;
 mod simulator_clone;
 mod slot_gossip;
@@ -236,6 +238,7 @@ pub struct Node {
     // State that needs several rooms.
     ownership: ownership::Ownership,
     planning: planning::Planning,
+    scaling: scaling::Scaling,
     slot_gossip: slot_gossip::SlotGossip,
     saving: saving::Saving,
     questions: asking::Questions,
@@ -303,6 +306,8 @@ impl Node {
             Input::Answered { node, address, by } => self.on_answered(now, node, address, by),
             Input::Command { request, command } => self.on_command(now, request, command),
             Input::Report(report) => self.on_report(now, report),
+            Input::Measured(loads) => self.on_measured(now, loads),
+            Input::Wished(name) => self.on_wished(now, &name),
             Input::Facts(facts) => self.on_facts(now, facts),
             Input::FactsNoted { is_warning, message } => {
                 self.on_facts_noted(now, is_warning, message)

@@ -68,6 +68,7 @@ impl Node {
                 // Another node owns it now, and plans it.
                 self.planning.again.remove(&uid);
                 self.planning.updates.remove(&uid);
+                self.scaling.forget(&uid);
                 self.close_auctions(now, &uid);
             } else if let Some(until) = self.is_deferred(now, &uid) {
                 self.plan_again(until, uid);
@@ -76,6 +77,7 @@ impl Node {
                 if self.planning.throttle.may_run(now, Work::Plan, uid, places) {
                     self.decide_runs(now, &workload);
                     self.decide_rollout(now, &workload);
+                    self.decide_scale(now, &workload);
                     // After a roll-back it is to run another spec.
                     if let Some(workload) = self.desired.by_uid(&uid).cloned() {
                         self.auction_free_places(now, &workload);

@@ -5,6 +5,7 @@
 //! place. Only a holder replaces or stops what it claims, and it stops a duplicate only after the
 //! kept holder has answered (see the room `claims`).
 
+mod autoscale;
 mod home;
 mod rescue_throttle;
 mod rollout;
@@ -13,6 +14,7 @@ mod step;
 mod tests;
 mod words;
 
+pub use autoscale::{Loads, SETTLES, Watched};
 pub use home::{Home, bind, bind_to_node};
 pub use rescue_throttle::{RescueThrottle, RescueThrottleConfig};
 pub use rollout::{NextStep, Progress, Seen, next_step};
