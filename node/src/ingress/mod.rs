@@ -263,7 +263,8 @@ impl Ingress {
 
     /// The first replica of a workload that has none until a request comes.
     async fn woken(&self, origin: Origin, name: &WorkloadName, tried: &[Choice]) -> Option<Choice> {
-        if origin.is_peer() || !self.unavailable.may_wake(name).await {
+        let has_replicas = self.table.find(name, false, |_| true).is_some();
+        if has_replicas || origin.is_peer() || !self.unavailable.may_wake(name).await {
             return None;
         }
         let mut routes = self.table.routes();

@@ -93,7 +93,7 @@ mod tests {
             ("{ max: many, cpu: 70 }", "line 3: autoscale: max: `many` is not"),
             ("{ max: 5, cpu: 70, down: 5 }", "line 3: autoscale: down: `5` is not a duration"),
             ("{ max: 5, maximum: 7 }", "line 3: unknown field `maximum`"),
-            ("{ cpu: 70 }", "line 3: missing field `max`"),
+            ("{ cpu: 70 }", "line 3: autoscale: the field `max` is missing"),
             ("{ max: 5 }", "autoscale: there is no target"),
             ("{ max: 5, cpu: 0 }", "autoscale: cpu: 0 is outside 1 to 1000"),
             ("{ min: 6, max: 5, cpu: 9 }", "autoscale: min: 6 is more than max, which is 5"),
