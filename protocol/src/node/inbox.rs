@@ -287,7 +287,12 @@ impl Node {
         if self.heed_verdict(&ruling.uid) {
             self.on_rolled_back(now, &ruling.uid);
         }
-        if matches!(ruling.body, RulingBody::CronTick(_) | RulingBody::Autoscale { .. }) {
+        let body = &ruling.body;
+        self.due.duplicates |= matches!(body, RulingBody::Move(_));
+        if matches!(
+            body,
+            RulingBody::CronTick(_) | RulingBody::Autoscale { .. } | RulingBody::Move(_)
+        ) {
             // There may be places now that were announced already.
             self.with_auction(now, |auction, now, context, out| {
                 auction.learned(now, &ruling.uid, context, out)

@@ -32,6 +32,7 @@
 //! | `outbox`, `message` | effects not taken yet; the messages between nodes |
 //! | `events`, `history` | what is shown as it happens; who changed what |
 //! | `views`, `replica_views`, `explaining` | read-only views for people and programs |
+//! | `balancing` | moves to nodes with more room |
 //! | `scaling` | the number of replicas by their load |
 //! | `rights` | who may do what, for people |
 //! | `values` | secrets and configs: what there is, and which node may read it |
@@ -40,6 +41,7 @@
 //! | `test_fingerprint` | the state that tests compare |
 
 mod asking;
+mod balancing;
 mod boot;
 mod budgets;
 mod calls;
@@ -199,6 +201,8 @@ pub enum Reason {
     SlotGossip,
     /// Plan a workload again.
     Plan,
+    /// Look whether replicas are better off on other nodes.
+    Balance,
     /// Dial a seed again.
     Seed,
     /// End a wait for other members: this node acts on what it knows.
@@ -345,6 +349,7 @@ impl Node {
         self.ask_holders(now);
         self.retry_replicas(now);
         self.retry_plans(now);
+        self.look_at_balance(now);
         self.resume_throttled(now);
         self.retry_seeds(now);
         self.retry_join(now);
@@ -369,6 +374,7 @@ impl Node {
             after(self.slot_gossip.due(), Reason::SlotGossip),
             after(self.planning.throttle.due(), Reason::Plan),
             after(self.planning.again.values().min().copied(), Reason::Plan),
+            after(self.planning.balance_at, Reason::Balance),
             after(self.seed_due(), Reason::Seed),
             after(self.readiness.poll_timeout(), Reason::Grace),
             after(self.rescue_throttle.poll_timeout(), Reason::Grace),

@@ -31,7 +31,7 @@ fn holder(index: u32, n: u8) -> Holder {
         phase: Phase::Healthy,
         update: None,
         state: NodeState::Up,
-        drained: false,
+        leaves: None,
         due: true,
         yields_to: None,
     }
@@ -373,7 +373,7 @@ fn nodes_lost_before_a_returned_one_get_a_moment() {
 /// until another one has it; then only the other one is kept.
 #[test]
 fn place_on_a_drained_node_is_auctioned_while_it_is_held() {
-    let drained = Holder { drained: true, ..holder(0, 1) };
+    let drained = Holder { leaves: Some(Leaves::Drained), ..holder(0, 1) };
     let steps = plan(&run(1), std::slice::from_ref(&drained), &never);
     let (counter, why) = only_auction(&steps);
     assert_eq!((counter, why), (2, &Free::Drained { node: node(1), healthy: true }));

@@ -1,3 +1,4 @@
+mod balancing;
 mod busy;
 mod containers;
 mod emptying;

@@ -169,14 +169,16 @@ fn rollout() -> impl Strategy<Value = Rollout> {
 fn autoscale() -> impl Strategy<Value = Autoscale> {
     let targets = (1..=1_000u32, maybe(1..=1_000u32));
     let times = (0..3_600u64, 10..=3_600u64);
-    (1..9u32, 0..9u32, targets, times).prop_map(|(min, more, (cpu, memory), (up, down))| Autoscale {
-        min,
-        max: min + more,
-        cpu: Some(cpu),
-        memory,
-        requests: None,
-        up: Duration::from_secs(up),
-        down: Duration::from_secs(down),
+    (1..9u32, 0..9u32, targets, times).prop_map(|(min, more, (cpu, memory), (up, down))| {
+        Autoscale {
+            min,
+            max: min + more,
+            cpu: Some(cpu),
+            memory,
+            requests: None,
+            up: Duration::from_secs(up),
+            down: Duration::from_secs(down),
+        }
     })
 }
 
