@@ -22,9 +22,6 @@ use crate::workload::EVERY_GENERATION;
 use super::planning::random_index;
 use super::{Level, Node};
 
-/// The pause between two looks of a node; up to as much again is added by chance, so that not all
-/// owners look at the same time.
-const LOOKS: Duration = Duration::from_secs(30);
 /// Nodes that are compared in one look: in a large cluster some of them.
 const NODES: usize = 64;
 /// Workloads that are considered in one look.
@@ -47,9 +44,10 @@ impl Node {
     }
 
     fn until_look(&mut self) -> Duration {
-        let millis = usize::try_from(LOOKS.as_millis()).unwrap_or(usize::MAX);
+        let every = self.config.balance.every;
+        let millis = usize::try_from(every.as_millis()).unwrap_or(usize::MAX);
         let more = random_index(&mut self.device.rng, millis).unwrap_or_default();
-        LOOKS + Duration::from_millis(more as u64)
+        every + Duration::from_millis(more as u64)
     }
 
     /// The owner looks whether a replica of its workloads is better off elsewhere.

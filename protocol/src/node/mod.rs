@@ -156,6 +156,8 @@ pub struct Config {
     pub holding: holding_room::Config,
     /// Limits how fast the replicas of lost nodes are replaced.
     pub rescue_throttle: crate::plan::RescueThrottleConfig,
+    /// Moves to nodes with more room.
+    pub balance: crate::plan::BalanceConfig,
 }
 
 /// The identity of a node.

@@ -3,7 +3,23 @@
 //! **A move pays only if it makes the fuller of two nodes clearly emptier**, also after the other
 //! one has taken the replica: so nothing moves back, and what is nearly even stays as it is.
 
+use std::time::Duration;
+
 use crate::model::{NodeId, ResourceSum, Resources};
+
+/// How often owners look for moves that pay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BalanceConfig {
+    /// The least pause between two looks of a node; up to as much again is added by chance, so that
+    /// not all owners look at the same time. Sane: 30 s.
+    pub every: Duration,
+}
+
+impl Default for BalanceConfig {
+    fn default() -> Self {
+        BalanceConfig { every: Duration::from_secs(30) }
+    }
+}
 
 /// The share of a node, in millionths, that a move has to free: a fifth. A smaller gain is not worth
 /// a start.

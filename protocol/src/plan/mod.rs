@@ -16,7 +16,7 @@ mod tests;
 mod words;
 
 pub use autoscale::{Loads, SETTLES, Watched};
-pub use balance::{Filled, Movable, best_move};
+pub use balance::{BalanceConfig, Filled, Movable, best_move};
 pub use home::{Home, bind, bind_to_node};
 pub use rescue_throttle::{RescueThrottle, RescueThrottleConfig};
 pub use rollout::{NextStep, Progress, Seen, next_step};

@@ -10,7 +10,7 @@ use shoal_protocol::model::{
 };
 use shoal_protocol::node::{Config, Identity, Node, Saved};
 use shoal_protocol::trust::{self, Genesis};
-use shoal_protocol::{model, sync};
+use shoal_protocol::{model, plan, sync};
 
 use super::cache::Cache;
 
@@ -156,6 +156,7 @@ fn config(node: usize) -> Config {
             },
             ..membership::Config::default()
         },
+        balance: plan::BalanceConfig { every: late },
         repair: sync::Config {
             compare_after: late,
             retry_after: late,
