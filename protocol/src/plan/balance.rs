@@ -21,8 +21,8 @@ impl Default for BalanceConfig {
     }
 }
 
-/// The share of a node, in millionths, that a move has to free: a fifth. A smaller gain is not worth
-/// a start.
+/// The share of a node, in millionths, that a move has to free: a fifth. A smaller gain is not
+/// worth a start.
 pub const PAYS: u32 = 200_000;
 
 /// A node and what its claims reserve.

@@ -204,8 +204,8 @@ fn is_within_bounds(ruling: &Ruling) -> bool {
         }
 }
 
-/// The order in which rulings of a kind are dropped. Results and moves are ordered by their sequence, a time:
-/// the indices of a job that is published anew begin at 0 again.
+/// The order in which rulings of a kind are dropped. Results and moves are ordered by their
+/// sequence, a time: the indices of a job that is published anew begin at 0 again.
 fn order(key: &RulingKey) -> u64 {
     match key.kind {
         RulingKind::JobResult | RulingKind::Move => 0,

@@ -30,7 +30,7 @@ pub struct Autoscale {
     pub down: Duration,
 }
 
-/// The greatest wanted use, in percent of the reservation: containers may use more than is reserved.
+/// The greatest wanted use, in percent of the reservation: containers may use more than that.
 pub const MAX_PERCENT: u32 = 1_000;
 /// The greatest wanted number of requests at one time.
 pub const MAX_REQUESTS: u32 = 10_000;

@@ -57,8 +57,8 @@ fn views(world: &World) -> Vec<u32> {
     world.running().into_iter().map(of).collect()
 }
 
-/// The number follows the load, and is kept while its owner dies: no replica goes before a new owner
-/// has seen the load for the whole window.
+/// The number follows the load, and is kept while its owner dies: no replica goes before a new
+/// owner has seen the load for the whole window.
 #[test]
 fn number_follows_the_load_over_deaths_of_its_owner() {
     for seed in 0..5 {
