@@ -28,8 +28,8 @@ pub enum Start {
     Asked,
     /// A node runs the replica, and nothing is left to do.
     Running,
-    /// Two nodes run a replica each of a workload that is updated one by one, and all nodes have just
-    /// got a new version of it.
+    /// Two nodes run a replica each of a workload that is updated one by one, and all nodes have
+    /// just got a new version of it.
     Updating,
 }
 
