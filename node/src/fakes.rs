@@ -418,6 +418,8 @@ pub struct FakeCore {
     pub images: Mutex<Vec<ImageUse>>,
     pub replies: Mutex<Vec<Reply>>,
     pub commands: Mutex<Vec<Command>>,
+    /// Workloads for which requests wait.
+    pub wishes: watch::Sender<Vec<WorkloadName>>,
     pub revoked_keys: Mutex<Vec<PublicKey>>,
     pub admission: Mutex<Option<RawChange>>,
     pub values: Mutex<BTreeMap<Key, (Digest, Value)>>,
@@ -445,6 +447,7 @@ impl FakeCore {
             images: Mutex::default(),
             replies: Mutex::default(),
             commands: Mutex::default(),
+            wishes: watch::Sender::default(),
             revoked_keys: Mutex::default(),
             admission: Mutex::default(),
             values: Mutex::default(),
@@ -584,6 +587,11 @@ impl Core for FakeCore {
         async { Ok(found) }.boxed()
     }
 
+    fn wish(&self, name: WorkloadName) -> Soon<'_, ()> {
+        self.wishes.send_modify(|wishes| wishes.push(name));
+        soon(())
+    }
+
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>> {
         soon(self.pinned.lock().unwrap().clone())
     }
@@ -721,6 +729,7 @@ pub fn workload_view(name: &str, replicas: Vec<ReplicaView>) -> WorkloadView {
         kind: "service".into(),
         job: None,
         results: Vec::new(),
+        scale: None,
         update: None,
         runtime: "wasm".into(),
         artifact: "cd".repeat(32),

@@ -43,6 +43,7 @@ pub mod history;
 pub mod identity;
 pub mod images;
 pub mod ingress;
+mod loads;
 pub mod manifest;
 mod names;
 pub mod network;

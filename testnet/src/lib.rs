@@ -20,6 +20,7 @@ pub mod fuzz;
 pub mod hostile;
 pub mod kill;
 pub mod law;
+pub mod quality;
 pub mod real;
 pub mod scale;
 pub mod sim;

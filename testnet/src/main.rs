@@ -8,6 +8,7 @@ use shoal_testnet::bench::{self, Benches};
 use shoal_testnet::chaos::{self, Chaos};
 use shoal_testnet::check::{self, Step};
 use shoal_testnet::fuzz::{self, Fuzz};
+use shoal_testnet::quality::{self, Quality};
 use shoal_testnet::real::{Options, leave_to_signal};
 use shoal_testnet::scale::{self, Scale};
 use shoal_testnet::simulate::{self, Sim};
@@ -63,6 +64,7 @@ enum Verb {
     Bench(Benches),
     Sim(Sim),
     Scale(Scale),
+    Quality(Quality),
     Fuzz(Fuzz),
 }
 
@@ -99,6 +101,7 @@ fn run(verb: Verb, matches: &ArgMatches) -> anyhow::Result<bool> {
         }
         Verb::Sim(sim) => Ok(simulate::run(&sim)),
         Verb::Scale(scale) => scale::run(&scale),
+        Verb::Quality(quality) => quality::run(&quality),
         Verb::Fuzz(fuzz) => fuzz::run(&workspace, &fuzz),
     }
 }

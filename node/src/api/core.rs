@@ -67,6 +67,8 @@ pub trait Core: Send + Sync + 'static {
     fn service(&self, name: WorkloadName) -> Soon<'_, Option<ServiceView>>;
     /// The ports of the device that replicas of this node have.
     fn ports_held(&self) -> Soon<'_, BTreeSet<HostPort>>;
+    /// A request waits for a workload that has no replica: the core wakes it if it sleeps.
+    fn wish(&self, name: WorkloadName) -> Soon<'_, ()>;
     /// Artifacts that the store must keep.
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>>;
     /// The images of all workloads.
@@ -178,6 +180,10 @@ impl Core for DriverHandle {
 
     fn ports_held(&self) -> Soon<'_, BTreeSet<HostPort>> {
         self.query(|node| node.ports_held()).boxed()
+    }
+
+    fn wish(&self, name: WorkloadName) -> Soon<'_, ()> {
+        self.wished(name).boxed()
     }
 
     fn pinned(&self) -> Soon<'_, BTreeSet<Digest>> {

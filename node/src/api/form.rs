@@ -440,6 +440,7 @@ mod tests {
                 container: None,
                 kind: None,
                 update: None,
+                autoscale: None,
                 previous: None,
                 replicas: 1,
                 memory: 1 << 26,

@@ -109,6 +109,11 @@ const VERBS: &[(&[&str], &str)] = &[
             what ends by itself is started again",
     ),
     (
+        &["hpa"],
+        "`shoal autoscale NAME --max 10 --cpu 70` lets the number of replicas follow from their \
+            load",
+    ),
+    (
         &["rollout"],
         "`shoal restart NAME` replaces all replicas of a workload, `shoal history NAME` lists its \
             versions, and `shoal rollback NAME` publishes an earlier one again; `shoal publish` \

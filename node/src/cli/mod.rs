@@ -19,6 +19,7 @@ mod terminal;
 pub(crate) mod via;
 mod wait;
 
+mod autoscale;
 mod completions;
 mod config;
 mod contexts;
@@ -140,6 +141,7 @@ enum Verb {
     Wait(job::Wait),
     Cron(cron::Cron),
     Scale(scale::Scale),
+    Autoscale(autoscale::AutoscaleVerb),
     Restart(restart::Restart),
     Pause(pause::Pause),
     Resume(pause::Resume),
@@ -236,6 +238,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Wait(wait) => wait.run(context).await,
             Verb::Cron(cron) => cron.run(context).await,
             Verb::Scale(scale) => scale.run(context).await,
+            Verb::Autoscale(autoscale) => autoscale.run(context).await,
             Verb::Restart(restart) => restart.run(context).await,
             Verb::Pause(pause) => pause.run(context).await,
             Verb::Resume(resume) => resume.run(context).await,

@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use shoal_protocol::model::spec::Pieces;
 use shoal_protocol::model::view::EventView;
-use shoal_protocol::model::{Artifact, Digest, Facts, NodeId, ProgramKind};
+use shoal_protocol::model::{
+    Artifact, Digest, Facts, Load, NodeId, ProgramKind, ReplicaId, WorkloadName,
+};
 use shoal_protocol::node::{
     Command, FetchOutcome, Node, Order, Reachability, Reply, Report, Routes,
 };
@@ -61,6 +63,8 @@ pub(super) enum Request {
 
 pub(super) enum Notice {
     Report(Report),
+    Measured(Vec<(ReplicaId, Load)>),
+    Wished(WorkloadName),
     Facts(Facts),
     FactsNoted { is_warning: bool, message: String },
     Received { artifact: Artifact, from: Vec<NodeId>, took: Duration },
@@ -164,6 +168,16 @@ impl DriverHandle {
     /// Tells the core the state of a replica.
     pub async fn report(&self, report: Report) -> Result<(), Stopped> {
         self.notices.send(Notice::Report(report)).await.map_err(|_| Stopped)
+    }
+
+    /// Tells the core the loads of replicas.
+    pub async fn measured(&self, loads: Vec<(ReplicaId, Load)>) -> Result<(), Stopped> {
+        self.notices.send(Notice::Measured(loads)).await.map_err(|_| Stopped)
+    }
+
+    /// Tells the core that a request waits for a workload without a replica.
+    pub async fn wished(&self, name: WorkloadName) -> Result<(), Stopped> {
+        self.notices.send(Notice::Wished(name)).await.map_err(|_| Stopped)
     }
 
     /// Tells the core that the device's facts have changed.

@@ -313,6 +313,8 @@ impl From<Notice> for Input {
     fn from(notice: Notice) -> Input {
         match notice {
             Notice::Report(report) => Input::Report(report),
+            Notice::Measured(loads) => Input::Measured(loads),
+            Notice::Wished(name) => Input::Wished(name),
             Notice::Facts(facts) => Input::Facts(facts),
             Notice::FactsNoted { is_warning, message } => Input::FactsNoted { is_warning, message },
             Notice::Received { artifact, from, took } => Input::Received { artifact, from, took },

@@ -37,6 +37,7 @@ use crate::facts::{Noted, Outside};
 use crate::images::{Images, preload};
 use crate::ingress::peers::Peers;
 use crate::ingress::{Ingress, server};
+use crate::loads;
 use crate::names;
 use crate::network::{Inbox, Mesh, Network, Purpose, hop};
 use crate::runtimes::{RuntimeSet, engine};
@@ -214,6 +215,8 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     }));
     let tunnels = network.accept(Purpose::Http).await;
     let servers = TaskTracker::new();
+    let meters = ingress.meters();
+    servers.spawn(loads::tell(handle.clone(), runtimes.clone(), meters, stop.clone()));
     servers.spawn(server::serve_tunnels(
         tunnels,
         ingress.clone(),

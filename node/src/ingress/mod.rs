@@ -20,6 +20,7 @@ mod counters;
 mod flow;
 pub mod host;
 mod idle_timeouts;
+mod meter;
 pub mod peers;
 mod replicas;
 mod requests;
@@ -47,6 +48,8 @@ use crate::shares::{Group, Shares};
 pub use clients::PortLimits;
 use counters::Counters;
 use idle_timeouts::GuardedBody;
+use meter::Counted;
+pub use meter::{Meters, Reading};
 use peers::{Peers, SendError};
 use replicas::{ReplicaLimits, Replicas, Unanswered};
 use requests::{REQUESTS, Requests, TooMany};
@@ -67,6 +70,10 @@ const TRIES: usize = 3;
 /// How long a request waits for the next node of a replica whose node was lost: a death is known,
 /// and the replica is placed again, within some hundredths of a second.
 const MOVING: Duration = Duration::from_millis(300);
+/// How long a request waits for the first replica of a workload that has none until one comes.
+const WAKING: Duration = Duration::from_secs(30);
+/// The pause before such a workload is asked for again: its owner may have died meanwhile.
+const WISH_AGAIN: Duration = Duration::from_millis(500);
 
 /// Headers of one connection, not of the request (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -97,6 +104,7 @@ impl Origin {
 /// Routes requests to replicas.
 pub struct Ingress {
     name: HeaderValue,
+    core: Arc<dyn Core>,
     table: Table,
     runtimes: RuntimeSet,
     replicas: Replicas,
@@ -127,6 +135,7 @@ impl Ingress {
     pub fn new(name: &str, core: Arc<dyn Core>, runtimes: RuntimeSet, peers: Peers) -> Self {
         Ingress {
             name: HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("unnamed")),
+            core: core.clone(),
             table: Table::new(core.routes()),
             runtimes,
             replicas: Replicas::new(ReplicaLimits::default()),
@@ -138,6 +147,11 @@ impl Ingress {
             counters: Counters::default(),
             closing: CancellationToken::new().drop_guard(),
         }
+    }
+
+    /// How busy the replicas of this node are.
+    pub fn meters(&self) -> Arc<Meters> {
+        self.table.meters()
     }
 
     /// Replaces the bounds of the HTTP port.
@@ -166,7 +180,8 @@ impl Ingress {
         if let Some(wish) = &wish {
             wish.ask(request.headers_mut());
         }
-        let response = self.route(origin, &name, request).await;
+        let (response, counted) = self.route(origin, &name, request).await;
+        let permit = (permit, counted);
         if upgrade::is_granted(&response) {
             let closing = self.closing.token();
             return match wish {
@@ -205,17 +220,25 @@ impl Ingress {
         origin: Origin,
         name: &WorkloadName,
         mut request: Request<Body>,
-    ) -> Response<Body> {
+    ) -> (Response<Body>, Option<Counted>) {
         let again = Resend::of(&request);
         let (mut tried, mut last) = (Vec::new(), None);
+        let mut may_sleep = true;
         let mut next = self.untried(origin, name, &tried);
-        while let Some(target) = next {
-            let answered = match &target.local {
-                Some(local) => self.here(local, request).await,
-                None => self.there(name, &target.route, request).await,
+        loop {
+            if next.is_none() && std::mem::take(&mut may_sleep) {
+                next = self.woken(origin, name, &tried).await;
+            }
+            let Some(target) = next else { break };
+            let (answered, counted) = match &target.local {
+                Some(local) => {
+                    let counted = local.meter.begin();
+                    (self.here(local, request).await, Some(counted))
+                }
+                None => (self.there(name, &target.route, request).await, None),
             };
             let miss = match answered {
-                Ok(response) => return outward(origin, response),
+                Ok(response) => return (outward(origin, response), counted),
                 Err(miss) => miss,
             };
             let (route, status) = (&target.route, miss.response.status());
@@ -231,11 +254,34 @@ impl Ingress {
             next = self.next(origin, name, &tried, miss.is_lost).await;
         }
         if let Some(response) = last {
-            return outward(origin, response);
+            return (outward(origin, response), None);
         }
         let mut response = self.unavailable.response(name).await;
         response.headers_mut().insert(UNTOUCHED_HEADER, HeaderValue::from_static("1"));
-        outward(origin, response)
+        (outward(origin, response), None)
+    }
+
+    /// The first replica of a workload that has none until a request comes.
+    async fn woken(&self, origin: Origin, name: &WorkloadName, tried: &[Choice]) -> Option<Choice> {
+        let has_replicas = self.table.find(name, false, |_| true).is_some();
+        if has_replicas || origin.is_peer() || !self.unavailable.may_wake(name).await {
+            return None;
+        }
+        let mut routes = self.table.routes();
+        let started = async {
+            loop {
+                routes.borrow_and_update();
+                if let Some(choice) = self.untried(origin, name, tried) {
+                    return Some(choice);
+                }
+                self.core.wish(name.clone()).await.ok()?;
+                tokio::select! {
+                    changed = routes.changed() => changed.ok()?,
+                    () = tokio::time::sleep(WISH_AGAIN) => {}
+                }
+            }
+        };
+        tokio::time::timeout(WAKING, started).await.ok()?
     }
 
     fn untried(&self, origin: Origin, name: &WorkloadName, tried: &[Choice]) -> Option<Choice> {

@@ -12,6 +12,7 @@ use shoal_protocol::node::{Route, Routes};
 use shoal_runtimes::InstanceId;
 use tokio::sync::watch;
 
+use super::meter::{Meter, Meters};
 use crate::executor::instance_id;
 
 /// Finds replicas for requests.
@@ -20,6 +21,7 @@ pub(super) struct Table {
     /// Made for workloads that were requested; at most as many as have routes.
     made: Mutex<BTreeMap<WorkloadName, Arc<Targets>>>,
     turn: AtomicUsize,
+    meters: Arc<Meters>,
 }
 
 /// The replicas of a workload in the order of preference: local ones, then those on nodes that are
@@ -43,6 +45,8 @@ pub(super) struct Local {
     pub instance: InstanceId,
     /// The replica's name.
     pub replica: HeaderValue,
+    /// Counts its requests.
+    pub meter: Arc<Meter>,
 }
 
 /// A target that a request was given.
@@ -54,7 +58,13 @@ pub(super) struct Choice {
 
 impl Table {
     pub(super) fn new(routes: watch::Receiver<Arc<Routes>>) -> Self {
-        Table { routes, made: Mutex::default(), turn: AtomicUsize::new(0) }
+        let (made, turn, meters) = (Mutex::default(), AtomicUsize::new(0), Arc::default());
+        Table { routes, made, turn, meters }
+    }
+
+    /// The meters of local replicas.
+    pub(super) fn meters(&self) -> Arc<Meters> {
+        self.meters.clone()
     }
 
     /// The routes, for callers that wait for a change.
@@ -87,7 +97,7 @@ impl Table {
         if let Some(targets) = made.get(name).filter(|made| Arc::ptr_eq(&made.routes, routes)) {
             return Some(targets.clone());
         }
-        let targets = Arc::new(Targets::new(name, routes.clone()));
+        let targets = Arc::new(Targets::new(name, routes.clone(), &self.meters));
         made.insert(name.clone(), targets.clone());
         if made.len() > table.len() {
             made.retain(|name, _| table.contains_key(name));
@@ -97,7 +107,7 @@ impl Table {
 }
 
 impl Targets {
-    fn new(name: &WorkloadName, routes: Arc<[Route]>) -> Self {
+    fn new(name: &WorkloadName, routes: Arc<[Route]>, meters: &Meters) -> Self {
         let group = |route: &Route| match (route.local, route.direct) {
             (true, _) => 0,
             (false, true) => 1,
@@ -108,7 +118,7 @@ impl Targets {
         let direct = sorted.partition_point(|route| group(route) < 1);
         let indirect = sorted.partition_point(|route| group(route) < 2);
         let groups = [0..direct, direct..indirect, indirect..sorted.len()];
-        let all = sorted.into_iter().map(|route| Target::new(name, route)).collect();
+        let all = sorted.into_iter().map(|route| Target::new(name, route, meters)).collect();
         Targets { routes, all, groups }
     }
 
@@ -123,11 +133,13 @@ impl Targets {
 }
 
 impl Target {
-    fn new(name: &WorkloadName, route: &Route) -> Self {
+    fn new(name: &WorkloadName, route: &Route, meters: &Meters) -> Self {
         let local = route.local.then(|| {
             let replica = ReplicaName { workload: name.clone(), place: route.replica.place };
+            let instance = instance_id(name, &route.replica, &route.generation);
             Local {
-                instance: instance_id(name, &route.replica, &route.generation),
+                meter: meters.of(&instance),
+                instance,
                 replica: HeaderValue::try_from(replica.to_string())
                     .expect("labels, slashes and digits are visible ASCII"),
             }

@@ -1,6 +1,7 @@
 mod limits;
 mod lost;
 mod upgrade;
+mod waking;
 
 use std::sync::atomic::Ordering;
 

@@ -29,9 +29,17 @@ pub(super) struct Unavailable {
 #[derive(Default)]
 struct Kept {
     version: u64,
-    answers: BTreeMap<WorkloadName, (StatusCode, String)>,
+    answers: BTreeMap<WorkloadName, Answer>,
     /// Names of nodes that answers had to name; at most as many as there are members.
     names: BTreeMap<NodeId, String>,
+}
+
+#[derive(Clone)]
+struct Answer {
+    status: StatusCode,
+    sentence: String,
+    /// A request starts its first replica.
+    may_wake: bool,
 }
 
 impl Unavailable {
@@ -40,30 +48,41 @@ impl Unavailable {
     }
 
     pub(super) async fn response(&self, name: &WorkloadName) -> Response<Body> {
+        let Answer { status, sentence, .. } = self.answer(name).await;
+        refusal(status, &sentence, status == StatusCode::SERVICE_UNAVAILABLE)
+    }
+
+    /// Whether a request starts the first replica of a workload.
+    pub(super) async fn may_wake(&self, name: &WorkloadName) -> bool {
+        self.answer(name).await.may_wake
+    }
+
+    async fn answer(&self, name: &WorkloadName) -> Answer {
         let version = *self.core.changes().borrow();
         let kept = {
             let kept = self.lock();
             (kept.version == version).then(|| kept.answers.get(name).cloned()).flatten()
         };
-        let (status, sentence) = match kept {
-            Some(answer) => answer,
-            None => {
-                let answer = match self.core.workload(name.clone()).await {
-                    Ok(Some(view)) => (StatusCode::SERVICE_UNAVAILABLE, unhealthy(name, &view)),
-                    Ok(None) => (
-                        StatusCode::NOT_FOUND,
-                        format!("there is no workload `{name}`: {}", host::FORMS),
-                    ),
-                    Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, stopped.to_string()),
-                };
-                self.keep(version, name, answer.clone());
-                answer
+        if let Some(answer) = kept {
+            return answer;
+        }
+        let (status, sentence, may_wake) = match self.core.workload(name.clone()).await {
+            Ok(Some(view)) => {
+                let may_wake = view.scale.is_some_and(|scale| scale.min == 0);
+                (StatusCode::SERVICE_UNAVAILABLE, unhealthy(name, &view), may_wake)
             }
+            Ok(None) => {
+                let sentence = format!("there is no workload `{name}`: {}", host::FORMS);
+                (StatusCode::NOT_FOUND, sentence, false)
+            }
+            Err(stopped) => (StatusCode::SERVICE_UNAVAILABLE, stopped.to_string(), false),
         };
-        refusal(status, &sentence, status == StatusCode::SERVICE_UNAVAILABLE)
+        let answer = Answer { status, sentence, may_wake };
+        self.keep(version, name, answer.clone());
+        answer
     }
 
-    fn keep(&self, version: u64, name: &WorkloadName, answer: (StatusCode, String)) {
+    fn keep(&self, version: u64, name: &WorkloadName, answer: Answer) {
         let mut kept = self.lock();
         if kept.version != version || kept.answers.len() >= MAX_KEPT {
             *kept = Kept { version, ..Kept::default() };
@@ -136,6 +155,10 @@ impl Unavailable {
 }
 
 fn unhealthy(name: &WorkloadName, view: &WorkloadView) -> String {
+    if view.desired == 0 && view.scale.is_some_and(|scale| scale.sleeps) {
+        let wait = super::WAKING;
+        return format!("`{name}` was to start for this request, and did not within {wait:?}");
+    }
     if view.desired == 0 {
         return format!("`{name}` is scaled to no replicas: `shoal scale {name}=1` starts one");
     }

@@ -37,6 +37,9 @@ const FIELDS: &[(&str, &str)] = &[
     ("strategy", "Here it is:  update: { parallel: 1, order: start-first }"),
     ("minReadySeconds", "Here it is:  update: { min-ready: 10s }"),
     ("progressDeadlineSeconds", "Here it is:  update: { deadline: 10m }"),
+    ("minReplicas", "Here it is:  autoscale: { min: 1, max: 10, cpu: 70 }"),
+    ("maxReplicas", "Here it is:  autoscale: { min: 1, max: 10, cpu: 70 }"),
+    ("scaleTargetRef", "It stands in the workload itself:  autoscale: { max: 10, cpu: 70 }"),
     ("depends_on", "Workloads do not wait for one another; leave this away."),
     ("imagePullPolicy", "Here it is:  pull: missing, or always, or never"),
     ("nodeSelector", "Here it is:  require: { LABEL: value }"),
@@ -58,6 +61,7 @@ const FORMS: &[(&str, &str)] = &[
     ("entrypoint", "Its form is a list of words, or one text:  entrypoint: [sh, -c]"),
     ("port", "It is the container's port alone:  port: 80"),
     ("update", "Its form is:  update: { parallel: 1, on-failure: roll-back }"),
+    ("autoscale", "Its form is:  autoscale: { min: 1, max: 10, cpu: 70 }"),
     ("limit", "Its form is:  limit: { memory: 128MiB, cpu: 0.5 }"),
 ];
 

@@ -24,6 +24,7 @@
 //! health:                # probes, each with every, timeout, failures, successes and delay
 //!   readiness: { http: { path: /ready } }   # or tcp: { port: 80 }, or exec: [words]
 //! update: { parallel: 1, on-failure: roll-back }   # step by step; also order, min-ready, canary
+//! autoscale: { min: 1, max: 10, cpu: 70 }   # by load; also memory, requests, up, down
 //! ```
 //!
 //! A container has further fields: `command`, `entrypoint`, `port` (its HTTP port), `user`,
@@ -37,6 +38,7 @@
 
 pub mod quantity;
 
+mod autoscale;
 mod container;
 mod error;
 mod foreign;
@@ -193,6 +195,9 @@ struct Document {
     /// How replicas get a new version, step by step; without it all are replaced at once.
     /// Example: `update: { parallel: 1, on-failure: roll-back }`
     update: Option<update::UpdateText>,
+    /// How many replicas there are, by their load; `replicas` is then the first number.
+    /// Example: `autoscale: { min: 1, max: 10, cpu: 70 }`
+    autoscale: Option<autoscale::AutoscaleText>,
     /// What it is: service, for ever; daemon, a replica on each node; job, to its end; cron, a job
     /// for each tick. Default: service, or cron with a schedule. Example: `kind: daemon`
     kind: Option<At<Text>>,
@@ -359,6 +364,9 @@ impl Document {
         workload = workload.given(secrets.into_iter().chain(configs)).health(health);
         if let Some(update) = update::update(self.update.take())? {
             workload = workload.update(update);
+        }
+        if let Some(scale) = autoscale::autoscale(self.autoscale.take())? {
+            workload = workload.autoscale(scale);
         }
         if let Some(memory) = memory {
             workload = workload.memory(memory);

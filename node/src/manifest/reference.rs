@@ -51,6 +51,7 @@ const INNER: &[(&str, &str, &str)] = &[
     ("Relations", "affinity: {", "}"),
     ("HealthText", "health: {", "}"),
     ("UpdateText", "update: {", "}"),
+    ("AutoscaleText", "autoscale: {", "}"),
     ("ProbeText", "health: { liveness: {", "} }"),
     ("Http", "health: { liveness: { http: {", "} } }"),
     ("Tcp", "health: { liveness: { tcp: {", "} } }"),

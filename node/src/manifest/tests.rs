@@ -148,6 +148,7 @@ fn examples_parse_and_show_the_defaults() {
         (include_str!("../../../examples/manifests/client.yaml"), &["server", "client"][..]),
         (include_str!("../../../examples/manifests/sensor.yaml"), &["sensor"]),
         (include_str!("../../../examples/manifests/mixed.yaml"), &["hello", "server"]),
+        (include_str!("../../../examples/manifests/autoscale.yaml"), &["web"]),
         (include_str!("../../../examples/manifests/daemon.yaml"), &["agent"]),
         (include_str!("../../../examples/manifests/job.yaml"), &["backup"]),
         (include_str!("../../../examples/manifests/cron.yaml"), &["report"]),

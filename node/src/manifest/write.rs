@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{
-    Check, Component, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Device, Exposure, Health,
-    Image, Job, Kind, Later, Missed, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss, Order, Overlap,
-    Placement, PlatformImage, Privileges, Probe, Program, PullPolicy, Requirements, Rollout,
-    Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World,
+    Autoscale, Check, Component, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Device, Exposure,
+    Health, Image, Job, Kind, Later, Missed, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss, Order,
+    Overlap, Placement, PlatformImage, Privileges, Probe, Program, PullPolicy, Requirements,
+    Rollout, Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World,
 };
 use shoal_protocol::model::{Artifact, Resources, Spec, SpecForm, WorkloadName};
 
@@ -88,8 +88,8 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     resources(&mut out, *reservation, *limit, matches!(program, Program::Wasm(_)));
     out.put_if("env", !spec.env().is_empty(), Yaml::pairs(spec.env()));
     placed(&mut out, placement, later, name);
-    let Later { stdin, tty, exposed, values, require: _, set, restarts, rollout, previous: _ } =
-        later;
+    let Later { stdin, tty, exposed, values, require: _, set, restarts, .. } = later;
+    let Later { rollout, previous: _, autoscale: scale, .. } = later;
     for (key, kind) in [("secrets", ValueKind::Secret), ("configs", ValueKind::Config)] {
         let of: Vec<Yaml> = values.iter().filter(|it| it.kind == kind).map(value_use).collect();
         out.put_if(key, !of.is_empty(), Yaml::List(of));
@@ -101,6 +101,7 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
         .filter_map(|(name, it)| it.as_ref().map(|probe| (name.to_owned(), probe_of(probe))));
     out.put_if("health", !health.is_empty(), Yaml::Map(probes.collect()));
     out.put_some("update", rollout.as_ref().map(update));
+    out.put_some("autoscale", scale.as_ref().map(autoscale));
     if let Program::Containers(all) = program
         && let Some(container) = all.first()
     {
@@ -244,6 +245,20 @@ fn update(rollout: &Rollout) -> Yaml {
     out.put_if("canary", *canary != default.canary, Yaml::plain(canary));
     out.put_if("on-failure", *on_failure == OnFailure::RollBack, Yaml::plain("roll-back"));
     out.put_if("paused", *paused, Yaml::plain(true));
+    Yaml::Map(out.0)
+}
+
+fn autoscale(scale: &Autoscale) -> Yaml {
+    let Autoscale { min, max, cpu, memory, requests, up, down } = scale;
+    let default = Autoscale::default();
+    let mut out = Entries(Vec::new());
+    out.put("min", Yaml::plain(min));
+    out.put("max", Yaml::plain(max));
+    for (name, target) in [("cpu", cpu), ("memory", memory), ("requests", requests)] {
+        out.put_some(name, target.map(Yaml::plain));
+    }
+    out.put_if("up", *up != default.up, time(*up));
+    out.put_if("down", *down != default.down, time(*down));
     Yaml::Map(out.0)
 }
 

@@ -81,7 +81,7 @@ pub fn effects(old: Option<&Spec>, new: Option<&Spec>) -> Vec<Effect> {
                 Kind::Cron(_) => Effect::ReplacesRuns,
                 _ => Effect::Replaces,
             }));
-            if let (Some(from), Some(to)) = (from, to)
+            if let (Some(from), Some(to)) = (old.fixed_replicas(), new.fixed_replicas())
                 && from != to
             {
                 all.push(Effect::Scales(from, to));

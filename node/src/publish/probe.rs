@@ -110,7 +110,7 @@ fn http(text: &str) -> Result<Check, String> {
 }
 
 /// Reads a duration, also as docker writes them: `1m30s`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let is_digit = |c: char| c.is_ascii_digit() || c == '.';
     let mut rest = text.trim();
     if rest == "0" {

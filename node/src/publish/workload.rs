@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
-    Affinity, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec, Job, Kind,
-    MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule, Toleration, ValueUse,
-    Volume, World,
+    Affinity, Autoscale, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec,
+    Job, Kind, MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule, Toleration,
+    ValueUse, Volume, World,
 };
 use shoal_protocol::model::{Artifact, Digest, Label, Resources, Spec, SpecForm, WorkloadName};
 
@@ -277,6 +277,12 @@ impl Workload {
     /// Sets its health probes.
     pub fn health(mut self, health: Health) -> Workload {
         self.form.health = health;
+        self
+    }
+
+    /// Lets the number of replicas follow from their load.
+    pub fn autoscale(mut self, scale: Autoscale) -> Workload {
+        self.form.later.autoscale = Some(scale);
         self
     }
 

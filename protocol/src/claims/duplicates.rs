@@ -56,11 +56,11 @@ pub struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Whether operators drain this node, and not the rival's, which was awarded the replica by a
+    /// Whether the replica is to leave this node, and not the rival's, which was awarded it by a
     /// node that may: then this node is to yield.
-    fn moves(&self, me: NodeId, rival: &NodeId, claim: &Claim) -> bool {
-        let is_drained = self.credit.drained;
-        is_drained(&me) && !is_drained(rival) && (self.credit.plausible)(rival, claim)
+    fn moves(&self, me: NodeId, mine: &Claim, rival: &NodeId, claim: &Claim) -> bool {
+        let leaves = self.credit.leaves;
+        leaves(&me, mine) && !leaves(rival, claim) && (self.credit.plausible)(rival, claim)
     }
 
     /// The rivals that this node, which is healthy, would yield to and must not, each with the
@@ -84,7 +84,7 @@ impl Judge<'_> {
             *node != me
                 && believed != Some(&(*node, awarded_under(claim)))
                 && keeper(&both, wanted, self.credit).is_some_and(|kept| kept.node == *node)
-                && !self.moves(me, node, claim)
+                && !self.moves(me, mine, node, claim)
                 && !(self.unaware)(mine, node, claim)
         };
         let doubted = holders.iter().filter(is_doubted);

@@ -22,9 +22,8 @@ pub struct Credit<'a> {
     /// Whether a node offers so much, by its own record. **A node that claims more than it offers
     /// cannot run it all**, and in a dispute its word is worth no more than a failing replica.
     pub offers: &'a dyn Fn(&NodeId, Resources) -> bool,
-    /// Whether operators want a node to be emptied: another holder is kept, and starts while this
-    /// one serves.
-    pub drained: &'a dyn Fn(&NodeId) -> bool,
+    /// Whether a claim is to have another node: that is kept, and starts while this one serves.
+    pub leaves: &'a dyn Fn(&NodeId, &Claim) -> bool,
 }
 
 impl Credit<'_> {
@@ -50,8 +49,8 @@ pub struct Keeper {
 pub enum KeptBecause {
     /// There is no other holder.
     Alone,
-    /// Operators drain the node of each other one.
-    Drained,
+    /// Each other one is to leave its node.
+    Leaves,
     /// Only this one is healthy and of the desired generation.
     Healthy,
     /// Only this one was awarded by a node that may own the workload.
@@ -71,7 +70,7 @@ impl fmt::Display for KeptBecause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KeptBecause::Alone => f.write_str("there is no other"),
-            KeptBecause::Drained => f.write_str("the other's node is drained"),
+            KeptBecause::Leaves => f.write_str("the other is to leave its node"),
             KeptBecause::Healthy => f.write_str("only it is healthy and of the desired generation"),
             KeptBecause::Awarded => {
                 f.write_str("only it was awarded by a node that may own the workload")
@@ -90,7 +89,7 @@ impl fmt::Display for KeptBecause {
 /// The keeper among `holders`; none only if there are none. `current` is the desired generation, if
 /// it is known.
 ///
-/// A holder whose node is not drained beats one whose is, whatever it runs: the other one stops
+/// A holder that stays beats one that is to leave its node, whatever it runs: the other one stops
 /// only after it has said that it is healthy. Then a healthy claim of the desired generation beats
 /// one that is not, or whose holder cannot see whether it is; then one whose award is plausible
 /// beats one whose is not, as any member can sign an award; then the older claim is kept. Older is
@@ -102,7 +101,7 @@ pub fn keeper(
     credit: Credit<'_>,
 ) -> Option<Keeper> {
     let rank = |(node, claim): &(NodeId, &Claim)| Rank {
-        drained: (credit.drained)(node),
+        leaves: (credit.leaves)(node, claim),
         good: Reverse(is_good(claim, current) && (credit.knows)(node, &claim.replica)),
         plausible: Reverse((credit.plausible)(node, claim)),
         award: awarded_under(claim),
@@ -113,7 +112,7 @@ pub fn keeper(
     let best = ranks.first()?;
     let because = match ranks.get(1) {
         None => KeptBecause::Alone,
-        Some(next) if next.drained != best.drained => KeptBecause::Drained,
+        Some(next) if next.leaves != best.leaves => KeptBecause::Leaves,
         Some(next) if next.good != best.good => KeptBecause::Healthy,
         Some(next) if next.plausible != best.plausible => KeptBecause::Awarded,
         Some(next) if next.award.counter != best.award.counter => {
@@ -138,7 +137,7 @@ pub(super) fn is_good(claim: &Claim, current: Option<&Digest>) -> bool {
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    drained: bool,
+    leaves: bool,
     good: Reverse<bool>,
     plausible: Reverse<bool>,
     award: Token,

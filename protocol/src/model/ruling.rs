@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::codec::{self, Bytes, Malformed};
-use super::id::Digest;
+use super::id::{Digest, NodeId};
 use super::replica::Revision;
 use super::sign::Signable;
 use super::time::WallClock;
@@ -22,6 +22,8 @@ pub enum RulingKind {
     JobResult,
     /// The places that belong to a new revision.
     Frontier,
+    /// Another node for one place.
+    Move,
     /// A kind of a newer program, by its number.
     Other(u16),
 }
@@ -34,6 +36,7 @@ impl RulingKind {
             RulingKind::Autoscale => 2,
             RulingKind::JobResult => 3,
             RulingKind::Frontier => 4,
+            RulingKind::Move => 5,
             RulingKind::Other(number) => number,
         }
     }
@@ -53,6 +56,7 @@ impl<'de> Deserialize<'de> for RulingKind {
             2 => RulingKind::Autoscale,
             3 => RulingKind::JobResult,
             4 => RulingKind::Frontier,
+            5 => RulingKind::Move,
             number => RulingKind::Other(number),
         })
     }
@@ -94,8 +98,22 @@ pub enum RulingBody {
         /// The first ordinal that does not.
         below: u32,
     },
+    /// A place is to have another node. Its ordinal is the ruling's tick.
+    Move(Move),
     /// The decision of a newer kind, as it came.
     Other(u16, Bytes),
+}
+
+/// A place is to have another node: the one that runs it goes on until the other one does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Move {
+    /// The node that runs it.
+    pub from: NodeId,
+    /// The node that is to run it.
+    pub to: NodeId,
+    /// The counter of the award under which `from` runs it: what it wins later stays. 0 withdraws
+    /// the move.
+    pub counter: u64,
 }
 
 /// What became of a tick of a cron workload.
@@ -221,6 +239,7 @@ impl Ruling {
             RulingBody::Autoscale { .. } => RulingKind::Autoscale,
             RulingBody::JobResult(_) => RulingKind::JobResult,
             RulingBody::Frontier { .. } => RulingKind::Frontier,
+            RulingBody::Move(_) => RulingKind::Move,
             RulingBody::Other(number, _) => RulingKind::Other(*number),
         };
         RulingKey { uid: self.uid, kind, generation: self.generation, tick: self.tick }
@@ -247,6 +266,7 @@ impl From<Ruling> for WireRuling {
             RulingBody::Autoscale { replicas } => codec::encode(replicas),
             RulingBody::JobResult(result) => codec::encode(result),
             RulingBody::Frontier { below } => codec::encode(below),
+            RulingBody::Move(it) => codec::encode(it),
             RulingBody::Other(_, bytes) => bytes.0.clone(),
         };
         WireRuling { key: ruling.key(), sequence: ruling.sequence, body: Bytes(body) }
@@ -268,6 +288,7 @@ impl TryFrom<WireRuling> for Ruling {
             }
             RulingKind::JobResult => RulingBody::JobResult(codec::decode_prefix(&bytes)?),
             RulingKind::Frontier => RulingBody::Frontier { below: codec::decode_prefix(&bytes)? },
+            RulingKind::Move => RulingBody::Move(codec::decode_prefix(&bytes)?),
             RulingKind::Other(number) => RulingBody::Other(number, Bytes(bytes)),
         };
         let RulingKey { uid, generation, tick, .. } = key;
@@ -287,6 +308,7 @@ mod tests {
     fn ruling_is_read_as_it_was_written() {
         for body in [
             RulingBody::RolloutVerdict { is_good: false },
+            RulingBody::Move(Move { from: NodeId([3; 32]), to: NodeId([4; 32]), counter: 9 }),
             RulingBody::CronTick(Tick::Missed),
             RulingBody::Autoscale { replicas: 70_000 },
             RulingBody::JobResult(JobResult {

@@ -50,6 +50,9 @@ pub struct WorkloadView {
     /// The results of a job, or of the last runs of a cron workload, by run.
     #[serde(default)]
     pub results: Vec<ResultView>,
+    /// How it is scaled by load; none where it is not.
+    #[serde(default)]
+    pub scale: Option<ScaleView>,
     /// How far its update is; none where replicas are replaced all at once.
     #[serde(default)]
     pub update: Option<UpdateView>,
@@ -108,6 +111,17 @@ fn yes() -> bool {
 
 fn service() -> String {
     "service".into()
+}
+
+/// How a workload is scaled by its load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ScaleView {
+    /// The fewest replicas.
+    pub min: u32,
+    /// The most.
+    pub max: u32,
+    /// It has none until a request comes.
+    pub sleeps: bool,
 }
 
 /// How far an update is.

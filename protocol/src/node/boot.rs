@@ -32,6 +32,7 @@ use super::reach::Reach;
 use super::reconcile::Due;
 use super::relay::Relay;
 use super::saving::Saving;
+use super::scaling::Scaling;
 use super::slot_gossip::SlotGossip;
 use super::{Config, Device, Identity, Level, Node, Shown};
 
@@ -94,6 +95,7 @@ impl Node {
             rescue_throttle: RescueThrottle::new(config.rescue_throttle.clone()),
             ownership: Ownership::default(),
             planning: Planning::default(),
+            scaling: Scaling::default(),
             slot_gossip: SlotGossip::default(),
             saving: Saving::default(),
             questions: Questions::default(),

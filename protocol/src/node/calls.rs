@@ -276,7 +276,8 @@ impl Node {
         ) -> Vec<auction::Fact>,
     ) {
         let mut out = Out::new();
-        let sight = Sight::new(self.me, &self.device.facts, &self.membership, &self.desired);
+        let sight =
+            Sight::new(self.me, &self.device.facts, &self.membership, &self.desired, &self.rulings);
         let context = Context {
             outlook: Outlook {
                 demand: Demand { desired: &self.desired, rulings: &self.rulings, sight },
@@ -315,7 +316,8 @@ impl Node {
         work: impl FnOnce(&mut Claims, Sight<'_>, &mut Out<claims::Message>) -> Vec<claims::Fact>,
     ) {
         let mut out = Out::new();
-        let sight = Sight::new(self.me, &self.device.facts, &self.membership, &self.desired);
+        let sight =
+            Sight::new(self.me, &self.device.facts, &self.membership, &self.desired, &self.rulings);
         let facts = work(&mut self.claims, sight, &mut out);
         self.post(now, out, Message::Claims);
         self.returned.extend(facts.into_iter().map(Returned::Claims));

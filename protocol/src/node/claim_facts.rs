@@ -13,7 +13,7 @@ impl Node {
             claims::Fact::Yield { replica, to, because } => {
                 let keeper = self.name_of(&to);
                 let (kind, why) = match because {
-                    KeptBecause::Drained => ("moved", "this node is drained".to_owned()),
+                    KeptBecause::Leaves => ("moved", self.why_leaves(&replica)),
                     because => ("duplicate-yielded", because.to_string()),
                 };
                 self.release(now, &replica, kind, format!("{keeper} keeps it: {why}"));
@@ -25,9 +25,9 @@ impl Node {
                     self.issue(now, &[slot]);
                 }
             }
-            claims::Fact::Duplicate { replica, keeper, because: KeptBecause::Drained } => {
+            claims::Fact::Duplicate { replica, keeper, because: KeptBecause::Leaves } => {
                 let (name, to) = (self.replica_name(&replica), self.name_of(&keeper));
-                let message = format!("another node is drained: {to} starts it");
+                let message = format!("it is to leave another node: {to} starts it");
                 self.emit_event(now, Level::Info, "moves", Some(name), Some(keeper), message);
             }
             claims::Fact::Duplicate { replica, keeper, because } => {

@@ -50,7 +50,8 @@ impl Node {
         force: bool,
     ) -> Result<Option<Reply>, Refusal> {
         self.check_writable()?;
-        if let Some(spec) = spec.as_ref().filter(|spec| spec.kind.replicas() != Some(0) && !force) {
+        if let Some(spec) = spec.as_ref().filter(|spec| spec.fixed_replicas() != Some(0) && !force)
+        {
             if let Some(over) = self.desired.would_exceed(spec) {
                 return Err(Refusal::Invalid(over.to_string()));
             }

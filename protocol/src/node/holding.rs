@@ -282,14 +282,17 @@ impl Node {
         };
         let is_good = |claim: &Claim| claim.phase == Phase::Healthy && claim.generation == mine;
         let sight = self.sight();
-        // From a node that is drained it is to come here.
-        let leaves =
-            |node: &crate::model::NodeId| sight.is_drained(node) && !sight.is_drained(&self.me);
-        let sees = |node: &crate::model::NodeId| sight.knows(node, replica) && !leaves(node);
-        self.claims
-            .of(replica)
-            .iter()
-            .any(|(node, claim)| *node != self.me && is_good(claim) && matters(node) && sees(node))
+        // From a node that it is to leave it is to come here.
+        let mine_stays =
+            self.claims.my_claim(replica).is_none_or(|it| sight.leaves(&self.me, it).is_none());
+        let leaves = |node: &crate::model::NodeId, claim: &Claim| {
+            mine_stays && sight.leaves(node, claim).is_some()
+        };
+        let sees = |node: &crate::model::NodeId| sight.knows(node, replica);
+        self.claims.of(replica).iter().any(|(node, claim)| {
+            let leaves = leaves(node, claim);
+            *node != self.me && is_good(claim) && matters(node) && sees(node) && !leaves
+        })
     }
 
     pub(super) fn on_failed(

@@ -3,7 +3,8 @@
 use crate::claims::{self, Outcome, Standing};
 use crate::membership::Worth;
 use crate::model::{
-    Digest, NodeId, NodeRecord, RawChange, ReplicaId, Ruling, Signed, Slot, Time, Unverified, codec,
+    Digest, NodeId, NodeRecord, RawChange, ReplicaId, Ruling, RulingBody, Signed, Slot, Time,
+    Unverified, codec,
 };
 use crate::rulings::{self, Applied};
 use crate::sync::{self, Tree};
@@ -54,6 +55,8 @@ impl Node {
             }
             Message::SameKey { question, same } => self.on_same_key(now, from, question, same),
             Message::Carry(sealed) => self.on_carry(now, from, sealed),
+            Message::Loads { loads } => self.on_loads(now, from, loads),
+            Message::Wake { uid } => self.on_wake(now, &uid),
             // Gossip that came over a link: no verdict is expected.
             Message::Changed { .. }
             | Message::Slot(_)
@@ -106,6 +109,8 @@ impl Node {
             | Message::Greet { .. }
             | Message::Revocations { .. }
             | Message::NotAdmitted { .. }
+            | Message::Loads { .. }
+            | Message::Wake { .. }
             | Message::Carry(_) => Verdict::Reject,
         }
     }
@@ -281,6 +286,17 @@ impl Node {
         let batch = self.persist(records);
         if self.heed_verdict(&ruling.uid) {
             self.on_rolled_back(now, &ruling.uid);
+        }
+        let body = &ruling.body;
+        self.due.duplicates |= matches!(body, RulingBody::Move(_));
+        if matches!(
+            body,
+            RulingBody::CronTick(_) | RulingBody::Autoscale { .. } | RulingBody::Move(_)
+        ) {
+            // There may be places now that were announced already.
+            self.with_auction(now, |auction, now, context, out| {
+                auction.learned(now, &ruling.uid, context, out)
+            });
         }
         self.due.dirty.insert(ruling.uid);
         self.due.holding |= self.claims.mine().any(|claim| claim.replica.uid == ruling.uid);

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Chain, Digest, NodeId, NodeRecord, RawChange, Ruling, Slot, Unverified};
+use crate::model::{
+    Chain, Digest, Load, NodeId, NodeRecord, RawChange, ReplicaId, Ruling, Slot, Unverified,
+};
 use crate::{auction, claims, membership, sync};
 
 use super::relay::Sealed;
@@ -14,6 +16,9 @@ pub const MAX_CHANGES: usize = 64;
 /// Admissions in a greeting: a device that was let in by one that was let in, and so on. Further
 /// ones are learned by comparison.
 pub const MAX_LINEAGE: usize = 8;
+
+/// Loads in one message.
+pub const MAX_LOADS: usize = 256;
 
 /// A message between two nodes, or to all by gossip.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -107,11 +112,21 @@ pub enum Message {
         /// The revocation that shows it, if it is that.
         changes: Vec<RawChange>,
     },
+    /// The loads of replicas of the sender, whose workloads the receiver owns.
+    Loads {
+        /// At most [`MAX_LOADS`].
+        loads: Vec<(ReplicaId, Load)>,
+    },
+    /// The sender has a request for a workload of the receiver that has no replica until one comes.
+    Wake {
+        /// The workload.
+        uid: Digest,
+    },
 }
 
 impl Message {
     /// Kinds that this program knows: the variants are numbered from 0.
-    pub const KINDS: u32 = 17;
+    pub const KINDS: u32 = 19;
 
     /// The name of the variant in counters and traces.
     pub fn kind(&self) -> &'static str {
@@ -133,6 +148,8 @@ impl Message {
             Message::Greet { .. } => "greet",
             Message::Revocations { .. } => "revocations",
             Message::NotAdmitted { .. } => "not-admitted",
+            Message::Loads { .. } => "loads",
+            Message::Wake { .. } => "wake",
         }
     }
 

@@ -32,6 +32,8 @@
 //! | `outbox`, `message` | effects not taken yet; the messages between nodes |
 //! | `events`, `history` | what is shown as it happens; who changed what |
 //! | `views`, `replica_views`, `explaining` | read-only views for people and programs |
+//! | `balancing` | moves to nodes with more room |
+//! | `scaling` | the number of replicas by their load |
 //! | `rights` | who may do what, for people |
 //! | `values` | secrets and configs: what there is, and which node may read it |
 //! | `queues` | every collection that grows, with its bound |
@@ -39,6 +41,7 @@
 //! | `test_fingerprint` | the state that tests compare |
 
 mod asking;
+mod balancing;
 mod boot;
 mod budgets;
 mod calls;
@@ -77,6 +80,7 @@ mod rights;
 mod routes;
 mod runs;
 mod saving;
+mod scaling;
 mod sight;
 mod simulator_clone;
 mod slot_gossip;
@@ -152,6 +156,8 @@ pub struct Config {
     pub holding: holding_room::Config,
     /// Limits how fast the replicas of lost nodes are replaced.
     pub rescue_throttle: crate::plan::RescueThrottleConfig,
+    /// Moves to nodes with more room.
+    pub balance: crate::plan::BalanceConfig,
 }
 
 /// The identity of a node.
@@ -197,6 +203,8 @@ pub enum Reason {
     SlotGossip,
     /// Plan a workload again.
     Plan,
+    /// Look whether replicas are better off on other nodes.
+    Balance,
     /// Dial a seed again.
     Seed,
     /// End a wait for other members: this node acts on what it knows.
@@ -236,6 +244,7 @@ pub struct Node {
     // State that needs several rooms.
     ownership: ownership::Ownership,
     planning: planning::Planning,
+    scaling: scaling::Scaling,
     slot_gossip: slot_gossip::SlotGossip,
     saving: saving::Saving,
     questions: asking::Questions,
@@ -303,6 +312,8 @@ impl Node {
             Input::Answered { node, address, by } => self.on_answered(now, node, address, by),
             Input::Command { request, command } => self.on_command(now, request, command),
             Input::Report(report) => self.on_report(now, report),
+            Input::Measured(loads) => self.on_measured(now, loads),
+            Input::Wished(name) => self.on_wished(now, &name),
             Input::Facts(facts) => self.on_facts(now, facts),
             Input::FactsNoted { is_warning, message } => {
                 self.on_facts_noted(now, is_warning, message)
@@ -340,6 +351,7 @@ impl Node {
         self.ask_holders(now);
         self.retry_replicas(now);
         self.retry_plans(now);
+        self.look_at_balance(now);
         self.resume_throttled(now);
         self.retry_seeds(now);
         self.retry_join(now);
@@ -364,6 +376,7 @@ impl Node {
             after(self.slot_gossip.due(), Reason::SlotGossip),
             after(self.planning.throttle.due(), Reason::Plan),
             after(self.planning.again.values().min().copied(), Reason::Plan),
+            after(self.planning.balance_at, Reason::Balance),
             after(self.seed_due(), Reason::Seed),
             after(self.readiness.poll_timeout(), Reason::Grace),
             after(self.rescue_throttle.poll_timeout(), Reason::Grace),

@@ -274,7 +274,7 @@ impl Outlook<'_> {
             phase: claim.phase.clone(),
             update: claim.update.clone(),
             state: self.state_of(&node),
-            drained: self.sight.is_drained(&node),
+            leaves: self.sight.leaves(&node, claim),
             due,
             yields_to: if is_alone { None } else { self.yields_to(&claim.replica, node) },
         }
@@ -287,7 +287,7 @@ impl Outlook<'_> {
             knows: &|node, replica| self.sight.knows(node, replica),
             needs: &|claim| self.sight.needs(claim),
             offers: &|node, claimed| self.sight.offers(node, claimed),
-            drained: &|node| self.sight.is_drained(node),
+            leaves: &|node, claim| self.sight.leaves(node, claim).is_some(),
         };
         let wanted = self.demand.revision(replica);
         let kept = self.claims.keeper_of(replica, &up, wanted.as_ref(), credit);

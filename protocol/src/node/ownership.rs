@@ -112,6 +112,7 @@ impl Node {
                 self.planning.throttle.forget(&uid);
                 self.planning.again.remove(&uid);
                 self.planning.updates.remove(&uid);
+                self.scaling.forget(&uid);
             }
         }
     }

@@ -63,6 +63,8 @@ impl Node {
             | Message::Auction(_)
             | Message::AskHolder { .. }
             | Message::Have { .. }
+            | Message::Loads { .. }
+            | Message::Wake { .. }
             | Message::Carry(_) => true,
             // These are about a link, or go only to nodes that have one.
             Message::Membership(_)

@@ -43,6 +43,8 @@ pub(super) struct Planning {
     pub deferred: BTreeMap<Digest, (NodeId, Time)>,
     /// Updates that this node leads, by workload, as it saw them. At most as many as there are.
     pub updates: BTreeMap<Digest, SeenUpdate>,
+    /// When this node looks again whether replicas are better off on other nodes.
+    pub balance_at: Option<Time>,
 }
 
 /// The node that places are bound to.
@@ -50,7 +52,7 @@ pub(super) struct Planning {
 enum Bound {
     /// None: any that fits.
     None,
-    /// The node of a daemon's place.
+    /// The node of a daemon's place, or the one that a place moves to.
     Node(NodeId),
     /// The node that keeps their data.
     Home(Home),
@@ -62,12 +64,14 @@ impl Node {
         if !self.may_plan() {
             return;
         }
+        self.plan_looks(now);
         for uid in std::mem::take(&mut self.due.dirty) {
             let Some(workload) = self.desired.by_uid(&uid).cloned() else { continue };
             if !self.is_owner(&uid, &workload.name) {
                 // Another node owns it now, and plans it.
                 self.planning.again.remove(&uid);
                 self.planning.updates.remove(&uid);
+                self.scaling.forget(&uid);
                 self.close_auctions(now, &uid);
             } else if let Some(until) = self.is_deferred(now, &uid) {
                 self.plan_again(until, uid);
@@ -76,6 +80,7 @@ impl Node {
                 if self.planning.throttle.may_run(now, Work::Plan, uid, places) {
                     self.decide_runs(now, &workload);
                     self.decide_rollout(now, &workload);
+                    self.decide_scale(now, &workload);
                     // After a roll-back it is to run another spec.
                     if let Some(workload) = self.desired.by_uid(&uid).cloned() {
                         self.auction_free_places(now, &workload);
@@ -182,13 +187,17 @@ impl Node {
                 self.plan_again(at, uid);
                 break;
             }
+            let to = if let Free::Moves { to, .. } = &why { Some(*to) } else { None };
             let why = short_reason(self.describe_free(&why));
             // The home tells bidders apart, and not when its volume was made.
             let home = home.map(|home| Home { counter: 0, ..home });
             let bound = match (home, place) {
                 (Some(home), _) => Bound::Home(home),
                 (None, Place::OnNode(node)) => Bound::Node(node),
-                (None, Place::Ordinal(_) | Place::Run { .. }) => Bound::None,
+                (None, Place::Ordinal(_) | Place::Run { .. }) => match to {
+                    Some(to) => Bound::Node(to),
+                    None => Bound::None,
+                },
             };
             free.entry((revision, bound)).or_default().push(OfferPlace { place, counter, why });
             count += 1;
@@ -233,6 +242,9 @@ impl Node {
                 format!("its node {} left the cluster", self.name_of(node))
             }
             Free::Drained { node, .. } => format!("its node {} is drained", self.name_of(node)),
+            Free::Moves { node, to } => {
+                format!("{} has more room for it than {}", self.name_of(to), self.name_of(node))
+            }
             Free::NeverPlaced | Free::GivenUp => why.to_string(),
         }
     }
@@ -244,7 +256,10 @@ impl Node {
         match why {
             Free::NodeDown { node, .. } => self.rescue_throttle.take(now, node),
             Free::GivenUp => self.rescue_throttle.heals_until(now).map_or(Ok(()), Err),
-            Free::NeverPlaced | Free::NodeLeft { .. } | Free::Drained { .. } => Ok(()),
+            Free::NeverPlaced
+            | Free::NodeLeft { .. }
+            | Free::Drained { .. }
+            | Free::Moves { .. } => Ok(()),
         }
     }
 
@@ -275,7 +290,7 @@ impl Node {
 
     /// Whether the workloads that this one must be near to have claims on a node. In a large
     /// cluster few nodes have them, and only those need be asked.
-    fn is_near(&self, workload: &Workload, node: &NodeId) -> Result<(), Unfit> {
+    pub(super) fn is_near(&self, workload: &Workload, node: &NodeId) -> Result<(), Unfit> {
         let relations = workload.spec.placement.affinity.iter();
         for near in relations.filter(|it| !it.apart && it.weight.is_none()) {
             let other = self.desired.workload(&near.workload);

@@ -66,6 +66,7 @@ impl Node {
         queues.extend(self.auction.queues());
         queues.extend(self.repair.queues(links));
         queues.extend(self.budgets.queues(members));
+        queues.extend(self.scaling.queues(workloads));
         queues
     }
 }

@@ -161,14 +161,15 @@ impl Node {
         let (membership, wall) = (&self.membership, self.wall(now));
         let ownership = &self.ownership;
         let mut out = crate::model::Out::new();
-        let sight = Sight::new(self.me, &self.device.facts, membership, &self.desired);
+        let sight =
+            Sight::new(self.me, &self.device.facts, membership, &self.desired, &self.rulings);
         let demand = Demand { desired: &self.desired, rulings: &self.rulings, sight };
         let credit = Credit {
             plausible: &|node, claim| ownership.is_plausible(node, claim),
             knows: &|node, replica| sight.knows(node, replica),
             needs: &|claim| sight.needs(claim),
             offers: &|node, claimed| sight.offers(node, claimed),
-            drained: &|node| sight.is_drained(node),
+            leaves: &|node, claim| sight.leaves(node, claim).is_some(),
         };
         let judge = Judge {
             up: &|node: &NodeId| membership.is_up(node),

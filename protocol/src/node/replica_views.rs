@@ -161,6 +161,9 @@ impl Node {
             Some(Step::Auction { place, why: Free::Drained { .. }, .. }) => {
                 Some(self.why_not_moved(workload, *place))
             }
+            Some(Step::Auction { why: why @ Free::Moves { .. }, .. }) => {
+                Some(format!("it moves: {}", self.describe_free(why)))
+            }
             Some(Step::Wait { why: why @ Waiting::Kept { .. }, .. }) => Some(why.to_string()),
             Some(Step::Wait { .. } | Step::Auction { .. }) | None => None,
         };

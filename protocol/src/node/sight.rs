@@ -1,8 +1,15 @@
 //! Whether nodes can run what they claim, and see what they run.
 
+use crate::claims::awarded_under;
 use crate::desired::Desired;
 use crate::membership::Membership;
-use crate::model::{Claim, Facts, NodeId, ReplicaId, Resources, Spec};
+use crate::model::ruling::Move;
+use crate::model::{
+    Claim, Facts, NodeId, Place, ReplicaId, Resources, RulingBody, RulingKey, RulingKind, Spec,
+};
+use crate::plan::Leaves;
+use crate::rulings::Rulings;
+use crate::workload::EVERY_GENERATION;
 
 use super::Node;
 
@@ -14,6 +21,7 @@ pub(super) struct Sight<'a> {
     facts: &'a Facts,
     membership: &'a Membership,
     desired: &'a Desired,
+    rulings: &'a Rulings,
 }
 
 impl<'a> Sight<'a> {
@@ -22,8 +30,9 @@ impl<'a> Sight<'a> {
         facts: &'a Facts,
         membership: &'a Membership,
         desired: &'a Desired,
+        rulings: &'a Rulings,
     ) -> Self {
-        Sight { me, facts, membership, desired }
+        Sight { me, facts, membership, desired, rulings }
     }
 
     /// Whether a node has the runtime of a replica, and so sees how it does. Without its container
@@ -58,6 +67,32 @@ impl<'a> Sight<'a> {
         self.desired.policies().get(node).is_some_and(|policy| policy.drained)
     }
 
+    /// Why a claim is to have another node, if it is.
+    pub fn leaves(&self, node: &NodeId, claim: &Claim) -> Option<Leaves> {
+        if self.is_drained(node) {
+            return Some(Leaves::Drained);
+        }
+        let Move { from, to, counter } = self.move_of(&claim.replica)?;
+        let is_it = from == *node && awarded_under(claim).counter == counter;
+        let may_go = *node != to && (self.me == to || self.membership.is_up(&to));
+        (is_it && may_go && !self.is_drained(&to)).then_some(Leaves::Moves { to })
+    }
+
+    /// What an owner ruled last about the node of a place.
+    pub fn move_of(&self, replica: &ReplicaId) -> Option<Move> {
+        let Place::Ordinal(ordinal) = replica.place else { return None };
+        let key = RulingKey {
+            uid: replica.uid,
+            kind: RulingKind::Move,
+            generation: EVERY_GENERATION,
+            tick: u64::from(ordinal),
+        };
+        match self.rulings.get(&key)?.body {
+            RulingBody::Move(it) => Some(it),
+            _ => None,
+        }
+    }
+
     fn facts_of(&self, node: &NodeId) -> Option<&'a Facts> {
         match *node == self.me {
             true => Some(self.facts),
@@ -68,6 +103,6 @@ impl<'a> Sight<'a> {
 
 impl Node {
     pub(super) fn sight(&self) -> Sight<'_> {
-        Sight::new(self.me, &self.device.facts, &self.membership, &self.desired)
+        Sight::new(self.me, &self.device.facts, &self.membership, &self.desired, &self.rulings)
     }
 }

@@ -50,6 +50,8 @@ impl fmt::Debug for Node {
             .field("auction", &self.auction)
             .field("holding", &self.holding)
             .field("plan again", &self.planning.again)
+            .field("rulings", &self.rulings.iter().map(|it| it.body()).collect::<Vec<_>>())
+            .field("updates", &self.planning.updates)
             .field(
                 "staged",
                 &self

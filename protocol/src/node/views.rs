@@ -262,6 +262,7 @@ impl Node {
             kind: _,
             update: _,
             previous: _,
+            autoscale: _,
         } = SpecBody::from(&workload.spec);
         let here = workload.spec.program.artifacts_on(Some(&self.device.facts.arch));
         let guardians = self.guardians(&workload.name);
@@ -274,6 +275,7 @@ impl Node {
             kind: workload.spec.kind.as_str().to_owned(),
             job: self.job_state(workload),
             results: self.result_views(workload),
+            scale: self.scale_view(workload),
             update: self.update_view(workload),
             runtime,
             artifact: artifact.map(|it| it.digest.to_string()).unwrap_or_default(),

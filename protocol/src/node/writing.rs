@@ -138,6 +138,7 @@ impl Node {
         self.planning.again.remove(uid);
         self.planning.deferred.remove(uid);
         self.planning.updates.remove(uid);
+        self.scaling.forget(uid);
         self.desired.go_back_from(uid, None);
         self.claims.forget_workload(uid);
         let rulings = self.rulings.forget(uid);

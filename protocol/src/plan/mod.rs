@@ -5,6 +5,8 @@
 //! place. Only a holder replaces or stops what it claims, and it stops a duplicate only after the
 //! kept holder has answered (see the room `claims`).
 
+mod autoscale;
+mod balance;
 mod home;
 mod rescue_throttle;
 mod rollout;
@@ -13,8 +15,10 @@ mod step;
 mod tests;
 mod words;
 
+pub use autoscale::{Loads, SETTLES, Watched};
+pub use balance::{BalanceConfig, Filled, Movable, best_move};
 pub use home::{Home, bind, bind_to_node};
 pub use rescue_throttle::{RescueThrottle, RescueThrottleConfig};
 pub use rollout::{NextStep, Progress, Seen, next_step};
-pub use step::{Free, Holder, NodeState, Step, Surplus, Waiting, Wanted, plan, plan_place};
+pub use step::{Free, Holder, Leaves, NodeState, Step, Surplus, Waiting, Wanted, plan, plan_place};
 pub use words::replacing;

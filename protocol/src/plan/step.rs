@@ -38,6 +38,18 @@ impl NodeState {
     }
 }
 
+/// Why a replica is to leave its node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Leaves {
+    /// Operators want the node to be emptied.
+    Drained,
+    /// An owner ruled that another node is to run it.
+    Moves {
+        /// That node.
+        to: NodeId,
+    },
+}
+
 /// The claim of one place by one node. A node appears at most once per place.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Holder {
@@ -55,8 +67,8 @@ pub struct Holder {
     pub update: Option<Update>,
     /// The state of the node.
     pub state: NodeState,
-    /// Operators want the node to be emptied.
-    pub drained: bool,
+    /// Why it is to leave the node, if it is.
+    pub leaves: Option<Leaves>,
     /// It is the place's turn to get the revision that belongs there.
     pub due: bool,
     /// The holder that `claims::keeper` keeps instead of this one; none when this one is kept or
@@ -143,6 +155,7 @@ impl Step {
         }
         match self {
             Step::Auction { home: Some(home), .. } => home.node == *node,
+            Step::Auction { why: Free::Moves { to, .. }, .. } => to == node,
             Step::Wait { why: Waiting::Volume { .. }, node: home, .. } => home == node,
             _ => true,
         }
@@ -150,14 +163,17 @@ impl Step {
 
     /// Whether the place lacks a healthy replica of the right revision.
     pub fn is_unhealthy(&self) -> bool {
-        let is_moved =
-            matches!(self, Step::Auction { why: Free::Drained { healthy: true, .. }, .. });
+        let is_moved = match self {
+            Step::Auction { why: Free::Drained { healthy, .. }, .. } => *healthy,
+            Step::Auction { why: Free::Moves { .. }, .. } => true,
+            _ => false,
+        };
         !matches!(self, Step::Stop { .. }) && !is_moved
     }
 
     /// Whether the place is to get another holder while it is held.
     pub fn is_move(&self) -> bool {
-        matches!(self, Step::Auction { why: Free::Drained { .. }, .. })
+        matches!(self, Step::Auction { why: Free::Drained { .. } | Free::Moves { .. }, .. })
     }
 }
 
@@ -186,6 +202,13 @@ pub enum Free {
         node: NodeId,
         /// It is healthy there.
         healthy: bool,
+    },
+    /// Another node has more room for it. The holder keeps it until that one runs it.
+    Moves {
+        /// The holder.
+        node: NodeId,
+        /// The node that is to run it.
+        to: NodeId,
     },
 }
 
@@ -377,14 +400,14 @@ fn steps_of(
         return steps.push(auction(place, revision, here, seen(place)));
     };
     let first = steps.len();
-    let alone = counting().all(|holder| holder.node == kept.node || holder.drained);
+    let alone = counting().all(|holder| holder.node == kept.node || holder.leaves.is_some());
     // The one replica of a daemon stays with its node, and a job stays to its end.
     let is_bound = !matches!(place, Place::Ordinal(_));
     match step_for_kept(kept, revision) {
-        None | Some(Step::Wait { .. })
-            if kept.drained && !is_bound && alone && kept.state == NodeState::Up =>
+        step @ (None | Some(Step::Wait { .. }))
+            if !is_bound && alone && kept.state == NodeState::Up =>
         {
-            steps.push(moved(kept, revision, here, seen(place)));
+            steps.extend(moved(kept, revision, here, seen(place), step));
         }
         step => steps.extend(step),
     }
@@ -414,11 +437,22 @@ fn next_counter(here: &[&Holder], seen: Option<Token>) -> u64 {
     highest.map_or(1, |token| token.counter.saturating_add(1))
 }
 
-/// The step about a place whose node is to be emptied.
-fn moved(kept: &Holder, revision: Revision, here: &[&Holder], seen: Option<Token>) -> Step {
-    let healthy = kept.phase == Phase::Healthy;
-    let (place, why) = (kept.place, Free::Drained { node: kept.node, healthy });
-    Step::Auction { place, revision, counter: next_counter(here, seen), why, home: None }
+/// The step about a place that is to leave its node; `stays` if it is not.
+fn moved(
+    kept: &Holder,
+    revision: Revision,
+    here: &[&Holder],
+    seen: Option<Token>,
+    stays: Option<Step>,
+) -> Option<Step> {
+    let (place, node) = (kept.place, kept.node);
+    let why = match kept.leaves {
+        Some(Leaves::Drained) => Free::Drained { node, healthy: kept.phase == Phase::Healthy },
+        // Only what runs well moves.
+        Some(Leaves::Moves { to }) if stays.is_none() => Free::Moves { node, to },
+        Some(Leaves::Moves { .. }) | None => return stays,
+    };
+    Some(Step::Auction { place, revision, counter: next_counter(here, seen), why, home: None })
 }
 
 /// The step of the kept holder, if any, by the reason that matters most: whether its node is there,

@@ -31,7 +31,7 @@ fn holder(index: u32, n: u8) -> Holder {
         phase: Phase::Healthy,
         update: None,
         state: NodeState::Up,
-        drained: false,
+        leaves: None,
         due: true,
         yields_to: None,
     }
@@ -369,11 +369,28 @@ fn nodes_lost_before_a_returned_one_get_a_moment() {
     assert!(throttle.end_healing(second(62)) && throttle.poll_timeout().is_none());
 }
 
+/// A place that is to move is auctioned to the node that it moves to, and only while it runs well
+/// where it is.
+#[test]
+fn place_that_moves_is_offered_to_one_node_while_it_is_healthy() {
+    let moves = Holder { leaves: Some(Leaves::Moves { to: node(3) }), ..holder(0, 1) };
+    let steps = plan(&run(1), std::slice::from_ref(&moves), &never);
+    assert_eq!(only_auction(&steps), (2, &Free::Moves { node: node(1), to: node(3) }));
+    assert!(!steps[0].is_unhealthy() && steps[0].is_move());
+    assert!(steps[0].may_run_at(&node(3)) && !steps[0].may_run_at(&node(2)));
+    let starts = Holder { phase: Phase::Starting, ..moves.clone() };
+    let steps = plan(&run(1), &[starts], &never);
+    assert!(matches!(steps[..], [Step::Wait { why: Waiting::Starting, .. }]), "{steps:?}");
+    let outdated = Holder { revision: OLD, ..moves };
+    let steps = plan(&run(1), &[outdated], &never);
+    assert!(matches!(steps[..], [Step::Replace { .. }]), "it is replaced first: {steps:?}");
+}
+
 /// A place on a node that is drained is auctioned under a new token, and its holder is told nothing
 /// until another one has it; then only the other one is kept.
 #[test]
 fn place_on_a_drained_node_is_auctioned_while_it_is_held() {
-    let drained = Holder { drained: true, ..holder(0, 1) };
+    let drained = Holder { leaves: Some(Leaves::Drained), ..holder(0, 1) };
     let steps = plan(&run(1), std::slice::from_ref(&drained), &never);
     let (counter, why) = only_auction(&steps);
     assert_eq!((counter, why), (2, &Free::Drained { node: node(1), healthy: true }));

@@ -198,15 +198,17 @@ fn is_within_bounds(ruling: &Ruling) -> bool {
                 let bytes: usize = lines.iter().map(String::len).sum();
                 lines.len() <= MAX_LINES && bytes <= MAX_LINE_BYTES
             }
-            RulingBody::RolloutVerdict { .. } | RulingBody::CronTick(_) => true,
+            RulingBody::RolloutVerdict { .. } | RulingBody::CronTick(_) | RulingBody::Move(_) => {
+                true
+            }
         }
 }
 
-/// The order in which rulings of a kind are dropped. Results are ordered by their sequence, a time:
-/// the indices of a job that is published anew begin at 0 again.
+/// The order in which rulings of a kind are dropped. Results and moves are ordered by their
+/// sequence, a time: the indices of a job that is published anew begin at 0 again.
 fn order(key: &RulingKey) -> u64 {
     match key.kind {
-        RulingKind::JobResult => 0,
+        RulingKind::JobResult | RulingKind::Move => 0,
         // The last skipped tick is under 0, and stays.
         RulingKind::CronTick if key.tick == 0 => u64::MAX,
         _ => key.tick,

@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::WallClock;
 use crate::model::codec::Bytes;
-use crate::model::ruling::{JobResult, Outcome, Tick};
-use crate::model::{ClusterId, KeyPair, RulingBody, RulingKind};
+use crate::model::ruling::{JobResult, Move, Outcome, Tick};
+use crate::model::{ClusterId, KeyPair, NodeId, RulingBody, RulingKind};
 
 fn key(uid: u8, kind: RulingKind, tick: u64) -> RulingKey {
     RulingKey { uid: Digest([uid; 32]), kind, generation: Digest([1; 32]), tick }
@@ -23,6 +23,11 @@ fn ruling(owner: u8, key: RulingKey, sequence: u64, value: i64) -> Signed<Ruling
             lines: Vec::new(),
         }),
         RulingKind::Frontier => RulingBody::Frontier { below: value as u32 },
+        RulingKind::Move => RulingBody::Move(Move {
+            from: NodeId([1; 32]),
+            to: NodeId([2; 32]),
+            counter: value as u64,
+        }),
         RulingKind::Other(number) => RulingBody::Other(number, Bytes(vec![value as u8])),
     };
     Signed::sign(

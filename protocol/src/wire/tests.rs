@@ -76,6 +76,7 @@ fn samples() -> Vec<(&'static str, Message)> {
     let ruling = Signed::sign(ruling, &node, &cluster);
     let sealed = Sealed { to: id, incarnation: 2, number: (2 << 32) + 1, message: vec![1, 2, 3] };
     let sealed = Signed::sign(sealed, &node, &cluster);
+    let load = Load { cpu: 250, memory: 7 << 20, in_flight: 1_500, requests: 9 };
     vec![
         ("changed", Message::Changed { change: admission.clone(), holder: Some(id) }),
         ("slot", Message::Slot(slot.wire())),
@@ -92,6 +93,8 @@ fn samples() -> Vec<(&'static str, Message)> {
         ),
         ("carry", Message::Carry(sealed.wire())),
         ("not-admitted", Message::NotAdmitted { why: "revoked".into(), changes: Vec::new() }),
+        ("loads", Message::Loads { loads: vec![(replica, load)] }),
+        ("wake", Message::Wake { uid: Digest([9; 32]) }),
     ]
 }
 
@@ -106,7 +109,7 @@ fn message_bytes_do_not_change() {
     assert_eq!(hashes, golden);
 }
 
-const GOLDEN: [(&str, &str); 12] = [
+const GOLDEN: [(&str, &str); 14] = [
     ("changed", "af32deda"),
     ("slot", "33b09352"),
     ("ruled", "a5bd4bc5"),
@@ -119,6 +122,8 @@ const GOLDEN: [(&str, &str); 12] = [
     ("auction", "70d3359e"),
     ("carry", "0b2cb513"),
     ("not-admitted", "0d9fdbc7"),
+    ("loads", "48e0e304"),
+    ("wake", "1d4d0f03"),
 ];
 
 #[test]

@@ -8,9 +8,12 @@ mod runs;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::spec::Kind;
-use crate::model::{Place, Revision, RulingBody, Spec, View};
+use crate::model::{Digest, Place, Revision, RulingBody, Spec, View};
 
 pub use runs::{Due, Run, Ticks, due, generation_of, overdue, results, runs};
+
+/// The generation of rulings that are about all generations of a workload.
+pub const EVERY_GENERATION: Revision = Digest([0; 32]);
 
 /// Every place of a workload, with the revision that belongs there.
 pub fn places(spec: &Spec, view: &View<'_>) -> BTreeMap<Place, Revision> {
@@ -74,16 +77,30 @@ fn rank(spec: &Spec, view: &View<'_>, place: Place) -> Option<u32> {
 
 /// The number of a workload's places.
 pub fn count(spec: &Spec, view: &View<'_>) -> u32 {
-    match spec.kind.replicas() {
+    match replicas(spec, view) {
         Some(replicas) => replicas,
         None => u32::try_from(places_of(spec, view).count()).unwrap_or(u32::MAX),
     }
 }
 
+/// The number of replicas of a kind that has one: what its owner ruled last if it is scaled by
+/// load, else what the spec says.
+fn replicas(spec: &Spec, view: &View<'_>) -> Option<u32> {
+    let first = spec.kind.replicas()?;
+    let Some(scale) = &spec.later.autoscale else { return Some(first) };
+    let ruled = view.rulings.iter().find_map(|ruling| match ruling.body {
+        RulingBody::Autoscale { replicas } if ruling.generation == EVERY_GENERATION => {
+            Some(replicas)
+        }
+        _ => None,
+    });
+    Some(scale.bounded(ruled.unwrap_or(first)))
+}
+
 fn places_of<'a>(spec: &Spec, view: &'a View<'_>) -> Box<dyn Iterator<Item = Place> + 'a> {
     match spec.kind {
-        Kind::Service { replicas } | Kind::Stateful { replicas } => {
-            Box::new((0..replicas).map(Place::Ordinal))
+        Kind::Service { .. } | Kind::Stateful { .. } => {
+            Box::new((0..replicas(spec, view).unwrap_or_default()).map(Place::Ordinal))
         }
         Kind::Daemon => {
             let members = view.members.keys().filter(|node| (view.suits)(node));
@@ -99,8 +116,8 @@ fn places_of<'a>(spec: &Spec, view: &'a View<'_>) -> Box<dyn Iterator<Item = Pla
 
 fn has_place(spec: &Spec, view: &View<'_>, place: Place) -> bool {
     match (&spec.kind, place) {
-        (Kind::Service { replicas } | Kind::Stateful { replicas }, Place::Ordinal(index)) => {
-            index < *replicas
+        (Kind::Service { .. } | Kind::Stateful { .. }, Place::Ordinal(index)) => {
+            replicas(spec, view).is_some_and(|replicas| index < replicas)
         }
         (Kind::Daemon, Place::OnNode(node)) => {
             view.members.contains_key(&node) && (view.suits)(&node)

@@ -317,8 +317,13 @@ impl Simulation {
             else {
                 continue;
             };
+            let id = |device: usize| self.world.devices[device].id;
+            let is_ruled = self.world.running().into_iter().any(|device| {
+                let ruled = self.world.node(device).and_then(|node| node.ruled_move(replica));
+                ruled == Some((id(place.0), id(now.0)))
+            });
             // Nothing is promised to two devices with one identity.
-            if !self.world.is_cloned(place.0) && !self.world.is_cloned(now.0) {
+            if !is_ruled && !self.world.is_cloned(place.0) && !self.world.is_cloned(now.0) {
                 let what = format!(
                     "{replica} was moved from n{} to n{} for nothing, {when}",
                     place.0, now.0

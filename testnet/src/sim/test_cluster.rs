@@ -90,6 +90,11 @@ impl TestCluster {
         self.sim.world.log(device, what);
     }
 
+    /// Publishes a workload through the first device.
+    pub fn publish(&mut self, spec: &Spec) -> Result<(), String> {
+        self.sim.publish(0, spec)
+    }
+
     /// The public keys of the cluster.
     pub fn genesis(&self) -> &Genesis {
         &self.sim.world.genesis

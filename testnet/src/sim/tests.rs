@@ -1,3 +1,4 @@
+mod balancing;
 mod busy;
 mod containers;
 mod emptying;
@@ -8,6 +9,7 @@ mod moves;
 mod no_way;
 mod promises;
 mod returns;
+mod scaling;
 mod steps;
 mod versions;
 

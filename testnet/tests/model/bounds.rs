@@ -28,6 +28,9 @@ pub enum Start {
     Asked,
     /// A node runs the replica, and nothing is left to do.
     Running,
+    /// Two nodes run a replica each of a workload that is updated one by one, and all nodes have
+    /// just got a new version of it.
+    Updating,
 }
 
 /// The histories to try: `running,crashes=1,losses=2`.
@@ -49,8 +52,11 @@ impl FromStr for Scenario {
             Some("wished") => Start::Published,
             Some("asked") => Start::Asked,
             Some("running") => Start::Running,
+            Some("updating") => Start::Updating,
             _ => {
-                return Err(format!("`{text}` does not begin with `wished`, `asked` or `running`"));
+                return Err(format!(
+                    "`{text}` begins with none of `wished`, `asked`, `running` and `updating`"
+                ));
             }
         };
         let (mut bounds, mut steps) = (Bounds::default(), None);

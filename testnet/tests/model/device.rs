@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use shoal_protocol::claims::awarded_under;
 use shoal_protocol::model::{
-    Claim, Digest, NodeId, RawChange, ReplicaId, Slot, Time, Token, Unverified, WallClock,
+    Claim, Digest, NodeId, RawChange, ReplicaId, Ruling, Slot, Time, Token, Unverified, WallClock,
 };
 use shoal_protocol::node::{Action, Input, Node, Order, PersistId, Record, Saved};
 
@@ -33,6 +33,8 @@ pub struct Running {
     pub replica: ReplicaId,
     pub generation: Digest,
     pub healthy: bool,
+    /// The generation that serves until this one is healthy.
+    pub old: Option<Digest>,
 }
 
 /// Durable records and pending writes.
@@ -41,6 +43,7 @@ pub struct Disk {
     pub incarnation: u64,
     changes: BTreeMap<Digest, Vec<RawChange>>,
     slots: BTreeMap<(NodeId, u8), Unverified<Slot>>,
+    rulings: BTreeMap<Digest, Unverified<Ruling>>,
     pending: VecDeque<(PersistId, Vec<Record>)>,
     stored: u64,
 }
@@ -68,6 +71,7 @@ impl Device {
             incarnation: disk.incarnation,
             changes: disk.changes.values().flatten().cloned().collect(),
             slots: disk.slots.iter().map(|((node, _), slot)| (*node, slot.clone())).collect(),
+            rulings: disk.rulings.values().cloned().collect(),
             ..Saved::default()
         };
         disk.stored = 0;
@@ -127,7 +131,11 @@ impl Device {
     pub fn order(&mut self, order: Order) {
         self.runtime = match order {
             Order::Run { replica, generation, .. } => {
-                Some(Running { replica, generation, healthy: false })
+                let before = self.runtime.as_ref().filter(|it| it.replica == replica);
+                let serves =
+                    before.and_then(|it| if it.healthy { Some(it.generation) } else { it.old });
+                let old = serves.filter(|old| *old != generation);
+                Some(Running { replica, generation, healthy: false, old })
             }
             Order::Stop { .. } => None,
         };
@@ -162,7 +170,7 @@ impl Device {
 
     /// A hash of everything that decides the device's future, as seen at `now`.
     pub fn digest(&self, now: Time) -> u64 {
-        let Disk { incarnation, changes: _, slots, pending, stored } = &self.disk;
+        let Disk { incarnation, changes: _, slots, rulings, pending, stored } = &self.disk;
         let pending: Vec<_> =
             pending.iter().map(|(id, records)| (id, slot_records(records))).collect();
         let due = self.node.as_ref().and_then(Node::poll_timeout);
@@ -173,6 +181,7 @@ impl Device {
                 due,
                 incarnation,
                 slots,
+                rulings,
                 pending,
                 &self.held,
                 &self.runtime,
@@ -218,7 +227,8 @@ impl Disk {
             }
             // Records of other nodes are exchanged at each start.
             Record::Node { .. } => {}
-            Record::Ruling { .. } | Record::NoRuling { .. } => panic!("nobody rules here"),
+            Record::Ruling { key, ruling } => _ = self.rulings.insert(key, ruling),
+            Record::NoRuling { key } => _ = self.rulings.remove(&key),
         }
     }
 }

@@ -61,7 +61,11 @@ struct Histories {
 
 impl Histories {
     fn new(scenario: Scenario) -> Self {
-        Histories { setup: Setup::new(), scenario, next_without_fault: Mutex::default() }
+        Histories {
+            setup: Setup::new(scenario.start),
+            scenario,
+            next_without_fault: Mutex::default(),
+        }
     }
 
     /// States that without a further fault never come to rest. Valid once all states were visited.
@@ -131,6 +135,10 @@ impl Model for Histories {
             Property::always("keeper stays", |_, state: &State| {
                 !state.broken.contains(&Law::KeeperStays)
             }),
+            Property::always("one at a time", |_, state: &State| {
+                !state.broken.contains(&Law::OneAtATime)
+            }),
+            Property::always("serves", |_, state: &State| !state.broken.contains(&Law::Serves)),
             Property::always("rests well", |_, state: &State| {
                 !state.broken.contains(&Law::RestsWell)
             }),

@@ -26,8 +26,13 @@ pub enum Law {
     YieldsToTheHealthy,
     /// A keeper to which another node yielded goes on holding.
     KeeperStays,
-    /// At rest exactly one node holds the replica, healthy, and nothing is reserved.
+    /// At rest exactly one node holds each replica, healthy and of the last version, and nothing is
+    /// reserved.
     RestsWell,
+    /// Of a workload that is updated one by one, one replica is replaced at a time.
+    OneAtATime,
+    /// Of its two replicas one serves at all times.
+    Serves,
 }
 
 /// Checks a state and the step that led to it.
@@ -53,6 +58,15 @@ pub fn check_step(setup: &Setup, before: &State, step: &Step, after: &mut State)
                 broken.extend(took(before, after, node, &new));
             }
             _ => {}
+        }
+    }
+    if setup.update.is_some() {
+        let runs = || after.devices.iter().filter_map(|device| device.runtime.as_ref());
+        if runs().filter(|it| it.old.is_some()).count() > 1 {
+            broken.push(Law::OneAtATime);
+        }
+        if after.is_updating && !runs().any(|it| it.healthy || it.old.is_some()) {
+            broken.push(Law::Serves);
         }
     }
     after.broken.extend(broken);
@@ -108,6 +122,15 @@ fn rests_well(setup: &Setup, state: &State) -> bool {
             return false;
         }
         holders += usize::from(holds);
+        let last = setup.update.as_ref().filter(|_| state.is_updating);
+        let is_last = |claim: &Claim| {
+            last.is_none_or(|last| {
+                claim.generation == last.spec.revision() && claim.update.is_none()
+            })
+        };
+        if !claim.is_none_or(is_last) {
+            return false;
+        }
     }
-    holders == 1
+    holders == setup.replicas
 }

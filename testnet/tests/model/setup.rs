@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use shoal_protocol::membership::{self, Notice, Seen, Vote};
+use shoal_protocol::model::spec::Rollout;
 use shoal_protocol::model::{
     Artifact, Chain, ChangeBody, Clock, ClusterId, Digest, Facts, Key, KeyPair, Namespaces, NodeId,
     ProgramKind, RawChange, Resources, Role, Signed, Spec, SpecForm, Time, Value,
 };
 use shoal_protocol::node::{Config, Identity, Node, Saved};
 use shoal_protocol::trust::{self, Genesis};
-use shoal_protocol::{model, sync};
+use shoal_protocol::{model, plan, sync};
 
+use super::bounds::Start;
 use super::cache::Cache;
 
 /// Three: an owner, a holder, and a node that takes over; any two can disagree with the third.
@@ -27,14 +29,24 @@ pub struct Setup {
     pub cluster: ClusterId,
     /// Admissions of all members, on every disk from the beginning.
     pub admissions: Vec<(Digest, RawChange)>,
-    /// Publishes one workload of one replica.
+    /// Publishes one workload.
     pub change: RawChange,
+    /// Its replicas.
+    pub replicas: usize,
+    /// Publishes a new version of it, where that is what the histories are about.
+    pub update: Option<Update>,
     pub size: Resources,
     pub cache: Cache,
 }
 
+/// A new version.
+pub struct Update {
+    pub change: RawChange,
+    pub spec: Spec,
+}
+
 impl Setup {
-    pub fn new() -> Self {
+    pub fn new(start: Start) -> Self {
         let secret = |number: u8| KeyPair::from_seed(&[number; 32]);
         let (root, keys) = (secret(101), [secret(1), secret(2), secret(3)]);
         let genesis = Genesis { root: root.public() };
@@ -55,15 +67,23 @@ impl Setup {
         };
         let chain = trust::grant(&genesis, &root, &Chain::default(), operator.public(), terms)
             .expect("good terms");
-        let spec = workload();
+        let is_updating = start == Start::Updating;
+        let replicas = if is_updating { 2 } else { 1 };
+        let spec = workload("web", replicas, is_updating);
         let size = spec.reservation();
         let writer = trust::writer_id(&operator.public(), &[0; 16]);
         let key = Key::Workload(spec.name.clone());
-        let clock = Clock::from([(writer, 1)]);
-        let body =
-            ChangeBody { key, writer, serial: 1, clock, uid: None, value: Value::workload(&spec) };
-        let change =
-            trust::sign_change(&genesis, &operator, &chain, body).expect("an honest change").raw();
+        let sign = |serial: u64, uid: Option<Digest>, spec: &Spec| {
+            let (key, clock) = (key.clone(), Clock::from([(writer, serial)]));
+            let value = Value::workload(spec);
+            let body = ChangeBody { key, writer, serial, clock, uid, value };
+            trust::sign_change(&genesis, &operator, &chain, body).expect("an honest change").raw()
+        };
+        let change = sign(1, None, &spec);
+        let update = is_updating.then(|| {
+            let spec = workload("web 2", replicas, true);
+            Update { change: sign(2, Some(change.change.hash()), &spec), spec }
+        });
         Setup {
             cluster: genesis.cluster(),
             genesis,
@@ -71,6 +91,8 @@ impl Setup {
             ids,
             admissions,
             change,
+            replicas: replicas as usize,
+            update,
             size,
             cache: Cache::default(),
         }
@@ -105,15 +127,15 @@ impl Setup {
     }
 }
 
-fn workload() -> Spec {
-    SpecForm::wasm_service(
+fn workload(artifact: &str, replicas: u32, is_updated_one_by_one: bool) -> Spec {
+    let mut form = SpecForm::wasm_service(
         "web".parse().expect("a name"),
-        Artifact { digest: Digest::of(b"web"), size: 60_000 },
-        1,
+        Artifact { digest: Digest::of(artifact.as_bytes()), size: 60_000 },
+        replicas,
         Resources { memory: 32 << 20, cpu: 100 },
-    )
-    .try_into()
-    .expect("a good spec")
+    );
+    form.later.rollout = is_updated_one_by_one.then(Rollout::default);
+    form.try_into().expect("a good spec")
 }
 
 /// The production configuration, except that the detector and repair start nothing by themselves.
@@ -156,6 +178,7 @@ fn config(node: usize) -> Config {
             },
             ..membership::Config::default()
         },
+        balance: plan::BalanceConfig { every: late },
         repair: sync::Config {
             compare_after: late,
             retry_after: late,

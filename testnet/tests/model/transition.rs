@@ -100,6 +100,9 @@ impl State {
         self.work(setup, node, if healthy { START } else { FAIL }, |device, now| {
             let Some(running) = device.runtime.as_mut() else { return Vec::new() };
             running.healthy = healthy;
+            if healthy {
+                running.old = None;
+            }
             let report = Report { replica: running.replica, generation: running.generation, state };
             if !healthy {
                 device.runtime = None;
@@ -164,6 +167,13 @@ impl State {
                 node,
                 Message::Changed { change: setup.change.clone(), holder: None },
             ));
+        }
+        if let Some(update) = setup.update.as_ref().filter(|_| self.is_updating) {
+            let known = self.devices[node].node.as_ref();
+            if known.is_some_and(|node| node.spec(&update.spec.name) != Some(&update.spec)) {
+                let change = update.change.clone();
+                self.send(InFlight::new(node, node, Message::Changed { change, holder: None }));
+            }
         }
     }
 

@@ -167,6 +167,12 @@ impl<'a> Work<'a> {
     }
 
     fn broadcast(&mut self, from: usize, message: Message) {
+        if let Message::Ruled(_) = &message {
+            for to in (0..NODES).filter(|to| *to != from) {
+                self.send(from, to, message.clone());
+            }
+            return;
+        }
         // Records also go over the links, and who holds an artifact makes no difference here.
         let Message::Slot(slot) = &message else { return };
         if NodeId(slot.by().0) == self.setup.ids[from] {

@@ -33,6 +33,8 @@ pub struct State {
     pub won: BTreeMap<(ReplicaId, Token), usize>,
     /// Whether a replica has failed on any node.
     pub failed: bool,
+    /// Whether a new version was published.
+    pub is_updating: bool,
     pub broken: BTreeSet<Law>,
 }
 
@@ -104,6 +106,7 @@ impl State {
             faults_left: Bounds::default(),
             won: BTreeMap::new(),
             failed: false,
+            is_updating: false,
             broken: BTreeSet::new(),
         };
         for node in 0..NODES {
@@ -114,11 +117,25 @@ impl State {
         let is_there = |state: &State| match scenario.start {
             Start::Published => true,
             Start::Asked => state.in_flight.iter().all(|item| item.what != "changed"),
-            Start::Running => state.is_at_rest(),
+            Start::Running | Start::Updating => state.is_at_rest(),
         };
         while !is_there(&state) {
             let step = state.fault_free_step().expect("it is not at rest");
             state = state.after(setup, &step);
+        }
+        if let Some(update) = &setup.update {
+            state.is_updating = true;
+            for node in 0..NODES {
+                let message = Message::Changed { change: update.change.clone(), holder: None };
+                state.send(InFlight::new(node, node, message));
+            }
+            let changed = |state: &State| {
+                let item = state.in_flight.iter().find(|item| item.what == "changed")?;
+                Some(Step::Deliver(item.label()))
+            };
+            while let Some(step) = changed(&state) {
+                state = state.after(setup, &step);
+            }
         }
         state.faults_left = scenario.bounds;
         state

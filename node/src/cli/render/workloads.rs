@@ -99,6 +99,9 @@ pub fn no_replicas(view: &WorkloadView, now: u64) -> String {
             }
         }
         ("daemon", _) => format!("{name} has no replicas: no node fits"),
+        _ if view.scale.is_some_and(|scale| scale.sleeps) => {
+            format!("{name} has no replicas now: the next request starts one")
+        }
         _ if view.desired == 0 => format!("{name} has no replicas: it is scaled to 0"),
         _ => format!("{name} has no replicas yet"),
     }
@@ -157,6 +160,7 @@ fn state(view: &WorkloadView, now: u64) -> String {
     } else if view.desired == 0 && view.replicas.is_empty() {
         match view.kind.as_str() {
             "daemon" => "no node fits".to_owned(),
+            _ if view.scale.is_some_and(|scale| scale.sleeps) => "asleep".to_owned(),
             _ => "scaled to 0".to_owned(),
         }
     } else if view.healthy >= view.desired

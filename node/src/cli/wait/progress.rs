@@ -62,7 +62,7 @@ impl Progress {
         Progress {
             generation: spec.revision().to_string(),
             desired: spec.replicas(),
-            is_counted: spec.kind.replicas().is_some(),
+            is_counted: spec.fixed_replicas().is_some(),
             since: Instant::now(),
             rows: BTreeMap::new(),
             failures: BTreeMap::new(),

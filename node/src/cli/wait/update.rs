@@ -30,7 +30,7 @@ pub(super) fn stands(spec: &Spec, view: &WorkloadView) -> Stands {
         let is_this = failed.as_deref() == Some(generation.short().as_str());
         return if is_this { Stands::RolledBack } else { open };
     }
-    let is_scaled = spec.kind.replicas().is_none_or(|replicas| view.desired == replicas);
+    let is_scaled = spec.fixed_replicas().is_none_or(|replicas| view.desired == replicas);
     if view.generation != generation.to_string() || !is_scaled {
         return open;
     }

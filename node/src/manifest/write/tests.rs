@@ -166,6 +166,22 @@ fn rollout() -> impl Strategy<Value = Rollout> {
     )
 }
 
+fn autoscale() -> impl Strategy<Value = Autoscale> {
+    let targets = (1..=1_000u32, maybe(1..=1_000u32));
+    let times = (0..3_600u64, 10..=3_600u64);
+    (1..9u32, 0..9u32, targets, times).prop_map(|(min, more, (cpu, memory), (up, down))| {
+        Autoscale {
+            min,
+            max: min + more,
+            cpu: Some(cpu),
+            memory,
+            requests: None,
+            up: Duration::from_secs(up),
+            down: Duration::from_secs(down),
+        }
+    })
+}
+
 type Placing = (Vec<Rule>, Vec<Preference>, Vec<String>, Vec<Affinity>, Vec<Toleration>);
 
 fn placing() -> impl Strategy<Value = Placing> {
@@ -225,10 +241,11 @@ fn kind() -> impl Strategy<Value = Kind> {
 fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
     let size = (kind(), 8u64 << 20..1 << 33, 1..9000u32);
     let limit = (maybe(0..1u64 << 30), maybe(0..9000u32));
-    let rest = (maybe(word()), 0..3u64, maybe(rollout()));
+    let rest = (maybe(word()), 0..3u64, maybe(rollout()), maybe(autoscale()));
     (size, limit, pairs(), placing(), values(files), health(files), rest).prop_map(
         move |((kind, memory, cpu), (most, most_cpu), env, placing, values, health, rest)| {
             let (rules, prefer, spread, affinity, tolerate) = placing;
+            let is_service = matches!(kind, Kind::Service { .. });
             let mut it = workload.clone().kind(kind).memory(memory).cpu(cpu).envs(env);
             it = it.rules(rules).prefers(prefer).spread(spread).affinity(affinity);
             it = it.tolerates(tolerate).given(values).health(health).restarts(rest.1);
@@ -237,6 +254,9 @@ fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
             }
             if let Some(rollout) = rest.2 {
                 it = it.update(rollout);
+            }
+            if let Some(scale) = rest.3.filter(|_| is_service) {
+                it = it.autoscale(scale);
             }
             it.limit(most.map(|more| memory + more), most_cpu.map(|more| cpu + more))
         },

@@ -32,7 +32,7 @@ const GOOD: Credit<'static> = Credit {
     knows: &|_, _| true,
     needs: &|_| Resources { memory: 1, cpu: 1 },
     offers: &|_, _| true,
-    drained: &|_| false,
+    leaves: &|_, _| false,
 };
 
 fn all_know(_: &NodeId, _: &ReplicaId) -> bool {

@@ -10,7 +10,8 @@ use super::super::codec::{self, Malformed};
 use super::super::name::Label;
 use super::placement;
 use super::{
-    Artifact, InvalidSpec, Kind, Program, Rollout, Rule, Spec, SpecForm, ValueKind, ValueUse, World,
+    Artifact, Autoscale, InvalidSpec, Kind, Program, Rollout, Rule, Spec, SpecForm, ValueKind,
+    ValueUse, World,
 };
 
 /// The form with [`Later`] behind all that form 2 has.
@@ -42,6 +43,8 @@ pub struct Later {
     /// The spec to go back to when the update fails, without a previous one of its own.
     #[serde(with = "nested")]
     pub previous: Option<Spec>,
+    /// The number of replicas follows from their load.
+    pub autoscale: Option<Autoscale>,
 }
 
 impl Later {
@@ -64,8 +67,8 @@ impl Later {
 
     /// Its parts in words, by the names that a manifest has for them.
     pub fn options(&self) -> Vec<(&'static str, String)> {
-        let Later { stdin, tty, exposed, values, require, set, restarts, rollout, previous: _ } =
-            self;
+        let Later { stdin, tty, exposed, values, require, set, restarts, .. } = self;
+        let Later { rollout, previous: _, autoscale, .. } = self;
         let of = |kind: ValueKind| {
             let all = values.iter().filter(|it| it.kind == kind).map(ValueUse::shown);
             Some(all.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
@@ -79,6 +82,7 @@ impl Later {
             ("configs", of(ValueKind::Config)),
             ("require", Some(placement::listed(require)).filter(|text| !text.is_empty())),
             ("update", rollout.as_ref().map(Rollout::to_string)),
+            ("autoscale", autoscale.as_ref().map(Autoscale::to_string)),
             ("set", set.as_ref().map(Label::to_string)),
             ("restarts", (*restarts != 0).then(|| restarts.to_string())),
         ]

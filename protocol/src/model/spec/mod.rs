@@ -4,6 +4,7 @@
 
 mod allow;
 mod amount;
+mod autoscale;
 mod container;
 mod container_checks;
 mod exposure;
@@ -43,6 +44,7 @@ pub use allow::{
     Allowance, Allowed, MAX_ALLOWANCE, MAX_ALLOWED, NO_NEW_PRIVILEGES, NotAnAllowance, capability,
     is_below, is_plain_path,
 };
+pub use autoscale::{Autoscale, MAX_PERCENT, MAX_REQUESTS, MAX_WINDOW, MIN_DOWN};
 pub use container::{
     Container, Device, Image, Mount, NetworkMode, Privileges, PullPolicy, Tmpfs, Ulimit,
 };
@@ -254,10 +256,17 @@ impl SpecForm {
         self.kind.replicas().unwrap_or_default()
     }
 
+    /// The number of replicas, where the spec alone says it: not of a kind that names none, and not
+    /// of a service that is scaled by load.
+    pub fn fixed_replicas(&self) -> Option<u32> {
+        self.kind.replicas().filter(|_| self.later.autoscale.is_none())
+    }
+
     /// The number of replicas at one time that a quota counts: of a daemon none, since that follows
-    /// from the nodes; of a cron workload those of one run.
+    /// from the nodes; of a cron workload those of one run; the most of one that is scaled by load.
     pub fn at_once(&self) -> u32 {
-        self.kind.job().map_or(self.replicas(), |job| job.parallel)
+        let most = self.later.autoscale.as_ref().map_or(self.replicas(), |scale| scale.max);
+        self.kind.job().map_or(most, |job| job.parallel)
     }
 
     /// Whether its program needs this artifact.
@@ -352,6 +361,7 @@ impl TryFrom<SpecForm> for Spec {
             check_args(&component.args)?;
         }
         rollout::check(&form)?;
+        autoscale::check(&form)?;
         health::check(&form)?;
         later::check(&form)?;
         values::check(&form)?;
@@ -496,10 +506,17 @@ impl Spec {
     /// The same spec with another number of replicas.
     ///
     /// # Errors
-    /// It has none, as a daemon or a job, or may not have so many.
+    /// It has none, as a daemon or a job, may not have so many, or is scaled by load.
     pub fn scaled(&self, replicas: u32) -> Result<Spec, InvalidSpec> {
         if self.kind.replicas().is_none() {
             let why = format!("a {} has no number of replicas", self.kind.as_str());
+            return Err(InvalidSpec::Kind { field: "replicas", why });
+        }
+        if let Some(scale) = &self.later.autoscale {
+            let why = format!(
+                "it is scaled by load, from {} to {}: change `autoscale`",
+                scale.min, scale.max
+            );
             return Err(InvalidSpec::Kind { field: "replicas", why });
         }
         SpecForm { kind: Kind::Service { replicas }, ..self.0.form.clone() }.try_into()

@@ -10,8 +10,8 @@ use super::super::id::{Digest, hex};
 use super::super::name::{Label, NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
-    Artifact, Component, Container, Exposure, Health, InvalidSpec, Kind, Later, Placement, Port,
-    Program, Requirements, Rollout, Rule, Spec, SpecForm, ValueUse, Volume, World,
+    Artifact, Autoscale, Component, Container, Exposure, Health, InvalidSpec, Kind, Later,
+    Placement, Port, Program, Requirements, Rollout, Rule, Spec, SpecForm, ValueUse, Volume, World,
 };
 
 /// A workload's spec as JSON.
@@ -47,6 +47,9 @@ pub struct SpecBody {
     /// The spec to go back to when the update fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Box<SpecBody>>,
+    /// How many replicas there are by their load; without it, `replicas`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<Autoscale>,
     /// The wanted number of replicas of a service; 0 for other kinds.
     pub replicas: u32,
     /// Bytes of memory that are reserved for a replica.
@@ -138,7 +141,7 @@ impl From<&Spec> for SpecBody {
             later,
         } = &**spec;
         let Later { stdin, tty, exposed, values, require: rules, .. } = later;
-        let Later { set, restarts, rollout, previous, .. } = later;
+        let Later { set, restarts, rollout, previous, autoscale, .. } = later;
         let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
             Program::Wasm(component) => {
@@ -163,6 +166,7 @@ impl From<&Spec> for SpecBody {
             kind: Some(kind.clone()).filter(|kind| !matches!(kind, Kind::Service { .. })),
             update: rollout.clone(),
             previous: previous.as_ref().map(|spec| Box::new(SpecBody::from(spec))),
+            autoscale: autoscale.clone(),
             replicas: kind.replicas().unwrap_or_default(),
             memory: reservation.memory,
             cpu: reservation.cpu,
@@ -236,6 +240,7 @@ impl TryFrom<SpecBody> for Spec {
             kind,
             update,
             previous,
+            autoscale,
             replicas,
             memory,
             cpu,
@@ -305,6 +310,7 @@ impl TryFrom<SpecBody> for Spec {
             restarts,
             rollout: update,
             previous,
+            autoscale,
         };
         form.check_end()?;
         Ok(Spec::try_from(form)?)

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::model::{Artifact, Digest, Facts, InstanceState, NodeId, ReplicaId, WallClock};
+use crate::model::{
+    Artifact, Digest, Facts, InstanceState, Load, NodeId, ReplicaId, WallClock, WorkloadName,
+};
 
 use super::super::Message;
 use super::{Answerer, Command, PersistId};
@@ -119,6 +121,11 @@ pub enum Input {
     /// The runtime reports the state of a replica. Only the latest report of a replica counts; the
     /// driver may leave out those before it.
     Report(Report),
+    /// The loads of replicas that [`Node::measured`](super::super::Node::measured) named, every few
+    /// seconds.
+    Measured(Vec<(ReplicaId, Load)>),
+    /// A request waits for a workload without a replica.
+    Wished(WorkloadName),
     /// The device's static facts changed.
     Facts(Facts),
     /// Something about the facts that people publish of this device. For people alone.
