@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::id::{Digest, hex};
 use super::super::name::{Label, NotALabel, WorkloadName};
-use super::super::resources::Resources;
+use super::super::resources::{Amounts, Resources};
 use super::super::spec::{
     Artifact, Component, Container, Exposure, Health, InvalidSpec, Kind, Later, Placement, Port,
     Program, Requirements, Rollout, Rule, Spec, SpecForm, ValueUse, Volume, World,
@@ -104,6 +104,19 @@ pub struct SpecBody {
     /// Raised to replace all replicas without another change.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u64,
+    /// What each replica takes of its node beside memory and CPU, by name; bytes of `disk`.
+    #[serde(default, skip_serializing_if = "Amounts::is_empty")]
+    pub resources: Amounts,
+    /// Nothing of `memory` and `cpu` is reserved: they are the most that it may take.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub best_effort: bool,
+    /// A greater one goes first where there is no room for all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: i32,
+}
+
+fn is_default(number: &i32) -> bool {
+    *number == 0
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -138,7 +151,7 @@ impl From<&Spec> for SpecBody {
             later,
         } = &**spec;
         let Later { stdin, tty, exposed, values, require: rules, .. } = later;
-        let Later { set, restarts, rollout, previous, .. } = later;
+        let Later { set, restarts, rollout, previous, uses, best_effort, priority, .. } = later;
         let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
             Program::Wasm(component) => {
@@ -183,6 +196,9 @@ impl From<&Spec> for SpecBody {
             tolerate: texts(tolerate),
             set: set.clone(),
             restarts: *restarts,
+            resources: uses.clone(),
+            best_effort: *best_effort,
+            priority: *priority,
         }
     }
 }
@@ -256,6 +272,9 @@ impl TryFrom<SpecBody> for Spec {
             tolerate,
             set,
             restarts,
+            resources: uses,
+            best_effort,
+            priority,
         } = body;
         let (name, resources) = (name.parse()?, Resources { memory, cpu });
         let form = match (runtime.as_str(), artifact, container) {
@@ -305,6 +324,9 @@ impl TryFrom<SpecBody> for Spec {
             restarts,
             rollout: update,
             previous,
+            uses,
+            best_effort,
+            priority,
         };
         form.check_end()?;
         Ok(Spec::try_from(form)?)
