@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::model::claim::short_reason;
 use crate::model::spec::HostPort;
 use crate::model::{
-    AuctionId, Award, Decline, Digest, Need, NodeId, Place, Price, ReplicaId, Signed,
-    Time, Token, Unverified,
+    AuctionId, Award, Decline, Digest, Need, NodeId, Place, Price, ReplicaId, Signed, Time, Token,
+    Unverified,
 };
 
 use super::cooling::Cooling;

@@ -143,7 +143,13 @@ impl Bidder {
 
     /// The replicas here that would have to go for one of this priority. Only one above 0 takes
     /// another's place.
-    pub(super) fn eviction(&self, cx: &Cx<'_>, free: &Need, need: &Need, priority: i32) -> Option<Eviction> {
+    pub(super) fn eviction(
+        &self,
+        cx: &Cx<'_>,
+        free: &Need,
+        need: &Need,
+        priority: i32,
+    ) -> Option<Eviction> {
         let held = if priority > 0 { cx.context.evictable(priority) } else { Vec::new() };
         choose(free, need, held)
     }
