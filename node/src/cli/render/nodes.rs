@@ -1,6 +1,6 @@
 //! `nodes`: one line per node.
 
-use shoal_protocol::model::spec::counted;
+use shoal_protocol::model::DISK;
 use shoal_protocol::model::view::NodeView;
 
 use super::short;
@@ -86,8 +86,11 @@ fn note(view: &NodeView, wide: bool) -> String {
 /// What it offers beside memory and CPU, as used / offered.
 fn resources(view: &NodeView) -> String {
     let one = |(name, offered): (&str, u64)| {
-        let used = counted(name, view.resources_used.of(name));
-        format!("{name} {used} / {}", counted(name, offered))
+        let amount = |amount: u64| match name {
+            DISK => show_size(amount),
+            _ => amount.to_string(),
+        };
+        format!("{name} {} / {}", amount(view.resources_used.of(name)), amount(offered))
     };
     // One that is used and not offered any more is shown, too.
     let gone = view.resources_used.iter().filter(|(name, _)| view.resources.of(name) == 0);
