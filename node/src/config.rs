@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shoal_protocol::model::spec::{
-    Allowed, MAX_ALLOWED, MAX_CPU, MAX_LABELS, MAX_MEMORY, MIN_MEMORY, NotAnAllowance,
-    is_label_text,
+    Allowed, MAX_ALLOWED, MAX_CPU, MAX_DISK, MAX_LABELS, MAX_MEMORY, MIN_MEMORY, NotAnAllowance,
+    is_label_text, wrong_amount, wrong_amounts,
 };
-use shoal_protocol::model::{Facts, ProgramKind, Resources};
+use shoal_protocol::model::{Amounts, DISK, Facts, ProgramKind, Resources};
 
 use crate::facts::{self, Sources};
 use crate::manifest::quantity;
@@ -52,6 +52,12 @@ pub struct Config {
     pub memory: Option<String>,
     /// CPU offered to workloads in cores, as in `1.5`. If null: all cores.
     pub cpu: Option<String>,
+    /// Disk offered to workloads, as in `10GiB`. If null: three quarters of the file system of the
+    /// state folder.
+    pub disk: Option<String>,
+    /// What else workloads can reserve, by name, as in `{"camera": 1, "gpu": 2}`. At most 32
+    /// names, as those of labels, each 1 to 1000000.
+    pub resources: BTreeMap<String, u64>,
     /// The socket of the container engine, as in `/run/podman/podman.sock`, or `none` to run no
     /// containers. If null: the one that is found.
     pub engine: Option<String>,
@@ -85,6 +91,8 @@ impl Default for Config {
             labels: BTreeMap::new(),
             memory: None,
             cpu: None,
+            disk: None,
+            resources: BTreeMap::new(),
             engine: None,
             allow: Vec::new(),
             socket_group: None,
@@ -116,6 +124,10 @@ pub enum ConfigError {
     Memory(String),
     #[error("cpu: {0}")]
     Cpu(String),
+    #[error("disk: {0}")]
+    Disk(String),
+    #[error("resources: {0}")]
+    Resources(String),
     #[error("allow: {0}")]
     Allow(#[from] NotAnAllowance),
     #[error("allow: there are {0}, at most {MAX_ALLOWED} are allowed")]
@@ -257,7 +269,30 @@ impl Config {
             busy_ports: BTreeSet::new(),
             published: published(),
             measured: BTreeMap::new(),
+            offers: self.offers()?,
         })
+    }
+
+    /// What is offered beside memory and CPU, checked.
+    fn offers(&self) -> Result<Amounts, ConfigError> {
+        // An amount of 0 is no offer; none is as good as leaving it out.
+        let mut offers: Amounts = self.resources.clone().into();
+        if let Some(why) = self.resources.get(DISK).and_then(|n| wrong_amount(DISK, *n)) {
+            return Err(ConfigError::Resources(why));
+        }
+        if let Some(why) = wrong_amounts(&offers) {
+            return Err(ConfigError::Resources(why));
+        }
+        if let Some(text) = &self.disk {
+            let disk =
+                quantity::disk(text).map_err(|error| ConfigError::Disk(error.to_string()))?;
+            if disk > MAX_DISK {
+                let (much, most) = (quantity::show_size(disk), quantity::show_size(MAX_DISK));
+                return Err(ConfigError::Disk(format!("{much} is more than {most}")));
+            }
+            offers.set(DISK, disk);
+        }
+        Ok(offers)
     }
 }
 
@@ -281,6 +316,8 @@ impl ConfigError {
             | ConfigError::Labels(_)
             | ConfigError::Memory(_)
             | ConfigError::Cpu(_)
+            | ConfigError::Disk(_)
+            | ConfigError::Resources(_)
             | ConfigError::Allow(_)
             | ConfigError::Allowances(_)
             | ConfigError::FactsEvery(_)
@@ -310,7 +347,7 @@ fn home_folder(variable: &str, below_home: &str) -> PathBuf {
     set.unwrap_or_else(|| std::env::home_dir().unwrap_or_else(|| "/".into()).join(below_home))
 }
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 17] = [
     "name",
     "listen",
     "http",
@@ -320,6 +357,8 @@ const FIELDS: [&str; 15] = [
     "labels",
     "memory",
     "cpu",
+    "disk",
+    "resources",
     "engine",
     "allow",
     "socket_group",
@@ -360,6 +399,15 @@ fn device_memory() -> u64 {
     installed.min(group.unwrap_or(u64::MAX)).min(MAX_MEMORY)
 }
 
+/// Bytes of disk that are offered unless the configuration says otherwise: a share of the whole
+/// file system, so that it is the same after each start. Unknown if the system does not say.
+pub fn default_disk(state: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(state).ok()?;
+    let size = stat.f_blocks.saturating_mul(stat.f_frsize).min(MAX_DISK);
+    // In whole MiB, which people can read.
+    Some(size / 100 * OFFERED_PERCENT >> 20 << 20)
+}
+
 /// Thousandths of a core that this process may use, within its control group and affinity.
 fn device_cpu() -> u32 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -381,6 +429,8 @@ mod tests {
         "labels": {},
         "memory": null,
         "cpu": null,
+        "disk": null,
+        "resources": {},
         "engine": null,
         "allow": [],
         "socket_group": null,
@@ -437,6 +487,15 @@ mod tests {
             wrong(|config| config.memory = Some("512".into())).starts_with("memory: 512 B is less")
         );
         assert!(wrong(|config| config.cpu = Some("2GHz".into())).starts_with("cpu: `2GHz`"));
+        assert!(wrong(|config| config.disk = Some("-1".into())).starts_with("disk: `-1`"));
+        let offering = |name: &str, amount: u64| {
+            let resources = [(name.to_owned(), amount)].into();
+            Config { resources, ..Config::default() }.facts().unwrap_err().to_string()
+        };
+        assert!(offering("a b", 1).starts_with("resources: `a b` is no name"));
+        assert!(offering("gpu", 2_000_000).starts_with("resources: 2000000 of `gpu`"));
+        assert!(offering("disk", 5).contains("has a key of its own"));
+        assert!(offering("memory", 5).contains("has a key of its own"));
         assert!(
             wrong(|config| drop(config.labels.insert("a b".into(), "c".into())))
                 .starts_with("labels: `a b`")

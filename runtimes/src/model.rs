@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use shoal_protocol::model::Digest;
-use shoal_protocol::model::spec::{Container, NetworkMode, Port};
+use shoal_protocol::model::spec::{Container, NetworkMode, Port, Qos};
 
 use crate::given::Given;
 
@@ -87,6 +87,8 @@ pub struct Launch {
     pub cpu: u32,
     /// Thousandths of a core that are reserved: its share where instances compete for the device.
     pub cpu_reserved: u32,
+    /// How it fares where the device has too little for all.
+    pub qos: Qos,
     /// Its secrets and configs. An instance's id changes with them.
     pub given: Given,
     /// Its program is to come to an end by itself, which is then no failure.
@@ -186,10 +188,11 @@ impl Launch {
     /// Whether the same is to run. Secrets do not count: those of a running instance are what they
     /// were at its start, and other ones come under another id.
     pub fn is_as(&self, other: &Launch) -> bool {
-        let Launch { id, workload, payload, env, memory, cpu, cpu_reserved, given: _, ends } = self;
+        let Launch { id, workload, payload, env, memory, cpu, .. } = self;
+        let Launch { cpu_reserved, qos, given: _, ends, .. } = self;
         (id, workload, payload, env) == (&other.id, &other.workload, &other.payload, &other.env)
             && (*memory, *cpu, *cpu_reserved) == (other.memory, other.cpu, other.cpu_reserved)
-            && *ends == other.ends
+            && (*qos, *ends) == (other.qos, other.ends)
     }
 
     /// Its environment with the variables that are kept from people.

@@ -462,6 +462,9 @@ mod tests {
                 spread: Vec::new(),
                 affinity: Vec::new(),
                 tolerate: Vec::new(),
+                resources: Default::default(),
+                best_effort: false,
+                priority: 0,
             };
             change(&mut body);
             Spec::try_from(body).unwrap_err().to_string()

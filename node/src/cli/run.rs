@@ -1,6 +1,7 @@
 //! `shoal run`.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::Read;
 use std::path::Path;
 
@@ -22,7 +23,7 @@ use crate::publish::container::{ContainerOptions, is_file, pair};
 use crate::publish::kind::KindOptions;
 use crate::publish::probe::HealthOptions;
 use crate::publish::rollout::UpdateOptions;
-use crate::publish::{Source, Workload, given, reserved_below};
+use crate::publish::{Source, Workload, given, reserved_below, uses};
 
 /// Run a WebAssembly component or a container, on as many nodes as wished
 ///
@@ -83,6 +84,26 @@ pub struct Run {
     /// The CPU that is reserved for a replica, in cores; a component gets no more [default: 0.1]
     #[arg(long, value_name = "CORES", value_parser = quantity::cpu)]
     cpu: Option<u32>,
+    /// Reserve nothing of --memory and --cpu, which are then the most it may take: it takes what
+    /// others leave, and yields first
+    #[arg(long)]
+    best_effort: bool,
+    /// From -1000 to 1000: where there is no room for all, a greater one goes first, and above 0 it
+    /// takes the place of lower ones [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = uses::priority)]
+    priority: Option<i32>,
+    /// The disk that is reserved for a replica [default: none]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::disk)]
+    disk: Option<u64>,
+    /// What else a replica has for itself while it runs, as its node offers it: camera, or gpu=2;
+    /// may be given several times
+    #[arg(
+        long = "resource",
+        visible_alias = "generic-resource",
+        value_name = "NAME[=N]",
+        value_parser = uses::amount
+    )]
+    resources: Vec<(String, u64)>,
     /// The most memory a container may take, if that is more than what is reserved
     #[arg(long, value_name = "SIZE", value_parser = quantity::memory)]
     memory_limit: Option<u64>,
@@ -223,7 +244,11 @@ impl Run {
             .prefers(self.prefer.clone())
             .spread(self.spread.clone())
             .affinity(affinity)
-            .tolerates(self.tolerate.clone());
+            .tolerates(self.tolerate.clone())
+            .resources(unique("resource", self.resources.clone())?)
+            .disk(self.disk.unwrap_or_default())
+            .best_effort(self.best_effort)
+            .priority(self.priority.unwrap_or_default());
         if let Some(rollout) = self.update.rollout() {
             workload = workload.update(rollout);
         }
@@ -290,7 +315,10 @@ pub(super) fn replicas(text: &str) -> Result<u32, String> {
     }
 }
 
-fn unique(what: &str, pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, CliError> {
+fn unique<T: Display>(
+    what: &str,
+    pairs: Vec<(String, T)>,
+) -> Result<BTreeMap<String, T>, CliError> {
     let mut map = BTreeMap::new();
     for (name, value) in pairs {
         if let Some(earlier) = map.insert(name.clone(), value) {

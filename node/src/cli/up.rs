@@ -14,6 +14,7 @@ use super::error::{CliError, Exit};
 use super::out;
 use crate::embed::{BACK_IN, Node, StartError, event_loop};
 use crate::publish::container::pair;
+use crate::publish::uses;
 use crate::telemetry;
 
 /// Run this device's daemon in the foreground
@@ -25,6 +26,7 @@ use crate::telemetry;
     shoal up                                          # the first device\n  \
     shoal join shoal2:..@10.0.0.5:7700                # every other one\n  \
     shoal up --label zone=front --memory 512MiB       # with labels and a limit\n  \
+    shoal up --resource camera=1 --resource gpu=2     # what workloads can reserve\n  \
     shoal up --allow 'device=/dev/ttyUSB*,path=/data' # containers may have these\n  \
     shoal up --state /tmp/n2 --listen 127.0.0.1:0 --http 127.0.0.1:0 --join \"$(shoal \
     invite)\"   # a second one here")]
@@ -62,6 +64,13 @@ pub struct Up {
     /// CPU offered to workloads, in cores [default: all]
     #[arg(long, value_name = "CORES")]
     cpu: Option<String>,
+    /// Disk offered to workloads [default: three quarters of the state folder's file system]
+    #[arg(long, value_name = "SIZE")]
+    disk: Option<String>,
+    /// What else workloads can reserve here, and how many there are, as in camera=1, or `none`; may
+    /// be given several times [default: none]
+    #[arg(long = "resource", value_name = "NAME=N", value_parser = offered)]
+    resources: Vec<Option<(String, u64)>>,
     /// The socket of the container engine, or `none` to run no containers [default: the one that is
     /// found]
     #[arg(long, value_name = "SOCKET")]
@@ -86,6 +95,11 @@ pub struct Up {
     /// The pause between two runs of it, 10s at least [default: 30s]
     #[arg(long, value_name = "DURATION", requires = "facts_command")]
     facts_every: Option<String>,
+}
+
+/// What the device offers under a name; `none` for nothing.
+fn offered(text: &str) -> Result<Option<(String, u64)>, String> {
+    if text == "none" { Ok(None) } else { uses::amount(text).map(Some) }
 }
 
 /// Takes as many open files as the system allows: connections of strangers alone may be as many as
@@ -147,6 +161,12 @@ impl Up {
         }
         if let Some(cpu) = self.cpu {
             builder = builder.cpu(cpu);
+        }
+        if let Some(disk) = self.disk {
+            builder = builder.disk(disk);
+        }
+        if !self.resources.is_empty() {
+            builder = builder.resources(self.resources.into_iter().flatten());
         }
         if let Some(engine) = self.engine {
             builder = builder.engine(engine);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use shoal_protocol::model::Role;
+use shoal_protocol::model::{DISK, Role};
 use shoal_protocol::trust::Invite;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::warn;
@@ -41,6 +41,8 @@ pub struct Builder {
     labels: Vec<(String, String)>,
     memory: Option<String>,
     cpu: Option<String>,
+    disk: Option<String>,
+    resources: Option<BTreeMap<String, u64>>,
     engine: Option<String>,
     allow: Option<Vec<String>>,
     compiler: Option<PathBuf>,
@@ -143,6 +145,20 @@ impl Builder {
         self
     }
 
+    /// The disk that it offers to workloads, as in `10GiB`. Default: three quarters of the file
+    /// system of the state folder.
+    pub fn disk(mut self, size: impl Into<String>) -> Self {
+        self.disk = Some(size.into());
+        self
+    }
+
+    /// What else workloads can reserve here, by name, as `camera` or `gpu`, and how many there are.
+    /// Default: nothing.
+    pub fn resources(mut self, all: impl IntoIterator<Item = (String, u64)>) -> Self {
+        self.resources = Some(all.into_iter().collect());
+        self
+    }
+
     /// The rights that this node allows containers beyond those of an ordinary one, as in
     /// `device=/dev/ttyUSB*`, `path=/data`, `cap=NET_ADMIN`, `security=label=disable`,
     /// `host-network` and `privileged`, which is all of it. An empty list allows nothing. Default:
@@ -186,7 +202,12 @@ impl Builder {
         files::make_folder(&state)?;
         let lock = Lock::take(&state)?;
         let config = self.config(&state, line.as_ref())?;
-        let facts = config.facts()?;
+        let mut facts = config.facts()?;
+        if config.disk.is_none()
+            && let Some(disk) = config::default_disk(&state)
+        {
+            facts.offers.set(DISK, disk);
+        }
         let socket = absolute(self.socket.take().unwrap_or_else(|| state.join(SOCKET_FILE)))?;
         let operators = self.operators.take().unwrap_or_else(|| state.join(OPERATOR_FOLDER));
 
@@ -248,6 +269,8 @@ impl Builder {
         config.mdns = self.mdns.unwrap_or(config.mdns);
         config.memory = self.memory.take().or(config.memory);
         config.cpu = self.cpu.take().or(config.cpu);
+        config.disk = self.disk.take().or(config.disk);
+        config.resources = self.resources.take().unwrap_or(config.resources);
         config.engine = self.engine.take().or(config.engine);
         config.allow = self.allow.take().unwrap_or(config.allow);
         config.socket_group = self.socket_group.take().unwrap_or(config.socket_group);

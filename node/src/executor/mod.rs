@@ -242,7 +242,8 @@ fn launch(
         env,
         memory: spec.resources.limit.memory,
         cpu: spec.resources.limit.cpu,
-        cpu_reserved: spec.resources.reservation.cpu,
+        cpu_reserved: spec.need().size.cpu,
+        qos: spec.qos(),
         given: shoal_runtimes::given::Given::default(),
         ends: spec.kind.job().is_some(),
     }

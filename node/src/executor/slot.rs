@@ -147,7 +147,7 @@ impl Slot {
     pub(super) fn in_the_way(&self) -> Option<&InstanceId> {
         let Wanted::Run { launch, spec, .. } = &self.wanted else { return None };
         let is_in_the_way = |id: &&InstanceId| **id != launch.id;
-        let stops_first = launch.is_exclusive() || is_stop_first(spec);
+        let stops_first = needs_alone(launch, spec) || is_stop_first(spec);
         self.begun.keys().find(is_in_the_way).filter(|_| self.start_due && stops_first)
     }
 
@@ -227,7 +227,7 @@ impl Slot {
                 InstanceState::Done { exit_code, .. } => {
                     format!("it ended with exit code {exit_code}")
                 }
-                InstanceState::Stopped if launch.is_exclusive() => {
+                InstanceState::Stopped if needs_alone(launch, spec) => {
                     "stopped: its replacement needs its volume, port or device".into()
                 }
                 InstanceState::Stopped if is_stop_first(spec) => {
@@ -260,6 +260,11 @@ impl Slot {
         };
         Some(Report { replica, generation: *generation, state })
     }
+}
+
+/// Whether it needs something that no other instance of its replica may have at the same time.
+fn needs_alone(launch: &Launch, spec: &Spec) -> bool {
+    launch.is_exclusive() || spec.later.uses.devices().next().is_some()
 }
 
 /// Whether the old instance stops before the new one starts, as the workload's update says.

@@ -19,7 +19,6 @@ const FIELDS: &[(&str, &str)] = &[
     ("livenessProbe", "Here it is:  health: { liveness: { http: { path: /live } } }"),
     ("startupProbe", "Here it is:  health: { startup: { http: { path: /up }, failures: 30 } }"),
     ("deploy", "Here they are:  replicas: 2, memory: 64MiB, limit: { memory: 128MiB }"),
-    ("resources", "Here they are:  memory: 64MiB, cpu: 0.1, limit: { memory: 128MiB, cpu: 0.5 }"),
     ("parallelism", "Here it is:  parallel: 2"),
     ("backoffLimit", "Here it is:  retries: 3"),
     ("activeDeadlineSeconds", "Here it is:  deadline: 10m"),
@@ -62,6 +61,11 @@ const FORMS: &[(&str, &str)] = &[
     ("port", "It is the container's port alone:  port: 80"),
     ("update", "Its form is:  update: { parallel: 1, on-failure: roll-back }"),
     ("autoscale", "Its form is:  autoscale: { min: 1, max: 10, cpu: 70 }"),
+    (
+        "resources",
+        "Its form is:  resources: { camera: 1 }. Memory and CPU have keys of their own:  memory: \
+         64MiB, cpu: 0.1, limit: { memory: 128MiB, cpu: 0.5 }",
+    ),
     ("limit", "Its form is:  limit: { memory: 128MiB, cpu: 0.5 }"),
 ];
 

@@ -8,6 +8,8 @@
 //! replicas: 2            # default 1
 //! memory: 64MiB          # default 64MiB
 //! cpu: 0.1               # cores, or 100m; default 0.1
+//! disk: 1GiB             # default none
+//! resources: { camera: 1 }   # what its node must have free, and offers by name
 //! env: { GREETING: hi }
 //! kind: job              # or daemon, or cron, which `schedule` implies; default service
 //! schedule: "0 3 * * *"  # with timezone, missed, overlap and suspend
@@ -53,19 +55,20 @@ mod text;
 mod update;
 pub(crate) mod write;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
-use shoal_protocol::model::spec::World;
+use shoal_protocol::model::spec::{World, wrong_amount};
 use shoal_protocol::model::{Label, WorkloadName};
 
-use crate::publish::{Source, Workload, given as options, reserved_below};
+use crate::publish::{Source, Workload, given as options, reserved_below, uses};
 
 pub use error::ManifestError;
 use text::{
     ArtifactText, At, Cores, Count, LabelText, Loss, Network, Pairs, PortText, Published, Pull,
-    Size, Text, Time, WorldText,
+    Reserve, Signed, Size, Text, Time, WorldText,
 };
 
 /// The JSON schema of a document, for editors: made of the types that read it, and compared with
@@ -163,6 +166,19 @@ struct Document {
     /// The CPU that is reserved for a replica, in cores as in `0.1`, or thousandths as in `100m`; a
     /// component gets no more. Default: 0.1. Example: `cpu: 0.5`
     cpu: Option<At<Cores>>,
+    /// none: nothing of `memory` and `cpu` is reserved; the replica takes what others leave, and
+    /// yields first. Default: both are reserved. Example: `reserve: none`
+    reserve: Option<At<Reserve>>,
+    /// From -1000 to 1000: where there is no room for all, a greater one goes first, and above 0 it
+    /// takes the place of lower ones. Default: 0. Example: `priority: 100`
+    priority: Option<At<Signed>>,
+    /// Disk that is reserved for a replica, with a unit: for its volumes and what it writes. It is
+    /// counted, and not enforced. Default: none. Example: `disk: 1GiB`
+    disk: Option<At<Size>>,
+    /// What else a replica has for itself while it runs, as its node offers it, by name.
+    /// Example: `resources: { camera: 1 }`
+    #[serde(default)]
+    resources: BTreeMap<String, At<Count>>,
     /// The most that a replica may take. Default: the memory that is reserved; any CPU that is free
     /// for a container. Example: `limit: { memory: 256MiB, cpu: 2 }`
     #[serde(default)]
@@ -333,6 +349,23 @@ impl Document {
         let memory =
             self.memory.as_ref().map(|text| field("memory", text, quantity::memory)).transpose()?;
         let cpu = self.cpu.as_ref().map(|text| field("cpu", text, quantity::cpu)).transpose()?;
+        let disk =
+            self.disk.as_ref().map(|text| field("disk", text, quantity::disk)).transpose()?;
+        let mut amounts = Vec::new();
+        for (name, text) in &self.resources {
+            let amount = field("resources", text, |text| match quantity::count(text) {
+                Ok(amount) => match wrong_amount(name, amount.into()) {
+                    Some(why) => Err(why),
+                    None => Ok(amount),
+                },
+                Err(error) => Err(format!("{name}: {error}")),
+            })?;
+            amounts.push((name.clone(), amount.into()));
+        }
+        let reserve = self.reserve.as_ref();
+        let best_effort = reserve.map(|text| field("reserve", text, uses::reserve)).transpose()?;
+        let priority = self.priority.as_ref();
+        let priority = priority.map(|text| field("priority", text, uses::priority)).transpose()?;
         let limit = self.limit.take();
         let secrets = given::uses("secrets", self.secrets.take(), options::secret)?;
         let configs = given::uses("configs", self.configs.take(), options::config)?;
@@ -370,6 +403,11 @@ impl Document {
         }
         if let Some(memory) = memory {
             workload = workload.memory(memory);
+        }
+        workload = workload.resources(amounts).best_effort(best_effort.unwrap_or_default());
+        workload = workload.priority(priority.unwrap_or_default());
+        if let Some(disk) = disk {
+            workload = workload.disk(disk);
         }
         let Limit { memory, cpu: most_cpu } = limit.unwrap_or_default();
         let memory = memory.map(|text| field("limit", &text, quantity::memory)).transpose()?;

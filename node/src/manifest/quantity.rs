@@ -63,6 +63,18 @@ pub fn memory(text: &str) -> Result<u64, NotAQuantity> {
     Ok(bytes)
 }
 
+/// Bytes of disk, as [`size`] reads them; so few bytes without a unit are a slip, as of memory.
+pub fn disk(text: &str) -> Result<u64, NotAQuantity> {
+    memory(text).map_err(|wrong| match size(text) {
+        Ok(_) => NotAQuantity {
+            what: "an amount of disk: without a unit it is a number of bytes; write the unit, as \
+                   in `1GiB`",
+            ..wrong
+        },
+        Err(_) => wrong,
+    })
+}
+
 /// Bytes of memory that nobody means who writes fewer without a unit.
 const LEAST_PLAIN_MEMORY: u64 = 1 << 20;
 

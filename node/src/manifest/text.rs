@@ -76,6 +76,10 @@ texts! {
     };
     /// A number, digits alone.
     Count = { "type": ["integer", "string"], "minimum": 0, "pattern": "^(0|[1-9][0-9]*)$" };
+    /// A number that may be negative.
+    Signed = { "type": ["integer", "string"], "pattern": "^(0|-?[1-9][0-9]*)$" };
+    /// What is reserved.
+    Reserve = { "type": "string", "enum": ["none"] };
     /// A number of bytes with a unit, or bytes.
     Size = {
         "type": ["string", "integer"], "minimum": 0,

@@ -13,7 +13,7 @@ use shoal_protocol::model::spec::{
     Overlap, Placement, PlatformImage, Privileges, Probe, Program, PullPolicy, Requirements,
     Rollout, Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World,
 };
-use shoal_protocol::model::{Artifact, Resources, Spec, SpecForm, WorkloadName};
+use shoal_protocol::model::{Artifact, DISK, Resources, Spec, SpecForm, WorkloadName};
 
 use super::parse;
 use crate::publish::shown_port;
@@ -86,10 +86,18 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     }
     kind_of(&mut out, kind);
     resources(&mut out, *reservation, *limit, matches!(program, Program::Wasm(_)));
+    out.put_if("reserve", later.best_effort, Yaml::plain("none"));
+    out.put_if("priority", later.priority != 0, Yaml::plain(later.priority));
+    let uses = &later.uses;
+    out.put_if("disk", uses.of(DISK) > 0, size(uses.of(DISK)));
+    let devices = uses.devices().map(|(name, amount)| (name.to_owned(), Yaml::plain(amount)));
+    let devices: Vec<_> = devices.collect();
+    out.put_if("resources", !devices.is_empty(), Yaml::Map(devices));
     out.put_if("env", !spec.env().is_empty(), Yaml::pairs(spec.env()));
     placed(&mut out, placement, later, name);
     let Later { stdin, tty, exposed, values, require: _, set, restarts, .. } = later;
     let Later { rollout, previous: _, autoscale: scale, .. } = later;
+    let Later { uses: _, best_effort: _, priority: _, .. } = later;
     for (key, kind) in [("secrets", ValueKind::Secret), ("configs", ValueKind::Config)] {
         let of: Vec<Yaml> = values.iter().filter(|it| it.kind == kind).map(value_use).collect();
         out.put_if(key, !of.is_empty(), Yaml::List(of));

@@ -32,6 +32,7 @@ mod passphrase;
 pub mod plan;
 pub mod probe;
 pub mod rollout;
+pub(crate) mod uses;
 pub mod volume;
 mod workload;
 

@@ -70,20 +70,27 @@ pub(crate) fn on_failure(text: &str) -> Result<OnFailure, String> {
 /// otherwise.
 pub(super) fn forced_stop_first(spec: &Spec) -> Option<String> {
     let rollout = spec.later.rollout.as_ref().filter(|it| it.order == Order::StartFirst)?;
-    let Program::Containers(all) = &spec.program else { return None };
-    let container = all.first()?;
-    let needs = match () {
-        () if spec.storage.iter().any(|it| it.source == VolumeSource::Kept) => "a volume",
-        () if !spec.exposure.ports.is_empty() => "a port of the device",
-        () if !container.privileges.devices.is_empty() => "a device",
-        () if container.network == NetworkMode::Host => "the network of the device",
-        () => return None,
-    };
+    let device = spec.later.uses.devices().next().map(|(name, _)| format!("`{name}`"));
+    let needs = device.or_else(|| needs_alone(spec).map(str::to_owned))?;
+
     let gap = if rollout.parallel == 1 { "one replica" } else { "some replicas" };
     Some(format!(
         "each replica needs {needs}, which two cannot have at once: the old one stops before the \
          new one starts (stop-first), and {gap} at a time is away for as long"
     ))
+}
+
+/// The thing of a container that two cannot have at once.
+fn needs_alone(spec: &Spec) -> Option<&'static str> {
+    let Program::Containers(all) = &spec.program else { return None };
+    let container = all.first()?;
+    Some(match () {
+        () if spec.storage.iter().any(|it| it.source == VolumeSource::Kept) => "a volume",
+        () if !spec.exposure.ports.is_empty() => "a port of the device",
+        () if !container.privileges.devices.is_empty() => "a device",
+        () if container.network == NetworkMode::Host => "the network of the device",
+        () => return None,
+    })
 }
 
 #[cfg(test)]

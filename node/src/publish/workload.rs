@@ -11,7 +11,9 @@ use shoal_protocol::model::spec::{
     Job, Kind, MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule, Toleration,
     ValueUse, Volume, World,
 };
-use shoal_protocol::model::{Artifact, Digest, Label, Resources, Spec, SpecForm, WorkloadName};
+use shoal_protocol::model::{
+    Artifact, DISK, Digest, Label, Resources, Spec, SpecForm, WorkloadName,
+};
 
 /// A component or a container, its source, and its size. A new field of [`SpecForm`] gets a method
 /// here.
@@ -334,6 +336,32 @@ impl Workload {
     /// Prefers nodes that fulfil these rules.
     pub fn prefers(mut self, all: impl IntoIterator<Item = Preference>) -> Workload {
         self.form.placement.prefer.extend(all);
+        self
+    }
+
+    /// Reserves bytes of disk for each replica; 0 for none.
+    pub fn disk(mut self, bytes: u64) -> Workload {
+        self.form.later.uses.set(DISK, bytes);
+        self
+    }
+
+    /// Reserves for each replica, besides what was named before, so many of what nodes offer by
+    /// these names, as `camera` or `gpu`.
+    pub fn resources(mut self, all: impl IntoIterator<Item = (String, u64)>) -> Workload {
+        all.into_iter().for_each(|(name, amount)| self.form.later.uses.set(&name, amount));
+        self
+    }
+
+    /// Reserves nothing of its memory and CPU, or both again: it takes what others leave.
+    pub fn best_effort(mut self, is: bool) -> Workload {
+        self.form.later.best_effort = is;
+        self
+    }
+
+    /// Sets its priority, from -1000 to 1000: where there is no room for all, a greater one goes
+    /// first, and above 0 it takes the place of lower ones.
+    pub fn priority(mut self, priority: i32) -> Workload {
+        self.form.later.priority = priority;
         self
     }
 

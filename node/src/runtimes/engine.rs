@@ -353,6 +353,7 @@ mod tests {
             memory: 64 << 20,
             cpu: 100,
             cpu_reserved: 100,
+            qos: Default::default(),
             given: shoal_runtimes::given::Given::default(),
             ends: false,
         }

@@ -21,6 +21,7 @@ fn launch(text: &str) -> Launch {
         memory: 1 << 20,
         cpu: 100,
         cpu_reserved: 100,
+        qos: Default::default(),
         given: shoal_runtimes::given::Given::default(),
         ends: false,
     }

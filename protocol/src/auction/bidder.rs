@@ -7,12 +7,13 @@ use std::time::Duration;
 use crate::model::claim::short_reason;
 use crate::model::spec::HostPort;
 use crate::model::{
-    AuctionId, Award, Decline, Digest, NodeId, Place, Price, ReplicaId, Resources, Signed, Time,
-    Token, Unverified,
+    AuctionId, Award, Decline, Digest, Need, NodeId, Place, Price, ReplicaId, Signed, Time, Token,
+    Unverified,
 };
 
 use super::cooling::Cooling;
 use super::cx::Cx;
+use super::eviction::{Eviction, KeptRooms};
 use super::fact::{Fact, Reason};
 use super::ledger::Ledger;
 use super::message::{Announce, Message, Refusal};
@@ -29,6 +30,7 @@ pub(super) const MAX_EARLY: usize = 128;
 pub(super) struct Bidder {
     pub(super) ledger: Ledger,
     pub(super) cooling: Cooling,
+    pub(super) kept: KeptRooms,
     /// Bounded by [`super::Config::max_reservations`].
     reservations: BTreeMap<AuctionId, Reservation>,
     early: BTreeMap<AuctionId, Early>,
@@ -39,7 +41,7 @@ pub(super) struct Bidder {
 struct Reservation {
     uid: Digest,
     generation: Digest,
-    resources: Resources,
+    need: Need,
     /// The number of replicas that are reserved.
     count: usize,
     /// The ports that a replica needs for itself: then one is reserved at most.
@@ -60,7 +62,8 @@ struct Early {
 
 /// A workload that this node could run.
 struct Runnable {
-    resources: Resources,
+    need: Need,
+    priority: i32,
     ports: BTreeSet<HostPort>,
     fetch_bytes: u64,
     here: u32,
@@ -130,15 +133,18 @@ impl Bidder {
                 });
             }
             Knowledge::Known { fit: Err(unfit), .. } => return Err(Decline::Unfit(unfit)),
+            Knowledge::Known { disk: Err(why), .. } => return Err(why),
             Knowledge::Known {
-                resources,
+                need,
+                priority,
                 fit: Ok(()),
+                disk: Ok(()),
                 ports,
                 fetch_bytes,
                 here,
                 one_at_a_time,
                 weights,
-            } => Runnable { resources, ports, fetch_bytes, here, one_at_a_time, weights },
+            } => Runnable { need, priority, ports, fetch_bytes, here, one_at_a_time, weights },
         };
         let without: Vec<(Place, Decline)> = announce
             .places
@@ -156,9 +162,9 @@ impl Bidder {
         // A second replica would need the same ports.
         let is_alone = known.one_at_a_time || !known.ports.is_empty();
         let most = if is_alone { 1 } else { places.len() };
-        let count = self.room(cx, announce, known.resources, most)?;
+        let count = self.room(cx, announce, &known, most)?;
         let prices = self.prices(cx, &known, count);
-        self.ledger.reserve(known.resources, count);
+        self.ledger.reserve(&known.need, count);
         let hold =
             Duration::from_millis(u64::from(announce.hold_ms)).min(cx.base.config.hold_at_most);
         let until = cx.now + hold;
@@ -166,7 +172,7 @@ impl Bidder {
         let reservation = Reservation {
             uid: announce.uid,
             generation: announce.generation,
-            resources: known.resources,
+            need: known.need.clone(),
             count,
             ports: known.ports.clone(),
             places,
@@ -211,9 +217,10 @@ impl Bidder {
         &self,
         cx: &mut Cx<'_>,
         announce: &Announce,
-        resources: Resources,
+        known: &Runnable,
         limit: usize,
     ) -> Result<usize, Decline> {
+        let (need, priority) = (&known.need, known.priority);
         let config = &cx.base.config;
         let of_owner = self
             .reservations
@@ -223,14 +230,26 @@ impl Bidder {
         let busy = self.reservations.len() >= config.max_reservations
             || of_owner >= config.max_reservations_per_owner;
         let (committed, stopping) = (cx.context.committed(), cx.context.stopping());
-        let unreserved = self.ledger.unreserved(committed.plus(stopping));
-        let count = self.ledger.fits(unreserved, resources, limit);
+        let committed = committed.plus(&self.kept_before(cx, &announce.uid, priority));
+        let unreserved = self.ledger.unreserved(committed.clone().plus(&stopping));
+        let count = self.ledger.fits(&unreserved, need, limit);
         if count > 0 && !busy {
             return Ok(count);
         }
-        let free = self.ledger.without(committed);
-        if self.ledger.fits(free, resources, 1) == 0 {
-            return Err(Decline::NoRoom { free });
+        let free = self.ledger.without(&committed);
+        if self.ledger.fits(&free, need, 1) == 0 {
+            if let Some(Eviction { victims, highest }) = self.eviction(cx, &free, need, priority) {
+                let count = u32::try_from(victims.len()).unwrap_or(u32::MAX);
+                return Err(Decline::Evictable { count, highest });
+            }
+            return Err(match free.lacks(&need.counted) {
+                Some((name, _)) if free.size.holds(need.size) => Decline::Taken {
+                    free: free.counted.of(name),
+                    by: cx.context.user_of(name).unwrap_or_default(),
+                    name: name.to_owned(),
+                },
+                _ => Decline::NoRoom { free: free.size },
+            });
         }
         // The rest is only reserved or stopping, and most of it will soon be free.
         let retry = millis(config.busy_retry);
@@ -240,13 +259,13 @@ impl Bidder {
 
     fn prices(&self, cx: &Cx<'_>, known: &Runnable, count: usize) -> Vec<Price> {
         let config = &cx.base.config;
-        let used = cx.context.committed().plus(cx.context.stopping());
+        let used = cx.context.committed().plus(&cx.context.stopping());
         let mib = u32::try_from(known.fetch_bytes.div_ceil(1024 * 1024)).unwrap_or(u32::MAX);
         let fetch = mib.saturating_mul(config.price_per_mib).min(config.price_of_fetch_at_most);
         let neighbours =
             |before: usize| known.here.saturating_add(u32::try_from(before).unwrap_or(u32::MAX));
         let price = |before: usize| Price {
-            share: self.ledger.share_after(used, known.resources, before + 1),
+            share: self.ledger.share_after(used.clone(), &known.need, before + 1),
             // Counted in full for each replica, although it is fetched once: prices have to rise,
             // and the bidder does not know which places it will be awarded.
             fetch,
@@ -376,7 +395,8 @@ impl Bidder {
             return Err(Refusal::NoReservation);
         }
         reservation.count -= 1;
-        self.ledger.unreserve(reservation.resources, 1);
+        self.ledger.unreserve(&reservation.need, 1);
+        self.kept.free(&award.replica.uid);
         Ok(())
     }
 
@@ -416,6 +436,10 @@ impl Bidder {
         if auction.owner != from {
             return cx.misbehaved(from, "a release of another owner's auction");
         }
+        // Its place was taken elsewhere.
+        if let Some(reservation) = self.reservations.get(&auction) {
+            self.kept.free(&reservation.uid);
+        }
         self.release(cx, &auction);
     }
 
@@ -424,7 +448,7 @@ impl Bidder {
         cx.base.timers.cancel(Reason::ReservationLapses(*auction));
         self.early.remove(auction);
         if let Some(reservation) = self.reservations.remove(auction) {
-            self.ledger.unreserve(reservation.resources, reservation.count);
+            self.ledger.unreserve(&reservation.need, reservation.count);
         }
     }
 

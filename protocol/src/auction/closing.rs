@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{AuctionId, Award, NodeId, Place, ReplicaId, Signed, Token};
+use crate::model::{AuctionId, Award, Decline, NodeId, Place, ReplicaId, Signed, Token};
 
 use super::awards::{Awards, Claimed};
 use super::cx::Cx;
@@ -144,11 +144,15 @@ impl Owner {
         let auction = AuctionId { owner: cx.base.me, number: self.next_number };
         self.next_number += 1;
         cx.keep(&Arc::new(round.summary(auction, cx.now, Vec::new(), &Tally::default())));
+        let is_coming = make_room(cx, &round, auction);
         cx.facts.push(Fact::Unplaceable {
             uid,
             places: round.places().collect(),
             why: round.excluded(),
-            retry_after: self.memory.failed(&cx.base.config, uid),
+            retry_after: match is_coming {
+                true => cx.base.config.retry_at_least,
+                false => self.memory.failed(&cx.base.config, uid),
+            },
         });
     }
 
@@ -221,6 +225,29 @@ impl Owner {
             self.memory.remember(&cx.base.config, cx.now, what, award.to, &NoBid::Silent);
         }
     }
+}
+
+/// Nobody has room: asks the nodes with the cheapest victims to make some, one for each place. Not
+/// while a node is busy: it may be making room already. Returns whether any was asked.
+fn make_room(cx: &mut Cx<'_>, round: &Round, auction: AuctionId) -> bool {
+    let is_busy = |it: &Answer| matches!(it, Answer::Deferred { why: Decline::Busy { .. }, .. });
+    if round.answers.values().any(is_busy) {
+        return false;
+    }
+    let cost = |(node, answer): (&NodeId, &Answer)| match answer {
+        Answer::No(NoBid::Declined(Decline::Evictable { count, highest })) => {
+            Some((*highest, *count, *node))
+        }
+        _ => None,
+    };
+    let mut able: Vec<(i32, u32, NodeId)> = round.answers.iter().filter_map(cost).collect();
+    able.sort();
+    let (uid, generation) = (round.offer.uid, round.offer.generation);
+    for (place, (.., node)) in round.places().zip(&able) {
+        let replica = ReplicaId { uid, place };
+        cx.send(*node, Message::MakeRoom { auction, generation, replica });
+    }
+    !able.is_empty()
 }
 
 impl Answer {

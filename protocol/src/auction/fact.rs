@@ -85,6 +85,13 @@ pub enum Fact {
         /// The replica.
         replica: ReplicaId,
     },
+    /// Bidder: these replicas of this node give their places to one of a higher priority.
+    Evict {
+        /// The replicas.
+        victims: Vec<ReplicaId>,
+        /// The replica that is to come.
+        replica: ReplicaId,
+    },
     /// A peer sent a message that no honest peer sends; it was dropped.
     Misbehaved {
         /// The peer.
@@ -137,6 +144,10 @@ pub enum Exclusion {
     Holds,
     #[error("port {0} is taken there")]
     PortTaken(HostPort),
+    #[error("{0}: too few are free")]
+    NoneFree(String),
+    #[error("the disk is full")]
+    DiskFull,
     #[error("did not answer")]
     Silent,
     #[error("went down")]
@@ -160,7 +171,7 @@ impl From<&Decline> for Exclusion {
     fn from(decline: &Decline) -> Self {
         match decline {
             Decline::Unfit(unfit) => Exclusion::Unfit(unfit.clone()),
-            Decline::NoRoom { .. } => Exclusion::NoRoom,
+            Decline::NoRoom { .. } | Decline::Evictable { .. } => Exclusion::NoRoom,
             Decline::Busy { .. } => Exclusion::Busy,
             Decline::NotInStep { .. } => Exclusion::NotInStep,
             Decline::Cooling { .. } => Exclusion::Cooling,
@@ -168,6 +179,8 @@ impl From<&Decline> for Exclusion {
             Decline::Leaving => Exclusion::Leaving,
             Decline::Holds => Exclusion::Holds,
             Decline::PortTaken { port, .. } => Exclusion::PortTaken(*port),
+            Decline::Taken { name, .. } => Exclusion::NoneFree(name.clone()),
+            Decline::DiskFull { .. } => Exclusion::DiskFull,
         }
     }
 }

@@ -95,6 +95,8 @@ fn remember_for(config: &Config, why: &NoBid) -> Option<Duration> {
         NoBid::Declined(
             Decline::NoRoom { .. }
             | Decline::PortTaken { .. }
+            | Decline::Taken { .. }
+            | Decline::DiskFull { .. }
             | Decline::ReadOnly
             | Decline::Leaving,
         ) => Some(config.remember_no_room),
@@ -103,7 +105,9 @@ fn remember_for(config: &Config, why: &NoBid) -> Option<Duration> {
             Decline::Busy { .. }
             | Decline::NotInStep { .. }
             | Decline::Cooling { .. }
-            | Decline::Holds,
+            | Decline::Holds
+            // It is asked again once it has made room.
+            | Decline::Evictable { .. },
         )
         | NoBid::Down
         | NoBid::Taken => None,

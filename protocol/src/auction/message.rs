@@ -80,6 +80,16 @@ pub enum Message {
         /// The longest wait, in milliseconds.
         open_ms: u32,
     },
+    /// Owner to a bidder: no node had room for a replica, and this one is to stop replicas of lower
+    /// priority for it, as it offered by [`Decline::Evictable`]. The owner asks it again later.
+    MakeRoom {
+        /// The auction that found no taker.
+        auction: AuctionId,
+        /// The generation that is to run.
+        generation: Digest,
+        /// The replica.
+        replica: ReplicaId,
+    },
 }
 
 /// The announcement of an auction.
@@ -158,6 +168,7 @@ impl Message {
             | Message::Claimed { .. }
             | Message::Refused { .. }
             | Message::Cancel { .. }
+            | Message::MakeRoom { .. }
             | Message::Notice { .. } => Ok(()),
         }
     }
@@ -185,6 +196,8 @@ pub(super) fn check_decline(why: &Decline) -> Result<(), &'static str> {
         Decline::Unfit(Unfit::Near(name) | Unfit::Apart(name) | Unfit::Taint(name)) => name.len(),
         Decline::Cooling { reason, .. } => reason.len(),
         Decline::PortTaken { by, .. } => by.len(),
+        Decline::Taken { name, by, .. } => name.len().max(by.len()),
+        Decline::Unfit(Unfit::Counted { name, .. }) => name.len(),
         Decline::Unfit(Unfit::Platform(text) | Unfit::NotAllowed(text)) => text.len(),
         Decline::Unfit(Unfit::Volume { volume, node }) => volume.len().max(node.len()),
         Decline::Unfit(
@@ -195,6 +208,8 @@ pub(super) fn check_decline(why: &Decline) -> Result<(), &'static str> {
             | Unfit::Cordoned,
         )
         | Decline::NoRoom { .. }
+        | Decline::DiskFull { .. }
+        | Decline::Evictable { .. }
         | Decline::Busy { .. }
         | Decline::NotInStep { .. }
         | Decline::ReadOnly

@@ -12,6 +12,7 @@ mod closing;
 mod config;
 mod cooling;
 mod cx;
+mod eviction;
 mod fact;
 mod ledger;
 mod memory;
@@ -35,8 +36,8 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::model::claim::short_reason;
 use crate::model::{
-    Award, ClusterId, Digest, KeyPair, NodeId, Out, Place, ReplicaId, ResourceSum, Resources,
-    Signed, Time, Token,
+    Award, ClusterId, Digest, KeyPair, Need, NeedSum, NodeId, Out, Place, ReplicaId, Signed, Time,
+    Token,
 };
 
 use bidder::Bidder;
@@ -46,6 +47,7 @@ use owner::Owner;
 use timers::Timers;
 
 pub use config::Config;
+pub use eviction::Evictable;
 pub use fact::{Excluded, Exclusion, Fact, NotTaken, Reason};
 pub use message::{Announce, Message, Refusal};
 pub use offer::{BidContext, Knowledge, MAX_PLACES, Offer, OfferPlace, OwnClaim};
@@ -110,8 +112,8 @@ impl Auction {
 
     /// Sets what this node offers to workloads in all. It may be less than what is committed: then
     /// there is no room.
-    pub fn set_capacity(&mut self, capacity: Resources) {
-        self.parts.bidder.ledger.set_capacity(capacity);
+    pub fn set_capacity(&mut self, capacity: impl Into<Need>) {
+        self.parts.bidder.ledger.set_capacity(capacity.into());
     }
 
     /// A replica of this generation failed here for good: this node does not bid for it, for a time
@@ -286,12 +288,12 @@ impl Auction {
     }
 
     /// The resources that are free for bids: capacity less `used` and reservations.
-    pub fn unreserved(&self, used: ResourceSum) -> Resources {
+    pub fn unreserved(&self, used: NeedSum) -> Need {
         self.parts.bidder.ledger.unreserved(used)
     }
 
     /// The resources reserved for auctions that are not decided.
-    pub fn reserved(&self) -> Resources {
+    pub fn reserved(&self) -> Need {
         self.parts.bidder.ledger.reserved()
     }
 
@@ -333,6 +335,9 @@ impl Parts {
             }
             Message::Notice { awards, open_ms } => {
                 self.notices.on_notice(cx, from, awards, open_ms)
+            }
+            Message::MakeRoom { auction, generation, replica } => {
+                self.bidder.on_make_room(cx, from, auction, generation, replica)
             }
         }
     }

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use crate::model::spec::HostPort;
 use crate::model::{
-    Digest, NodeId, Place, ReplicaId, ResourceSum, Resources, Token, Unfit, WallClock, WorkloadName,
+    Decline, Digest, Need, NeedSum, NodeId, Place, ReplicaId, Resources, Token, Unfit, WallClock,
+    WorkloadName,
 };
+
+use super::eviction::Evictable;
 
 /// Places in one auction, so that an announcement and its bids stay small. More places take several
 /// auctions.
@@ -62,12 +65,17 @@ pub trait BidContext {
     /// This node's own claim of a replica, if there is one.
     fn own_claim(&self, replica: &ReplicaId) -> Option<OwnClaim>;
     /// The resources of this node's claims.
-    fn committed(&self) -> ResourceSum;
+    fn committed(&self) -> NeedSum;
     /// The resources that released replicas still take, until the runtime has stopped them.
-    fn stopping(&self) -> ResourceSum;
+    fn stopping(&self) -> NeedSum;
     /// The holder of a port of this device, in words; `None` if it is free. Reservations are not
     /// among the holders.
     fn port_holder(&self, port: &HostPort) -> Option<String>;
+    /// A replica here that has some of what is counted under a name, in words.
+    fn user_of(&self, name: &str) -> Option<String>;
+    /// The replicas here that may be stopped for one of a higher priority than theirs, `below` it.
+    /// None that has a volume here: it would find its data nowhere else.
+    fn evictable(&self, below: i32) -> Vec<Evictable>;
     /// Owner: the replicas of a workload that nodes claim which are up.
     fn holders(&self, uid: &Digest) -> Vec<(Place, NodeId)>;
     /// Owner: the value of a label or fact of a node.
@@ -101,14 +109,18 @@ pub enum Knowledge {
     Unknown,
     /// The generation is known, whether or not it fits.
     Known {
-        /// The resources of a replica.
-        resources: Resources,
+        /// All that a replica takes of its node.
+        need: Need,
+        /// The priority of the workload.
+        priority: i32,
         /// Whether this device can run it at all.
         fit: Result<(), Unfit>,
         /// Ports of the device that each replica needs for itself.
         ports: BTreeSet<HostPort>,
         /// Bytes that would have to be fetched first.
         fetch_bytes: u64,
+        /// Whether these, and the disk that a replica reserves, fit on the disk as it is now.
+        disk: Result<(), Decline>,
         /// Replicas of the workload that this node claims.
         here: u32,
         /// Whether each replica changes what the next one would find here, by the workload's rules:

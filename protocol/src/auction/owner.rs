@@ -291,6 +291,9 @@ impl Owner {
             Decline::Unfit(_)
             | Decline::NoRoom { .. }
             | Decline::PortTaken { .. }
+            | Decline::Taken { .. }
+            | Decline::DiskFull { .. }
+            | Decline::Evictable { .. }
             | Decline::Cooling { .. }
             | Decline::ReadOnly
             | Decline::Leaving

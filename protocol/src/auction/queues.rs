@@ -22,6 +22,7 @@ impl Auction {
             ),
             Queue::new("reservations", reservations, config.max_reservations),
             Queue::new("early announcements", early, super::bidder::MAX_EARLY),
+            Queue::new("rooms kept", parts.bidder.kept.len(), super::eviction::MAX_KEPT),
             Queue::new("notices", parts.notices.len(), config.max_notices),
             Queue::new("cooling replicas", parts.bidder.cooling.len(), super::cooling::MAX_COOLING),
             Queue::new("summaries", self.base.summaries.len(), config.max_summaries),

@@ -1,5 +1,6 @@
 mod awards;
 mod bids;
+mod evictions;
 mod faults;
 mod notices;
 mod placing;

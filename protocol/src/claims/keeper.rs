@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use crate::model::{Claim, Digest, NodeId, Phase, ReplicaId, Resources, Token};
+use crate::model::{Claim, Digest, Need, NodeId, Phase, ReplicaId, Token};
 
 use super::index::Index;
 
@@ -18,10 +18,10 @@ pub struct Credit<'a> {
     /// cannot, and its "healthy" is an old one.
     pub knows: &'a dyn Fn(&NodeId, &ReplicaId) -> bool,
     /// What a claimed replica reserves; nothing where that is not known.
-    pub needs: &'a dyn Fn(&Claim) -> Resources,
+    pub needs: &'a dyn Fn(&Claim) -> Need,
     /// Whether a node offers so much, by its own record. **A node that claims more than it offers
     /// cannot run it all**, and in a dispute its word is worth no more than a failing replica.
-    pub offers: &'a dyn Fn(&NodeId, Resources) -> bool,
+    pub offers: &'a dyn Fn(&NodeId, &Need) -> bool,
     /// Whether a claim is to have another node: that is kept, and starts while this one serves.
     pub leaves: &'a dyn Fn(&NodeId, &Claim) -> bool,
 }
@@ -30,8 +30,8 @@ impl Credit<'_> {
     /// Whether a node may claim all that it claims.
     pub(super) fn covers(&self, node: &NodeId, index: &Index) -> bool {
         let claimed =
-            index.of_node(node).map(self.needs).fold(Resources::default(), Resources::plus);
-        (self.offers)(node, claimed)
+            index.of_node(node).map(self.needs).fold(Need::default(), |sum, it| sum.plus(&it));
+        (self.offers)(node, &claimed)
     }
 }
 

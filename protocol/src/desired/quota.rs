@@ -97,7 +97,7 @@ impl Desired {
         let quota = self.quota(namespace)?;
         let mut left = left(quota);
         for it in self.in_order(namespace) {
-            let (each, wanted) = (it.spec.reservation(), it.spec.at_once());
+            let (each, wanted) = (it.spec.need().size, it.spec.at_once());
             let allowed = left.fits(each, wanted);
             if it.uid == workload.uid {
                 let over = OverQuota {
@@ -120,12 +120,12 @@ impl Desired {
         let quota = self.quota(namespace)?;
         let mut left = left(quota);
         for it in self.in_order(namespace).into_iter().filter(|it| it.name != spec.name) {
-            let each = it.spec.reservation();
+            let each = it.spec.need().size;
             left.take(each, left.fits(each, it.spec.at_once()));
         }
-        let (each, wanted) = (spec.reservation(), spec.at_once());
+        let (each, wanted) = (spec.need().size, spec.at_once());
         let is_less = self.workload(&spec.name).is_some_and(|now| {
-            let before = now.spec.reservation();
+            let before = now.spec.need().size;
             now.spec.at_once() >= wanted && before.cpu >= each.cpu && before.memory >= each.memory
         });
         let allowed = left.fits(each, wanted);

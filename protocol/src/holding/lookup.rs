@@ -1,7 +1,7 @@
 //! Held replicas, their stages, and what of them may be reported. Only `reported` and `stalled`
 //! change anything.
 
-use crate::model::{Digest, Phase, Place, ReplicaId, ResourceSum, Resources, Revision};
+use crate::model::{Digest, Need, NeedSum, Phase, Place, ReplicaId, Revision};
 
 use super::{Held, Holding, Stage};
 
@@ -93,27 +93,39 @@ impl Holding {
     }
 
     /// The sum of resources that held replicas take.
-    pub fn committed(&self) -> ResourceSum {
-        self.committed
+    pub fn committed(&self) -> &NeedSum {
+        &self.committed
     }
 
     /// The sum of resources that released replicas take until the runtime has stopped them.
-    pub fn stopping(&self) -> ResourceSum {
-        self.stopping
+    pub fn stopping(&self) -> &NeedSum {
+        &self.stopping
+    }
+
+    /// All that a held replica takes.
+    pub fn need_of(&self, replica: &ReplicaId) -> Option<Need> {
+        self.entry(replica).map(|entry| entry.committed.clone())
+    }
+
+    /// A replica that has some of what is counted under a name, also while it stops.
+    pub fn user_of(&self, name: &str) -> Option<ReplicaId> {
+        let mut all = self.replicas.iter();
+        let found = all.find(|(_, entry)| entry.committed.counted.of(name) > 0);
+        found.map(|((_, replica), _)| *replica)
     }
 
     /// The sum that held replicas would take if this one were replaced by a revision that requires
-    /// `resources`.
-    pub fn committed_after(&self, replica: &ReplicaId, resources: Resources) -> ResourceSum {
-        let mut sum = self.committed;
-        let mut after = resources;
+    /// `need`.
+    pub fn committed_after(&self, replica: &ReplicaId, need: Need) -> NeedSum {
+        let mut sum = self.committed.clone();
+        let mut after = need.clone();
         if let Some(entry) = self.entry(replica) {
-            sum.remove(entry.committed, 1);
+            sum.remove(&entry.committed, 1);
             if entry.serving.is_some() {
-                after = entry.committed.or_more(resources);
+                after = entry.committed.or_more(&need);
             }
         }
-        sum.add(after, 1);
+        sum.add(&after, 1);
         sum
     }
 }

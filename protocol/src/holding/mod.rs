@@ -31,9 +31,7 @@ use std::time::Duration;
 
 use crate::model::claim::{SLOTS, short_reason};
 use crate::model::spec::HostPort;
-use crate::model::{
-    Award, PersistId, Queue, ReplicaId, ResourceSum, Resources, Revision, Signed, Time,
-};
+use crate::model::{Award, Need, NeedSum, PersistId, Queue, ReplicaId, Revision, Signed, Time};
 
 pub use answers::{Bytes, Due, Ended, Failed, Held, Next, Waits};
 pub use config::Config;
@@ -47,8 +45,8 @@ pub struct Holding {
     replicas: BTreeMap<(u8, ReplicaId), Replica>,
     /// Own slots on their way to disk, each with its last batch. At most [`SLOTS`].
     unwritten: BTreeMap<u8, PersistId>,
-    committed: ResourceSum,
-    stopping: ResourceSum,
+    committed: NeedSum,
+    stopping: NeedSum,
 }
 
 /// A replica of this node.
@@ -58,10 +56,10 @@ struct Replica {
     /// The revision that the stage is about. `None` after a restart of the daemon, until the claim
     /// was compared with desired state.
     target: Option<Revision>,
-    /// The resources that the target requires.
-    resources: Resources,
+    /// All that the target requires.
+    need: Need,
     /// The committed resources: while another revision serves, enough for either of the two.
-    committed: Resources,
+    committed: Need,
     /// The ports of the device that the target requires.
     target_ports: BTreeSet<HostPort>,
     /// The ports that it has: while another revision serves, those of both.
@@ -87,8 +85,8 @@ impl Holding {
             config,
             replicas: BTreeMap::new(),
             unwritten: BTreeMap::new(),
-            committed: ResourceSum::default(),
-            stopping: ResourceSum::default(),
+            committed: NeedSum::default(),
+            stopping: NeedSum::default(),
         }
     }
 
@@ -107,20 +105,20 @@ impl Holding {
         &mut self,
         now: Time,
         award: Signed<Award>,
-        resources: Resources,
+        need: impl Into<Need>,
         batch: PersistId,
     ) {
         let replica = award.replica;
         let target = Some(award.generation);
         let stage = Stage::Writing { batch, award, since: now, ordered: None };
-        self.insert(replica, Replica { target, ..Replica::new(stage, resources) });
+        self.insert(replica, Replica { target, ..Replica::new(stage, need.into()) });
     }
 
     /// Holds a replica that this node claimed in an earlier run. It does not run yet.
-    pub fn adopt(&mut self, replica: ReplicaId, resources: Resources) {
+    pub fn adopt(&mut self, replica: ReplicaId, need: impl Into<Need>) {
         self.insert(
             replica,
-            Replica { is_returning: true, ..Replica::new(Stage::Fetching, resources) },
+            Replica { is_returning: true, ..Replica::new(Stage::Fetching, need.into()) },
         );
     }
 
@@ -131,28 +129,28 @@ impl Holding {
         now: Time,
         replica: ReplicaId,
         revision: Revision,
-        resources: Resources,
+        need: impl Into<Need>,
     ) {
         let ready = Replica {
             target: Some(revision),
             serving: Some((revision, now)),
             is_reported: true,
-            ..Replica::new(Stage::Ready, resources)
+            ..Replica::new(Stage::Ready, need.into())
         };
         self.insert(replica, ready);
     }
 
     fn insert(&mut self, replica: ReplicaId, entry: Replica) {
         self.remove(&replica);
-        self.committed.add(entry.committed, 1);
+        self.committed.add(&entry.committed, 1);
         self.replicas.insert(key(&replica), entry);
     }
 
     fn remove(&mut self, replica: &ReplicaId) {
         if let Some(before) = self.replicas.remove(&key(replica)) {
             match before.stage {
-                Stage::Stopping => self.stopping.remove(before.committed, 1),
-                _ => self.committed.remove(before.committed, 1),
+                Stage::Stopping => self.stopping.remove(&before.committed, 1),
+                _ => self.committed.remove(&before.committed, 1),
             }
         }
     }
@@ -219,9 +217,10 @@ impl Holding {
         &mut self,
         replica: &ReplicaId,
         to: Revision,
-        resources: Resources,
+        need: impl Into<Need>,
         has_compared: bool,
     ) -> bool {
+        let need = need.into();
         let Some(entry) = self.entry_mut(replica) else { return false };
         if entry.target == Some(to) {
             return false;
@@ -234,10 +233,10 @@ impl Holding {
         if !matches!(entry.stage, Stage::Writing { .. }) {
             entry.stage = Stage::Fetching;
         }
-        entry.resources = resources;
+        entry.need = need.clone();
         let committed = match entry.serving {
-            Some(_) => entry.committed.or_more(resources),
-            None => resources,
+            Some(_) => entry.committed.or_more(&need),
+            None => need,
         };
         self.commit(replica, committed);
         true
@@ -267,11 +266,11 @@ impl Holding {
         self.replicas.values().flat_map(|entry| &entry.ports).copied().collect()
     }
 
-    fn commit(&mut self, replica: &ReplicaId, resources: Resources) {
+    fn commit(&mut self, replica: &ReplicaId, need: Need) {
         if let Some(entry) = self.entry_mut(replica) {
-            let before = std::mem::replace(&mut entry.committed, resources);
-            self.committed.remove(before, 1);
-            self.committed.add(resources, 1);
+            let before = std::mem::replace(&mut entry.committed, need.clone());
+            self.committed.remove(&before, 1);
+            self.committed.add(&need, 1);
         }
     }
 
@@ -330,8 +329,8 @@ impl Holding {
             entry.serving = Some((revision, now));
         }
         entry.ports = entry.target_ports.clone();
-        let resources = entry.resources;
-        self.commit(replica, resources);
+        let need = entry.need.clone();
+        self.commit(replica, need);
         true
     }
 
@@ -446,7 +445,7 @@ impl Holding {
     /// stopped it. Returns the batch that an order to run it still waits for.
     pub fn release(&mut self, replica: &ReplicaId) -> Option<PersistId> {
         let entry = self.entry_mut(replica)?;
-        let (resources, serves) = (entry.committed, entry.serving.is_some());
+        let (need, serves) = (entry.committed.clone(), entry.serving.is_some());
         let waiting = match &entry.stage {
             Stage::Writing { batch, ordered, .. } => ordered.map(|_| *batch),
             _ => None,
@@ -459,8 +458,8 @@ impl Holding {
         }
         entry.stage = Stage::Stopping;
         entry.serving = None;
-        self.committed.remove(resources, 1);
-        self.stopping.add(resources, 1);
+        self.committed.remove(&need, 1);
+        self.stopping.add(&need, 1);
         waiting
     }
 
@@ -517,12 +516,12 @@ impl Holding {
 }
 
 impl Replica {
-    fn new(stage: Stage, resources: Resources) -> Replica {
+    fn new(stage: Stage, need: Need) -> Replica {
         Replica {
             stage,
             target: None,
-            resources,
-            committed: resources,
+            committed: need.clone(),
+            need,
             target_ports: BTreeSet::new(),
             ports: BTreeSet::new(),
             restarts: 0,

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::model::Resources;
 use crate::model::{AuctionId, ClusterId, Digest, KeyPair, NodeId, Phase, Place, Token};
 
 const OLD: Revision = Digest([2; 32]);
@@ -98,7 +99,7 @@ fn release_tells_of_an_order_that_waits_for_the_disk() {
     holding.next(&REPLICA, &Bytes::Ready);
     assert_eq!(holding.release(&REPLICA), Some(PersistId(5)));
     assert!(holding.held(&REPLICA).is_none());
-    assert_eq!(holding.stopping().narrow(), Resources::default(), "it never ran");
+    assert_eq!(holding.stopping().narrow().size, Resources::default(), "it never ran");
     assert_eq!(ready().release(&REPLICA), None);
 }
 
@@ -120,7 +121,7 @@ fn late_claim_delays_its_health_report() {
 fn old_revision_serves_until_the_new_one_is_ready() {
     let mut holding = ready();
     assert!(holding.replace(&REPLICA, NEW, LARGE, true));
-    assert_eq!(holding.committed().narrow(), LARGE);
+    assert_eq!(holding.committed().narrow().size, LARGE);
     assert_eq!(holding.serving(&REPLICA), Some(OLD));
     assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
     let mut now = at(1);
@@ -137,10 +138,10 @@ fn old_revision_serves_until_the_new_one_is_ready() {
     // A smaller replacement gives room back once the larger old one is gone.
     holding.reported(&REPLICA);
     holding.replace(&REPLICA, OLD, SMALL, true);
-    assert_eq!(holding.committed().narrow(), LARGE);
+    assert_eq!(holding.committed().narrow().size, LARGE);
     holding.next(&REPLICA, &Bytes::Ready);
     assert!(holding.ready(now, &REPLICA, OLD));
-    assert_eq!(holding.committed().narrow(), SMALL);
+    assert_eq!(holding.committed().narrow().size, SMALL);
     holding.replace(&REPLICA, NEW, LARGE, true);
     holding.next(&REPLICA, &Bytes::Ready);
     assert!(holding.ready(now, &REPLICA, NEW));
@@ -262,7 +263,7 @@ fn released_replica_takes_room_until_it_is_stopped() {
     let mut holding = ready();
     holding.release(&REPLICA);
     assert_eq!(holding.held(&REPLICA), None);
-    let sums = |held: &Holding| (held.committed().narrow(), held.stopping().narrow());
+    let sums = |held: &Holding| (held.committed().narrow().size, held.stopping().narrow().size);
     assert_eq!(sums(&holding), (Resources::default(), SMALL));
     holding.stopped(&REPLICA);
     assert_eq!(sums(&holding), (Resources::default(), Resources::default()));

@@ -9,7 +9,7 @@ use super::id::{Digest, NodeId};
 use super::replica::{ReplicaId, Token};
 use super::resources::Resources;
 use super::sign::Signable;
-use super::spec::{HostPort, Unfit};
+use super::spec::{HostPort, Unfit, counted, size as shown};
 
 /// The id of an auction: its owner and a number. The number's upper 32 bits are the owner's
 /// incarnation, so no id is used twice.
@@ -126,6 +126,16 @@ pub enum Decline {
     Holds,
     #[error("port {port} is taken there by {by}")]
     PortTaken { port: HostPort, by: String },
+    #[error("{name}: {} free{}", counted(.name, *.free), has_it(.by))]
+    Taken { name: String, free: u64, by: String },
+    #[error("its disk is full: {} are free, {} are needed", shown(*.free), shown(*.needed))]
+    DiskFull { free: u64, needed: u64 },
+    #[error("no room, but that of {count} of lower priority, {highest} at most")]
+    Evictable { count: u32, highest: i32 },
+}
+
+fn has_it(by: &str) -> String {
+    if by.is_empty() { String::new() } else { format!(", {by} has some") }
 }
 
 /// An owner's decision that a bidder is to run a replica. The signer is the owner at that time.

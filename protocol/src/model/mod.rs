@@ -42,7 +42,7 @@ pub use out::{Lane, Out, Outgoing};
 pub use queue::Queue;
 pub use record::{NodeRecord, SealingKey};
 pub use replica::{NamedReplica, Place, ReplicaId, ReplicaName, Revision, Token};
-pub use resources::{ResourceSum, Resources};
+pub use resources::{Amounts, DISK, Need, NeedSum, ResourceSum, Resources};
 pub use roster::Roster;
 pub use ruling::{Ruling, RulingBody, RulingKey, RulingKind};
 pub use sign::{KeyPair, Signable, Signed, Unverified};

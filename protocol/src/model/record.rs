@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{self, Malformed};
 use super::id::NodeId;
+use super::resources::Amounts;
 use super::sign::Signable;
-use super::spec::{Allowed, Facts, kept};
+use super::spec::{Allowed, Facts, kept, kept_amounts};
 use super::volume::KeptVolume;
 
 /// Addresses in one record.
@@ -63,8 +64,12 @@ impl Signable for NodeRecord {
             raw.extend(codec::encode(&key));
             // Behind the key, which a record without one cannot skip: every node that publishes
             // facts has a key.
-            if !self.facts.published.is_empty() {
+            let offers = &self.facts.offers;
+            if !self.facts.published.is_empty() || !offers.is_empty() {
                 raw.extend(codec::encode(&self.facts.published));
+            }
+            if !offers.is_empty() {
+                raw.extend(codec::encode(offers));
             }
         }
         raw
@@ -81,9 +86,12 @@ impl Signable for NodeRecord {
                         let (key, rest) = codec::decode_rest(rest)?;
                         record.facts.sealing = Some(key);
                         // What stands here in another form is of a newer program.
-                        let published: Result<BTreeMap<String, String>, _> =
-                            codec::decode_prefix(rest);
-                        record.facts.published = kept(published.unwrap_or_default());
+                        let published: Result<(BTreeMap<String, String>, &[u8]), _> =
+                            codec::decode_rest(rest);
+                        let (published, rest) = published.unwrap_or_default();
+                        record.facts.published = kept(published);
+                        let offers: Amounts = codec::decode_prefix(rest).unwrap_or_default();
+                        record.facts.offers = kept_amounts(offers);
                     }
                 }
                 Ok(record)
@@ -111,7 +119,7 @@ const FORM: u16 = 2;
 /// The facts that came after form 2 was frozen: they stand behind the record, where programs that
 /// do not know them ignore them. None of them means the default of each. New ones are appended: the
 /// first of those is the node's sealing key, which may be missing; the second is the map of the
-/// facts that it publishes by name.
+/// facts that it publishes by name; the third is what it offers beside memory and CPU.
 #[derive(PartialEq, Default, Serialize, Deserialize)]
 struct Later {
     allowed: Allowed,
@@ -178,7 +186,13 @@ mod tests {
         allowing.facts.published = [("os".to_owned(), "linux".to_owned())].into();
         let publishing = allowing.write();
         assert!(publishing.starts_with(&sealing));
-        assert_eq!(NodeRecord::read(&publishing), Ok(allowing));
+        assert_eq!(NodeRecord::read(&publishing), Ok(allowing.clone()));
+        allowing.facts.offers.set("camera", 2);
+        let offering = allowing.write();
+        assert!(offering.starts_with(&publishing));
+        assert_eq!(NodeRecord::read(&offering), Ok(allowing.clone()));
+        allowing.facts.published.clear();
+        assert_eq!(NodeRecord::read(&allowing.write()), Ok(allowing));
     }
 
     /// Every node keeps the record of every node: one must not fill the others' memory.

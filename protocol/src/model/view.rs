@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::name::WorkloadName;
-use super::resources::Resources;
+use super::resources::{Amounts, Resources};
 use super::spec::{Port, ProgramKind, Spec, Volume};
 
 pub use spec::{ArtifactBody, BadSpec, SpecBody, full_name};
@@ -249,6 +249,12 @@ pub struct NodeView {
     pub memory_used: u64,
     /// The CPU that its claims take.
     pub cpu_used: u32,
+    /// What the node offers beside memory and CPU, by name; bytes of `disk`.
+    #[serde(default, skip_serializing_if = "Amounts::is_empty")]
+    pub resources: Amounts,
+    /// What its claims take of that.
+    #[serde(default, skip_serializing_if = "Amounts::is_empty")]
+    pub resources_used: Amounts,
     /// The number of replicas that the node claims.
     pub replicas: usize,
     /// The version of the node's program.

@@ -108,9 +108,10 @@ impl Node {
             }
             _ => false,
         });
-        // Its data is where it is.
+        // Its data is where it is, and so are devices.
         !rests
             && workload.spec.kept().next().is_none()
+            && workload.spec.later.uses.iter().next().is_none()
             && self.outlook(now).steps(workload).is_empty()
     }
 
@@ -266,7 +267,7 @@ impl Looked {
                 if claim.phase != Phase::Healthy || claim.update.is_some() || !is_alone {
                     return None;
                 }
-                used.add(sight.needs(claim), 1);
+                used.add(sight.needs(claim).size, 1);
             }
             Some(Filled { node: *node, capacity, used })
         })

@@ -123,7 +123,7 @@ impl Node {
     }
 
     fn recover(&mut self, now: Time, saved: Saved) {
-        self.auction.set_capacity(self.device.facts.capacity);
+        self.auction.set_capacity(self.device.facts.offer());
         let mut unreadable = 0;
         // They come in the order of their keys, in which the maps would take twice the memory.
         let mut changes: Vec<Change> = Vec::new();

@@ -7,15 +7,15 @@
 use std::time::Duration;
 
 use crate::artifacts::Artifacts;
-use crate::auction::{self, Auction, BidContext, Knowledge, OwnClaim};
+use crate::auction::{self, Auction, BidContext, Evictable, Knowledge, OwnClaim};
 use crate::claims::{self, Claims};
 use crate::desired::Desired;
 use crate::holding::Holding;
 use crate::membership::{self, Membership};
 use crate::model::spec::{HostPort, Reading};
 use crate::model::{
-    Artifact, Award, Digest, Facts, NodeId, Out, Outgoing, Place, ReplicaId, ReplicaName,
-    ResourceSum, Signed, Slot, SpecForm, Time, Token, WallClock, codec,
+    Artifact, Award, DISK, Decline, Digest, Facts, NeedSum, NodeId, Out, Outgoing, Place,
+    ReplicaId, ReplicaName, Signed, Slot, SpecForm, Time, Token, WallClock, codec,
 };
 use crate::rulings::Rulings;
 use crate::sync::{self, Repair, Source, Tree};
@@ -54,6 +54,29 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The name of a replica, for people.
+    fn replica_name(&self, replica: &ReplicaId) -> String {
+        match self.outlook.demand.desired.by_uid(&replica.uid) {
+            Some(workload) => {
+                ReplicaName { workload: workload.name.clone(), place: replica.place }.to_string()
+            }
+            None => replica.to_string(),
+        }
+    }
+
+    /// Whether what a program still lacks here, and the disk that a replica reserves, fit on the
+    /// disk as it is now.
+    fn disk_for(&self, spec: &SpecForm) -> Result<(), Decline> {
+        let missing = spec.program.artifacts_on(Some(&self.facts.arch));
+        let missing = missing.filter(|artifact| !self.artifacts.is_ready(&artifact.digest));
+        let missing = missing.map(|artifact| artifact.size).fold(0, u64::saturating_add);
+        let needed = missing.saturating_add(spec.later.uses.of(DISK));
+        match self.facts.disk_short_of(needed) {
+            Some(free) => Err(Decline::DiskFull { free, needed }),
+            None => Ok(()),
+        }
+    }
+
     /// The workloads of which this node claims replicas.
     fn workloads_here(&self) -> Vec<&SpecForm> {
         let mut uids: Vec<Digest> =
@@ -80,12 +103,13 @@ impl BidContext for Context<'_> {
         let fetch_bytes = artifacts.map(bytes).fold(0, u64::saturating_add);
         let here = self.outlook.claims.mine().filter(|claim| claim.replica.uid == *uid).count();
         let spec = &workload.spec;
-        let used = self.committed().plus(self.stopping()).narrow();
-        let free = self.facts.capacity.minus(used);
+        let used = self.committed().plus(&self.stopping()).narrow();
+        let free = self.facts.capacity.minus(used.size);
         let beside = self.workloads_here();
         let unmet = self.facts.unmet(spec, free).saturating_add(spec.unmet_beside(&beside));
         Knowledge::Known {
-            resources: spec.reservation(),
+            need: spec.need(),
+            priority: spec.later.priority,
             fit: (self.outlook.demand.desired)
                 .takes(&self.outlook.me, spec)
                 .and_then(|()| self.facts.fits(spec))
@@ -93,6 +117,7 @@ impl BidContext for Context<'_> {
                 .and_then(|()| spec.fits_beside(&beside)),
             ports: spec.host_ports(),
             fetch_bytes,
+            disk: self.disk_for(spec),
             here: u32::try_from(here).unwrap_or(u32::MAX),
             one_at_a_time: spec.is_apart_from_itself()
                 || spec.later.require.iter().any(|it| it.is_measured()),
@@ -133,8 +158,8 @@ impl BidContext for Context<'_> {
         }
     }
 
-    fn committed(&self) -> ResourceSum {
-        self.holding.committed()
+    fn committed(&self) -> NeedSum {
+        self.holding.committed().clone()
     }
 
     fn port_holder(&self, port: &HostPort) -> Option<String> {
@@ -142,17 +167,26 @@ impl BidContext for Context<'_> {
             let is_foreign = self.facts.busy_ports.contains(port);
             return is_foreign.then(|| "another program".into());
         };
-        let known = self.outlook.demand.desired.by_uid(&replica.uid);
-        Some(match known {
-            Some(workload) => {
-                ReplicaName { workload: workload.name.clone(), place: replica.place }.to_string()
-            }
-            None => replica.to_string(),
-        })
+        Some(self.replica_name(&replica))
     }
 
-    fn stopping(&self) -> ResourceSum {
-        self.holding.stopping()
+    fn stopping(&self) -> NeedSum {
+        self.holding.stopping().clone()
+    }
+
+    fn evictable(&self, below: i32) -> Vec<Evictable> {
+        let one = |replica: ReplicaId| {
+            let spec = &self.outlook.demand.desired.by_uid(&replica.uid)?.spec;
+            let priority = spec.later.priority;
+            (priority < below && spec.kept().next().is_none()).then(|| {
+                Some(Evictable { replica, priority, need: self.holding.need_of(&replica)? })
+            })?
+        };
+        self.holding.replicas().filter_map(one).collect()
+    }
+
+    fn user_of(&self, name: &str) -> Option<String> {
+        self.holding.user_of(name).map(|replica| self.replica_name(&replica))
     }
 
     fn seen(&self, replica: &ReplicaId) -> Option<Token> {

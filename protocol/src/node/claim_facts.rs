@@ -104,6 +104,7 @@ impl Node {
             auction::Fact::AwardLapsed { replica } => {
                 self.due.dirty.insert(replica.uid);
             }
+            auction::Fact::Evict { victims, replica } => self.on_evict(now, &victims, &replica),
             auction::Fact::Misbehaved { peer, why } => self.on_garbage(now, peer, why),
         }
     }

@@ -1,9 +1,10 @@
 //! The commands of users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired;
-use crate::model::{Change, Key, Spec, Time, WallClock, WorkloadName};
+use crate::model::spec::MAX_KINDS;
+use crate::model::{Change, Facts, Key, Spec, Time, WallClock, WorkloadName};
 use crate::trust::{self, Rejection};
 
 use super::Node;
@@ -108,7 +109,20 @@ impl Node {
     /// workloads that are not there.
     pub(super) fn unknown_names(&self, spec: &Spec) -> Vec<String> {
         let records = self.membership.up().filter_map(|node| self.membership.record(&node));
-        let mut unknown = spec.unknown_names(records.map(|record| &record.facts));
+        let facts: Vec<&Facts> = records.map(|record| &record.facts).collect();
+        let mut unknown = spec.unknown_names(facts.iter().copied());
+        let offered: BTreeSet<&str> = facts
+            .iter()
+            .flat_map(|facts| facts.offers.devices().map(|(name, _)| name))
+            .take(MAX_KINDS)
+            .collect();
+        for (name, _) in spec.later.uses.devices().filter(|(name, _)| !offered.contains(name)) {
+            let known: Vec<&str> = offered.iter().copied().collect();
+            unknown.push(match known.is_empty() {
+                true => format!("no node offers `{name}`, nor any other resource"),
+                false => format!("no node offers `{name}`; offered: {}", known.join(", ")),
+            });
+        }
         for relation in &spec.placement.affinity {
             let other = &relation.workload;
             if *other != spec.name && self.desired.workload(other).is_none() {

@@ -55,7 +55,9 @@ impl Node {
         Some(printable(&match unfit {
             Unfit::Label { .. } | Unfit::Rule(_) => format!("{name} does not fulfil {unfit}"),
             Unfit::Runtime(_) => format!("{name} has {unfit}"),
-            Unfit::Platform(_) | Unfit::Memory(_) | Unfit::Cpu(_) => format!("{name}: {unfit}"),
+            Unfit::Platform(_) | Unfit::Memory(_) | Unfit::Cpu(_) | Unfit::Counted { .. } => {
+                format!("{name}: {unfit}")
+            }
             _ => format!("{name} {unfit}"),
         }))
     }
@@ -155,6 +157,13 @@ pub(super) fn no_taker(summary: &Summary) -> String {
                 most_free = most_free.max(Some(*free));
                 NO_ROOM.to_owned()
             }
+            NoBid::Declined(Decline::Taken { name, .. }) => {
+                format!("{}: too few are free", printable(name))
+            }
+            NoBid::Declined(Decline::Evictable { .. }) => {
+                "no room, but that of lower priority, which is asked for".into()
+            }
+            NoBid::Declined(Decline::DiskFull { .. }) => "its disk is full".into(),
             NoBid::Declined(Decline::Busy { .. }) => "busy with other auctions".into(),
             NoBid::Declined(Decline::NotInStep { .. }) => "does not know this workload yet".into(),
             NoBid::Declined(Decline::Cooling { reason, .. }) => {

@@ -8,7 +8,7 @@ use super::events::Level;
 impl Node {
     pub(super) fn on_facts(&mut self, now: Time, mut facts: Facts) {
         self.date_volumes(&mut facts);
-        self.auction.set_capacity(facts.capacity);
+        self.auction.set_capacity(facts.offer());
         self.device.own_labels = std::mem::take(&mut facts.labels);
         self.device.facts = facts;
         self.apply_policy();

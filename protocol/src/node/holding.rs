@@ -9,8 +9,8 @@ use crate::holding::{Bytes, Due, Failed, Next, Waits};
 use crate::model::claim::{Update, short_reason};
 use crate::model::spec::HostPort;
 use crate::model::{
-    Artifact, Award, Claim, Digest, InstanceState, PersistId, Phase, Place, ReplicaId, Resources,
-    Revision, Signed, Time,
+    Artifact, Award, Claim, Digest, InstanceState, PersistId, Phase, Place, ReplicaId, Revision,
+    Signed, Time,
 };
 use crate::plan::{Step, Surplus, Waiting};
 
@@ -41,7 +41,7 @@ impl Node {
                 award: award.wire(),
                 update: None,
             });
-            won.push((award, workload.spec.reservation(), workload.spec.host_ports()));
+            won.push((award, workload.spec.need(), workload.spec.host_ports()));
         }
         let (slots, full) = self.claims.claim_all(claims);
         let full: BTreeMap<ReplicaId, SheetFull> = full.into_iter().collect();
@@ -102,10 +102,9 @@ impl Node {
         let mine: Vec<ReplicaId> = self.claims.mine().map(|claim| claim.replica).collect();
         for replica in mine {
             let workload = self.desired.by_uid(&replica.uid);
-            let resources =
-                workload.map_or(Resources::default(), |workload| workload.spec.reservation());
+            let need = workload.map(|workload| workload.spec.need()).unwrap_or_default();
             let ports = workload.map(|workload| workload.spec.host_ports()).unwrap_or_default();
-            self.holding.adopt(replica, resources);
+            self.holding.adopt(replica, need);
             self.holding.require_ports(&replica, ports);
         }
     }
@@ -149,13 +148,13 @@ impl Node {
             return self.advance(now, replica);
         }
         let Some(workload) = self.desired.by_uid(&replica.uid) else { return };
-        let (resources, ports) = (workload.spec.reservation(), workload.spec.host_ports());
+        let (need, ports) = (workload.spec.need(), workload.spec.host_ports());
         let is_new = self.claims.my_claim(replica).is_some_and(|claim| claim.generation != to);
         if let Some(why) = self.no_replacement(replica, workload).filter(|_| is_new) {
             return self.release(now, replica, "replica-moves", why);
         }
         let has_compared = self.has_compared();
-        if !self.holding.replace(replica, to, resources, has_compared || !is_new) {
+        if !self.holding.replace(replica, to, need, has_compared || !is_new) {
             return;
         }
         self.holding.require_ports(replica, ports);
@@ -177,8 +176,8 @@ impl Node {
             let by = self.replica_name(&by);
             return Some(format!("the new version needs port {port}, which {by} has here"));
         }
-        let used = self.holding.committed_after(replica, workload.spec.reservation());
-        let has_room = self.device.facts.capacity.holds(used.narrow());
+        let used = self.holding.committed_after(replica, workload.spec.need());
+        let has_room = self.device.facts.offer().holds(&used.narrow());
         (!has_room).then(|| "the new version finds no room here".into())
     }
 
@@ -369,6 +368,18 @@ impl Node {
         self.on_own_change(replica);
         if self.desired.by_uid(&replica.uid).is_none() {
             self.claims.forget_workload(&replica.uid);
+        }
+    }
+
+    /// Replicas of this node give their places to one of a higher priority, which starts when they
+    /// have stopped.
+    pub(super) fn on_evict(&mut self, now: Time, victims: &[ReplicaId], replica: &ReplicaId) {
+        let workload = self.desired.by_uid(&replica.uid);
+        let priority = workload.map_or(0, |workload| workload.spec.later.priority);
+        let why = format!("gave its place to {} (priority {priority})", self.replica_name(replica));
+        for victim in victims {
+            self.count("preemptions");
+            self.release(now, victim, "replica-preempted", why.clone());
         }
     }
 

@@ -215,7 +215,7 @@ impl Node {
                 uid,
                 name: workload.name.clone(),
                 generation: *generation,
-                resources: workload.spec.reservation(),
+                resources: workload.spec.need().size,
                 places: places.to_vec(),
                 candidates,
                 excluded,

@@ -80,7 +80,7 @@ impl Node {
                 wanted_replicas: 0,
             };
             for it in self.desired.workloads().filter(|it| it.name.namespace == *namespace) {
-                let (each, count) = (it.spec.reservation(), u64::from(it.spec.replicas()));
+                let (each, count) = (it.spec.need().size, u64::from(it.spec.replicas()));
                 view.wanted_cpu += u64::from(each.cpu) * count;
                 view.wanted_memory = view.wanted_memory.saturating_add(each.memory * count);
                 view.wanted_replicas += count;

@@ -5,7 +5,7 @@ use crate::desired::Desired;
 use crate::membership::Membership;
 use crate::model::ruling::Move;
 use crate::model::{
-    Claim, Facts, NodeId, Place, ReplicaId, Resources, RulingBody, RulingKey, RulingKind, Spec,
+    Claim, Facts, Need, NodeId, Place, ReplicaId, RulingBody, RulingKey, RulingKind, Spec,
 };
 use crate::plan::Leaves;
 use crate::rulings::Rulings;
@@ -46,15 +46,15 @@ impl<'a> Sight<'a> {
     }
 
     /// What a claimed replica reserves, by its workload as it is wanted now.
-    pub fn needs(&self, claim: &Claim) -> Resources {
+    pub fn needs(&self, claim: &Claim) -> Need {
         let workload = self.desired.by_uid(&claim.replica.uid);
         let current = workload.filter(|it| it.generation == claim.generation);
-        current.map_or(Resources::default(), |workload| workload.spec.reservation())
+        current.map(|workload| workload.spec.need()).unwrap_or_default()
     }
 
     /// Whether a node offers so much. True for nodes that are not known well enough.
-    pub fn offers(&self, node: &NodeId, claimed: Resources) -> bool {
-        self.facts_of(node).is_none_or(|facts| facts.capacity.holds(claimed))
+    pub fn offers(&self, node: &NodeId, claimed: &Need) -> bool {
+        self.facts_of(node).is_none_or(|facts| facts.offer().holds(claimed))
     }
 
     /// Whether a node could run a workload, by its facts.

@@ -61,15 +61,15 @@ impl Node {
         };
         let point = node.desired.members().get(&me).map(|salt| ring::point(&me, *salt));
         node.ownership.redraw(point, node.ownership.ring.len());
-        node.auction.set_capacity(node.device.facts.capacity);
+        node.auction.set_capacity(node.device.facts.offer());
         let mine: Vec<Claim> = node.claims.mine().cloned().collect();
         for claim in mine {
             let Some(workload) = node.desired.by_uid(&claim.replica.uid) else { continue };
-            let (replica, resources) = (claim.replica, workload.spec.reservation());
+            let (replica, need) = (claim.replica, workload.spec.need());
             for artifact in workload.spec.program.artifacts() {
                 node.artifacts.ready(artifact.digest, me);
             }
-            node.holding.adopt_ready(now, replica, claim.generation, resources);
+            node.holding.adopt_ready(now, replica, claim.generation, need);
             node.reroute([claim.replica.uid]);
         }
         let theirs: Vec<_> = self.claims.mine().map(|claim| claim.replica.uid).collect();

@@ -10,6 +10,7 @@ mod placing;
 mod reach;
 mod refused;
 mod relay;
+mod resources;
 mod returning;
 mod stalls;
 mod standing;

@@ -7,7 +7,7 @@ use crate::membership::State;
 use crate::model::spec::{Container, HostPort, Kind, Program};
 use crate::model::view::{NodeView, ServiceView, SpecBody, StatusView, WorkloadView};
 use crate::model::{
-    Claim, Digest, Key, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec, Time, Token,
+    Claim, Digest, Key, Need, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec, Time, Token,
     WorkloadName,
 };
 
@@ -134,8 +134,8 @@ impl Node {
         let claims: Vec<&Claim> = self.claims.of_node(node).collect();
         let workloads = claims.iter().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
         let used = workloads
-            .map(|workload| workload.spec.reservation())
-            .fold(Resources::default(), Resources::plus);
+            .map(|workload| workload.spec.need())
+            .fold(Need::default(), |sum, need| sum.plus(&need));
         let me = *node == self.me;
         let policy = self.policy(node);
         NodeView {
@@ -181,8 +181,10 @@ impl Node {
             taints: policy.taints,
             memory: facts.map_or(0, |facts| facts.capacity.memory),
             cpu: facts.map_or(0, |facts| facts.capacity.cpu),
-            memory_used: used.memory,
-            cpu_used: used.cpu,
+            memory_used: used.size.memory,
+            cpu_used: used.size.cpu,
+            resources: facts.map(|facts| facts.offers.clone()).unwrap_or_default(),
+            resources_used: used.counted,
             replicas: claims.len(),
             version: record.map(|record| record.version.clone()).unwrap_or_default(),
             path: self.path_note(node),
@@ -259,6 +261,9 @@ impl Node {
             tolerate: _,
             set: _,
             restarts: _,
+            resources: _,
+            best_effort: _,
+            priority: _,
             kind: _,
             update: _,
             previous: _,
@@ -384,15 +389,25 @@ impl Node {
 
     /// The resources that this node's claims and reservations take.
     pub fn committed(&self) -> Resources {
-        let used = self.holding.committed().plus(self.holding.stopping());
-        self.device.facts.capacity.minus(self.auction.unreserved(used))
+        let used = self.holding.committed().clone().plus(self.holding.stopping());
+        self.device.facts.capacity.minus(self.auction.unreserved(used).size)
     }
 
-    /// The resources that claims and reservations take together, without a cap. Never more than the
-    /// node offers, unless its offer was reduced. For tests.
-    pub fn promised(&self) -> Resources {
-        let held = self.holding.committed().plus(self.holding.stopping());
-        held.narrow().plus(self.auction.reserved())
+    /// All that claims and reservations take together, without a cap. Never more than the node
+    /// offers, unless its offer was reduced. For tests.
+    pub fn promised(&self) -> Need {
+        let held = self.holding.committed().clone().plus(self.holding.stopping());
+        held.narrow().plus(&self.auction.reserved())
+    }
+
+    /// The priority of a workload. For tests.
+    pub fn priority(&self, uid: &Digest) -> Option<i32> {
+        self.desired.by_uid(uid).map(|workload| workload.spec.later.priority)
+    }
+
+    /// The priorities of all workloads. For tests.
+    pub fn priorities(&self) -> impl Iterator<Item = i32> {
+        self.desired.workloads().map(|workload| workload.spec.later.priority)
     }
 
     /// The greatest token seen for a replica.

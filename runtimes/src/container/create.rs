@@ -11,7 +11,7 @@ use bollard::models::{
 use rustix::process::{Resource, Rlimit, getrlimit};
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
-use shoal_protocol::model::spec::{Allowed, Container, Mount, NetworkMode, Privileges, Tmpfs};
+use shoal_protocol::model::spec::{Allowed, Container, Mount, NetworkMode, Privileges, Qos, Tmpfs};
 
 use super::engine::{ENDS, Engine, INSTANCE, LAUNCH, OWNER, WORKLOAD};
 use super::{Config, given_files, load, volumes};
@@ -105,6 +105,7 @@ pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
         memory,
         cpu,
         cpu_reserved: _,
+        qos: _,
         given: _,
         ends: _,
     } = launch;
@@ -223,6 +224,7 @@ fn host_config(
         memory_swap: Some(memory),
         nano_cpus: quota(cpu, engine.cpus),
         cpu_shares: Some(shares(launch.cpu_reserved)),
+        oom_score_adj: oom_score(launch.qos),
         pids_limit: Some(MAX_PROCESSES),
         network_mode: Some(network.into()),
         port_bindings: (!ports.is_empty()).then_some(ports),
@@ -258,6 +260,16 @@ fn host_config(
 fn quota(cpu: u32, cores: u32) -> Option<i64> {
     let is_less = cpu < cores.saturating_mul(1000);
     is_less.then(|| i64::from(cpu.max(MIN_CPU)) * 1_000_000)
+}
+
+/// How soon the kernel ends it when the device is out of memory: none for what yields last. Only
+/// raised: an engine without the rights of root could not lower it.
+fn oom_score(qos: Qos) -> Option<i64> {
+    match qos {
+        Qos::Guaranteed => None,
+        Qos::Burstable => Some(500),
+        Qos::BestEffort => Some(1_000),
+    }
 }
 
 /// The kernel's weight for what is reserved.

@@ -98,6 +98,7 @@ impl Samples {
             memory: self.memory,
             cpu: 4000,
             cpu_reserved: 100,
+            qos: Default::default(),
             given: crate::given::Given::default(),
             ends: false,
         }

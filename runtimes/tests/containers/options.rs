@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shoal_protocol::model::spec::{
-    Container, Device, Mount, NO_CPU_LIMIT, NetworkMode, Port, Tmpfs, Ulimit,
+    Container, Device, Mount, NO_CPU_LIMIT, NetworkMode, Port, Qos, Tmpfs, Ulimit,
 };
 use shoal_runtimes::{Endpoint, Launch, Payload, Runtime, StartError, VolumeKey, VolumeOf};
 
@@ -101,7 +101,7 @@ async fn limits_are_as_ordered(kind: Kind) {
 async fn engine_has_the_limits_of_the_launch(kind: Kind) {
     let harness = Harness::on(shared(kind)).await;
     let mut launch = server("a/0", |it| it.stop_grace = Some(Duration::from_millis(1500)));
-    (launch.cpu, launch.cpu_reserved) = (250, 200);
+    (launch.cpu, launch.cpu_reserved, launch.qos) = (250, 200, Qos::Burstable);
     harness.run(launch).await;
     let container = harness.the_container();
     let host = &container["HostConfig"];
@@ -112,6 +112,7 @@ async fn engine_has_the_limits_of_the_launch(kind: Kind) {
     let quota = host["CpuQuota"].as_u64().unwrap_or(0) * 10_000;
     assert!(nano == 250_000_000 || quota == 250_000_000, "{host}");
     assert_eq!(host["CpuShares"], 204, "{host}");
+    assert_eq!(host["OomScoreAdj"], 500, "{host}");
     let labels = &container["Config"]["Labels"];
     assert_eq!(labels["shoal.instance"], "a/0", "{labels}");
     assert_eq!(labels["shoal.workload"], "default/sample", "{labels}");
@@ -123,9 +124,13 @@ async fn no_limit_of_the_cpu_is_no_quota(kind: Kind) {
     let harness = Harness::on(shared(kind)).await;
     let mut launch = server("a/0", |it| it.stop_grace = Some(Duration::from_millis(1500)));
     launch.cpu = NO_CPU_LIMIT;
+    // Nothing is reserved: it yields first.
+    (launch.cpu_reserved, launch.qos) = (0, Qos::BestEffort);
     harness.run(launch).await;
     let container = harness.the_container();
     let host = &container["HostConfig"];
+    let yields = [&host["CpuShares"], &host["OomScoreAdj"]].map(Value::as_u64);
+    assert_eq!(yields, [Some(2), Some(1000)], "{host}");
     assert_eq!([&host["NanoCpus"], &host["CpuQuota"]].map(Value::as_u64), [Some(0); 2], "{host}");
 }
 

@@ -240,6 +240,7 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
         memory: 64 << 20,
         cpu: 4000,
         cpu_reserved: 100,
+        qos: Default::default(),
         given: shoal_runtimes::given::Given::default(),
         ends: false,
     }

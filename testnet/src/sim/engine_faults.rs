@@ -28,7 +28,8 @@ impl World {
     /// The facts of a device, as its daemon sees them now.
     pub(super) fn facts_of(&self, device: usize) -> Facts {
         let it = &self.devices[device];
-        let mut facts = Facts { capacity: self.capacity, ..facts() };
+        let (capacity, offers) = (self.capacity, self.offers.clone());
+        let mut facts = Facts { capacity, offers, ..facts() };
         if it.is_newer {
             facts.runtimes.insert(ProgramKind::Other(7));
         }

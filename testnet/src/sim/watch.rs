@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shoal_protocol::model::{Digest, Key, NodeId, ReplicaId, Resources, Token};
+use shoal_protocol::model::{Digest, Key, Need, NodeId, ReplicaId, Token};
 
 /// Observations of earlier steps that later steps are compared with.
 #[derive(Default)]
@@ -10,7 +10,7 @@ pub struct Watch {
     /// Large worlds switch the checks off to save time.
     pub is_off: bool,
     /// Every generation of every workload that was published, and the resources of one replica.
-    pub generations: BTreeMap<(Digest, Digest), Resources>,
+    pub generations: BTreeMap<(Digest, Digest), Need>,
     /// The slot hash that a device broadcast under each (slot, counter).
     pub told: BTreeMap<(usize, u8, u64), Digest>,
     /// Stops that a node may order because another holder said that it keeps the replica healthy.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use shoal_protocol::model::{
-    Digest, Facts, KeyPair, NodeId, ProgramKind, ReplicaId, Resources, Time,
+    Amounts, Digest, Facts, KeyPair, NodeId, ProgramKind, ReplicaId, Resources, Time,
 };
 use shoal_protocol::node::{Admittance, Identity, Node, Reply, RequestId};
 use shoal_protocol::trust::Genesis;
@@ -44,6 +44,8 @@ pub struct World {
     pub invite: Admittance,
     /// Capacity of each device.
     pub capacity: Resources,
+    /// What each device offers beside memory and CPU.
+    pub offers: Amounts,
     /// Duration of a disk sync, microseconds.
     pub fsync: u64,
     /// Replies to commands, in order of arrival.
@@ -90,6 +92,7 @@ impl World {
             invite: rights::invite(&genesis, &root, seed),
             root,
             capacity: facts().capacity,
+            offers: Amounts::default(),
             fsync: 2_000,
             answers: VecDeque::new(),
             history: Digest::of(b""),

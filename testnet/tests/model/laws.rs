@@ -45,7 +45,7 @@ pub fn check_step(setup: &Setup, before: &State, step: &Step, after: &mut State)
         let (Some(_), Some(now)) = (&before.devices[node].node, &after.devices[node].node) else {
             continue;
         };
-        let promised = now.promised();
+        let promised = now.promised().size;
         let claimed = after.devices[node].claim().map_or(Resources::default(), |_| setup.size);
         if !setup.size.holds(promised) || !promised.holds(claimed) {
             broken.push(Law::Fits);
@@ -118,7 +118,7 @@ fn rests_well(setup: &Setup, state: &State) -> bool {
         let healthy = claim.is_none_or(|claim| claim.phase == Phase::Healthy);
         let runs = device.runtime.as_ref().is_some_and(|it| it.healthy);
         let promised = if holds { setup.size } else { Resources::default() };
-        if !healthy || runs != holds || node.promised() != promised {
+        if !healthy || runs != holds || node.promised().size != promised {
             return false;
         }
         holders += usize::from(holds);

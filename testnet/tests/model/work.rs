@@ -206,6 +206,7 @@ pub fn kind_of(message: &Message) -> &'static str {
             auction::Message::Refused { .. } => "refused",
             auction::Message::Cancel { .. } => "cancel",
             auction::Message::Notice { .. } => "notice",
+            auction::Message::MakeRoom { .. } => "make-room",
         },
         Message::Claims(claims::Message::AskKeeper { .. }) => "ask-keeper",
         Message::Claims(claims::Message::Keeping { healthy: true, .. }) => "keeping",

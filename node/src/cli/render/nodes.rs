@@ -1,5 +1,6 @@
 //! `nodes`: one line per node.
 
+use shoal_protocol::model::DISK;
 use shoal_protocol::model::view::NodeView;
 
 use super::short;
@@ -12,7 +13,7 @@ pub fn nodes(views: &[NodeView], wide: bool) -> String {
     let mut heads =
         vec!["NAME", "ID", "STATE", ">REPLICAS", ">MEMORY", ">CPU", ">RTT", "RUNS", "LABELS"];
     if wide {
-        heads.extend(["ARCH", "VERSION", ">INCARNATION", "ALLOWS", "ADDRESSES"]);
+        heads.extend(["RESOURCES", "ARCH", "VERSION", ">INCARNATION", "ALLOWS", "ADDRESSES"]);
     }
     heads.push("NOTE");
     let rows: Vec<Vec<String>> = views.iter().map(|view| row(view, wide)).collect();
@@ -33,6 +34,7 @@ fn row(view: &NodeView, wide: bool) -> Vec<String> {
     ];
     if wide {
         cells.extend([
+            resources(view),
             view.arch.clone(),
             view.version.clone(),
             view.incarnation.to_string(),
@@ -79,6 +81,22 @@ fn note(view: &NodeView, wide: bool) -> String {
         notes.push(format!("no way to {}", view.no_way_to.join(", ")));
     }
     notes.join("; ")
+}
+
+/// What it offers beside memory and CPU, as used / offered.
+fn resources(view: &NodeView) -> String {
+    let one = |(name, offered): (&str, u64)| {
+        let amount = |amount: u64| match name {
+            DISK => show_size(amount),
+            _ => amount.to_string(),
+        };
+        format!("{name} {} / {}", amount(view.resources_used.of(name)), amount(offered))
+    };
+    // One that is used and not offered any more is shown, too.
+    let gone = view.resources_used.iter().filter(|(name, _)| view.resources.of(name) == 0);
+    let all: Vec<String> =
+        view.resources.iter().map(one).chain(gone.map(|(name, _)| one((name, 0)))).collect();
+    list(&all)
 }
 
 fn labels(view: &NodeView) -> String {

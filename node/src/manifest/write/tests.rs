@@ -241,7 +241,9 @@ fn kind() -> impl Strategy<Value = Kind> {
 fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
     let size = (kind(), 8u64 << 20..1 << 33, 1..9000u32);
     let limit = (maybe(0..1u64 << 30), maybe(0..9000u32));
-    let rest = (maybe(word()), 0..3u64, maybe(rollout()), maybe(autoscale()));
+    let uses =
+        (maybe(1u64 << 20..1 << 40), btree_map("[a-z]{1,5}(/[a-z]{1,3})?", 1..1_000_001u64, 0..3));
+    let rest = (maybe(word()), 0..3u64, maybe(rollout()), maybe(autoscale()), uses);
     (size, limit, pairs(), placing(), values(files), health(files), rest).prop_map(
         move |((kind, memory, cpu), (most, most_cpu), env, placing, values, health, rest)| {
             let (rules, prefer, spread, affinity, tolerate) = placing;
@@ -249,6 +251,9 @@ fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
             let mut it = workload.clone().kind(kind).memory(memory).cpu(cpu).envs(env);
             it = it.rules(rules).prefers(prefer).spread(spread).affinity(affinity);
             it = it.tolerates(tolerate).given(values).health(health).restarts(rest.1);
+            let (disk, devices) = rest.4;
+            it = it.resources(devices).disk(disk.unwrap_or_default());
+            it = it.best_effort(rest.1 == 1).priority(memory as i32 % 1000 * (cpu as i32 % 2));
             if let Some(set) = rest.0 {
                 it = it.set(set.parse().unwrap());
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::world::*;
 use crate::auction::*;
+use crate::model::Resources;
 use crate::model::claim::MAX_REASON;
 use crate::model::{AuctionId, Decline, Place};
 
@@ -198,7 +199,7 @@ fn late_bid_is_released_at_once() {
     world.open(0, world.offer([0]));
     world.run(SECOND / 2);
     assert_eq!(world.holders(0).len(), 1);
-    assert_ne!(world.nodes[2].room.reserved(), Resources::default());
+    assert_ne!(world.nodes[2].room.reserved().size, Resources::default());
     world.run(SECOND * 6 / 10);
     world.assert_nothing_reserved();
 }
@@ -490,7 +491,7 @@ fn closing_a_workload_releases_its_bidders() {
     });
     world.open(0, world.offer([0]));
     world.run(Duration::from_millis(20));
-    assert_ne!(world.nodes[0].room.reserved(), Resources::default());
+    assert_ne!(world.nodes[0].room.reserved().size, Resources::default());
     world.call(0, |room, now, context, out| room.close_all_for(now, &UID, context, out));
     world.run(Duration::from_millis(20));
     world.assert_nothing_reserved();

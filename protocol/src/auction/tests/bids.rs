@@ -293,7 +293,7 @@ fn bidder_bounds_what_one_owner_can_reserve() {
         world.call(2, |room, now, context, out| {
             room.handle_message(now, id(owner), Message::Announce(announce), context, out)
         });
-        world.nodes[2].room.reserved().memory / SMALL.memory
+        world.nodes[2].room.reserved().size.memory / SMALL.memory
     };
     let held: Vec<u64> = (100..105).map(|number| reserve(&mut world, 0, number)).collect();
     assert_eq!(held, [1, 2, 3, 3, 3]);

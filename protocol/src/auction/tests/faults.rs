@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::world::*;
 use crate::auction::*;
 use crate::model::AuctionId;
+use crate::model::Resources;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -26,7 +27,7 @@ fn owner_may_die_after_any_message() {
                 world.tell_down(0);
                 // Nothing is reserved for the dead owner, so the next one finds the room.
                 let reserved =
-                    (1..4).any(|n| world.nodes[n].room.reserved() != Resources::default());
+                    (1..4).any(|n| world.nodes[n].room.reserved().size != Resources::default());
                 assert!(!reserved, "after {k} messages");
             }
             world.run(SECOND * 20);

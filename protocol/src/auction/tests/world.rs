@@ -9,9 +9,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::auction::*;
+pub(super) use crate::model::Resources;
 use crate::model::out::Outgoing;
 use crate::model::spec::HostPort;
-use crate::model::{AuctionId, Place, ResourceSum, Unfit, WallClock};
+use crate::model::{AuctionId, NeedSum, Place, Unfit, WallClock};
 
 pub(super) const CLUSTER: ClusterId = ClusterId([9; 32]);
 pub(super) const UID: Digest = Digest([5; 32]);
@@ -62,6 +63,9 @@ pub(super) struct TestContext {
     pub(super) labels: BTreeMap<NodeId, String>,
     /// Whether this node takes one replica of a workload at a time.
     pub(super) one_at_a_time: bool,
+    /// The priority of the workload, and of what fills the node.
+    pub(super) priority: i32,
+    pub(super) priorities: BTreeMap<ReplicaId, i32>,
     /// The ports of the device that each replica needs.
     pub(super) ports: BTreeSet<HostPort>,
     /// The ports of the device that something has.
@@ -74,10 +78,12 @@ impl BidContext for TestContext {
         self.known.get(&(*uid, *generation)).map_or(
             Knowledge::Unknown,
             |(resources, fit, fetch_bytes)| Knowledge::Known {
-                resources: *resources,
+                need: (*resources).into(),
+                priority: self.priority,
                 fit: fit.clone(),
                 ports: self.ports.clone(),
                 fetch_bytes: *fetch_bytes,
+                disk: Ok(()),
                 here: u32::try_from(here).unwrap(),
                 one_at_a_time: self.one_at_a_time,
                 weights: self.weights,
@@ -95,18 +101,34 @@ impl BidContext for TestContext {
         Some(OwnClaim { token, is_written: !self.writing.contains(replica) })
     }
 
-    fn committed(&self) -> ResourceSum {
-        let mut sum = ResourceSum::default();
-        self.committed.values().for_each(|resources| sum.add(*resources, 1));
+    fn committed(&self) -> NeedSum {
+        let mut sum = NeedSum::default();
+        self.committed.values().for_each(|resources| sum.add(&(*resources).into(), 1));
         sum
     }
 
-    fn stopping(&self) -> ResourceSum {
-        ResourceSum::default()
+    fn stopping(&self) -> NeedSum {
+        NeedSum::default()
     }
 
     fn port_holder(&self, port: &HostPort) -> Option<String> {
         self.taken.get(port).cloned()
+    }
+
+    fn evictable(&self, below: i32) -> Vec<Evictable> {
+        let one = |(replica, priority): (&ReplicaId, &i32)| {
+            let need = self.committed.get(replica).copied()?.into();
+            (*priority < below).then_some(Evictable {
+                replica: *replica,
+                priority: *priority,
+                need,
+            })
+        };
+        self.priorities.iter().filter_map(one).collect()
+    }
+
+    fn user_of(&self, _: &str) -> Option<String> {
+        None
     }
 
     fn holders(&self, _: &Digest) -> Vec<(Place, NodeId)> {
@@ -289,7 +311,7 @@ impl World {
     }
 
     pub(super) fn committed(&self, n: usize) -> Resources {
-        self.nodes[n].context.committed().narrow()
+        self.nodes[n].context.committed().narrow().size
     }
 
     /// The claim of a replica could not be made, or is released.
@@ -318,7 +340,7 @@ impl World {
     /// The invariant after each call: a node never promises more than it has.
     fn check(&self, n: usize) {
         let room = &self.nodes[n].room;
-        let promised = self.committed(n).plus(room.reserved());
+        let promised = self.committed(n).plus(room.reserved().size);
         assert!(NODE.holds(promised), "node {n} promised {promised:?}");
     }
 
@@ -419,7 +441,7 @@ impl World {
 
     pub(super) fn assert_nothing_reserved(&self) {
         for (n, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
-            assert_eq!(node.room.reserved(), Resources::default(), "node {n}");
+            assert_eq!(node.room.reserved().size, Resources::default(), "node {n}");
         }
     }
 

@@ -30,7 +30,7 @@ struct World {
 const GOOD: Credit<'static> = Credit {
     plausible: &|_, _| true,
     knows: &|_, _| true,
-    needs: &|_| Resources { memory: 1, cpu: 1 },
+    needs: &|_| Resources { memory: 1, cpu: 1 }.into(),
     offers: &|_, _| true,
     leaves: &|_, _| false,
 };

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::claim::short_reason;
 use super::super::record::SealingKey;
-use super::super::resources::Resources;
+use super::super::resources::{Amounts, Need, Resources};
 use super::super::volume::{KeptVolume, MAX_VOLUMES};
-use super::{Allowed, HostPort, Image, Program, ProgramKind, Rule, Spec};
+use super::{Allowed, HostPort, Image, Program, ProgramKind, Rule, Spec, counted};
 
 /// The static facts of a node, by which it is asked to bid or not.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -43,6 +43,9 @@ pub struct Facts {
     /// Bytes that it measures by name, as `disk.free`. As `busy_ports`.
     #[serde(skip)]
     pub measured: BTreeMap<String, u64>,
+    /// What it offers beside memory and CPU: devices by name, and disk. In a record as `allowed`.
+    #[serde(skip)]
+    pub offers: Amounts,
 }
 
 /// Why a node cannot run a spec, by static facts alone.
@@ -77,6 +80,16 @@ pub enum Unfit {
     Near(String),
     #[error("apart from {0}, which has a replica there")]
     Apart(String),
+    #[error("{name}: {}", short_of(.name, *.needed, *.offered))]
+    Counted { name: String, needed: u64, offered: u64 },
+}
+
+fn short_of(name: &str, needed: u64, offered: u64) -> String {
+    let needed = counted(name, needed);
+    match offered {
+        0 => format!("{needed} needed, and the node offers none"),
+        _ => format!("{needed} needed, and the node offers {}", counted(name, offered)),
+    }
 }
 
 impl Facts {
@@ -106,12 +119,30 @@ impl Facts {
             return Err(Unfit::Volumes(u32::try_from(self.volumes.len()).unwrap_or(u32::MAX)));
         }
         self.fits_rules(spec)?;
-        if spec.reservation().memory > self.capacity.memory {
-            return Err(Unfit::Memory(spec.reservation().memory));
+        let size = spec.need().size;
+        if size.memory > self.capacity.memory {
+            return Err(Unfit::Memory(size.memory));
         }
-        if spec.reservation().cpu > self.capacity.cpu {
-            return Err(Unfit::Cpu(spec.reservation().cpu));
+        if size.cpu > self.capacity.cpu {
+            return Err(Unfit::Cpu(size.cpu));
         }
-        Ok(())
+        match self.offer().lacks(&spec.later.uses) {
+            Some((name, needed)) => {
+                let offered = self.offers.of(name);
+                Err(Unfit::Counted { name: name.to_owned(), needed, offered })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// All that it offers to workloads.
+    pub fn offer(&self) -> Need {
+        Need { size: self.capacity, counted: self.offers.clone() }
+    }
+
+    /// The bytes that are free on its disk now, if it measures them and they are fewer than
+    /// `needed`.
+    pub fn disk_short_of(&self, needed: u64) -> Option<u64> {
+        self.measured.get("disk.free").copied().filter(|free| *free < needed)
     }
 }

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::super::codec::{self, Malformed};
 use super::super::name::Label;
+use super::super::resources::{Amounts, DISK};
 use super::placement;
 use super::{
     Artifact, Autoscale, InvalidSpec, Kind, Program, Rollout, Rule, Spec, SpecForm, ValueKind,
-    ValueUse, World,
+    ValueUse, World, counted, devices,
 };
 
 /// The form with [`Later`] behind all that form 2 has.
@@ -45,12 +46,19 @@ pub struct Later {
     pub previous: Option<Spec>,
     /// The number of replicas follows from their load.
     pub autoscale: Option<Autoscale>,
+    /// What each replica takes of its node beside memory and CPU: devices by name, and disk.
+    pub uses: Amounts,
+    /// Nothing of its memory and CPU is reserved: it takes what others leave.
+    pub best_effort: bool,
+    /// A greater one goes first where there is no room for all; 0 for most.
+    pub priority: i32,
 }
 
 impl Later {
     /// The part whose change needs a restart, encoded; nothing for the defaults.
     pub(super) fn revised(&self) -> Vec<u8> {
         let Later { stdin, tty, exposed: _, values, require: _, set: _, restarts, .. } = self;
+        let Later { uses, best_effort, .. } = self;
         let mut bytes = Vec::new();
         let (has_values, was_restarted) = (!values.is_empty(), *restarts != 0);
         if *stdin || *tty || has_values || was_restarted {
@@ -62,13 +70,21 @@ impl Later {
         if was_restarted {
             bytes.extend(codec::encode(restarts));
         }
+        // The word keeps them apart from the numbers before, which may be missing.
+        if !uses.is_empty() {
+            bytes.extend(codec::encode(&("uses", uses)));
+        }
+        if *best_effort {
+            bytes.extend(codec::encode(&"best effort"));
+        }
         bytes
     }
 
     /// Its parts in words, by the names that a manifest has for them.
     pub fn options(&self) -> Vec<(&'static str, String)> {
         let Later { stdin, tty, exposed, values, require, set, restarts, .. } = self;
-        let Later { rollout, previous: _, autoscale, .. } = self;
+        let Later { rollout, previous: _, autoscale, uses, best_effort, priority, .. } = self;
+        let disk = uses.of(DISK);
         let of = |kind: ValueKind| {
             let all = values.iter().filter(|it| it.kind == kind).map(ValueUse::shown);
             Some(all.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
@@ -84,6 +100,10 @@ impl Later {
             ("update", rollout.as_ref().map(Rollout::to_string)),
             ("autoscale", autoscale.as_ref().map(Autoscale::to_string)),
             ("set", set.as_ref().map(Label::to_string)),
+            ("resources", Some(devices(uses)).filter(|text| !text.is_empty())),
+            ("disk", (disk > 0).then(|| counted(DISK, disk))),
+            ("reserve", best_effort.then(|| "none".to_owned())),
+            ("priority", (*priority != 0).then(|| priority.to_string())),
             ("restarts", (*restarts != 0).then(|| restarts.to_string())),
         ]
         .into_iter()

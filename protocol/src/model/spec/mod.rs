@@ -27,6 +27,7 @@ mod schedule;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod uses;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +39,7 @@ use super::codec;
 use super::id::Digest;
 use super::name::WorkloadName;
 use super::replica::Revision;
-use super::resources::Resources;
+use super::resources::{Need, Resources};
 
 pub use allow::{
     Allowance, Allowed, MAX_ALLOWANCE, MAX_ALLOWED, NO_NEW_PRIVILEGES, NotAnAllowance, capability,
@@ -64,11 +65,16 @@ pub use readings::{MAX_PUBLISHED, MAX_PUBLISHED_VALUE};
 pub use rollout::{OnFailure, Order, Rollout};
 pub use rule::{MAX_RULE_VALUES, NotARule, Op, Reading, Rule};
 pub use schedule::Schedule;
+pub use uses::{
+    MAX_AMOUNT, MAX_DISK, MAX_KINDS, MAX_PRIORITY, counted, devices, wrong_amount, wrong_amounts,
+    wrong_priority,
+};
 pub use values::{MAX_USES, SECRETS, Target, ValueKind, ValueUse};
 
 pub(in crate::model) use later::encode;
 pub(in crate::model) use older::decode;
 pub(in crate::model) use readings::kept;
+pub(in crate::model) use uses::{kept_amounts, size};
 
 /// The newest spec form this program understands. Newer ones are kept and relayed byte for byte,
 /// neither owned nor bid on.
@@ -167,6 +173,29 @@ pub struct Requirements {
 impl From<Resources> for Requirements {
     fn from(resources: Resources) -> Requirements {
         Requirements { reservation: resources, limit: resources }
+    }
+}
+
+/// How a replica fares where the device has too little for all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Qos {
+    /// It may take what is reserved, and no more: it yields last.
+    #[default]
+    Guaranteed,
+    /// It may take more than what is reserved.
+    Burstable,
+    /// Nothing is reserved: it yields first.
+    BestEffort,
+}
+
+impl Qos {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Qos::Guaranteed => "guaranteed",
+            Qos::Burstable => "burstable",
+            Qos::BestEffort => "best-effort",
+        }
     }
 }
 
@@ -314,6 +343,21 @@ impl SpecForm {
     pub fn reservation(&self) -> Resources {
         self.resources.reservation
     }
+
+    /// All that is reserved for each replica.
+    pub fn need(&self) -> Need {
+        let size = if self.later.best_effort { Resources::default() } else { self.reservation() };
+        Need { size, counted: self.later.uses.clone() }
+    }
+
+    /// Its class of service, as Kubernetes derives it.
+    pub fn qos(&self) -> Qos {
+        match self.resources.limit == self.resources.reservation {
+            _ if self.later.best_effort => Qos::BestEffort,
+            true => Qos::Guaranteed,
+            false => Qos::Burstable,
+        }
+    }
 }
 
 /// Whether `text` may be a label's name or value: 1 to 63 of letters, digits, `-`, `_`, `.`, `/`.
@@ -364,6 +408,7 @@ impl TryFrom<SpecForm> for Spec {
         autoscale::check(&form)?;
         health::check(&form)?;
         later::check(&form)?;
+        uses::check(&form)?;
         values::check(&form)?;
         let require = &form.placement.require;
         if require.len() > MAX_LABELS {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::id::{Digest, hex};
 use super::super::name::{Label, NotALabel, WorkloadName};
-use super::super::resources::Resources;
+use super::super::resources::{Amounts, Resources};
 use super::super::spec::{
     Artifact, Autoscale, Component, Container, Exposure, Health, InvalidSpec, Kind, Later,
     Placement, Port, Program, Requirements, Rollout, Rule, Spec, SpecForm, ValueUse, Volume, World,
@@ -107,6 +107,19 @@ pub struct SpecBody {
     /// Raised to replace all replicas without another change.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u64,
+    /// What each replica takes of its node beside memory and CPU, by name; bytes of `disk`.
+    #[serde(default, skip_serializing_if = "Amounts::is_empty")]
+    pub resources: Amounts,
+    /// Nothing of `memory` and `cpu` is reserved: they are the most that it may take.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub best_effort: bool,
+    /// A greater one goes first where there is no room for all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: i32,
+}
+
+fn is_default(number: &i32) -> bool {
+    *number == 0
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -142,6 +155,7 @@ impl From<&Spec> for SpecBody {
         } = &**spec;
         let Later { stdin, tty, exposed, values, require: rules, .. } = later;
         let Later { set, restarts, rollout, previous, autoscale, .. } = later;
+        let Later { uses, best_effort, priority, .. } = later;
         let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
             Program::Wasm(component) => {
@@ -187,6 +201,9 @@ impl From<&Spec> for SpecBody {
             tolerate: texts(tolerate),
             set: set.clone(),
             restarts: *restarts,
+            resources: uses.clone(),
+            best_effort: *best_effort,
+            priority: *priority,
         }
     }
 }
@@ -261,6 +278,9 @@ impl TryFrom<SpecBody> for Spec {
             tolerate,
             set,
             restarts,
+            resources: uses,
+            best_effort,
+            priority,
         } = body;
         let (name, resources) = (name.parse()?, Resources { memory, cpu });
         let form = match (runtime.as_str(), artifact, container) {
@@ -311,6 +331,9 @@ impl TryFrom<SpecBody> for Spec {
             rollout: update,
             previous,
             autoscale,
+            uses,
+            best_effort,
+            priority,
         };
         form.check_end()?;
         Ok(Spec::try_from(form)?)

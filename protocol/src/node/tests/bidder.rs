@@ -200,7 +200,7 @@ fn claim_that_the_disk_refused_goes_to_another_node() {
     };
     assert!(matches!(&sent[..], [message] if refused(message)), "{sent:?}");
     assert_eq!(bidder.harness.node.own_claim(&bidder.replica), None);
-    assert_eq!(bidder.harness.node.promised(), Resources::default());
+    assert_eq!(bidder.harness.node.promised(), Resources::default().into());
     assert!(
         bidder.harness.orders.iter().all(|order| matches!(order, Order::Stop { .. })),
         "{:?}",

@@ -20,6 +20,7 @@ pub(in super::super) fn launch() -> Launch {
         memory: 32 << 20,
         cpu: 100,
         cpu_reserved: 100,
+        qos: Default::default(),
         given: crate::given::Given::default(),
         ends: false,
     }

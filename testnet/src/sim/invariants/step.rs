@@ -8,7 +8,7 @@ use shoal_protocol::membership;
 use shoal_protocol::model::codec;
 use shoal_protocol::model::ruling::{Outcome, run_number};
 use shoal_protocol::model::{
-    Change, Claim, Digest, NodeId, Place, Queue, RawChange, ReplicaId, Resources, RulingBody, Slot,
+    Change, Claim, Digest, Need, NodeId, Place, Queue, RawChange, ReplicaId, RulingBody, Slot,
     Token, Unverified,
 };
 use shoal_protocol::node::{Action, Message, Node, Order, Record, Reply};
@@ -65,7 +65,7 @@ impl World {
                         let spec = body.value.spec()?;
                         Some((
                             (body.uid.unwrap_or_else(|| raw.change.hash()), spec.revision()),
-                            spec.reservation(),
+                            spec.need(),
                         ))
                     });
                     self.watch.generations.extend(known);
@@ -265,6 +265,7 @@ impl World {
                     || self.is_good(device, replica) || self.is_adoptable(device, replica);
                 if !was_told
                     && is_good()
+                    && !self.is_outranked(device, replica)
                     && let Some(why) = self.must_keep(device, replica)
                 {
                     self.broken(device, format!("it stops {replica}, which is wished for: {why}"));
@@ -298,12 +299,24 @@ impl World {
             && node.generation(&replica.uid) == Some(runs.generation)
     }
 
-    /// Resources of a daemon's own claims, by the published specs.
-    fn claimed(&self, node: &Node) -> Resources {
-        let resources = node
+    /// Whether a daemon knows a workload that may take the place of a replica.
+    fn is_outranked(&self, device: usize, replica: &ReplicaId) -> bool {
+        let Some(node) = &self.devices[device].node else { return false };
+        let Some(priority) = node.priority(&replica.uid) else { return false };
+        node.priorities().any(|other| other > priority.max(0))
+    }
+
+    /// All that each device offers.
+    fn offer(&self) -> Need {
+        Need { size: self.capacity, counted: self.offers.clone() }
+    }
+
+    /// All that a daemon's own claims take, by the published specs.
+    fn claimed(&self, node: &Node) -> Need {
+        let needs = node
             .own_claims()
             .filter_map(|it| self.watch.generations.get(&(it.replica.uid, it.generation)));
-        resources.copied().fold(Resources::default(), Resources::plus)
+        needs.fold(Need::default(), |sum, need| sum.plus(need))
     }
 
     /// Checks a batch before it becomes durable: it must not replace a change by an older one.
@@ -350,9 +363,8 @@ impl World {
         let it = &self.devices[device];
         if let Some(node) = &it.node {
             // The claims are added up here independently of the node's own sum.
-            let (capacity, claimed, promised) =
-                (self.capacity, self.claimed(node), node.promised());
-            if !capacity.holds(claimed) || !capacity.holds(promised) {
+            let (capacity, claimed, promised) = (self.offer(), self.claimed(node), node.promised());
+            if !capacity.holds(&claimed) || !capacity.holds(&promised) {
                 self.broken(
                     device,
                     format!(
