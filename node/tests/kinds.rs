@@ -339,10 +339,11 @@ async fn examples_of_components_are_published() {
         world.shoal(&["publish", &file, "--no-wait", "--force"]).await.done();
         names.push(name);
     }
-    for kind in ["hello", "daemon", "job", "cron"] {
+    for kind in ["hello", "stateful", "daemon", "job", "cron"] {
         assert!(names.contains(&format!("manifests/{kind}.yaml")), "{names:?}");
     }
     world.shoal(&["wait", "backup"]).await.done();
     world.runs("agent", &["agent/n0"]).await;
+    world.runs("db", &["db/0", "db/1", "db/2"]).await;
     world.shoal(&["ps"]).await.says(0, &["5/5 done", "next in "]);
 }

@@ -46,6 +46,8 @@ use crate::publish::{Source, Workload, given, reserved_below};
   \
     shoal run --name agent --kind daemon agent.tar   # on every node
   \
+    shoal run --name db --kind stateful --replicas 3 --volume data:/data db.tar
+  \
     shoal run --name backup --kind job --wait backup.wasm -- --full   # to its end
   \
     shoal run --name report --schedule '0 3 * * *' --timezone Europe/Berlin report.wasm
@@ -213,9 +215,12 @@ impl Run {
         };
         let mut affinity = relation("near", &self.near, false)?;
         affinity.extend(relation("apart", &self.apart, true)?);
+        let kind = self.kind.kind(self.replicas);
+        let kind = kind.map_err(|why| CliError::usage(format!("--{why}")))?;
+        let rollout = self.update.rollout(&kind);
         let mut workload = self
             .program(name)?
-            .kind(self.kind.kind(self.replicas).map_err(|why| CliError::usage(format!("--{why}")))?)
+            .kind(kind)
             .envs(unique("env", self.env.clone())?)
             .given(self.secrets.iter().cloned().chain(self.configs.iter().cloned()))
             .health(self.health.health().map_err(CliError::usage)?)
@@ -224,7 +229,7 @@ impl Run {
             .spread(self.spread.clone())
             .affinity(affinity)
             .tolerates(self.tolerate.clone());
-        if let Some(rollout) = self.update.rollout() {
+        if let Some(rollout) = rollout {
             workload = workload.update(rollout);
         }
         if let Some(memory) = self.memory {

@@ -174,6 +174,12 @@ pub fn instance_id(name: &WorkloadName, replica: &ReplicaId, generation: &Digest
         .expect("labels of 63 and digits of an index stay under 200 visible characters")
 }
 
+/// The name at which other containers reach one replica of a stateful workload.
+fn address(replica: &ReplicaName) -> String {
+    let WorkloadName { namespace, name } = &replica.workload;
+    format!("{name}-{}.{name}.{namespace}.shoal", replica.place)
+}
+
 fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
     match &spec.program {
         Program::Wasm(component) => match component.world {
@@ -231,6 +237,10 @@ fn launch(
         place => place.to_string(),
     };
     env.insert("SHOAL_REPLICA".into(), format!("{name}/{place}"));
+    if let (true, Place::Ordinal(ordinal)) = (spec.kind.is_stateful(), replica.place) {
+        env.insert("SHOAL_ORDINAL".into(), ordinal.to_string());
+        env.insert("SHOAL_ADDRESS".into(), address(&replica_name));
+    }
     env.insert("SHOAL_NODE".into(), host.name.clone());
     env.insert("SHOAL_NODE_ID".into(), host.node.to_string());
     env.insert("SHOAL_WORKLOAD".into(), name.name.to_string());
@@ -245,6 +255,7 @@ fn launch(
         cpu_reserved: spec.resources.reservation.cpu,
         given: shoal_runtimes::given::Given::default(),
         ends: spec.kind.job().is_some(),
+        folders: Vec::new(),
     }
 }
 

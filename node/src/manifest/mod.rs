@@ -193,9 +193,13 @@ struct Document {
     /// How replicas get a new version, step by step; without it all are replaced at once.
     /// Example: `update: { parallel: 1, on-failure: roll-back }`
     update: Option<update::UpdateText>,
-    /// What it is: service, for ever; daemon, a replica on each node; job, to its end; cron, a job
-    /// for each tick. Default: service, or cron with a schedule. Example: `kind: daemon`
+    /// What it is: service, for ever; stateful, for ever, each replica with a name of its own and
+    /// never two of one; daemon, a replica on each node; job, to its end; cron, a job for each
+    /// tick. Default: service, or cron with a schedule. Example: `kind: daemon`
     kind: Option<At<Text>>,
+    /// Of a stateful workload: replicas start and end one after the other (ordered), or all at once
+    /// (parallel). Default: ordered. Example: `order: parallel`
+    order: Option<At<Text>>,
     /// Of a job: indices that must succeed. Default: 1. Example: `completions: 5`
     completions: Option<At<Count>>,
     /// Of a job: indices that run at one time. Default: 1. Example: `parallel: 2`
@@ -346,6 +350,7 @@ impl Document {
         let affinity = placement::relations(self.affinity.take(), &name)?;
         let env = text::pairs(std::mem::take(&mut self.env));
         let kind = self.kind(replicas)?;
+        let update = update::update(self.update.take(), &kind)?;
         let mut program = self.program(name, base)?.kind(kind);
         if let Some(world) = self.world(program.source())? {
             program = program.world(world);
@@ -357,7 +362,7 @@ impl Document {
         }
         workload = workload.restarts(restarts.unwrap_or_default().into());
         workload = workload.given(secrets.into_iter().chain(configs)).health(health);
-        if let Some(update) = update::update(self.update.take())? {
+        if let Some(update) = update {
             workload = workload.update(update);
         }
         if let Some(memory) = memory {

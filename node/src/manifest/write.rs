@@ -11,7 +11,7 @@ use shoal_protocol::model::spec::{
     Check, Component, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Device, Exposure, Health,
     Image, Job, Kind, Later, Missed, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss, Order, Overlap,
     Placement, PlatformImage, Privileges, Probe, Program, PullPolicy, Requirements, Rollout,
-    Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World,
+    Sequence, Stateful, Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World,
 };
 use shoal_protocol::model::{Artifact, Resources, Spec, SpecForm, WorkloadName};
 
@@ -120,10 +120,12 @@ fn kind_of(out: &mut Entries, kind: &Kind) {
         Kind::Service { replicas } => {
             return out.put_if("replicas", *replicas != 1, Yaml::plain(replicas));
         }
-        // A stateful one is refused when it is read again.
-        Kind::Daemon | Kind::Stateful { .. } => {
-            return out.put("kind", Yaml::plain(kind.as_str()));
+        Kind::Stateful(Stateful { replicas, order }) => {
+            out.put("kind", Yaml::plain(kind.as_str()));
+            out.put_if("order", *order == Sequence::Parallel, Yaml::plain(order.as_str()));
+            return out.put_if("replicas", *replicas != 1, Yaml::plain(replicas));
         }
+        Kind::Daemon => return out.put("kind", Yaml::plain(kind.as_str())),
         Kind::Job(job) => {
             out.put("kind", Yaml::plain(kind.as_str()));
             job

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use shoal_protocol::model::Spec;
-use shoal_protocol::model::spec::{NetworkMode, OnFailure, Order, Program, Rollout, VolumeSource};
+use shoal_protocol::model::spec::{
+    Kind, NetworkMode, OnFailure, Order, Program, Rollout, VolumeSource,
+};
 
 use super::probe;
 use crate::manifest::quantity;
@@ -19,7 +21,7 @@ pub struct UpdateOptions {
     #[arg(long, value_name = "N", value_parser = quantity::count)]
     pub update_parallelism: Option<u32>,
     /// start-first: the old replica serves until the new one is ready; or stop-first [default:
-    /// start-first]
+    /// start-first; stop-first for a stateful workload]
     #[arg(long, value_name = "ORDER", value_parser = order)]
     pub update_order: Option<Order>,
     /// The time that new replicas must stay ready before the next ones are replaced [default: 0s]
@@ -32,12 +34,12 @@ pub struct UpdateOptions {
 }
 
 impl UpdateOptions {
-    /// The policy that the options describe; none without any.
-    pub fn rollout(&self) -> Option<Rollout> {
+    /// The policy that the options describe for a workload of this kind; none without any.
+    pub fn rollout(&self, kind: &Kind) -> Option<Rollout> {
         if *self == UpdateOptions::default() {
             return None;
         }
-        let default = Rollout::default();
+        let default = kind.rollout();
         Some(Rollout {
             parallel: self.update_parallelism.unwrap_or(default.parallel),
             order: self.update_order.unwrap_or(default.order),
@@ -98,9 +100,10 @@ mod tests {
         assert_eq!(on_failure("rollback"), Ok(OnFailure::RollBack));
         assert_eq!(on_failure("roll-back"), Ok(OnFailure::RollBack));
         assert!(on_failure("continue").unwrap_err().contains("neither pause nor roll-back"));
-        assert_eq!(UpdateOptions::default().rollout(), None, "all at once");
+        let service = Kind::Service { replicas: 1 };
+        assert_eq!(UpdateOptions::default().rollout(&service), None, "all at once");
         let one = UpdateOptions { update_parallelism: Some(3), ..UpdateOptions::default() };
-        assert_eq!(one.rollout(), Some(Rollout { parallel: 3, ..Rollout::default() }));
+        assert_eq!(one.rollout(&service), Some(Rollout { parallel: 3, ..Rollout::default() }));
     }
 
     /// People learn of the gap before it is there, and are not told of it where they asked for it.

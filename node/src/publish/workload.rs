@@ -8,8 +8,8 @@ use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
     Affinity, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec, Job, Kind,
-    MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule, Toleration, ValueUse,
-    Volume, World,
+    MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule, Sequence, Stateful,
+    Toleration, ValueUse, Volume, World,
 };
 use shoal_protocol::model::{Artifact, Digest, Label, Resources, Spec, SpecForm, WorkloadName};
 
@@ -177,10 +177,17 @@ impl Workload {
         self
     }
 
-    /// Sets the wanted number of replicas.
+    /// Sets the wanted number of replicas: of a service, unless it is stateful.
     pub fn replicas(mut self, replicas: u32) -> Workload {
-        self.form.kind = Kind::Service { replicas };
+        let kind = self.form.kind.with_replicas(replicas);
+        self.form.kind = kind.unwrap_or(Kind::Service { replicas });
         self
+    }
+
+    /// Runs so many replicas that are told apart, one after the other: each has a name of its own,
+    /// and there are never two of one.
+    pub fn stateful(self, replicas: u32) -> Workload {
+        self.kind(Kind::Stateful(Stateful { replicas, order: Sequence::default() }))
     }
 
     /// Runs a replica on each node that fits.

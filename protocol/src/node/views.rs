@@ -470,5 +470,6 @@ fn service_view(workload: &Workload, runs_here: bool) -> ServiceView {
         ports: workload.spec.ports(),
         kind: workload.spec.program.kind(),
         runs_here,
+        named: if workload.spec.kind.is_stateful() { workload.spec.replicas() } else { 0 },
     }
 }

@@ -6,6 +6,7 @@
 //! kept holder has answered (see the room `claims`).
 
 mod home;
+mod order;
 mod rescue_throttle;
 mod rollout;
 mod step;
@@ -14,6 +15,7 @@ mod tests;
 mod words;
 
 pub use home::{Home, bind, bind_to_node};
+pub use order::{end_in_order, in_order};
 pub use rescue_throttle::{RescueThrottle, RescueThrottleConfig};
 pub use rollout::{NextStep, Progress, Seen, next_step};
 pub use step::{Free, Holder, NodeState, Step, Surplus, Waiting, Wanted, plan, plan_place};

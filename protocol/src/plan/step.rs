@@ -104,6 +104,13 @@ pub enum Step {
         /// The reason.
         why: Surplus,
     },
+    /// The place is free, and its turn to be started has not come. Addressed to no node.
+    Queue {
+        /// The free place.
+        place: Place,
+        /// The place that comes before it.
+        behind: Place,
+    },
     /// The place counts as held, and is not healthy yet. Addressed to no node.
     Wait {
         /// The held place.
@@ -122,6 +129,7 @@ impl Step {
             Step::Auction { place, .. }
             | Step::Replace { place, .. }
             | Step::Stop { place, .. }
+            | Step::Queue { place, .. }
             | Step::Wait { place, .. } => *place,
         }
     }
@@ -129,7 +137,7 @@ impl Step {
     /// The holder that the step is about; none for a free place.
     pub fn node(&self) -> Option<NodeId> {
         match self {
-            Step::Auction { .. } => None,
+            Step::Auction { .. } | Step::Queue { .. } => None,
             Step::Replace { node, .. } | Step::Stop { node, .. } | Step::Wait { node, .. } => {
                 Some(*node)
             }
@@ -152,7 +160,9 @@ impl Step {
     pub fn is_unhealthy(&self) -> bool {
         let is_moved =
             matches!(self, Step::Auction { why: Free::Drained { healthy: true, .. }, .. });
-        !matches!(self, Step::Stop { .. }) && !is_moved
+        let is_surplus =
+            matches!(self, Step::Stop { .. } | Step::Wait { why: Waiting::Order { .. }, .. });
+        !is_surplus && !is_moved
     }
 
     /// Whether the place is to get another holder while it is held.
@@ -248,6 +258,11 @@ pub enum Waiting {
         /// The one that it is to run.
         to: Revision,
     },
+    /// The workload has no such place any more, and it ends when a later one is gone.
+    Order {
+        /// The later place.
+        after: Place,
+    },
     /// The place belongs to the node, which takes nothing now.
     Node {
         /// The reason, for people.
@@ -272,6 +287,7 @@ impl Waiting {
             | Waiting::Volume { .. } => true,
             Waiting::Kept { .. }
             | Waiting::Turn { .. }
+            | Waiting::Order { .. }
             | Waiting::Failing { .. }
             | Waiting::Starting
             | Waiting::NotYet { .. }

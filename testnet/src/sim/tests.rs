@@ -8,6 +8,7 @@ mod moves;
 mod no_way;
 mod promises;
 mod returns;
+mod stateful;
 mod steps;
 mod versions;
 

@@ -215,6 +215,10 @@ fn kind() -> impl Strategy<Value = Kind> {
     });
     prop_oneof![
         2 => (0..5u32).prop_map(|replicas| Kind::Service { replicas }),
+        1 => (0..5u32, any::<bool>()).prop_map(|(replicas, is_parallel)| {
+            let order = if is_parallel { Sequence::Parallel } else { Sequence::Ordered };
+            Kind::Stateful(Stateful { replicas, order })
+        }),
         1 => Just(Kind::Daemon),
         1 => job(256).prop_map(Kind::Job),
         1 => cron,
@@ -229,13 +233,17 @@ fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
     (size, limit, pairs(), placing(), values(files), health(files), rest).prop_map(
         move |((kind, memory, cpu), (most, most_cpu), env, placing, values, health, rest)| {
             let (rules, prefer, spread, affinity, tolerate) = placing;
+            let kind_is_stateful = kind.is_stateful();
             let mut it = workload.clone().kind(kind).memory(memory).cpu(cpu).envs(env);
             it = it.rules(rules).prefers(prefer).spread(spread).affinity(affinity);
             it = it.tolerates(tolerate).given(values).health(health).restarts(rest.1);
             if let Some(set) = rest.0 {
                 it = it.set(set.parse().unwrap());
             }
-            if let Some(rollout) = rest.2 {
+            if let Some(mut rollout) = rest.2 {
+                if kind_is_stateful {
+                    rollout.order = Order::StopFirst;
+                }
                 it = it.update(rollout);
             }
             it.limit(most.map(|more| memory + more), most_cpu.map(|more| cpu + more))

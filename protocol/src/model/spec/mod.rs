@@ -50,7 +50,7 @@ pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
 pub use facts::{Facts, Unfit};
 pub use health::{Check, Health, MAX_PROBE_TIMEOUT, Probe};
 pub use invalid::InvalidSpec;
-pub use kind::{Cron, Job, Kind, Missed, Overlap};
+pub use kind::{Cron, Job, Kind, Missed, Overlap, Sequence, Stateful};
 pub use later::{Later, MAX_EXPOSED};
 pub use lifecycle::{RestartPolicy, UpdatePolicy};
 pub use placement::{
@@ -498,11 +498,11 @@ impl Spec {
     /// # Errors
     /// It has none, as a daemon or a job, or may not have so many.
     pub fn scaled(&self, replicas: u32) -> Result<Spec, InvalidSpec> {
-        if self.kind.replicas().is_none() {
+        let Some(kind) = self.kind.with_replicas(replicas) else {
             let why = format!("a {} has no number of replicas", self.kind.as_str());
             return Err(InvalidSpec::Kind { field: "replicas", why });
-        }
-        SpecForm { kind: Kind::Service { replicas }, ..self.0.form.clone() }.try_into()
+        };
+        SpecForm { kind, ..self.0.form.clone() }.try_into()
     }
 }
 
