@@ -22,7 +22,7 @@ use crate::publish::container::{ContainerOptions, is_file, pair};
 use crate::publish::kind::KindOptions;
 use crate::publish::probe::HealthOptions;
 use crate::publish::rollout::UpdateOptions;
-use crate::publish::{Source, Workload, given, reserved_below};
+use crate::publish::{Source, Workload, given, reserved_below, volume};
 
 /// Run a WebAssembly component or a container, on as many nodes as wished
 ///
@@ -169,7 +169,9 @@ impl Run {
                 false => workload.command(self.command.clone()),
             });
         }
-        let only_container = self.container.first();
+        let mut options = self.container.clone();
+        let (volumes, on_loss) = options.take_volumes();
+        let only_container = options.first();
         let only_container = only_container.or(self.image_name.as_ref().map(|_| "--image-name"));
         if let Some(what) = only_container {
             let file = &self.program;
@@ -177,7 +179,8 @@ impl Run {
             return Err(CliError::usage(why));
         }
         let source = Source::File(self.program.clone().into());
-        Ok(Workload::component(name, source).args(self.command.clone()))
+        let workload = Workload::component(name, source).args(self.command.clone());
+        volume::folders(workload, &volumes, on_loss).map_err(CliError::usage)
     }
 
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {

@@ -22,10 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use shoal_protocol::model::spec::{Container, Program, Volume, VolumeSource, World};
+use shoal_protocol::model::spec::{Container, Mount, Program, Volume, VolumeSource, World};
 use shoal_protocol::model::{Digest, NodeId, Place, ReplicaId, ReplicaName, Spec, WorkloadName};
 use shoal_protocol::node::{Order, Report};
-use shoal_runtimes::{Command, ContainerPayload, InstanceId, Launch, Payload, VolumeKey, VolumeOf};
+use shoal_runtimes::{
+    Command, ContainerPayload, Folder, InstanceId, Launch, Payload, VolumeKey, VolumeOf,
+};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -213,13 +215,27 @@ fn probed(spec: &Spec) -> Vec<u16> {
 fn volume(volume: &Volume, replica: &ReplicaName) -> (String, VolumeOf) {
     let of = match &volume.source {
         VolumeSource::Device(path) => VolumeOf::Device(path.clone()),
-        VolumeSource::Kept => VolumeOf::Kept(VolumeKey {
-            workload: format!("{}/{}", replica.workload.namespace, replica.workload.name),
-            place: replica.place.to_string(),
-            name: volume.name.clone(),
-        }),
+        VolumeSource::Kept => VolumeOf::Kept(kept(&volume.name, replica)),
     };
     (volume.name.clone(), of)
+}
+
+fn kept(name: &str, replica: &ReplicaName) -> VolumeKey {
+    VolumeKey {
+        workload: format!("{}/{}", replica.workload.namespace, replica.workload.name),
+        place: replica.place.to_string(),
+        name: name.to_owned(),
+    }
+}
+
+/// The volumes of a component.
+fn folders(spec: &Spec, replica: &ReplicaName) -> Vec<Folder> {
+    let folder = |mount: &Mount| Folder {
+        key: kept(&mount.volume, replica),
+        path: mount.path.clone(),
+        read_only: mount.read_only,
+    };
+    spec.later.mounts.iter().map(folder).collect()
 }
 
 fn launch(
@@ -255,7 +271,7 @@ fn launch(
         cpu_reserved: spec.resources.reservation.cpu,
         given: shoal_runtimes::given::Given::default(),
         ends: spec.kind.job().is_some(),
-        folders: Vec::new(),
+        folders: folders(spec, &replica_name),
     }
 }
 

@@ -58,7 +58,7 @@ use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::World;
 use shoal_protocol::model::{Label, WorkloadName};
 
-use crate::publish::{Source, Workload, given as options, reserved_below};
+use crate::publish::{Source, Workload, given as options, reserved_below, volume};
 
 pub use error::ManifestError;
 use text::{
@@ -393,7 +393,8 @@ impl Document {
                 self.check_no_container()?;
                 let args = self.args.take().map(|it| container::command("args", it)).transpose()?;
                 let workload = Workload::component(name, source);
-                Ok(workload.args(args.map(|words| words.0).unwrap_or_default()))
+                let workload = workload.args(args.map(|words| words.0).unwrap_or_default());
+                self.folders(workload)
             }
             (None, Some(_)) if self.args.is_some() => Err(ManifestError::at(
                 self.args.as_ref().map_or(0, At::line),
@@ -401,6 +402,17 @@ impl Document {
             )),
             (None, Some(image)) => self.container(name, image.take(), base),
         }
+    }
+
+    /// A component with its volumes.
+    fn folders(&mut self, workload: Workload) -> Result<Workload, ManifestError> {
+        let line = self.volumes.as_ref().map(At::line);
+        let line = line.or(self.volume_on_loss.as_ref().map(At::line)).unwrap_or_default();
+        let all = self.volumes.take().map(container::volumes).transpose()?.unwrap_or_default();
+        let on_loss = self.volume_on_loss.take();
+        let on_loss = container::read("volume_on_loss", on_loss, volume::on_loss)?;
+        let with = volume::folders(workload, &all, on_loss);
+        with.map_err(|why| ManifestError::at(line, why))
     }
 
     /// The world that is named beside the hash of a component.

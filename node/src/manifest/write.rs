@@ -9,9 +9,9 @@ use std::time::Duration;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{
     Check, Component, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Device, Exposure, Health,
-    Image, Job, Kind, Later, Missed, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss, Order, Overlap,
-    Placement, PlatformImage, Privileges, Probe, Program, PullPolicy, Requirements, Rollout,
-    Sequence, Stateful, Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World,
+    Image, Job, Kind, Later, Missed, Mount, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss, Order,
+    Overlap, Placement, PlatformImage, Privileges, Probe, Program, PullPolicy, Requirements,
+    Rollout, Sequence, Stateful, Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World,
 };
 use shoal_protocol::model::{Artifact, Resources, Spec, SpecForm, WorkloadName};
 
@@ -88,8 +88,18 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     resources(&mut out, *reservation, *limit, matches!(program, Program::Wasm(_)));
     out.put_if("env", !spec.env().is_empty(), Yaml::pairs(spec.env()));
     placed(&mut out, placement, later, name);
-    let Later { stdin, tty, exposed, values, require: _, set, restarts, rollout, previous: _ } =
-        later;
+    let Later {
+        stdin,
+        tty,
+        exposed,
+        values,
+        require: _,
+        set,
+        restarts,
+        rollout,
+        previous: _,
+        mounts,
+    } = later;
     for (key, kind) in [("secrets", ValueKind::Secret), ("configs", ValueKind::Config)] {
         let of: Vec<Yaml> = values.iter().filter(|it| it.kind == kind).map(value_use).collect();
         out.put_if(key, !of.is_empty(), Yaml::List(of));
@@ -101,6 +111,9 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
         .filter_map(|(name, it)| it.as_ref().map(|probe| (name.to_owned(), probe_of(probe))));
     out.put_if("health", !health.is_empty(), Yaml::Map(probes.collect()));
     out.put_some("update", rollout.as_ref().map(update));
+    if let Program::Wasm(_) = program {
+        out.put_if("volumes", !mounts.is_empty(), volumes(mounts, spec));
+    }
     if let Program::Containers(all) = program
         && let Some(container) = all.first()
     {
@@ -292,7 +305,7 @@ fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
     out.put_if("tmpfs", !tmpfs.is_empty(), Yaml::texts(tmpfs.iter().map(tmpfs_of)));
     out.put_if("read_only", *read_only, Yaml::plain(true));
     out.put_if("init", *init, Yaml::plain(true));
-    out.put_if("volumes", !container.mounts.is_empty(), volumes(container, spec));
+    out.put_if("volumes", !container.mounts.is_empty(), volumes(&container.mounts, spec));
     out.put_if("devices", !devices.is_empty(), Yaml::texts(devices.iter().map(Device::to_string)));
     out.put_if("cap_add", !cap_add.is_empty(), Yaml::texts(cap_add));
     out.put_if("cap_drop", !cap_drop.is_empty(), Yaml::texts(cap_drop));
@@ -316,8 +329,8 @@ fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
     );
 }
 
-fn volumes(container: &Container, spec: &SpecForm) -> Yaml {
-    let all = container.mounts.iter().filter_map(|mount| {
+fn volumes(mounts: &[Mount], spec: &SpecForm) -> Yaml {
+    let all = mounts.iter().filter_map(|mount| {
         let volume = spec.volume(&mount.volume)?;
         let mut parts = Entries(Vec::new());
         parts.put("name", Yaml::text(&volume.name));

@@ -72,14 +72,16 @@ pub(crate) fn on_failure(text: &str) -> Result<OnFailure, String> {
 /// otherwise.
 pub(super) fn forced_stop_first(spec: &Spec) -> Option<String> {
     let rollout = spec.later.rollout.as_ref().filter(|it| it.order == Order::StartFirst)?;
-    let Program::Containers(all) = &spec.program else { return None };
-    let container = all.first()?;
-    let needs = match () {
-        () if spec.storage.iter().any(|it| it.source == VolumeSource::Kept) => "a volume",
-        () if !spec.exposure.ports.is_empty() => "a port of the device",
-        () if !container.privileges.devices.is_empty() => "a device",
-        () if container.network == NetworkMode::Host => "the network of the device",
-        () => return None,
+    let container = match &spec.program {
+        Program::Wasm(_) => None,
+        Program::Containers(all) => all.first(),
+    };
+    let needs = match container {
+        _ if spec.storage.iter().any(|it| it.source == VolumeSource::Kept) => "a volume",
+        _ if !spec.exposure.ports.is_empty() => "a port of the device",
+        Some(it) if !it.privileges.devices.is_empty() => "a device",
+        Some(it) if it.network == NetworkMode::Host => "the network of the device",
+        _ => return None,
     };
     let gap = if rollout.parallel == 1 { "one replica" } else { "some replicas" };
     Some(format!(

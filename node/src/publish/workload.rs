@@ -8,7 +8,7 @@ use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
     Affinity, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec, Job, Kind,
-    MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule, Sequence, Stateful,
+    MAX_EXPOSED, Mount, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule, Sequence, Stateful,
     Toleration, ValueUse, Volume, World,
 };
 use shoal_protocol::model::{Artifact, Digest, Label, Resources, Spec, SpecForm, WorkloadName};
@@ -150,6 +150,13 @@ impl Workload {
     /// Sets the volumes that the mounts of its container are about.
     pub fn storage(mut self, volumes: Vec<Volume>) -> Workload {
         self.form.storage = volumes;
+        self
+    }
+
+    /// Sets the volumes of a component, and the paths at which it finds them.
+    pub fn folders(mut self, volumes: Vec<Volume>, mounts: Vec<Mount>) -> Workload {
+        self.form.storage = volumes;
+        self.form.later.mounts = mounts;
         self
     }
 

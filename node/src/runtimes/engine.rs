@@ -355,6 +355,7 @@ mod tests {
             cpu_reserved: 100,
             given: shoal_runtimes::given::Given::default(),
             ends: false,
+            folders: Vec::new(),
         }
     }
 

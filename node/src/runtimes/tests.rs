@@ -23,6 +23,7 @@ fn launch(text: &str) -> Launch {
         cpu_reserved: 100,
         given: shoal_runtimes::given::Given::default(),
         ends: false,
+        folders: Vec::new(),
     }
 }
 

@@ -380,9 +380,9 @@ impl Node {
     pub(super) fn end_in_turn(&mut self, uid: &Digest) {
         let workload = self.desired.by_uid(uid).filter(|it| it.spec.kind.is_ordered());
         self.due.holding |= workload.is_some_and(|workload| {
-            let mine = self.claims.mine().filter(|claim| claim.replica.uid == *uid);
             let places = self.demand().count(workload);
-            mine.map(|it| it.replica.place).any(|place| place >= Place::Ordinal(places))
+            let mine = self.claims.last_place(uid, |node| *node == self.me);
+            mine.is_some_and(|place| place >= Place::Ordinal(places))
         });
     }
 

@@ -8,11 +8,11 @@ use crate::desired::{Desired, Workload};
 use crate::membership::{Membership, State};
 use crate::model::spec::{Kind, OnLoss};
 use crate::model::{
-    Change, Claim, Digest, Key, NodeId, Place, ReplicaId, Revision, Ruling, Time, View, WallClock,
+    Change, Claim, Key, NodeId, Place, ReplicaId, Revision, Ruling, Time, View, WallClock,
 };
 use crate::plan::{
-    Holder, Home, NodeState, Step, Wanted, bind, bind_to_node, end_in_order, in_order, plan,
-    plan_place,
+    Holder, Home, NodeState, Step, Surplus, Wanted, bind, bind_to_node, end_in_order, in_order,
+    plan, plan_place,
 };
 use crate::rulings::Rulings;
 use crate::workload;
@@ -249,17 +249,14 @@ impl Outlook<'_> {
         let holder = self.holder(self.me, self.claims.my_claim(replica)?, true, is_due);
         let step = plan_place(replica.place, wanted, &[holder], &|_| None).pop()?;
         let workload = self.demand.desired.by_uid(&replica.uid);
-        Some(match workload.is_some_and(|it| it.spec.kind.is_ordered()) {
-            true => end_in_order(step, self.last_held(&replica.uid)),
-            false => step,
+        let is_ordered = workload.is_some_and(|it| it.spec.kind.is_ordered());
+        Some(match &step {
+            Step::Stop { why: Surplus::NoSuchPlace { .. }, .. } if is_ordered => {
+                let counts = |node: &NodeId| self.state_of(node).counts();
+                end_in_order(step, self.claims.last_place(&replica.uid, counts))
+            }
+            _ => step,
         })
-    }
-
-    /// The last place of a workload that a node holds whose claims count.
-    fn last_held(&self, uid: &Digest) -> Option<Place> {
-        let claims = self.claims.of_workload(uid).into_iter();
-        let held = claims.filter(|(node, _)| self.state_of(node).counts());
-        held.map(|(_, claim)| claim.replica.place).max()
     }
 
     /// Whether a place of a known workload lacks a healthy replica, and this node may run it.

@@ -247,6 +247,7 @@ impl Node {
             storage,
             ports,
             // Among the options.
+            mounts: _,
             stdin: _,
             tty: _,
             exposed: _,

@@ -100,6 +100,7 @@ impl Samples {
             cpu_reserved: 100,
             given: crate::given::Given::default(),
             ends: false,
+            folders: Vec::new(),
         }
     }
 }

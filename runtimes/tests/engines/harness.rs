@@ -242,6 +242,7 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
         cpu_reserved: 100,
         given: shoal_runtimes::given::Given::default(),
         ends: false,
+        folders: Vec::new(),
     }
 }
 

@@ -41,7 +41,6 @@ fn unsupported_program(form: &SpecForm) -> Vec<(bool, &'static str)> {
             ),
             (!component.allow.is_empty(), "allow"),
             (form.resources.limit != form.resources.reservation, "a limit above the reservation"),
-            (!form.storage.is_empty(), "volumes of a component"),
             (!form.exposure.ports.is_empty(), "ports of a component"),
         ],
         Program::Containers(containers) => {

@@ -10,8 +10,8 @@ use super::super::id::{Digest, hex};
 use super::super::name::{Label, NotALabel, WorkloadName};
 use super::super::resources::Resources;
 use super::super::spec::{
-    Artifact, Component, Container, Exposure, Health, InvalidSpec, Kind, Later, Placement, Port,
-    Program, Requirements, Rollout, Rule, Spec, SpecForm, ValueUse, Volume, World,
+    Artifact, Component, Container, Exposure, Health, InvalidSpec, Kind, Later, Mount, Placement,
+    Port, Program, Requirements, Rollout, Rule, Spec, SpecForm, ValueUse, Volume, World,
 };
 
 /// A workload's spec as JSON.
@@ -68,6 +68,9 @@ pub struct SpecBody {
     /// Ports of the device that lead to ports of the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
+    /// The places of a component's volumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// The standard input of the container's program stays open.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stdin: bool,
@@ -138,7 +141,7 @@ impl From<&Spec> for SpecBody {
             later,
         } = &**spec;
         let Later { stdin, tty, exposed, values, require: rules, .. } = later;
-        let Later { set, restarts, rollout, previous, .. } = later;
+        let Later { set, restarts, rollout, previous, mounts, .. } = later;
         let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
             Program::Wasm(component) => {
@@ -171,6 +174,7 @@ impl From<&Spec> for SpecBody {
             require: require.clone(),
             storage: storage.clone(),
             ports: ports.clone(),
+            mounts: mounts.clone(),
             stdin: *stdin,
             tty: *tty,
             exposed: exposed.clone(),
@@ -244,6 +248,7 @@ impl TryFrom<SpecBody> for Spec {
             require,
             storage,
             ports,
+            mounts,
             stdin,
             tty,
             exposed,
@@ -305,6 +310,7 @@ impl TryFrom<SpecBody> for Spec {
             restarts,
             rollout: update,
             previous,
+            mounts,
         };
         form.check_end()?;
         Ok(Spec::try_from(form)?)

@@ -22,6 +22,7 @@ pub(in super::super) fn launch() -> Launch {
         cpu_reserved: 100,
         given: crate::given::Given::default(),
         ends: false,
+        folders: Vec::new(),
     }
 }
 
