@@ -169,6 +169,7 @@ impl Node {
             }
             Some(Step::Wait { why: why @ Waiting::Kept { .. }, .. }) => Some(why.to_string()),
             Some(Step::Wait { why: Waiting::Order { after }, .. }) => {
+                shown_phase = Some("stopping");
                 Some(format!("stops when {} is gone", self.named(workload, after)))
             }
             Some(Step::Wait { .. } | Step::Queue { .. } | Step::Auction { .. }) | None => None,
