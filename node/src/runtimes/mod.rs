@@ -115,8 +115,8 @@ impl RuntimeSet {
         Ok(future::try_join_all(found).await?.concat())
     }
 
-    /// The volumes that this node keeps for programs of a kind; `None` while that is not known, also
-    /// on a node that runs none of them now.
+    /// The volumes that this node keeps for programs of a kind; `None` while that is not known,
+    /// also on a node that runs none of them now.
     pub fn volumes_of(&self, kind: ProgramKind) -> Option<Vec<VolumeKey>> {
         self.get(kind).ok()?.volumes()
     }

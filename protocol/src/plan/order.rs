@@ -1,5 +1,5 @@
-//! The order in which the places of a stateful workload start and end. Pure, so that no owner has to
-//! remember how far it was: **who is ready follows from the claims**.
+//! The order in which the places of a stateful workload start and end. Pure, so that no owner has
+//! to remember how far it was: **who is ready follows from the claims**.
 
 use std::collections::BTreeSet;
 

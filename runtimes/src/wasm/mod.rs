@@ -15,9 +15,9 @@
 //! guests for dead.
 //!
 //! ***A guest gets nothing ambient**: the environment of its [`Launch`], clocks, random bytes, its
-//! own log, and the folders of its volumes. No other files, no sockets, no standard input. Requests of its own over
-//! `wasi:http/outgoing-handler` are denied for now: the guest sees `http-request-denied`, and its
-//! log says so.
+//! own log, the folders of its volumes. No other files, no sockets, no standard input. Requests of
+//! its own over `wasi:http/outgoing-handler` are denied for now: the guest sees
+//! `http-request-denied`, and its log says so.
 
 mod cache;
 mod child;
