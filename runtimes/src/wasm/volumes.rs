@@ -377,7 +377,7 @@ mod tests {
 
         // The next daemon finds it.
         let volumes = Volumes::open(folder.path().join("volumes")).unwrap();
-        assert_eq!(volumes.all(), [data.clone()]);
+        assert_eq!(volumes.all(), std::slice::from_ref(&data));
         let again = volumes.enter(&data).unwrap();
         assert_eq!(fs::read_to_string(again.folder.join("file")).unwrap(), "kept");
         drop(again);
