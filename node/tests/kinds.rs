@@ -216,6 +216,90 @@ async fn job_ends_once_and_stays_ended_when_all_nodes_restart() {
     world.shoal(&["restart", "backup"]).await.says(0, &["backup: all of it runs again"]);
 }
 
+/// Replicas start in order, the last one ends first, and each says what it waits for. A version is
+/// taken one by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn stateful_replicas_come_and_go_in_order() {
+    let world = World::of(2).await;
+    let run = ["run", "--kind", "stateful", "--name", "db", "--replicas"];
+    let plan = [&run[..], &["3", "hello.wasm"]].concat();
+    world.shoal(&plan).await.done();
+    world.runs("db", &["db/0", "db/1", "db/2"]).await;
+    world.shoal(&["ps"]).await.says(0, &["db    stateful       3/3  healthy"]);
+    world.shoal(&["scale", "db=1"]).await.done();
+    world.runs("db", &["db/0"]).await;
+    world.shoal(&["scale", "db=2"]).await.done();
+    let newer = [&run[..], &["2", "--env", "NAME=new", "hello.wasm"]].concat();
+    world.shoal(&newer).await.done();
+    world.runs("db", &["db/0", "db/1"]).await;
+    world.shoal(&["describe", "db"]).await.says(0, &["order"]);
+    let order = ["run", "--kind", "stateful", "--name", "a", "--update-order", "start-first"];
+    let refused = world.shoal(&[&order[..], &["hello.wasm"]].concat()).await;
+    refused.says(2, &["start-first would run two of one replica", "`kind: stateful`"]);
+
+    // The first one finds no node.
+    let ill = ["run", "--kind", "stateful", "--name", "ill", "--replicas", "2", "--force"];
+    let ill = [&ill[..], &["--require", "zone=nowhere", "--no-wait", "hello.wasm"]].concat();
+    world.shoal(&ill).await.done();
+    let waits = "waits until ill/0 is ready";
+    world.shoal(&["describe", "ill"]).await.says(0, &[waits]);
+    world.shoal(&["explain", "ill/1"]).await.says(0, &[waits]);
+    let all = [&ill[..], &["--order", "parallel"]].concat();
+    world.shoal(&all).await.says(0, &["order ordered -> parallel"]);
+    let told = world.shoal(&["describe", "ill"]).await.done();
+    assert!(!told.contains(waits), "{told}");
+}
+
+/// A component's volume stays with its replica and its node, until it is removed by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_of_components_are_kept() {
+    let mut world = World::of(2).await;
+    let text = "name: db\nkind: stateful\nreplicas: 2\nwasm: hello.wasm\n\
+                volumes: [\"data:/data\"]\n";
+    let file = world.file("db.yaml", text);
+    world.shoal(&["publish", &file]).await.done();
+    world.runs("db", &["db/0", "db/1"]).await;
+    let at = |world: &World| {
+        let nodes = ["n0", "n1"].into_iter();
+        let home = |node: &&str| world.path(node).join("volumes/default/db/0/data").exists();
+        nodes.filter(home).collect::<Vec<_>>()
+    };
+    let home = at(&world);
+    assert_eq!(home.len(), 1, "{home:?}");
+    let folder = world.path(home[0]).join("volumes/default/db/0/data");
+    std::fs::write(folder.join("file"), "kept").unwrap();
+    let listed = ["db/0/data", "db/1/data"];
+    until("both are listed", async || {
+        let told = world.shoal(&["volume", "ls"]).await.done();
+        listed.iter().all(|name| told.contains(name)).then_some(())
+    })
+    .await;
+    let saved = world.path("saved.tar").display().to_string();
+    world.shoal(&["volume", "backup", "db/0/data", &saved]).await.done();
+    let used = world.shoal(&["volume", "rm", "db/0/data"]).await;
+    used.says(4, &["runs with its volume `data`; nothing was changed"]);
+
+    world.restart().await;
+    world.runs("db", &["db/0", "db/1"]).await;
+    assert_eq!(at(&world), home, "it is where its data is");
+    world.shoal(&["scale", "db=0"]).await.done();
+    assert_eq!(std::fs::read_to_string(folder.join("file")).unwrap(), "kept");
+    std::fs::write(folder.join("file"), "spoilt").unwrap();
+    world.shoal(&["volume", "restore", "db/0/data", &saved]).await.done();
+    assert_eq!(std::fs::read_to_string(folder.join("file")).unwrap(), "kept");
+    world.shoal(&["volume", "rm", "db/1/data"]).await.done();
+    world.shoal(&["rm", "db"]).await.done();
+    assert!(folder.exists(), "nobody removed it");
+    let exported = world.shoal(&["publish", &file]).await;
+    exported.done();
+    world.runs("db", &["db/0", "db/1"]).await;
+    assert_eq!(at(&world), home);
+    assert_eq!(std::fs::read_to_string(folder.join("file")).unwrap(), "kept");
+    let text = world.shoal(&["export", "db"]).await.done();
+    let again = world.given(&["publish", "-", "--no-wait"], &text).await;
+    again.says(0, &["db: unchanged"]);
+}
+
 /// A daemon is on each node that fits, also on one that comes later; its label may exclude one.
 #[tokio::test(flavor = "multi_thread")]
 async fn daemon_is_on_each_node_that_fits() {
@@ -339,10 +423,11 @@ async fn examples_of_components_are_published() {
         world.shoal(&["publish", &file, "--no-wait", "--force"]).await.done();
         names.push(name);
     }
-    for kind in ["hello", "daemon", "job", "cron"] {
+    for kind in ["hello", "stateful", "daemon", "job", "cron"] {
         assert!(names.contains(&format!("manifests/{kind}.yaml")), "{names:?}");
     }
     world.shoal(&["wait", "backup"]).await.done();
     world.runs("agent", &["agent/n0"]).await;
+    world.runs("db", &["db/0", "db/1", "db/2"]).await;
     world.shoal(&["ps"]).await.says(0, &["5/5 done", "next in "]);
 }

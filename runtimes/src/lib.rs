@@ -45,6 +45,8 @@ pub mod container;
 pub mod contract;
 mod endpoint;
 mod error;
+#[cfg(any(feature = "wasm", feature = "container"))]
+mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod given;
@@ -61,8 +63,8 @@ pub mod wasm;
 pub use endpoint::{Endpoint, Service};
 pub use error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
 pub use model::{
-    Body, BodyError, Command, ContainerPayload, Instance, InstanceId, InvalidInstanceId, Launch,
-    Payload, Traffic, Usage, VolumeKey, VolumeOf, body,
+    Body, BodyError, Command, ContainerPayload, Folder, Instance, InstanceId, InvalidInstanceId,
+    Launch, Payload, Traffic, Usage, VolumeKey, VolumeOf, body,
 };
 pub use runtime::Runtime;
 pub use status::{Fault, Status, StatusHandle, StatusTable, Watch};

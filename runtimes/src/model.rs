@@ -93,6 +93,19 @@ pub struct Launch {
     pub given: Given,
     /// Its program is to come to an end by itself, which is then no failure.
     pub ends: bool,
+    /// The volumes of a component; those of a container are in its payload.
+    pub folders: Vec<Folder>,
+}
+
+/// A volume that a component has as a folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Folder {
+    /// The volume.
+    pub key: VolumeKey,
+    /// The absolute path at which the component finds it.
+    pub path: String,
+    /// The component cannot change it.
+    pub read_only: bool,
 }
 
 /// The program of a launch.
@@ -189,10 +202,10 @@ impl Launch {
     /// were at its start, and other ones come under another id.
     pub fn is_as(&self, other: &Launch) -> bool {
         let Launch { id, workload, payload, env, memory, cpu, .. } = self;
-        let Launch { cpu_reserved, qos, given: _, ends, .. } = self;
+        let Launch { cpu_reserved, qos, given: _, ends, folders, .. } = self;
         (id, workload, payload, env) == (&other.id, &other.workload, &other.payload, &other.env)
             && (*memory, *cpu, *cpu_reserved) == (other.memory, other.cpu, other.cpu_reserved)
-            && (*qos, *ends) == (other.qos, other.ends)
+            && (*qos, *ends, folders) == (other.qos, other.ends, &other.folders)
     }
 
     /// Its environment with the variables that are kept from people.
@@ -204,7 +217,7 @@ impl Launch {
     /// Whether it needs something that no other instance of its replica may have at the same time:
     /// a volume, a device, or a port of the device.
     pub fn is_exclusive(&self) -> bool {
-        let Payload::Container(payload) = &self.payload else { return false };
+        let Payload::Container(payload) = &self.payload else { return !self.folders.is_empty() };
         let container = &payload.container;
         payload.kept().next().is_some()
             || !payload.ports.is_empty()

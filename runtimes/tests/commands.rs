@@ -12,7 +12,8 @@ use futures::StreamExt;
 use harness::{Harness, MIB, id};
 use shoal_protocol::model::InstanceState;
 use shoal_runtimes::logs::{LogStream, Tail};
-use shoal_runtimes::{Launch, Payload, Runtime};
+use shoal_runtimes::wasm::Config;
+use shoal_runtimes::{Folder, Launch, Payload, Runtime, VolumeKey};
 
 /// Runs a command and returns its last state, and what it wrote.
 async fn end(harness: &Harness, launch: Launch) -> (InstanceState, Vec<String>) {
@@ -113,4 +114,77 @@ async fn other_world_is_refused_for_good() {
     let (state, _) = end(&harness, harness.samples.launch("b/0", harness.command)).await;
     let InstanceState::Failed { reason, retryable: false } = state else { panic!("{state:?}") };
     assert!(reason.contains("answers no requests"), "{reason}");
+}
+
+/// A launch of the command with a volume at /data.
+fn with_volume(harness: &Harness, id: &str, args: &[&str], read_only: bool) -> Launch {
+    let key = VolumeKey { workload: "shop/db".into(), place: "0".into(), name: "data".into() };
+    let folder = Folder { key, path: "/data".into(), read_only };
+    Launch { folders: vec![folder], ..harness.command(id, args) }
+}
+
+/// What an instance wrote is there for the next one, also after a restart of the daemon, until the
+/// volume is removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn volume_of_a_component_outlives_its_instances() {
+    let set = |config: &mut Config| {
+        config.volumes = Some(config.logs.with_file_name("volumes"));
+    };
+    let harness = Harness::with(set).await;
+    let launch = |harness: &Harness, id: &str, args: &[&str]| with_volume(harness, id, args, false);
+    let written = launch(&harness, "a/0", &["append", "/data/file", "kept"]);
+    let key = written.folders[0].key.clone();
+    assert_eq!(end(&harness, written).await.0, done(0, &["appended"]));
+    assert_eq!(harness.wasm.volumes(), Some(vec![key.clone()]));
+    // The instance has ended and is not stopped: it may be started again.
+    assert!(harness.wasm.remove_volume(&key).await.is_err());
+
+    let harness = harness.restart(set).await;
+    assert_eq!(harness.wasm.volumes(), Some(vec![key.clone()]));
+    let read = |id: &str| launch(&harness, id, &["read", "/data/file"]);
+    assert_eq!(end(&harness, read("b/0")).await.0, done(0, &["kept"]));
+    let elsewhere = launch(&harness, "c/0", &["read", "/etc/hostname"]);
+    let (state, _) = end(&harness, elsewhere).await;
+    assert!(matches!(state, InstanceState::Done { exit_code: 1, .. }), "{state:?}");
+    let refused = with_volume(&harness, "d/0", &["append", "/data/file", "more"], true);
+    let (state, lines) = end(&harness, refused).await;
+    assert!(matches!(state, InstanceState::Done { exit_code: 1, .. }), "{state:?} {lines:?}");
+    assert_eq!(end(&harness, read("e/0")).await.0, done(0, &["kept"]));
+
+    for name in ["b/0", "c/0", "d/0", "e/0"] {
+        harness.wasm.stop(&id(name), Duration::ZERO).await.unwrap();
+    }
+    harness.wasm.remove_volume(&key).await.unwrap();
+    assert_eq!(harness.wasm.volumes(), Some(Vec::new()));
+    let (state, _) = end(&harness, read("f/0")).await;
+    assert_eq!(state, done(1, &["/data/file: NotFound"]));
+}
+
+/// A link in a volume leads no instance out of it, wherever it points.
+#[tokio::test(flavor = "multi_thread")]
+async fn links_in_a_volume_lead_nowhere_else() {
+    let harness = Harness::with(|config| {
+        config.volumes = Some(config.logs.with_file_name("volumes"));
+    });
+    let harness = harness.await;
+    let launch = |id: &str, args: &[&str]| with_volume(&harness, id, args, false);
+    let (state, _) = end(&harness, launch("a/0", &["append", "/data/file", "in"])).await;
+    assert_eq!(state, done(0, &["appended"]));
+    std::fs::write(harness.path("secret"), "secret").unwrap();
+    let folder = harness.path("volumes/shop/db/0/data");
+    std::os::unix::fs::symlink(harness.path("secret"), folder.join("absolute")).unwrap();
+    std::os::unix::fs::symlink("../../../../../secret", folder.join("relative")).unwrap();
+    std::os::unix::fs::symlink("../../..", folder.join("above")).unwrap();
+    std::os::unix::fs::symlink("file", folder.join("inside")).unwrap();
+    for (at, name) in ["absolute", "relative", "above/../secret"].iter().enumerate() {
+        let path = format!("/data/{name}");
+        for (words, run) in [(&["read", &path][..], "r"), (&["append", &path, "x"], "w")] {
+            let (state, lines) = end(&harness, launch(&format!("{run}{at}/0"), words)).await;
+            assert!(matches!(state, InstanceState::Done { exit_code: 1, .. }), "{state:?}");
+            assert!(lines.iter().all(|line| !line.contains("secret,")), "{lines:?}");
+        }
+    }
+    assert_eq!(std::fs::read_to_string(harness.path("secret")).unwrap(), "secret");
+    let (state, _) = end(&harness, launch("i/0", &["read", "/data/inside"])).await;
+    assert_eq!(state, done(0, &["in"]));
 }

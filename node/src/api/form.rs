@@ -450,6 +450,7 @@ mod tests {
                 require: BTreeMap::new(),
                 storage: Vec::new(),
                 ports: Vec::new(),
+                mounts: Vec::new(),
                 stdin: false,
                 tty: false,
                 exposed: Vec::new(),

@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use shoal_protocol::model::view::NodeView;
 use shoal_protocol::model::volume::MAX_VOLUMES;
-use shoal_protocol::model::{Label, NodeId, ReplicaName};
+use shoal_protocol::model::{Label, NodeId, ProgramKind, ReplicaName};
 use shoal_runtimes::VolumeKey;
 
 use super::form::full_name;
@@ -66,14 +66,23 @@ impl Service {
             ApiError::invalid(format!("`{name}` is no name of a volume: {error}"))
         })?;
         let here = self.name_here().await?;
-        let all = self.runtimes.volumes().ok_or_else(|| {
-            let why = format!(
-                "{here} has no container engine that answers, and so no volumes; nothing was \
-                 changed"
-            );
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-engine", why)
-        })?;
         let key = key_of(&replica, name.as_str());
+        let kind = match self.runtimes.keeps(&key) {
+            Some(kind) => kind,
+            // It is about to be made.
+            None => {
+                let service = self.core.service(replica.workload.clone()).await?;
+                service.map_or(ProgramKind::Container, |it| it.kind)
+            }
+        };
+        if self.runtimes.volumes_of(kind).is_none() {
+            let why = format!(
+                "{here} has no container engine that answers, and so no volumes of containers; \
+                 nothing was changed"
+            );
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-engine", why));
+        }
+        let all = self.runtimes.volumes().unwrap_or_default();
         let holders = self.core.holders(replica.clone()).await?;
         let asked = AskedVolume {
             is_kept: all.contains(&key),
@@ -81,6 +90,7 @@ impl Service {
             is_used: holders.iter().any(|(node, _)| *node == self.about.node),
             replica,
             key,
+            kind,
         };
         let client = upgrade(request, PROTOCOL)?;
         let permit = self.session_permit()?;
@@ -101,10 +111,11 @@ impl Service {
         name: &str,
     ) -> Vec<&'a NodeView> {
         let shown = format!("{replica}/{name}");
-        let here = self.runtimes.volumes();
-        let keeps = |view: &&NodeView| match &here {
-            Some(here) if view.me => here.contains(&key_of(replica, name)),
-            _ => view.volumes.contains(&shown),
+        let here = self.runtimes.keeps(&key_of(replica, name)).is_some();
+        let knows_all = self.runtimes.volumes_of(ProgramKind::Container).is_some();
+        let keeps = |view: &&NodeView| match view.me {
+            true => here || (!knows_all && view.volumes.contains(&shown)),
+            false => view.volumes.contains(&shown),
         };
         nodes.iter().filter(keeps).collect()
     }

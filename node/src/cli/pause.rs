@@ -1,7 +1,7 @@
 //! `shoal pause` and `shoal resume`.
 
 use clap::Args;
-use shoal_protocol::model::spec::{InvalidSpec, Rollout};
+use shoal_protocol::model::spec::InvalidSpec;
 use shoal_protocol::model::{Spec, SpecForm, WorkloadName};
 
 use super::context::Context;
@@ -81,7 +81,8 @@ impl Resume {
 
 fn paused(spec: &Spec) -> Result<Spec, InvalidSpec> {
     let mut form = SpecForm::from(spec.clone());
-    form.later.rollout.get_or_insert_with(Rollout::default).paused = true;
+    let kind = &form.kind;
+    form.later.rollout.get_or_insert_with(|| kind.rollout()).paused = true;
     form.try_into()
 }
 
@@ -95,6 +96,8 @@ fn resumed(spec: &Spec) -> Result<Spec, InvalidSpec> {
 
 #[cfg(test)]
 mod tests {
+    use shoal_protocol::model::spec::Rollout;
+
     use super::*;
     use crate::fakes::spec;
 

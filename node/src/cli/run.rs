@@ -23,7 +23,7 @@ use crate::publish::container::{ContainerOptions, is_file, pair};
 use crate::publish::kind::KindOptions;
 use crate::publish::probe::HealthOptions;
 use crate::publish::rollout::UpdateOptions;
-use crate::publish::{Source, Workload, given, reserved_below, uses};
+use crate::publish::{Source, Workload, given, reserved_below, uses, volume};
 
 /// Run a WebAssembly component or a container, on as many nodes as wished
 ///
@@ -46,6 +46,8 @@ use crate::publish::{Source, Workload, given, reserved_below, uses};
     shoal run --name web --replicas 3 --update-failure-action rollback web.wasm
   \
     shoal run --name agent --kind daemon agent.tar   # on every node
+  \
+    shoal run --name db --kind stateful --replicas 3 --volume data:/data db.tar
   \
     shoal run --name backup --kind job --wait backup.wasm -- --full   # to its end
   \
@@ -188,7 +190,9 @@ impl Run {
                 false => workload.command(self.command.clone()),
             });
         }
-        let only_container = self.container.first();
+        let mut options = self.container.clone();
+        let (volumes, on_loss) = options.take_volumes();
+        let only_container = options.first();
         let only_container = only_container.or(self.image_name.as_ref().map(|_| "--image-name"));
         if let Some(what) = only_container {
             let file = &self.program;
@@ -196,7 +200,8 @@ impl Run {
             return Err(CliError::usage(why));
         }
         let source = Source::File(self.program.clone().into());
-        Ok(Workload::component(name, source).args(self.command.clone()))
+        let workload = Workload::component(name, source).args(self.command.clone());
+        volume::folders(workload, &volumes, on_loss).map_err(CliError::usage)
     }
 
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
@@ -234,9 +239,12 @@ impl Run {
         };
         let mut affinity = relation("near", &self.near, false)?;
         affinity.extend(relation("apart", &self.apart, true)?);
+        let kind = self.kind.kind(self.replicas);
+        let kind = kind.map_err(|why| CliError::usage(format!("--{why}")))?;
+        let rollout = self.update.rollout(&kind);
         let mut workload = self
             .program(name)?
-            .kind(self.kind.kind(self.replicas).map_err(|why| CliError::usage(format!("--{why}")))?)
+            .kind(kind)
             .envs(unique("env", self.env.clone())?)
             .given(self.secrets.iter().cloned().chain(self.configs.iter().cloned()))
             .health(self.health.health().map_err(CliError::usage)?)
@@ -249,7 +257,7 @@ impl Run {
             .disk(self.disk.unwrap_or_default())
             .best_effort(self.best_effort)
             .priority(self.priority.unwrap_or_default());
-        if let Some(rollout) = self.update.rollout() {
+        if let Some(rollout) = rollout {
             workload = workload.update(rollout);
         }
         if let Some(memory) = self.memory {

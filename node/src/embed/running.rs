@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use shoal_protocol::model::view::EventView;
 use shoal_protocol::model::volume::MAX_VOLUMES;
-use shoal_protocol::model::{ClusterId, Facts, KeptVolume, NodeId};
+use shoal_protocol::model::{ClusterId, Facts, KeptVolume, NodeId, ProgramKind};
 use shoal_protocol::node::{self, Node, Saved};
 use shoal_runtimes::artifacts::{ArtifactStore, Limits};
 use shoal_runtimes::wasm::{self, Wasm};
@@ -97,8 +97,11 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let api = Socket::bind(&socket_path)?;
     api.open_to(config.socket_group.as_deref(), &state)?;
     let artifacts = ArtifactStore::open(state.join("artifacts"), Limits::default()).await?;
-    let wasm_config =
-        wasm::Config { compiler, ..wasm::Config::new(state.join("cache"), state.join("logs")) };
+    let wasm_config = wasm::Config {
+        compiler,
+        volumes: Some(state.join("volumes")),
+        ..wasm::Config::new(state.join("cache"), state.join("logs"))
+    };
     let wasm = Wasm::new(wasm_config, artifacts.clone()).await?;
     let setting = config.engine.as_deref();
     let names = match setting {
@@ -446,6 +449,16 @@ async fn tell_facts(
     handle: DriverHandle,
     stop: CancellationToken,
 ) {
+    let listed = |kind: ProgramKind| -> Option<Vec<KeptVolume>> {
+        Some(runtimes.volumes_of(kind)?.into_iter().filter_map(kept).collect())
+    };
+    let is_same = |one: &KeptVolume, other: &KeptVolume| {
+        one.is(&other.workload, &other.place, other.name.as_str())
+    };
+    // Those of the last run, until the engine lists its own.
+    let mut contained = facts.volumes.clone();
+    let folders = listed(ProgramKind::Wasm).unwrap_or_default();
+    contained.retain(|volume| folders.iter().all(|folder| !is_same(folder, volume)));
     loop {
         tokio::select! {
             () = sleep(FACTS_EVERY) => {}
@@ -455,21 +468,18 @@ async fn tell_facts(
             () = stop.cancelled() => return,
         }
         let kinds = runtimes.kinds();
-        let volumes = runtimes.volumes().map(|all| {
-            let mut all: Vec<KeptVolume> = all.into_iter().filter_map(kept).collect();
-            all.sort();
-            all.truncate(MAX_VOLUMES);
-            all
-        });
-        let volumes = volumes.unwrap_or_else(|| facts.volumes.clone());
+        contained = listed(ProgramKind::Container).unwrap_or(contained);
+        let mut volumes = contained.clone();
+        volumes.extend(listed(ProgramKind::Wasm).unwrap_or_default());
+        volumes.sort();
+        volumes.dedup_by(|one, other| is_same(one, other));
+        volumes.truncate(MAX_VOLUMES);
         // An error means that the driver has stopped.
         let Ok(held) = handle.query(Node::ports_held).await else { return };
         let busy_ports = ports::of_others(&held);
-        let is_same = |(one, other): (&KeptVolume, &KeptVolume)| {
-            one.is(&other.workload, &other.place, other.name.as_str())
-        };
+        let mut both = volumes.iter().zip(&facts.volumes);
         let are_same =
-            volumes.len() == facts.volumes.len() && volumes.iter().zip(&facts.volumes).all(is_same);
+            volumes.len() == facts.volumes.len() && both.all(|(one, other)| is_same(one, other));
         let disk = free_disk(&folder, facts.measured.get(DISK_FREE).copied());
         let is_new_disk = disk.is_some_and(|disk| facts.measured.get(DISK_FREE) != Some(&disk));
         let published = outside.borrow_and_update().clone();

@@ -22,10 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use shoal_protocol::model::spec::{Container, Program, Volume, VolumeSource, World};
+use shoal_protocol::model::spec::{Container, Mount, Program, Volume, VolumeSource, World};
 use shoal_protocol::model::{Digest, NodeId, Place, ReplicaId, ReplicaName, Spec, WorkloadName};
 use shoal_protocol::node::{Order, Report};
-use shoal_runtimes::{Command, ContainerPayload, InstanceId, Launch, Payload, VolumeKey, VolumeOf};
+use shoal_runtimes::{
+    Command, ContainerPayload, Folder, InstanceId, Launch, Payload, VolumeKey, VolumeOf,
+};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -174,6 +176,12 @@ pub fn instance_id(name: &WorkloadName, replica: &ReplicaId, generation: &Digest
         .expect("labels of 63 and digits of an index stay under 200 visible characters")
 }
 
+/// The name at which other containers reach one replica of a stateful workload.
+fn address(replica: &ReplicaName) -> String {
+    let WorkloadName { namespace, name } = &replica.workload;
+    format!("{name}-{}.{name}.{namespace}.shoal", replica.place)
+}
+
 fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
     match &spec.program {
         Program::Wasm(component) => match component.world {
@@ -207,13 +215,27 @@ fn probed(spec: &Spec) -> Vec<u16> {
 fn volume(volume: &Volume, replica: &ReplicaName) -> (String, VolumeOf) {
     let of = match &volume.source {
         VolumeSource::Device(path) => VolumeOf::Device(path.clone()),
-        VolumeSource::Kept => VolumeOf::Kept(VolumeKey {
-            workload: format!("{}/{}", replica.workload.namespace, replica.workload.name),
-            place: replica.place.to_string(),
-            name: volume.name.clone(),
-        }),
+        VolumeSource::Kept => VolumeOf::Kept(kept(&volume.name, replica)),
     };
     (volume.name.clone(), of)
+}
+
+fn kept(name: &str, replica: &ReplicaName) -> VolumeKey {
+    VolumeKey {
+        workload: format!("{}/{}", replica.workload.namespace, replica.workload.name),
+        place: replica.place.to_string(),
+        name: name.to_owned(),
+    }
+}
+
+/// The volumes of a component.
+fn folders(spec: &Spec, replica: &ReplicaName) -> Vec<Folder> {
+    let folder = |mount: &Mount| Folder {
+        key: kept(&mount.volume, replica),
+        path: mount.path.clone(),
+        read_only: mount.read_only,
+    };
+    spec.later.mounts.iter().map(folder).collect()
 }
 
 fn launch(
@@ -231,6 +253,10 @@ fn launch(
         place => place.to_string(),
     };
     env.insert("SHOAL_REPLICA".into(), format!("{name}/{place}"));
+    if let (true, Place::Ordinal(ordinal)) = (spec.kind.is_stateful(), replica.place) {
+        env.insert("SHOAL_ORDINAL".into(), ordinal.to_string());
+        env.insert("SHOAL_ADDRESS".into(), address(&replica_name));
+    }
     env.insert("SHOAL_NODE".into(), host.name.clone());
     env.insert("SHOAL_NODE_ID".into(), host.node.to_string());
     env.insert("SHOAL_WORKLOAD".into(), name.name.to_string());
@@ -246,6 +272,7 @@ fn launch(
         qos: spec.qos(),
         given: shoal_runtimes::given::Given::default(),
         ends: spec.kind.job().is_some(),
+        folders: folders(spec, &replica_name),
     }
 }
 

@@ -269,5 +269,5 @@ fn needs_alone(launch: &Launch, spec: &Spec) -> bool {
 
 /// Whether the old instance stops before the new one starts, as the workload's update says.
 fn is_stop_first(spec: &Spec) -> bool {
-    spec.later.rollout.as_ref().is_some_and(|rollout| rollout.order == Order::StopFirst)
+    spec.rollout().is_some_and(|rollout| rollout.order == Order::StopFirst)
 }

@@ -305,6 +305,36 @@ fn launch_says_whether_its_program_ends() {
     assert_eq!(service, (false, "backup/0".to_owned()));
 }
 
+/// A replica of a stateful workload knows its own name; other programs see no change. A component
+/// has its volumes.
+#[test]
+fn stateful_replica_knows_its_name_and_has_its_volume() {
+    let host = Host { node: NODE, name: "pi".into() };
+    let name: WorkloadName = "shop/db".parse().unwrap();
+    let of = |change: fn(&mut SpecForm)| {
+        let mut form = SpecForm::from(spec("shop/db", 3));
+        change(&mut form);
+        let spec = form.try_into().unwrap();
+        launch(&host, &name, &replica(2), &Digest([1; 32]), &spec)
+    };
+    let service = of(|_| {});
+    assert_eq!(service.env.get("SHOAL_ORDINAL"), None, "it would be started anew");
+    assert!(service.folders.is_empty() && !service.is_exclusive());
+    let stateful = of(|form| {
+        let order = spec::Sequence::Ordered;
+        form.kind = Kind::Stateful(spec::Stateful { replicas: 3, order });
+        let (name, source) = ("data".to_owned(), VolumeSource::Kept);
+        let mount = Mount { volume: name.clone(), path: "/data".into(), read_only: true };
+        form.later.mounts = vec![mount];
+        form.storage = vec![Volume { name, source, on_loss: OnLoss::Wait }];
+    });
+    let own = ["SHOAL_ORDINAL", "SHOAL_ADDRESS"].map(|name| stateful.env[name].as_str());
+    assert_eq!(own, ["2", "db-2.db.shop.shoal"]);
+    let [folder] = &stateful.folders[..] else { panic!("{:?}", stateful.folders) };
+    assert_eq!((folder.key.to_string().as_str(), folder.read_only), ("shop/db/2/data", true));
+    assert!(stateful.is_exclusive(), "two would write one volume");
+}
+
 /// The core frees resources on `Stopped`: it comes once the instance is gone, and also for a
 /// replica that never ran here. The logs of the stopped one can still be found.
 #[tokio::test(start_paused = true)]

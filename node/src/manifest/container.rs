@@ -166,8 +166,6 @@ impl Document {
             ("read_only", line(&self.read_only)),
             ("init", line(&self.init)),
             ("ports", line(&self.ports)),
-            ("volumes", line(&self.volumes)),
-            ("volume_on_loss", line(&self.volume_on_loss)),
             ("devices", line(&self.devices)),
             ("cap_add", line(&self.cap_add)),
             ("security_opt", line(&self.security_opt)),
@@ -257,7 +255,7 @@ impl Document {
     }
 }
 
-fn read<T, E: std::fmt::Display>(
+pub(super) fn read<T, E: std::fmt::Display>(
     name: &str,
     text: Option<At<impl AsRef<str>>>,
     parse: impl FnOnce(&str) -> Result<T, E>,
@@ -276,7 +274,7 @@ fn list<T>(
     texts.get().iter().map(|text| parse(text.as_ref()).map_err(wrong)).collect()
 }
 
-fn volumes(all: At<Vec<VolumeText>>) -> Result<Vec<Mounted>, ManifestError> {
+pub(super) fn volumes(all: At<Vec<VolumeText>>) -> Result<Vec<Mounted>, ManifestError> {
     let line = all.line();
     let one = |it: VolumeText| match it {
         VolumeText::Text(text) => volume::volume(&text),

@@ -23,6 +23,7 @@ impl Document {
         };
         let given = KindOptions {
             kind: self.kind.take().map(|text| field("kind", &text, options::kind)).transpose()?,
+            order: self.order.take().map(|it| field("order", &it, str::parse)).transpose()?,
             completions,
             parallel,
             retries,

@@ -63,7 +63,7 @@ use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{World, wrong_amount};
 use shoal_protocol::model::{Label, WorkloadName};
 
-use crate::publish::{Source, Workload, given as options, reserved_below, uses};
+use crate::publish::{Source, Workload, given as options, reserved_below, uses, volume};
 
 pub use error::ManifestError;
 use text::{
@@ -214,9 +214,13 @@ struct Document {
     /// How many replicas there are, by their load; `replicas` is then the first number.
     /// Example: `autoscale: { min: 1, max: 10, cpu: 70 }`
     autoscale: Option<autoscale::AutoscaleText>,
-    /// What it is: service, for ever; daemon, a replica on each node; job, to its end; cron, a job
-    /// for each tick. Default: service, or cron with a schedule. Example: `kind: daemon`
+    /// What it is: service, for ever; stateful, for ever, each replica with a name of its own and
+    /// never two of one; daemon, a replica on each node; job, to its end; cron, a job for each
+    /// tick. Default: service, or cron with a schedule. Example: `kind: daemon`
     kind: Option<At<Text>>,
+    /// Of a stateful workload: replicas start and end one after the other (ordered), or all at once
+    /// (parallel). Default: ordered. Example: `order: parallel`
+    order: Option<At<Text>>,
     /// Of a job: indices that must succeed. Default: 1. Example: `completions: 5`
     completions: Option<At<Count>>,
     /// Of a job: indices that run at one time. Default: 1. Example: `parallel: 2`
@@ -384,6 +388,7 @@ impl Document {
         let affinity = placement::relations(self.affinity.take(), &name)?;
         let env = text::pairs(std::mem::take(&mut self.env));
         let kind = self.kind(replicas)?;
+        let update = update::update(self.update.take(), &kind)?;
         let mut program = self.program(name, base)?.kind(kind);
         if let Some(world) = self.world(program.source())? {
             program = program.world(world);
@@ -395,7 +400,7 @@ impl Document {
         }
         workload = workload.restarts(restarts.unwrap_or_default().into());
         workload = workload.given(secrets.into_iter().chain(configs)).health(health);
-        if let Some(update) = update::update(self.update.take())? {
+        if let Some(update) = update {
             workload = workload.update(update);
         }
         if let Some(scale) = autoscale::autoscale(self.autoscale.take())? {
@@ -434,7 +439,8 @@ impl Document {
                 self.check_no_container()?;
                 let args = self.args.take().map(|it| container::command("args", it)).transpose()?;
                 let workload = Workload::component(name, source);
-                Ok(workload.args(args.map(|words| words.0).unwrap_or_default()))
+                let workload = workload.args(args.map(|words| words.0).unwrap_or_default());
+                self.folders(workload)
             }
             (None, Some(_)) if self.args.is_some() => Err(ManifestError::at(
                 self.args.as_ref().map_or(0, At::line),
@@ -442,6 +448,17 @@ impl Document {
             )),
             (None, Some(image)) => self.container(name, image.take(), base),
         }
+    }
+
+    /// A component with its volumes.
+    fn folders(&mut self, workload: Workload) -> Result<Workload, ManifestError> {
+        let line = self.volumes.as_ref().map(At::line);
+        let line = line.or(self.volume_on_loss.as_ref().map(At::line)).unwrap_or_default();
+        let all = self.volumes.take().map(container::volumes).transpose()?.unwrap_or_default();
+        let on_loss = self.volume_on_loss.take();
+        let on_loss = container::read("volume_on_loss", on_loss, volume::on_loss)?;
+        let with = volume::folders(workload, &all, on_loss);
+        with.map_err(|why| ManifestError::at(line, why))
     }
 
     /// The world that is named beside the hash of a component.

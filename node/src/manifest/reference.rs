@@ -169,6 +169,7 @@ fn examples_of_fields_are_taken() {
                 let others = if name == "parallel" { "completions: 5\n" } else { "" };
                 format!("name: a\nimage: a\nkind: job\n{others}{example}\n")
             }
+            "order" => format!("name: a\nimage: a\nkind: stateful\n{example}\n"),
             "timezone" | "missed" | "overlap" | "suspend" => {
                 format!("name: a\nimage: a\nschedule: \"@daily\"\n{example}\n")
             }

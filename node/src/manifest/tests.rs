@@ -351,13 +351,19 @@ fn better_nodes_and_relations_are_read() {
 /// The kind and its parts, as Compose and Kubernetes people would write them.
 #[test]
 fn kinds_are_read_with_their_parts() {
-    use shoal_protocol::model::spec::{Cron, Job, Kind, Missed, Overlap, Program};
+    use shoal_protocol::model::spec::{
+        Cron, Job, Kind, Missed, Overlap, Program, Sequence, Stateful,
+    };
     let kind = |more: &str| {
         let all = read(&format!("name: a\nimage: a:1\n{more}\n")).map_err(|it| it.message)?;
         Ok::<_, String>(all[0].spec(None).map_err(|it| it.to_string())?.kind.clone())
     };
     assert_eq!(kind("replicas: 3"), Ok(Kind::Service { replicas: 3 }));
     assert_eq!(kind("kind: daemon"), Ok(Kind::Daemon));
+    let stateful = |replicas, order| Kind::Stateful(Stateful { replicas, order });
+    assert_eq!(kind("kind: stateful"), Ok(stateful(1, Sequence::Ordered)));
+    let text = "kind: stateful\nreplicas: 3\norder: parallel";
+    assert_eq!(kind(text), Ok(stateful(3, Sequence::Parallel)));
     let job = Job { completions: 5, parallel: 2, retries: 3, ..Job::default() };
     let (deadline, keep) = (Some(Duration::from_secs(600)), Some(Duration::from_secs(3600)));
     let text = "kind: job\ncompletions: 5\nparallel: 2\nretries: 3\ndeadline: 10m\nkeep: 1h";
@@ -374,8 +380,9 @@ fn kinds_are_read_with_their_parts() {
     };
     assert_eq!(kind(text), Ok(Kind::Cron(cron)));
     for (text, part) in [
-        ("kind: deamon", "kind: `deamon` is none of service, daemon, job, cron"),
-        ("kind: stateful", "stateful workloads are not supported yet"),
+        ("kind: deamon", "kind: `deamon` is none of service, stateful, daemon, job, cron"),
+        ("order: parallel", "order: only a stateful workload has it, and this is a service"),
+        ("kind: stateful\norder: up", "order: `up`: `ordered` or `parallel`"),
         ("kind: daemon\nreplicas: 2", "a daemon has one on each node"),
         ("retries: 2", "retries: only a job has it, and this is a service"),
         ("kind: job\nschedule: '@daily'", "schedule: only a cron workload has it"),

@@ -1,7 +1,7 @@
 //! How replicas get a new version, in a manifest.
 
 use serde::Deserialize;
-use shoal_protocol::model::spec::Rollout;
+use shoal_protocol::model::spec::{Kind, Rollout};
 
 use super::text::{At, Count, Failure, OrderText, Time};
 use super::{ManifestError, field, quantity};
@@ -15,7 +15,7 @@ pub(super) struct UpdateText {
     /// Replicas that are replaced at one time. Default: 1. Example: `parallel: 2`
     parallel: Option<At<Count>>,
     /// Whether the new replica starts before the old one stops, or after that.
-    /// Default: start-first. Example: `order: stop-first`
+    /// Default: start-first, and stop-first for a stateful workload. Example: `order: stop-first`
     order: Option<At<OrderText>>,
     /// The time that new replicas must stay ready before the next ones are replaced. Default: 0s.
     /// Example: `min-ready: 10s`
@@ -34,11 +34,14 @@ pub(super) struct UpdateText {
     paused: Option<At<bool>>,
 }
 
-/// The update that a document describes; none if it has none.
-pub(super) fn update(text: Option<UpdateText>) -> Result<Option<Rollout>, ManifestError> {
+/// The update that the document of a workload of this kind describes; none if it has none.
+pub(super) fn update(
+    text: Option<UpdateText>,
+    kind: &Kind,
+) -> Result<Option<Rollout>, ManifestError> {
     let Some(text) = text else { return Ok(None) };
     let UpdateText { parallel, order, min_ready, deadline, canary, on_failure, paused } = text;
-    let mut all = Rollout::default();
+    let mut all = kind.rollout();
     for (name, given, into) in [
         ("update: parallel", parallel, &mut all.parallel),
         ("update: canary", canary, &mut all.canary),
@@ -99,6 +102,17 @@ mod tests {
             paused: true,
         };
         assert_eq!(read(all), Ok(Some(rollout)));
+    }
+
+    /// Two of one replica are never wanted, so an order that would run them is refused.
+    #[test]
+    fn stateful_workload_stops_first() {
+        let stateful = |update: &str| read(&format!("kind: stateful\nupdate: {update}"));
+        let two = Rollout { parallel: 2, order: Order::StopFirst, ..Rollout::default() };
+        assert_eq!(stateful("{ parallel: 2 }"), Ok(Some(two)));
+        let refused = stateful("{ order: start-first }").unwrap_err();
+        assert!(refused.contains("start-first would run two of one replica"), "{refused}");
+        assert!(refused.contains("`kind: stateful`"), "{refused}");
     }
 
     /// Each slip is answered at its line, by the part.

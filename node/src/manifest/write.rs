@@ -9,9 +9,9 @@ use std::time::Duration;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{
     Autoscale, Check, Component, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Device, Exposure,
-    Health, Image, Job, Kind, Later, Missed, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss, Order,
-    Overlap, Placement, PlatformImage, Privileges, Probe, Program, PullPolicy, Requirements,
-    Rollout, Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World,
+    Health, Image, Job, Kind, Later, Missed, Mount, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss,
+    Order, Overlap, Placement, PlatformImage, Privileges, Probe, Program, PullPolicy, Requirements,
+    Rollout, Sequence, Stateful, Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World,
 };
 use shoal_protocol::model::{Artifact, DISK, Resources, Spec, SpecForm, WorkloadName};
 
@@ -96,7 +96,7 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     out.put_if("env", !spec.env().is_empty(), Yaml::pairs(spec.env()));
     placed(&mut out, placement, later, name);
     let Later { stdin, tty, exposed, values, require: _, set, restarts, .. } = later;
-    let Later { rollout, previous: _, autoscale: scale, .. } = later;
+    let Later { rollout, previous: _, autoscale: scale, mounts, .. } = later;
     let Later { uses: _, best_effort: _, priority: _, .. } = later;
     for (key, kind) in [("secrets", ValueKind::Secret), ("configs", ValueKind::Config)] {
         let of: Vec<Yaml> = values.iter().filter(|it| it.kind == kind).map(value_use).collect();
@@ -110,6 +110,9 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     out.put_if("health", !health.is_empty(), Yaml::Map(probes.collect()));
     out.put_some("update", rollout.as_ref().map(update));
     out.put_some("autoscale", scale.as_ref().map(autoscale));
+    if let Program::Wasm(_) = program {
+        out.put_if("volumes", !mounts.is_empty(), volumes(mounts, spec));
+    }
     if let Program::Containers(all) = program
         && let Some(container) = all.first()
     {
@@ -129,10 +132,12 @@ fn kind_of(out: &mut Entries, kind: &Kind) {
         Kind::Service { replicas } => {
             return out.put_if("replicas", *replicas != 1, Yaml::plain(replicas));
         }
-        // A stateful one is refused when it is read again.
-        Kind::Daemon | Kind::Stateful { .. } => {
-            return out.put("kind", Yaml::plain(kind.as_str()));
+        Kind::Stateful(Stateful { replicas, order }) => {
+            out.put("kind", Yaml::plain(kind.as_str()));
+            out.put_if("order", *order == Sequence::Parallel, Yaml::plain(order.as_str()));
+            return out.put_if("replicas", *replicas != 1, Yaml::plain(replicas));
         }
+        Kind::Daemon => return out.put("kind", Yaml::plain(kind.as_str())),
         Kind::Job(job) => {
             out.put("kind", Yaml::plain(kind.as_str()));
             job
@@ -313,7 +318,7 @@ fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
     out.put_if("tmpfs", !tmpfs.is_empty(), Yaml::texts(tmpfs.iter().map(tmpfs_of)));
     out.put_if("read_only", *read_only, Yaml::plain(true));
     out.put_if("init", *init, Yaml::plain(true));
-    out.put_if("volumes", !container.mounts.is_empty(), volumes(container, spec));
+    out.put_if("volumes", !container.mounts.is_empty(), volumes(&container.mounts, spec));
     out.put_if("devices", !devices.is_empty(), Yaml::texts(devices.iter().map(Device::to_string)));
     out.put_if("cap_add", !cap_add.is_empty(), Yaml::texts(cap_add));
     out.put_if("cap_drop", !cap_drop.is_empty(), Yaml::texts(cap_drop));
@@ -337,8 +342,8 @@ fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
     );
 }
 
-fn volumes(container: &Container, spec: &SpecForm) -> Yaml {
-    let all = container.mounts.iter().filter_map(|mount| {
+fn volumes(mounts: &[Mount], spec: &SpecForm) -> Yaml {
+    let all = mounts.iter().filter_map(|mount| {
         let volume = spec.volume(&mount.volume)?;
         let mut parts = Entries(Vec::new());
         parts.put("name", Yaml::text(&volume.name));

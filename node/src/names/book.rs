@@ -1,10 +1,10 @@
 //! The book of workloads that this node's containers reach: one task owns it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use shoal_protocol::model::view::ServiceView;
 use shoal_protocol::model::{ProgramKind, WorkloadName};
@@ -21,14 +21,44 @@ use crate::api::Core;
 /// Workloads with an address at one time. Each takes a listening socket for each of its ports, of
 /// the 1024 files that a process often has.
 const SERVED: usize = 256;
+/// Replicas of a stateful workload that have an address before a container asks for it.
+const NAMED: u32 = 16;
 /// Questions that may wait for the book.
 const ASKS: usize = 64;
 /// The pause between two comparisons with the desired state: a deployment changes much at once.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
 
-/// A question for the address of a workload; none if there is no such workload.
+/// The goal of a name: any replica of a workload, or one of a stateful workload by its ordinal.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Goal {
+    pub workload: WorkloadName,
+    pub ordinal: Option<u32>,
+}
+
+impl Goal {
+    /// Any replica of a workload.
+    pub fn any(workload: WorkloadName) -> Goal {
+        Goal { workload, ordinal: None }
+    }
+
+    /// Whether the workload has it.
+    fn is_in(&self, service: &ServiceView) -> bool {
+        self.workload == service.name && self.ordinal.is_none_or(|it| it < service.named)
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ordinal {
+            Some(ordinal) => write!(f, "{}/{ordinal}", self.workload),
+            None => write!(f, "{}", self.workload),
+        }
+    }
+}
+
+/// A question for the address of a goal; none if there is no such one.
 pub(super) struct Ask {
-    pub name: WorkloadName,
+    pub goal: Goal,
     pub answer: oneshot::Sender<Option<Ipv4Addr>>,
 }
 
@@ -38,12 +68,12 @@ pub(super) struct Book {
     proxy: Proxy,
     addresses: Addresses,
     asks: mpsc::Receiver<Ask>,
-    served: BTreeMap<WorkloadName, Served>,
+    served: BTreeMap<Goal, Served>,
     /// TCP ports of the device that replicas of this node publish. The engine listens there at all
     /// addresses, so nothing else can.
     published: BTreeSet<u16>,
     /// Names whose trouble is in the log already.
-    troubled: BTreeSet<WorkloadName>,
+    troubled: BTreeSet<Goal>,
 }
 
 struct Served {
@@ -82,9 +112,9 @@ impl Book {
                     }
                 }
                 ask = self.asks.recv() => {
-                    let Some(Ask { name, answer }) = ask else { return };
+                    let Some(Ask { goal, answer }) = ask else { return };
                     // The asking container may have given up.
-                    let _ = answer.send(self.address(&name).await);
+                    let _ = answer.send(self.address(&goal).await);
                 }
                 // Questions are answered meanwhile.
                 changed = async { sleep_until(next).await; changes.changed().await } => {
@@ -116,57 +146,76 @@ impl Book {
         ports
     }
 
-    async fn address(&mut self, name: &WorkloadName) -> Option<Ipv4Addr> {
-        if let Some(served) = self.served.get(name) {
+    async fn address(&mut self, goal: &Goal) -> Option<Ipv4Addr> {
+        if let Some(served) = self.served.get(goal) {
             return Some(served.address);
         }
-        let service = self.core.service(name.clone()).await.ok()??;
-        self.serve(service).await
+        let service = self.core.service(goal.workload.clone()).await.ok()??;
+        if !goal.is_in(&service) {
+            return None;
+        }
+        self.serve(goal, &service).await
     }
 
     /// Closes what is gone or has other ports, and opens all of the namespaces whose containers run
     /// here: a container that resolved a name before this daemon was restarted still uses it.
     async fn compare(&mut self) {
         let Ok(services) = self.core.services().await else { return };
-        let gone: Vec<WorkloadName> = {
-            let ports: BTreeMap<_, _> =
-                services.iter().map(|service| (&service.name, self.own_ports(service))).collect();
-            let stays = |(name, served): &(&WorkloadName, &Served)| {
-                ports.get(*name).is_some_and(|ports| *ports == served.ports)
+        let gone: Vec<Goal> = {
+            let mut all: BTreeMap<&WorkloadName, (&ServiceView, BTreeMap<u16, u16>)> =
+                BTreeMap::new();
+            for service in &services {
+                all.insert(&service.name, (service, self.own_ports(service)));
+            }
+            let stays = |(goal, served): &(&Goal, &Served)| {
+                let now = all.get(&goal.workload);
+                now.is_some_and(|(it, ports)| goal.is_in(it) && *ports == served.ports)
             };
-            self.served.iter().filter(|one| !stays(one)).map(|(name, _)| name.clone()).collect()
+            self.served.iter().filter(|one| !stays(one)).map(|(goal, _)| goal.clone()).collect()
         };
-        for name in gone {
-            if let Some(Served { address, _listening, .. }) = self.served.remove(&name) {
+        for goal in gone {
+            if let Some(Served { address, _listening, .. }) = self.served.remove(&goal) {
                 drop(_listening);
                 self.addresses.release(address).await;
             }
         }
-        self.troubled.retain(|name| services.iter().any(|service| service.name == *name));
+        self.troubled.retain(|goal| services.iter().any(|service| goal.is_in(service)));
         let here: BTreeSet<_> = services
             .iter()
             .filter(|service| service.kind == ProgramKind::Container && service.runs_here)
             .map(|service| service.name.namespace.clone())
             .collect();
-        for service in services {
-            let is_wanted = here.contains(&service.name.namespace) && !service.ports.is_empty();
-            if is_wanted && !self.served.contains_key(&service.name) {
-                self.serve(service).await;
+        let is_wanted = |service: &&ServiceView| {
+            here.contains(&service.name.namespace) && !service.ports.is_empty()
+        };
+        let wanted: Vec<&ServiceView> = services.iter().filter(is_wanted).collect();
+        let any = wanted.iter().map(|service| (Goal::any(service.name.clone()), *service));
+        // Each takes a place of its own, so they come last.
+        let named = wanted.iter().flat_map(|service| {
+            let goal = |ordinal| Goal { ordinal: Some(ordinal), ..Goal::any(service.name.clone()) };
+            (0..service.named.min(NAMED)).map(move |ordinal| (goal(ordinal), *service))
+        });
+        for (goal, service) in any.chain(named).collect::<Vec<_>>() {
+            if !self.served.contains_key(&goal) {
+                self.serve(&goal, service).await;
             }
         }
     }
 
-    async fn serve(&mut self, service: ServiceView) -> Option<Ipv4Addr> {
-        let ports = self.own_ports(&service);
-        let name = service.name;
+    async fn serve(&mut self, goal: &Goal, service: &ServiceView) -> Option<Ipv4Addr> {
+        let ports = self.own_ports(service);
         if self.served.len() >= SERVED {
-            self.trouble(&name, &format!("{SERVED} others have an address, the most of a node"));
+            self.trouble(goal, &format!("{SERVED} others have an address, the most of a node"));
             return None;
         }
-        let address = match self.addresses.claim(&format!("{name:?}")).await {
+        let owner = match goal.ordinal {
+            Some(ordinal) => format!("{:?}/{ordinal}", goal.workload),
+            None => format!("{:?}", goal.workload),
+        };
+        let address = match self.addresses.claim(&owner).await {
             Ok(address) => address,
             Err(why) => {
-                self.trouble(&name, &why);
+                self.trouble(goal, &why);
                 return None;
             }
         };
@@ -174,20 +223,20 @@ impl Book {
         for (&here, &there) in &ports {
             match listen((address, here).into()) {
                 Ok(listener) => {
-                    self.proxy.listen(listener, name.clone(), there, closing.clone());
+                    self.proxy.listen(listener, goal.clone(), there, closing.clone());
                 }
-                Err(error) => self.trouble(&name, &format!("{address} port {here}: {error}")),
+                Err(error) => self.trouble(goal, &format!("{address} port {here}: {error}")),
             }
         }
-        debug!("{name} has the address {address} here, with the ports {ports:?}");
+        debug!("{goal} has the address {address} here, with the ports {ports:?}");
         let _listening = closing.drop_guard();
-        self.served.insert(name, Served { address, ports, _listening });
+        self.served.insert(goal.clone(), Served { address, ports, _listening });
         Some(address)
     }
 
-    fn trouble(&mut self, name: &WorkloadName, why: &str) {
-        if self.troubled.len() < SERVED && self.troubled.insert(name.clone()) {
-            warn!("containers here do not reach {name} by its name: {why}");
+    fn trouble(&mut self, goal: &Goal, why: &str) {
+        if self.troubled.len() < SERVED && self.troubled.insert(goal.clone()) {
+            warn!("containers here do not reach {goal} by its name: {why}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode, header};
-use shoal_protocol::model::{ReplicaName, WorkloadName};
+use shoal_protocol::model::{Place, ReplicaName, WorkloadName};
 use shoal_protocol::node::{Route, Routes};
 use shoal_runtimes::body;
 use shoal_runtimes::session::Duplex;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::book::Goal;
 use crate::api::Core;
 use crate::api::form::full_name;
 use crate::executor::instance_id;
@@ -56,13 +57,7 @@ impl Proxy {
 
     /// Carries the connections that `listener` takes to `port` of the workload's replicas, until
     /// `closing`; those under way end with it, too.
-    pub fn listen(
-        &self,
-        listener: TcpListener,
-        name: WorkloadName,
-        port: u16,
-        closing: CancellationToken,
-    ) {
+    pub fn listen(&self, listener: TcpListener, goal: Goal, port: u16, closing: CancellationToken) {
         let proxy = self.clone();
         tokio::spawn(async move {
             loop {
@@ -74,7 +69,7 @@ impl Proxy {
                     Ok(accepted) => accepted,
                     Err(error) => {
                         // Mostly: no file descriptor is free.
-                        debug!("a connection to {name} cannot be taken: {error}");
+                        debug!("a connection to {goal} cannot be taken: {error}");
                         sleep(Duration::from_millis(100)).await;
                         continue;
                     }
@@ -83,11 +78,11 @@ impl Proxy {
                     reset(&stream);
                     continue;
                 };
-                let (proxy, name, closing) = (proxy.clone(), name.clone(), closing.clone());
+                let (proxy, goal, closing) = (proxy.clone(), goal.clone(), closing.clone());
                 tokio::spawn(async move {
                     let _place = place;
                     tokio::select! {
-                        () = proxy.carry(stream, from, &name, port) => {}
+                        () = proxy.carry(stream, from, &goal, port) => {}
                         () = closing.cancelled() => {}
                     }
                 });
@@ -95,33 +90,35 @@ impl Proxy {
         });
     }
 
-    async fn carry(&self, mut client: TcpStream, from: SocketAddr, name: &WorkloadName, port: u16) {
+    async fn carry(&self, mut client: TcpStream, from: SocketAddr, goal: &Goal, port: u16) {
         let socket = SockRef::from(&client);
         let alive = TcpKeepalive::new().with_time(ALIVE).with_interval(ALIVE / 4);
         // Without these it works, more slowly and with dead connections for longer.
         let _ = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&alive));
-        match self.connect(name, port).await {
+        match self.connect(goal, port).await {
             Ok(mut replica) => {
                 if let Err(error) = copy_bidirectional(&mut client, &mut replica).await {
-                    debug!("a connection of {from} to {name} broke: {error}");
+                    debug!("a connection of {from} to {goal} broke: {error}");
                     reset(&client);
                 }
             }
             Err(why) => {
-                debug!("{from} does not reach {name} port {port}: {why}");
+                debug!("{from} does not reach {goal} port {port}: {why}");
                 reset(&client);
             }
         }
     }
 
     /// A connection to a replica that is ready now, or soon.
-    async fn connect(&self, name: &WorkloadName, port: u16) -> Result<Box<dyn Duplex>, String> {
+    async fn connect(&self, goal: &Goal, port: u16) -> Result<Box<dyn Duplex>, String> {
+        let name = &goal.workload;
         let mut routes = self.routes.clone();
         let until = Instant::now() + READY_WITHIN;
         let mut why = "no replica is ready".to_owned();
         loop {
             let now = routes.borrow_and_update().get(name).cloned();
-            for route in self.in_order(now.as_deref().unwrap_or_default()) {
+            let all = self.in_order(now.as_deref().unwrap_or_default()).into_iter();
+            for route in all.filter(|route| leads_to(route, goal)) {
                 match self.to(name, route, port).await {
                     Ok(replica) => return Ok(replica),
                     Err(error) => why = error,
@@ -171,6 +168,11 @@ impl Proxy {
             Err(error) => Err(format!("the node of {replica} cannot be asked: {error:?}")),
         }
     }
+}
+
+/// Whether a route leads to the goal.
+fn leads_to(route: &Route, goal: &Goal) -> bool {
+    goal.ordinal.is_none_or(|ordinal| route.replica.place == Place::Ordinal(ordinal))
 }
 
 /// Makes the close of a connection look like a failure: without it, a client takes an empty answer

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
-use super::book::Ask;
+use super::book::{Ask, Goal};
 use super::upstream;
 
 /// The suffix of workloads' names.
@@ -62,7 +62,7 @@ impl Handler {
         for candidate in candidates(&text) {
             let (answer, answered) = oneshot::channel();
             // Full: the container asks again.
-            self.asks.try_send(Ask { name: candidate, answer }).map_err(drop)?;
+            self.asks.try_send(Ask { goal: candidate, answer }).map_err(drop)?;
             if let Some(address) = answered.await.map_err(drop)? {
                 return Ok(Found::Address(address));
             }
@@ -72,20 +72,38 @@ impl Handler {
     }
 }
 
-/// The workloads that a name may mean: `NAME.NAMESPACE.shoal`, and the same with a part left out.
-/// A container's resolver tries its own namespace first, by its search list.
-fn candidates(name: &str) -> Vec<WorkloadName> {
+/// The goals that a name may mean, the most likely first: `NAME.NAMESPACE.shoal`, and the same with
+/// a part left out. `NAME-ORDINAL` is one replica of a stateful workload, and `NAME-ORDINAL.NAME`
+/// is, too, as Kubernetes has it. A container's resolver tries its own namespace first, by its
+/// search list.
+fn candidates(name: &str) -> Vec<Goal> {
     let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
-    let of = |name: &str, namespace: &str| {
-        Some(WorkloadName { namespace: namespace.parse().ok()?, name: name.parse().ok()? })
+    let any = |name: &str, namespace: &str| {
+        let workload =
+            WorkloadName { namespace: namespace.parse().ok()?, name: name.parse().ok()? };
+        Some(Goal::any(workload))
+    };
+    let one = |text: &str, namespace: &str| {
+        let (name, ordinal) = text.rsplit_once('-')?;
+        // Each has one name: no zeros in front.
+        let ordinal: u32 = ordinal.parse().ok().filter(|it: &u32| it.to_string() == ordinal)?;
+        Some(Goal { ordinal: Some(ordinal), ..any(name, namespace)? })
+    };
+    let of = |text: &str, name: &str, namespace: &str| {
+        one(text, namespace).filter(|goal| goal.workload.name.as_str() == name)
     };
     let found = match labels[..] {
-        [name, namespace, ENDING] => of(name, namespace),
-        [name, ENDING] | [name] => of(name, DEFAULT_NAMESPACE),
-        [name, namespace] => of(name, namespace),
-        _ => None,
+        [text, name, namespace, ENDING] => vec![of(text, name, namespace)],
+        [text, rest, ENDING] => {
+            vec![any(text, rest), one(text, rest), of(text, rest, DEFAULT_NAMESPACE)]
+        }
+        [text, ENDING] | [text] => {
+            vec![any(text, DEFAULT_NAMESPACE), one(text, DEFAULT_NAMESPACE)]
+        }
+        [name, namespace] => vec![any(name, namespace), one(name, namespace)],
+        _ => Vec::new(),
     };
-    found.into_iter().collect()
+    found.into_iter().flatten().collect()
 }
 
 #[async_trait::async_trait]
@@ -158,7 +176,7 @@ mod tests {
 
     #[test]
     fn names_mean_workloads_with_and_without_namespace() {
-        let of = |text| candidates(text).first().map(|name| format!("{name:?}"));
+        let of = |text| candidates(text).first().map(|it| format!("{:?}", it.workload));
         assert_eq!(of("db.shop.shoal.").as_deref(), Some("shop/db"));
         assert_eq!(of("db.shoal.").as_deref(), Some("default/db"));
         assert_eq!(of("db.").as_deref(), Some("default/db"));
@@ -166,5 +184,23 @@ mod tests {
         for foreign in ["www.example.org.", ".", "a.b.c.shoal.", "_x._tcp.example.org."] {
             assert_eq!(of(foreign), None, "{foreign}");
         }
+    }
+
+    /// A workload of the very name comes first; else the name is one replica's.
+    #[test]
+    fn names_mean_replicas_of_stateful_workloads() {
+        let of = |text| {
+            let all = candidates(text).into_iter();
+            all.map(|goal| format!("{:?} {:?}", goal.workload, goal.ordinal)).collect::<Vec<_>>()
+        };
+        assert_eq!(of("db-1.db.shop.shoal."), ["shop/db Some(1)"]);
+        assert_eq!(of("db-1.shop.shoal."), ["shop/db-1 None", "shop/db Some(1)"]);
+        assert_eq!(of("db-1.db.shoal."), ["db/db-1 None", "db/db Some(1)", "default/db Some(1)"]);
+        assert_eq!(of("db-1."), ["default/db-1 None", "default/db Some(1)"]);
+        assert_eq!(of("my-db-12.my-db.shop.shoal."), ["shop/my-db Some(12)"]);
+        for none in ["db-1.web.shop.shoal.", "db-01.db.shop.shoal.", "db-.db.shop.shoal."] {
+            assert!(of(none).is_empty(), "{none}");
+        }
+        assert_eq!(of("db-01."), ["default/db-01 None"]);
     }
 }

@@ -59,8 +59,8 @@ pub struct ContainerOptions {
     /// may be given several times
     #[arg(short, long, value_name = "[IP:]PORT:PORT[/udp]", value_parser = published)]
     pub publish: Vec<Port>,
-    /// A volume of its own, as in data:/var/lib/db, or a path of the device, where a node allows
-    /// it, as in /srv/www:/www:ro; may be given several times
+    /// A volume of its own, as in data:/var/lib/db, which a component may have as well; or a path
+    /// of the device, where a node allows it, as in /srv/www:/www:ro; may be given several times
     #[arg(short, long = "volume", value_name = "SOURCE:PATH[:ro]", value_parser = volume)]
     pub volumes: Vec<Mounted>,
     /// The same with names, as docker has it: type=bind|volume|tmpfs,source=..,target=..[,readonly]
@@ -172,6 +172,20 @@ impl ContainerOptions {
             (pull.is_some(), "--pull"),
         ];
         given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
+    }
+
+    /// Takes out what a component may have as well: the volumes, and what follows their loss.
+    pub fn take_volumes(&mut self) -> (Vec<Mounted>, Option<OnLoss>) {
+        let mut volumes = std::mem::take(&mut self.volumes);
+        let rest = std::mem::take(&mut self.mounts).into_iter().filter_map(|mount| match mount {
+            MountOption::Volume(mounted) => {
+                volumes.push(mounted);
+                None
+            }
+            tmpfs @ MountOption::Tmpfs(_) => Some(tmpfs),
+        });
+        self.mounts = rest.collect();
+        (volumes, self.volume_on_loss.take())
     }
 
     /// The workload with these options.

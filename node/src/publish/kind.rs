@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use clap::Args;
-use shoal_protocol::model::spec::{Cron, Job, Kind, Missed, Overlap};
+use shoal_protocol::model::spec::{Cron, Job, Kind, Missed, Overlap, Sequence, Stateful};
 
 use crate::manifest::quantity;
 
 /// The words for kinds.
-const KINDS: [&str; 4] = ["service", "daemon", "job", "cron"];
+const KINDS: [&str; 5] = ["service", "stateful", "daemon", "job", "cron"];
 
 /// Names that Kubernetes has for them.
-const KUBERNETES: [(&str, &str); 4] = [
+const KUBERNETES: [(&str, &str); 5] = [
+    ("StatefulSet", "stateful"),
     ("Deployment", "service"),
     ("ReplicaSet", "service"),
     ("DaemonSet", "daemon"),
@@ -22,10 +23,15 @@ const KUBERNETES: [(&str, &str); 4] = [
 #[derive(Args, Clone, PartialEq, Eq, Debug, Default)]
 #[command(next_help_heading = "Kinds of workloads")]
 pub struct KindOptions {
-    /// service: it runs for ever; daemon: a replica on each node that fits; job: it runs to its
-    /// end; cron: a job for each tick of --schedule [default: service]
+    /// service: it runs for ever; stateful: the same, each replica with a name of its own, never
+    /// two of one; daemon: a replica on each node that fits; job: it runs to its end; cron: a job
+    /// for each tick of --schedule [default: service]
     #[arg(long, value_name = "KIND", value_parser = kind)]
     pub kind: Option<String>,
+    /// Stateful: each replica starts when all before it are ready, and ends when all after it are
+    /// gone (ordered), or none waits for another (parallel) [default: ordered]
+    #[arg(long, value_name = "ordered|parallel")]
+    pub order: Option<Sequence>,
     /// Job: how many of its indices must succeed [default: 1]
     #[arg(long, value_name = "N", value_parser = quantity::count)]
     pub completions: Option<u32>,
@@ -66,9 +72,6 @@ pub struct KindOptions {
 /// # Errors
 /// It is none.
 pub fn kind(text: &str) -> Result<String, String> {
-    if text == "stateful" {
-        return Err("stateful workloads are not supported yet by this version of shoal".into());
-    }
     // Kubernetes has capitals.
     let known = KINDS.into_iter().find(|it| it.eq_ignore_ascii_case(text));
     known.map(str::to_owned).ok_or_else(|| {
@@ -113,7 +116,10 @@ impl KindOptions {
         if let Some(part) = first(&of_job).filter(|_| !ends) {
             return Err(format!("{part}: only a job has it, and this is a {word}"));
         }
-        if replicas.is_some() && word != "service" {
+        if self.order.is_some() && word != "stateful" {
+            return Err(format!("order: only a stateful workload has it, and this is a {word}"));
+        }
+        if replicas.is_some() && !matches!(word, "service" | "stateful") {
             return Err(match word {
                 "daemon" => "replicas: a daemon has one on each node that fits".to_owned(),
                 _ => format!("replicas: a {word} has `completions` and `parallel`"),
@@ -145,6 +151,10 @@ impl KindOptions {
                     job,
                 })
             }
+            "stateful" => Kind::Stateful(Stateful {
+                replicas: replicas.unwrap_or(1),
+                order: self.order.unwrap_or_default(),
+            }),
             _ => Kind::Service { replicas: replicas.unwrap_or(1) },
         })
     }
@@ -169,6 +179,18 @@ mod tests {
         assert_eq!(of(|it| it.kind = Some("daemon".into())), Ok(Kind::Daemon));
     }
 
+    #[test]
+    fn stateful_workload_has_a_number_and_an_order() {
+        let of = |order, replicas| {
+            let kind = Some("stateful".to_owned());
+            KindOptions { kind, order, ..KindOptions::default() }.kind(replicas).unwrap()
+        };
+        let wanted = |replicas, order| Kind::Stateful(Stateful { replicas, order });
+        assert_eq!(of(None, None), wanted(1, Sequence::Ordered));
+        assert_eq!(of(Some(Sequence::Parallel), Some(3)), wanted(3, Sequence::Parallel));
+        assert!(kind("StatefulSet").unwrap_err().ends_with("here it is `stateful`"));
+    }
+
     /// A part that has no meaning for the kind would be ignored.
     #[test]
     fn part_of_another_kind_is_refused() {
@@ -186,7 +208,8 @@ mod tests {
         let daemon = KindOptions { kind: Some("daemon".into()), ..KindOptions::default() };
         assert!(daemon.kind(Some(2)).unwrap_err().contains("one on each node"));
         assert!(of(|it| it.kind = Some("cron".into())).unwrap_err().contains("needs one"));
-        let known = "is none of service, daemon, job, cron";
+        assert!(of(|it| it.order = Some(Sequence::Parallel)).unwrap_err().contains("a service"));
+        let known = "is none of service, stateful, daemon, job, cron";
         assert_eq!(kind("cronjob").unwrap_err(), format!("`cronjob` {known}; here it is `cron`"));
         assert_eq!(kind("pod").unwrap_err(), format!("`pod` {known}"));
         assert_eq!(kind("Job"), Ok("job".to_owned()));

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use shoal_protocol::model::Spec;
-use shoal_protocol::model::spec::{NetworkMode, OnFailure, Order, Program, Rollout, VolumeSource};
+use shoal_protocol::model::spec::{
+    Kind, NetworkMode, OnFailure, Order, Program, Rollout, VolumeSource,
+};
 
 use super::probe;
 use crate::manifest::quantity;
@@ -19,7 +21,7 @@ pub struct UpdateOptions {
     #[arg(long, value_name = "N", value_parser = quantity::count)]
     pub update_parallelism: Option<u32>,
     /// start-first: the old replica serves until the new one is ready; or stop-first [default:
-    /// start-first]
+    /// start-first; stop-first for a stateful workload]
     #[arg(long, value_name = "ORDER", value_parser = order)]
     pub update_order: Option<Order>,
     /// The time that new replicas must stay ready before the next ones are replaced [default: 0s]
@@ -32,12 +34,12 @@ pub struct UpdateOptions {
 }
 
 impl UpdateOptions {
-    /// The policy that the options describe; none without any.
-    pub fn rollout(&self) -> Option<Rollout> {
+    /// The policy that the options describe for a workload of this kind; none without any.
+    pub fn rollout(&self, kind: &Kind) -> Option<Rollout> {
         if *self == UpdateOptions::default() {
             return None;
         }
-        let default = Rollout::default();
+        let default = kind.rollout();
         Some(Rollout {
             parallel: self.update_parallelism.unwrap_or(default.parallel),
             order: self.update_order.unwrap_or(default.order),
@@ -80,16 +82,18 @@ pub(super) fn forced_stop_first(spec: &Spec) -> Option<String> {
     ))
 }
 
-/// The thing of a container that two cannot have at once.
+/// The thing of a replica that two cannot have at once.
 fn needs_alone(spec: &Spec) -> Option<&'static str> {
-    let Program::Containers(all) = &spec.program else { return None };
-    let container = all.first()?;
-    Some(match () {
-        () if spec.storage.iter().any(|it| it.source == VolumeSource::Kept) => "a volume",
-        () if !spec.exposure.ports.is_empty() => "a port of the device",
-        () if !container.privileges.devices.is_empty() => "a device",
-        () if container.network == NetworkMode::Host => "the network of the device",
-        () => return None,
+    let container = match &spec.program {
+        Program::Wasm(_) => None,
+        Program::Containers(all) => all.first(),
+    };
+    Some(match container {
+        _ if spec.storage.iter().any(|it| it.source == VolumeSource::Kept) => "a volume",
+        _ if !spec.exposure.ports.is_empty() => "a port of the device",
+        Some(it) if !it.privileges.devices.is_empty() => "a device",
+        Some(it) if it.network == NetworkMode::Host => "the network of the device",
+        _ => return None,
     })
 }
 
@@ -105,9 +109,10 @@ mod tests {
         assert_eq!(on_failure("rollback"), Ok(OnFailure::RollBack));
         assert_eq!(on_failure("roll-back"), Ok(OnFailure::RollBack));
         assert!(on_failure("continue").unwrap_err().contains("neither pause nor roll-back"));
-        assert_eq!(UpdateOptions::default().rollout(), None, "all at once");
+        let service = Kind::Service { replicas: 1 };
+        assert_eq!(UpdateOptions::default().rollout(&service), None, "all at once");
         let one = UpdateOptions { update_parallelism: Some(3), ..UpdateOptions::default() };
-        assert_eq!(one.rollout(), Some(Rollout { parallel: 3, ..Rollout::default() }));
+        assert_eq!(one.rollout(&service), Some(Rollout { parallel: 3, ..Rollout::default() }));
     }
 
     /// People learn of the gap before it is there, and are not told of it where they asked for it.

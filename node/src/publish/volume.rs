@@ -4,7 +4,9 @@ use shoal_protocol::model::spec::{
     Device, Mount, NO_NEW_PRIVILEGES, OnLoss, Volume, VolumeSource, is_plain_path,
 };
 
-/// A volume and its place in the container.
+use super::Workload;
+
+/// A volume and its place in the program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mounted {
     volume: Volume,
@@ -26,6 +28,19 @@ impl Mounted {
             read_only: self.read_only,
         }
     }
+}
+
+/// A component with these volumes.
+///
+/// # Errors
+/// As [`storage`].
+pub fn folders(
+    workload: Workload,
+    all: &[Mounted],
+    on_loss: Option<OnLoss>,
+) -> Result<Workload, String> {
+    let volumes = storage(all, on_loss)?;
+    Ok(workload.folders(volumes, all.iter().map(Mounted::mount).collect()))
 }
 
 /// The volumes of a workload, each once.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
     Affinity, Autoscale, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec,
-    Job, Kind, MAX_EXPOSED, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule, Toleration,
-    ValueUse, Volume, World,
+    Job, Kind, MAX_EXPOSED, Mount, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule,
+    Sequence, Stateful, Toleration, ValueUse, Volume, World,
 };
 use shoal_protocol::model::{
     Artifact, DISK, Digest, Label, Resources, Spec, SpecForm, WorkloadName,
@@ -155,6 +155,13 @@ impl Workload {
         self
     }
 
+    /// Sets the volumes of a component, and the paths at which it finds them.
+    pub fn folders(mut self, volumes: Vec<Volume>, mounts: Vec<Mount>) -> Workload {
+        self.form.storage = volumes;
+        self.form.later.mounts = mounts;
+        self
+    }
+
     /// Sets the ports of the device that lead to its container.
     pub fn ports(mut self, ports: Vec<Port>) -> Workload {
         self.form.exposure.ports = ports;
@@ -179,10 +186,17 @@ impl Workload {
         self
     }
 
-    /// Sets the wanted number of replicas.
+    /// Sets the wanted number of replicas: of a service, unless it is stateful.
     pub fn replicas(mut self, replicas: u32) -> Workload {
-        self.form.kind = Kind::Service { replicas };
+        let kind = self.form.kind.with_replicas(replicas);
+        self.form.kind = kind.unwrap_or(Kind::Service { replicas });
         self
+    }
+
+    /// Runs so many replicas that are told apart, one after the other: each has a name of its own,
+    /// and there are never two of one.
+    pub fn stateful(self, replicas: u32) -> Workload {
+        self.kind(Kind::Stateful(Stateful { replicas, order: Sequence::default() }))
     }
 
     /// Runs a replica on each node that fits.

@@ -356,6 +356,7 @@ mod tests {
             qos: Default::default(),
             given: shoal_runtimes::given::Given::default(),
             ends: false,
+            folders: Vec::new(),
         }
     }
 

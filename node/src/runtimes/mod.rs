@@ -115,18 +115,34 @@ impl RuntimeSet {
         Ok(future::try_join_all(found).await?.concat())
     }
 
-    /// The volumes that this node keeps; `None` while that is not known, also for a node that runs
-    /// no containers now.
+    /// The volumes that this node keeps for programs of a kind; `None` while that is not known,
+    /// also on a node that runs none of them now.
+    pub fn volumes_of(&self, kind: ProgramKind) -> Option<Vec<VolumeKey>> {
+        self.get(kind).ok()?.volumes()
+    }
+
+    /// The volumes that this node keeps, as far as it knows; `None` if it knows of none, and not
+    /// whether there are any.
     pub fn volumes(&self) -> Option<Vec<VolumeKey>> {
-        self.get(ProgramKind::Container).ok()?.volumes()
+        let folders = self.volumes_of(ProgramKind::Wasm).unwrap_or_default();
+        match self.volumes_of(ProgramKind::Container) {
+            Some(all) => Some([all, folders].concat()),
+            None => Some(folders).filter(|folders| !folders.is_empty()),
+        }
+    }
+
+    /// The kind of programs for which this node keeps a volume.
+    pub fn keeps(&self, key: &VolumeKey) -> Option<ProgramKind> {
+        let all = [ProgramKind::Wasm, ProgramKind::Container];
+        all.into_iter().find(|kind| self.volumes_of(*kind).is_some_and(|it| it.contains(key)))
     }
 
     /// Returns when there are other volumes than the caller knows, or perhaps.
     pub async fn volumes_changed(&self) {
-        match self.get(ProgramKind::Container) {
-            Ok(containers) => containers.volumes_changed().await,
-            Err(_) => future::pending().await,
+        if self.adapters.is_empty() {
+            return future::pending().await;
         }
+        select_all(self.adapters.iter().map(|adapter| adapter.volumes_changed())).await;
     }
 
     /// The resources that an instance uses; `None` when it does not run.

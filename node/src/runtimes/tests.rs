@@ -24,6 +24,7 @@ fn launch(text: &str) -> Launch {
         qos: Default::default(),
         given: shoal_runtimes::given::Given::default(),
         ends: false,
+        folders: Vec::new(),
     }
 }
 

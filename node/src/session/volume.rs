@@ -37,6 +37,8 @@ pub struct AskedVolume {
     pub replica: ReplicaName,
     /// Its key in the runtime.
     pub key: VolumeKey,
+    /// The kind of programs that have it.
+    pub kind: ProgramKind,
     /// The node has it.
     pub is_kept: bool,
     /// The node can make another one.
@@ -62,7 +64,7 @@ async fn act(
     frames: &mut Frames,
 ) -> Result<(), Ended> {
     let key = &asked.key;
-    let runtime = host.runtimes.get(ProgramKind::Container).map_err(|error| {
+    let runtime = host.runtimes.get(asked.kind).map_err(|error| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-engine", error.to_string())
     })?;
     let say = |doing: &str| info!(target: "shoal", "{asked}: operator {by} {doing}");

@@ -64,6 +64,18 @@ impl Index {
             .collect()
     }
 
+    /// The last place of a workload that one of these nodes claims.
+    pub(super) fn last_place(
+        &self,
+        uid: &Digest,
+        counts: impl Fn(&NodeId) -> bool,
+    ) -> Option<Place> {
+        let first = ReplicaId { uid: *uid, place: Place::Ordinal(0) };
+        let last = ReplicaId { uid: *uid, place: Place::Ordinal(u32::MAX) };
+        let mut claims = self.holders.range((first, FIRST_NODE)..(last, FIRST_NODE)).rev();
+        claims.find(|((_, node), _)| counts(node)).map(|((replica, _), _)| replica.place)
+    }
+
     pub(super) fn of_node(&self, node: &NodeId) -> impl Iterator<Item = &Claim> {
         self.slots.range((*node, 0)..=(*node, u8::MAX)).flat_map(|(_, slot)| &slot.claims)
     }

@@ -18,8 +18,8 @@ mod tokens;
 mod validity;
 
 use crate::model::{
-    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Queue, ReplicaId, Signed, Slot, Time, Token,
-    fill_order,
+    Claim, ClusterId, Digest, KeyPair, NodeId, Out, Place, Queue, ReplicaId, Signed, Slot, Time,
+    Token, fill_order,
 };
 
 use duplicates::Duplicates;
@@ -234,6 +234,11 @@ impl Claims {
     /// Every claim of a workload, by place, then node.
     pub fn of_workload(&self, uid: &Digest) -> Vec<(NodeId, &Claim)> {
         self.index.of_workload(uid)
+    }
+
+    /// The last of a workload's counted places that one of these nodes claims.
+    pub fn last_place(&self, uid: &Digest, counts: impl Fn(&NodeId) -> bool) -> Option<Place> {
+        self.index.last_place(uid, counts)
     }
 
     /// Every claim of a node, by slot.

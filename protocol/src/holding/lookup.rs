@@ -39,6 +39,14 @@ impl Holding {
         self.entry(replica)?.serving.map(|(revision, _)| revision)
     }
 
+    /// Whether the runtime was told to run something of a replica that is held.
+    pub fn is_begun(&self, replica: &ReplicaId) -> bool {
+        self.entry(replica).is_some_and(|entry| match entry.stage {
+            Stage::Writing { .. } | Stage::Fetching => entry.serving.is_some(),
+            _ => true,
+        })
+    }
+
     /// All held replicas, by slot.
     pub fn replicas(&self) -> impl Iterator<Item = ReplicaId> {
         let held = self.replicas.iter().filter(|(_, entry)| entry.stage != Stage::Stopping);

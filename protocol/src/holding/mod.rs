@@ -463,12 +463,14 @@ impl Holding {
         waiting
     }
 
-    /// The runtime reports that nothing of a replica runs.
-    pub fn stopped(&mut self, replica: &ReplicaId) {
+    /// The runtime reports that nothing of a replica runs. Returns whether it was to stop it.
+    pub fn stopped(&mut self, replica: &ReplicaId) -> bool {
         let is_stopping = |entry: &Replica| entry.stage == Stage::Stopping;
-        if self.replicas.get(&key(replica)).is_some_and(is_stopping) {
+        let was_stopping = self.replicas.get(&key(replica)).is_some_and(is_stopping);
+        if was_stopping {
             self.remove(replica);
         }
+        was_stopping
     }
 
     /// Takes the retries and releases that are due.

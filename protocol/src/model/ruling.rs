@@ -93,9 +93,9 @@ pub enum RulingBody {
     },
     /// One index of a run of a job ended.
     JobResult(JobResult),
-    /// Ordinals below this one belong to the generation.
+    /// Places of ranks below this one belong to the generation.
     Frontier {
-        /// The first ordinal that does not.
+        /// The first rank that does not.
         below: u32,
     },
     /// A place is to have another node. Its ordinal is the ruling's tick.

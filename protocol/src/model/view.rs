@@ -27,6 +27,8 @@ pub struct ServiceView {
     pub kind: ProgramKind,
     /// Whether this node holds a replica of it.
     pub runs_here: bool,
+    /// The replicas that are reached by names of their own: those of a stateful workload.
+    pub named: u32,
 }
 
 /// The state of a workload, as the answering node sees it. Its parts of the spec come from

@@ -123,6 +123,9 @@ impl Node {
                 });
             }
         }
+        let mut uids: Vec<_> = replicas.iter().map(|replica| replica.uid).collect();
+        uids.dedup();
+        uids.iter().for_each(|uid| self.end_in_turn(uid));
         self.due.duplicates = true;
         self.reroute(replicas.iter().map(|replica| replica.uid));
         self.shown.version += 1;

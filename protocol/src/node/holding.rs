@@ -122,7 +122,7 @@ impl Node {
                             "replica-removed"
                         }
                     };
-                    self.release(now, &replica, kind, why.to_string());
+                    self.end(now, &replica, kind, why.to_string());
                 }
                 // What runs serves until its turn comes. What does not run takes the new revision:
                 // the spec of the old one is gone.
@@ -130,7 +130,7 @@ impl Node {
                     if self.holding.serving(&replica) == Some(from)
                         && self.holding.target(&replica) == Some(from) => {}
                 Some(Step::Replace { to, .. }) => self.replace(now, &replica, to),
-                Some(Step::Auction { .. } | Step::Wait { .. }) | None => {
+                Some(Step::Auction { .. } | Step::Queue { .. } | Step::Wait { .. }) | None => {
                     match outlook.demand.revision(&replica) {
                         Some(revision) => self.replace(now, &replica, revision),
                         None => self.advance(now, &replica),
@@ -151,7 +151,7 @@ impl Node {
         let (need, ports) = (workload.spec.need(), workload.spec.host_ports());
         let is_new = self.claims.my_claim(replica).is_some_and(|claim| claim.generation != to);
         if let Some(why) = self.no_replacement(replica, workload).filter(|_| is_new) {
-            return self.release(now, replica, "replica-moves", why);
+            return self.end(now, replica, "replica-moves", why);
         }
         let has_compared = self.has_compared();
         if !self.holding.replace(replica, to, need, has_compared || !is_new) {
@@ -225,8 +225,7 @@ impl Node {
             InstanceState::Done { exit_code, lines } => {
                 self.on_done(now, &replica, generation, exit_code, lines)
             }
-            // For a replica that is held again by now, it reports on an earlier claim.
-            InstanceState::Stopped => self.holding.stopped(&replica),
+            InstanceState::Stopped => self.on_stopped(now, &replica),
         }
     }
 
@@ -344,6 +343,51 @@ impl Node {
         }
     }
 
+    /// Gives a replica up. **One of a stateful workload keeps its claim until it has stopped**: no
+    /// other node starts it before, and the one before it does not end before.
+    fn end(&mut self, now: Time, replica: &ReplicaId, kind: &str, why: String) {
+        let workload = self.desired.by_uid(&replica.uid);
+        let is_stateful = workload.is_some_and(|it| it.spec.kind.is_stateful());
+        if !is_stateful || !self.holding.is_begun(replica) {
+            return self.release(now, replica, kind, why);
+        }
+        let name = self.replica_name(replica);
+        self.holding.release(replica);
+        let phase = Phase::Waiting { reason: short_reason(format!("stops: {why}")) };
+        if let Some(slot) = self.claims.set_phase(replica, phase, self.wall(now)) {
+            self.issue_cached(now, slot);
+        }
+        self.outbox.push(Action::Order(Order::Stop { replica: *replica }));
+        let message = format!("let go: {why}");
+        self.emit_event(now, Level::Info, kind, Some(name), Some(self.me), message);
+        self.on_own_change(replica);
+    }
+
+    /// Nothing of a replica runs here any more. If it is held again by now, the report is about an
+    /// earlier claim.
+    fn on_stopped(&mut self, now: Time, replica: &ReplicaId) {
+        if !self.holding.stopped(replica) {
+            return;
+        }
+        if let Some(slot) = self.claims.release(replica) {
+            self.issue(now, &[slot]);
+            self.on_own_change(replica);
+            if self.desired.by_uid(&replica.uid).is_none() {
+                self.claims.forget_workload(&replica.uid);
+            }
+        }
+    }
+
+    /// Replicas of this node that are to stop in order look again whether it is their turn.
+    pub(super) fn end_in_turn(&mut self, uid: &Digest) {
+        let workload = self.desired.by_uid(uid).filter(|it| it.spec.kind.is_ordered());
+        self.due.holding |= workload.is_some_and(|workload| {
+            let places = self.demand().count(workload);
+            let mine = self.claims.last_place(uid, |node| *node == self.me);
+            mine.is_some_and(|place| place >= Place::Ordinal(places))
+        });
+    }
+
     /// Releases a claim and orders its replica to stop. Its resources are free once it has stopped.
     pub(super) fn release(&mut self, now: Time, replica: &ReplicaId, kind: &str, why: String) {
         let name = self.replica_name(replica);
@@ -385,7 +429,8 @@ impl Node {
 
     /// Releases all that this node holds.
     pub(super) fn release_all(&mut self, now: Time, why: &str) {
-        for replica in self.holding.replicas().collect::<Vec<_>>() {
+        let all: Vec<ReplicaId> = self.claims.mine().map(|claim| claim.replica).collect();
+        for replica in all {
             self.release(now, &replica, "replica-removed", why.to_owned());
         }
     }
@@ -401,7 +446,7 @@ impl Node {
                         self.auction.cool(now, replica, revision, &reason);
                     }
                     let why = format!("it fails here: {reason}");
-                    self.release(now, &replica, "replica-given-up", why);
+                    self.end(now, &replica, "replica-given-up", why);
                 }
             }
         }
@@ -410,6 +455,7 @@ impl Node {
     /// A claim or the serving revision of an own replica changed.
     pub(super) fn on_own_change(&mut self, replica: &ReplicaId) {
         self.due.dirty.insert(replica.uid);
+        self.end_in_turn(&replica.uid);
         self.due.duplicates = true;
         self.reroute([replica.uid]);
         self.shown.version += 1;

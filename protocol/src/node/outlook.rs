@@ -10,7 +10,10 @@ use crate::model::spec::{Kind, OnLoss};
 use crate::model::{
     Change, Claim, Key, NodeId, Place, ReplicaId, Revision, Ruling, Time, View, WallClock,
 };
-use crate::plan::{Holder, Home, NodeState, Step, Wanted, bind, bind_to_node, plan, plan_place};
+use crate::plan::{
+    Holder, Home, NodeState, Step, Surplus, Wanted, bind, bind_to_node, end_in_order, in_order,
+    plan, plan_place,
+};
 use crate::rulings::Rulings;
 use crate::workload;
 
@@ -155,11 +158,16 @@ impl Outlook<'_> {
             .collect();
         let seen =
             |place: Place| self.claims.highest_token(&ReplicaId { uid: workload.uid, place });
-        let steps = plan(&self.demand.places(workload), &holders, &seen);
-        self.bound(workload, None, steps)
+        let places = self.demand.places(workload);
+        let steps = self.bound(workload, None, plan(&places, &holders, &seen));
+        match workload.spec.kind.is_ordered() {
+            true => in_order(steps, places.into_keys(), &holders),
+            false => steps,
+        }
     }
 
-    /// The steps that one place needs, with respect to all holders.
+    /// The steps that one place needs, with respect to all holders. Whether its turn to be started
+    /// has come is the owner's to see, in [`Self::steps`].
     pub fn steps_at(&self, replica: &ReplicaId, wanted: Wanted) -> Vec<Step> {
         let claims = self.claims.of(replica);
         let (is_alone, is_due) = (claims.len() < 2, self.demand.is_due(replica));
@@ -239,7 +247,16 @@ impl Outlook<'_> {
         let wanted = self.wanted(replica)?;
         let is_due = self.demand.is_due(replica);
         let holder = self.holder(self.me, self.claims.my_claim(replica)?, true, is_due);
-        plan_place(replica.place, wanted, &[holder], &|_| None).pop()
+        let step = plan_place(replica.place, wanted, &[holder], &|_| None).pop()?;
+        let workload = self.demand.desired.by_uid(&replica.uid);
+        let is_ordered = workload.is_some_and(|it| it.spec.kind.is_ordered());
+        Some(match &step {
+            Step::Stop { why: Surplus::NoSuchPlace { .. }, .. } if is_ordered => {
+                let counts = |node: &NodeId| self.state_of(node).counts();
+                end_in_order(step, self.claims.last_place(&replica.uid, counts))
+            }
+            _ => step,
+        })
     }
 
     /// Whether a place of a known workload lacks a healthy replica, and this node may run it.

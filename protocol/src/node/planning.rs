@@ -162,7 +162,10 @@ impl Node {
                     self.plan_again(now + HOME_RETRY, uid);
                     continue;
                 }
-                Step::Wait { .. } | Step::Replace { .. } | Step::Stop { .. } => continue,
+                Step::Wait { .. }
+                | Step::Queue { .. }
+                | Step::Replace { .. }
+                | Step::Stop { .. } => continue,
             };
             // Beyond the quota: it waits until its namespace has room.
             if !is_within(allowed, place) {

@@ -50,8 +50,9 @@ impl Node {
             let place = claim.replica.place;
             let here = of_place(&steps, place);
             // The last claim of a dead node is of no interest once another node has the place.
-            let is_free =
-                here.iter().any(|step| matches!(step, Step::Auction { .. }) && !step.is_move());
+            let is_free = here.iter().any(|step| {
+                matches!(step, Step::Auction { .. } | Step::Queue { .. }) && !step.is_move()
+            });
             let moves = here.iter().find(|step| step.is_move());
             let step = here.iter().find(|step| step.node() == Some(node)).or(moves);
             if self.is_up(&node) || is_free || step.is_some() {
@@ -67,6 +68,11 @@ impl Node {
                     *place,
                     missing(self.named(workload, place), self.describe_wait(node, why)),
                 ));
+            }
+            if let Step::Queue { place, behind } = step {
+                let behind = self.named(workload, behind);
+                let why = format!("waits until {behind} is ready");
+                views.push((*place, missing(self.named(workload, place), why)));
             }
             let Step::Auction { place, why, .. } = step else { continue };
             if step.is_move() {
@@ -165,7 +171,11 @@ impl Node {
                 Some(format!("it moves: {}", self.describe_free(why)))
             }
             Some(Step::Wait { why: why @ Waiting::Kept { .. }, .. }) => Some(why.to_string()),
-            Some(Step::Wait { .. } | Step::Auction { .. }) | None => None,
+            Some(Step::Wait { why: Waiting::Order { after }, .. }) => {
+                shown_phase = Some("stopping");
+                Some(format!("stops when {} is gone", self.named(workload, after)))
+            }
+            Some(Step::Wait { .. } | Step::Queue { .. } | Step::Auction { .. }) | None => None,
         };
         let (_, restarts) = details(&phase);
         let replica = claim.replica;

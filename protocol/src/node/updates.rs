@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::desired::Workload;
-use crate::model::spec::{OnFailure, Rollout};
+use crate::model::spec::{MAX_REPLICAS, OnFailure};
 use crate::model::view::UpdateView;
 use crate::model::{
     Claim, Digest, Phase, Place, Revision, Ruling, RulingBody, RulingKey, RulingKind, Time,
@@ -27,7 +27,7 @@ pub(super) struct SeenUpdate {
 impl Node {
     /// The owner raises the frontier of an update, or rules whether it is good.
     pub(super) fn decide_rollout(&mut self, now: Time, workload: &Workload) {
-        let Some(rollout) = &workload.spec.later.rollout else {
+        let Some(rollout) = workload.spec.rollout() else {
             self.planning.updates.remove(&workload.uid);
             return;
         };
@@ -38,6 +38,9 @@ impl Node {
             self.planning.updates.remove(&workload.uid);
             return;
         }
+        // Steps count places, rulings count ranks.
+        let first = workload::first_rank(&workload.spec);
+        let below = below.saturating_sub(first);
         let fresh = SeenUpdate {
             generation,
             seen: Seen { below, since: now, ready: None },
@@ -47,8 +50,8 @@ impl Node {
         if (update.generation, update.seen.below) != (generation, below) {
             update = fresh;
         }
-        let progress: Vec<Progress> = self.progress(workload).into_values().collect();
-        let step = next_step(rollout, &progress, now, &mut update.seen);
+        let progress = self.progress(workload);
+        let step = next_step(&rollout, &progress, now, &mut update.seen);
         match step {
             NextStep::Wait(until) => {
                 if let Some(until) = until {
@@ -56,9 +59,14 @@ impl Node {
                 }
             }
             NextStep::Raise(below) => {
+                let below = below.saturating_add(first);
                 self.rule_update(now, workload, RulingBody::Frontier { below });
+                let which = match workload.spec.kind.is_stateful() {
+                    true => format!("from {} on", MAX_REPLICAS.saturating_sub(below)),
+                    false => format!("below {below}"),
+                };
                 let message =
-                    format!("replicas below {below} are to run generation {}", generation.short());
+                    format!("replicas {which} are to run generation {}", generation.short());
                 self.emit_of(now, Level::Info, "update", About::workload(&workload.name), message);
             }
             NextStep::Good => {
@@ -98,9 +106,10 @@ impl Node {
         self.rule(now, Ruling { sequence, ..ruling });
     }
 
-    /// How far each place is with the generation of its workload.
-    fn progress(&self, workload: &Workload) -> BTreeMap<Place, Progress> {
-        let places = self.demand().places(workload).into_keys();
+    /// How far each place is with the generation of its workload, in the order of their turns.
+    fn progress(&self, workload: &Workload) -> Vec<Progress> {
+        let places =
+            self.demand().with_view(workload, |view| workload::in_turn(&workload.spec, view));
         let mut claims: BTreeMap<Place, Vec<&Claim>> = BTreeMap::new();
         for (node, claim) in self.claims.of_workload(&workload.uid) {
             if self.is_up(&node) {
@@ -129,7 +138,7 @@ impl Node {
                 () => Progress::Behind,
             }
         };
-        places.map(|place| (place, of(place))).collect()
+        places.into_iter().map(of).collect()
     }
 
     /// A workload whose update was ruled to be bad runs its previous spec again. Returns whether
@@ -174,10 +183,11 @@ impl Node {
             let failed = Some(workload.written.short());
             return Some(UpdateView { state: "rolled-back".into(), done: 0, total: 0, failed });
         }
-        let rollout: &Rollout = workload.spec.later.rollout.as_ref()?;
+        let rollout = workload.spec.rollout()?;
         let (below, verdict) =
             self.demand().with_view(workload, |view| workload::frontier(workload.generation, view));
-        let progress: Vec<Progress> = self.progress(workload).into_values().collect();
+        let below = below.saturating_sub(workload::first_rank(&workload.spec));
+        let progress = self.progress(workload);
         let count = |of: Progress| progress.iter().filter(|it| **it == of).count();
         let done = count(Progress::Done);
         let due = progress.iter().take(usize::try_from(below).unwrap_or(usize::MAX));

@@ -249,6 +249,7 @@ impl Node {
             storage,
             ports,
             // Among the options.
+            mounts: _,
             stdin: _,
             tty: _,
             exposed: _,
@@ -487,5 +488,6 @@ fn service_view(workload: &Workload, runs_here: bool) -> ServiceView {
         ports: workload.spec.ports(),
         kind: workload.spec.program.kind(),
         runs_here,
+        named: if workload.spec.kind.is_stateful() { workload.spec.replicas() } else { 0 },
     }
 }

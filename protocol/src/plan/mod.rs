@@ -8,6 +8,7 @@
 mod autoscale;
 mod balance;
 mod home;
+mod order;
 mod rescue_throttle;
 mod rollout;
 mod step;
@@ -18,6 +19,7 @@ mod words;
 pub use autoscale::{Loads, SETTLES, Watched};
 pub use balance::{BalanceConfig, Filled, Movable, best_move};
 pub use home::{Home, bind, bind_to_node};
+pub use order::{end_in_order, in_order};
 pub use rescue_throttle::{RescueThrottle, RescueThrottleConfig};
 pub use rollout::{NextStep, Progress, Seen, next_step};
 pub use step::{Free, Holder, Leaves, NodeState, Step, Surplus, Waiting, Wanted, plan, plan_place};

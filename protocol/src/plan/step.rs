@@ -116,6 +116,13 @@ pub enum Step {
         /// The reason.
         why: Surplus,
     },
+    /// The place is free, and its turn to be started has not come. Addressed to no node.
+    Queue {
+        /// The free place.
+        place: Place,
+        /// The place that comes before it.
+        behind: Place,
+    },
     /// The place counts as held, and is not healthy yet. Addressed to no node.
     Wait {
         /// The held place.
@@ -134,6 +141,7 @@ impl Step {
             Step::Auction { place, .. }
             | Step::Replace { place, .. }
             | Step::Stop { place, .. }
+            | Step::Queue { place, .. }
             | Step::Wait { place, .. } => *place,
         }
     }
@@ -141,7 +149,7 @@ impl Step {
     /// The holder that the step is about; none for a free place.
     pub fn node(&self) -> Option<NodeId> {
         match self {
-            Step::Auction { .. } => None,
+            Step::Auction { .. } | Step::Queue { .. } => None,
             Step::Replace { node, .. } | Step::Stop { node, .. } | Step::Wait { node, .. } => {
                 Some(*node)
             }
@@ -168,7 +176,9 @@ impl Step {
             Step::Auction { why: Free::Moves { .. }, .. } => true,
             _ => false,
         };
-        !matches!(self, Step::Stop { .. }) && !is_moved
+        let is_surplus =
+            matches!(self, Step::Stop { .. } | Step::Wait { why: Waiting::Order { .. }, .. });
+        !is_surplus && !is_moved
     }
 
     /// Whether the place is to get another holder while it is held.
@@ -271,6 +281,11 @@ pub enum Waiting {
         /// The one that it is to run.
         to: Revision,
     },
+    /// The workload has no such place any more, and it ends when a later one is gone.
+    Order {
+        /// The later place.
+        after: Place,
+    },
     /// The place belongs to the node, which takes nothing now.
     Node {
         /// The reason, for people.
@@ -295,6 +310,7 @@ impl Waiting {
             | Waiting::Volume { .. } => true,
             Waiting::Kept { .. }
             | Waiting::Turn { .. }
+            | Waiting::Order { .. }
             | Waiting::Failing { .. }
             | Waiting::Starting
             | Waiting::NotYet { .. }

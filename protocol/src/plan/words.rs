@@ -61,6 +61,7 @@ impl fmt::Display for Waiting {
                 from.short(),
                 to.short()
             ),
+            Waiting::Order { after } => write!(f, "it is to stop when {after} is gone"),
             Waiting::Node { why } => f.write_str(why),
             Waiting::Volume { volume, evidence } => {
                 write!(f, "its volume `{volume}` is on a node that is down: {evidence}")

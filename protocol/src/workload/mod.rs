@@ -7,7 +7,7 @@ mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::spec::Kind;
+use crate::model::spec::{Kind, MAX_REPLICAS};
 use crate::model::{Digest, Place, Revision, RulingBody, Spec, View};
 
 pub use runs::{Due, Run, Ticks, due, generation_of, overdue, results, runs};
@@ -36,14 +36,35 @@ pub fn is_due(spec: &Spec, view: &View<'_>, place: Place) -> bool {
 /// The places of which [`is_due`] is true; `None` for all. At a cost that does not grow with the
 /// square of a daemon's places.
 pub fn due_places(spec: &Spec, view: &View<'_>) -> Option<BTreeSet<Place>> {
-    let below = usize::try_from(due_below(spec, view)?).unwrap_or(usize::MAX);
-    Some(places_of(spec, view).take(below).collect())
+    let below = due_below(spec, view)?.saturating_sub(first_rank(spec));
+    let below = usize::try_from(below).unwrap_or(usize::MAX);
+    Some(in_turn(spec, view).into_iter().take(below).collect())
+}
+
+/// The places in the order in which they get a new revision. **Those of a stateful workload go from
+/// the last to the first**: mostly place 0 leads the others, and moves once.
+pub fn in_turn(spec: &Spec, view: &View<'_>) -> Vec<Place> {
+    let mut places: Vec<Place> = places_of(spec, view).collect();
+    if spec.kind.is_stateful() {
+        places.reverse();
+    }
+    places
+}
+
+/// The rank of the first place that gets a new revision; the others follow without a gap. Ranks of
+/// a stateful workload count from the greatest number that there may be, so that a place keeps its
+/// rank when others come and go: it is due from the same frontier on.
+pub fn first_rank(spec: &Spec) -> u32 {
+    match &spec.kind {
+        Kind::Stateful(it) => MAX_REPLICAS.saturating_sub(it.replicas),
+        _ => 0,
+    }
 }
 
 /// The number of places whose turn has come; `None` for all: without a policy for updates, and when
 /// the revision was ruled to be good.
 fn due_below(spec: &Spec, view: &View<'_>) -> Option<u32> {
-    spec.later.rollout.as_ref()?;
+    spec.rollout()?;
     match frontier(spec.revision_with(view.versions), view) {
         (_, Some(true)) => None,
         (below, _) => Some(below),
@@ -66,6 +87,9 @@ pub fn frontier(revision: Revision, view: &View<'_>) -> (u32, Option<bool>) {
 /// The number of a place among those of its workload; none for one that is never replaced.
 fn rank(spec: &Spec, view: &View<'_>, place: Place) -> Option<u32> {
     match place {
+        Place::Ordinal(index) if spec.kind.is_stateful() => {
+            Some(MAX_REPLICAS.saturating_sub(index.saturating_add(1)))
+        }
         Place::Ordinal(index) => Some(index),
         Place::OnNode(_) => {
             let before = places_of(spec, view).take_while(|other| *other < place);

@@ -108,6 +108,7 @@ pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
         qos: _,
         given: _,
         ends: _,
+        folders: _,
     } = launch;
     // Probed ports come with the spec, so the id changes with them.
     let ContainerPayload { container, hostname, ports, volumes, stdin, tty, probed: _ } = payload;

@@ -11,8 +11,8 @@ use shoal_protocol::model::spec::{Image, PlatformImage};
 use tokio::sync::mpsc;
 
 use super::refusal::Failure;
-use super::sending::Sending;
 use super::shared::Shared;
+use crate::files::Sending;
 use crate::images;
 
 /// Chunks that wait for the engine.

@@ -46,12 +46,10 @@ mod probe;
 mod raw;
 mod refusal;
 mod removal;
-mod sending;
 mod sessions;
 mod shared;
 mod socket;
 mod volume_files;
-mod volume_folder;
 mod volumes;
 
 use std::sync::{Arc, Mutex};

@@ -3,7 +3,7 @@
 //! They go through a helper: **a container that mounts the volume and never starts**, of an image
 //! without a program. So it works alike on all engines, also without root, also on an engine in a
 //! virtual machine, and the engine alone touches the files. The exception is reading where the
-//! engine would give all files to root: see `volume_folder.rs`.
+//! engine would give all files to root: see `files/folder.rs`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 use super::engine::{Engine, within};
 use super::life::unique;
 use super::refusal::CallError;
-use super::sending::Sending;
 use super::shared::Shared;
-use super::{raw, volume_folder, volumes};
+use super::{raw, volumes};
+use crate::files::{Sending, folder};
 use crate::images::{self, WriteError};
 use crate::model::VolumeKey;
 use crate::session::Chunks;
@@ -79,13 +79,13 @@ async fn read_folder(shared: &Arc<Shared>, key: &VolumeKey) -> Result<Option<Chu
     else {
         return Ok(None);
     };
-    let opened = tokio::task::spawn_blocking(move || volume_folder::open(&folder)).await;
+    let opened = tokio::task::spawn_blocking(move || folder::open(&folder)).await;
     // A daemon without root cannot.
     let Ok(Ok(folder)) = opened else { return Ok(None) };
     let (sender, mut chunks) = mpsc::channel(WAITING);
     shared.node.spawn_blocking(move || {
         let out = Sending::new(sender.clone());
-        if let Err(error) = volume_folder::write(folder, out) {
+        if let Err(error) = folder::write(folder, out) {
             // Its reader may have gone.
             let _ = sender.blocking_send(Err(error));
         }

@@ -101,6 +101,7 @@ impl Samples {
             qos: Default::default(),
             given: crate::given::Given::default(),
             ends: false,
+            folders: Vec::new(),
         }
     }
 }

@@ -71,12 +71,12 @@ fn refused(error: &PrepareError) -> End {
 }
 
 async fn call(replica: Arc<Replica>, program: Arc<Program>) -> End {
-    let Replica { host, launch, memory, log, status, .. } = &*replica;
+    let Replica { host, launch, memory, mounts, log, status, .. } = &*replica;
     let Some(pre) = &program.command else {
         let reason = "cannot start: this component is no command".to_owned();
         return End::Failed { reason, retryable: false };
     };
-    let mut store = match Guest::store(&host.engine, launch, memory.nothing(), log) {
+    let mut store = match Guest::store(&host.engine, launch, mounts, memory.nothing(), log) {
         Ok(store) => store,
         Err(error) => return RequestFault::host(error).into(),
     };

@@ -1,6 +1,7 @@
 //! The world a guest sees: its environment, clocks, random bytes and HTTP, and nothing of the
 //! host's.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -11,7 +12,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
@@ -30,6 +31,19 @@ const MAX_RANDOM: u64 = 1 << 20;
 /// Bytes of an answer that wait for the client, two such chunks at most.
 const ANSWER_CHUNK: usize = 64 << 10;
 
+/// The same for a guest with files, each of which is an open file of this process.
+const MAX_FILES: usize = 128;
+
+/// A folder of this node that a guest sees.
+pub(super) struct Mounted {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The path at which the guest finds it.
+    pub path: String,
+    /// The guest cannot change it.
+    pub read_only: bool,
+}
+
 /// The data of one guest's store.
 pub(super) struct Guest {
     wasi: WasiCtx,
@@ -44,6 +58,7 @@ impl Guest {
     pub fn store(
         engine: &Engine,
         launch: &Launch,
+        mounts: &[Mounted],
         memory: Reserved,
         log: &Log,
     ) -> wasmtime::Result<Store<Guest>> {
@@ -59,9 +74,13 @@ impl Guest {
         for (name, value) in launch.whole_env() {
             wasi.env(name, value);
         }
+        for Mounted { folder, path, read_only } in mounts {
+            let rights = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+            wasi.preopened_dir(folder, path, rights)?;
+        }
         wasi.stdout(Output::new(log, LogStream::Out)).stderr(Output::new(log, LogStream::Err));
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_RESOURCES);
+        table.set_max_capacity(if mounts.is_empty() { MAX_RESOURCES } else { MAX_FILES });
         let hooks = Hooks { log: log.clone() };
         let guest = Guest {
             wasi: wasi.build(),

@@ -18,6 +18,7 @@ use super::compile::Compiler;
 use super::engine::{Role, compatibility, engine};
 use super::guest::Guest;
 use super::ticker::Ticker;
+use super::volumes::Volumes;
 use super::{Config, SetupError};
 use crate::artifacts::ArtifactStore;
 use crate::error::{DeviceError, PrepareError};
@@ -33,6 +34,7 @@ pub(super) struct Host {
     pub ticker: Arc<Ticker>,
     pub statuses: StatusTable,
     pub logs: Logs,
+    pub volumes: Option<Volumes>,
     /// The node's own tokio runtime: waits, files, compilers.
     pub node: Handle,
     /// The tokio runtime on which guests compute.
@@ -73,11 +75,20 @@ impl Host {
             "opening the cache of compiled code in {}",
             config.cache.display()
         )))?;
+        let volumes = match config.volumes.clone() {
+            Some(folder) => {
+                let doing = format!("opening the volumes in {}", folder.display());
+                let opened = blocking(move || Volumes::open(folder)).await?;
+                Some(opened.map_err(device(&doing))?)
+            }
+            None => None,
+        };
         let compiler = Compiler::new(program, config.compile, cache.drafts());
         Ok(Host {
             threads: Some(threads(config.threads).map_err(device("starting threads for guests"))?),
             statuses: StatusTable::new(),
             logs: Logs::new(&config.logs, config.log_limits),
+            volumes,
             node: Handle::current(),
             ticker: Arc::new(ticker),
             linker: Arc::new(linker),
@@ -217,8 +228,8 @@ fn threads(count: usize) -> std::io::Result<Runtime> {
         }
     };
     let mut builder = Builder::new_multi_thread();
-    // WASI needs few blocking threads: there are no files and no host names.
-    builder.worker_threads(count.max(1)).max_blocking_threads(2);
+    // WASI needs few blocking threads: only volumes have files, and there are no host names.
+    builder.worker_threads(count.max(1)).max_blocking_threads(4);
     builder.thread_name("wasm-guest").on_thread_start(calm).enable_time().build()
 }
 

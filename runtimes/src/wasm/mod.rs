@@ -15,9 +15,9 @@
 //! guests for dead.
 //!
 //! ***A guest gets nothing ambient**: the environment of its [`Launch`], clocks, random bytes, its
-//! own log. No files, no sockets, no standard input. Requests of its own over
-//! `wasi:http/outgoing-handler` are denied for now: the guest sees `http-request-denied`, and its
-//! log says so.
+//! own log, the folders of its volumes. No other files, no sockets, no standard input. Requests of
+//! its own over `wasi:http/outgoing-handler` are denied for now: the guest sees
+//! `http-request-denied`, and its log says so.
 
 mod cache;
 mod child;
@@ -35,6 +35,7 @@ mod replica;
 mod request;
 mod share;
 mod ticker;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,12 +54,13 @@ pub use inspect::{Kind, Refusal, inspect};
 use crate::artifacts::ArtifactStore;
 use crate::error::{DeviceError, LogsError, PrepareError, StartError};
 use crate::logs::{self, LogLine, Tail};
-use crate::model::{Instance, InstanceId, Launch, Payload, Usage};
+use crate::model::{Folder, Instance, InstanceId, Launch, Payload, Usage, VolumeKey};
 use crate::runtime::Runtime;
-use crate::session::Sessions;
+use crate::session::{Chunks, SessionError, Sessions};
 use crate::status::StatusTable;
 use host::Host;
 use replica::Replica;
+use volumes::{InUse, NotDone, Volumes};
 
 /// The smallest memory limit: less cannot hold even an empty component.
 const MIN_MEMORY: u64 = 64 << 10;
@@ -74,6 +76,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// A folder for the guests' logs.
     pub logs: PathBuf,
+    /// A folder for the volumes of components. Without one, none is started that has any.
+    pub volumes: Option<PathBuf>,
     /// Bounds of the logs.
     pub log_limits: logs::Limits,
     /// The program that compiles, which calls [`compiler_entry`] first. `None`: this program, which
@@ -110,6 +114,7 @@ impl Config {
             cache: cache.into(),
             cache_bytes: 512 << 20,
             logs: logs.into(),
+            volumes: None,
             log_limits: logs::Limits::default(),
             compiler: None,
             compile: CompileLimits::default(),
@@ -215,9 +220,31 @@ impl Wasm {
         if !replicas.contains_key(&launch.id) && replicas.len() >= self.host.config.instances {
             return Err(StartError::Full(replicas.len()));
         }
-        let replica = Replica::start(self.host.clone(), component, launch);
+        let folders = self.folders(&launch)?;
+        let replica = Replica::start(self.host.clone(), component, launch, folders);
         replicas.insert(replica.launch().id.clone(), replica);
         Ok(())
+    }
+
+    /// The folders of a launch's volumes, which are made if they are not there.
+    fn folders(&self, launch: &Launch) -> Result<Vec<InUse>, StartError> {
+        let enter = |folder: &Folder| {
+            let volumes = self.host.volumes.as_ref().ok_or_else(|| {
+                let reason = "this node keeps no volumes of components".into();
+                StartError::Invalid { id: launch.id.clone(), reason }
+            })?;
+            volumes.enter(&folder.key).map_err(|error| {
+                let doing = format!("opening its volume {}", folder.key.name);
+                StartError::Device(DeviceError::new(doing, error))
+            })
+        };
+        launch.folders.iter().map(enter).collect()
+    }
+
+    /// The volumes of components on this node.
+    fn with_volumes(&self) -> Result<Volumes, SessionError> {
+        let none = "this node keeps no volumes of components";
+        self.host.volumes.clone().ok_or(SessionError::Unsupported(none))
     }
 
     fn end(&self, id: &InstanceId, grace: Duration) -> Option<BoxFuture<'static, ()>> {
@@ -241,7 +268,26 @@ fn lock(replicas: &Replicas) -> MutexGuard<'_, BTreeMap<InstanceId, Arc<Replica>
     replicas.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Sessions for Wasm {}
+impl Sessions for Wasm {
+    fn read_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<Chunks, SessionError>> {
+        let key = key.clone();
+        async move { self.with_volumes()?.read(&key).map_err(NotDone::into_session) }.boxed()
+    }
+
+    fn write_volume(
+        &self,
+        key: &VolumeKey,
+        archive: Chunks,
+        beside: bool,
+    ) -> BoxFuture<'_, Result<(), SessionError>> {
+        let key = key.clone();
+        async move {
+            let written = self.with_volumes()?.write(&key, archive, beside).await;
+            written.map_err(NotDone::into_session)
+        }
+        .boxed()
+    }
+}
 
 impl Runtime for Wasm {
     fn kind(&self) -> &'static str {
@@ -284,6 +330,29 @@ impl Runtime for Wasm {
         let usage =
             self.lock().get(id).filter(|replica| replica.is_alive()).map(|replica| replica.usage());
         async move { usage }.boxed()
+    }
+
+    fn volumes(&self) -> Option<Vec<VolumeKey>> {
+        Some(self.host.volumes.as_ref().map(Volumes::all).unwrap_or_default())
+    }
+
+    fn volumes_changed(&self) -> BoxFuture<'_, ()> {
+        match &self.host.volumes {
+            Some(volumes) => volumes.changed().boxed(),
+            None => std::future::pending().boxed(),
+        }
+    }
+
+    fn remove_volume(&self, key: &VolumeKey) -> BoxFuture<'_, Result<(), DeviceError>> {
+        let (volumes, key) = (self.host.volumes.clone(), key.clone());
+        async move {
+            let Some(volumes) = volumes else { return Ok(()) };
+            let doing = format!("removing the volume {}", key.name);
+            let removed = tokio::task::spawn_blocking(move || volumes.remove(&key)).await;
+            let removed = removed.map_err(|stopped| DeviceError::new(doing.clone(), stopped))?;
+            removed.map_err(|error| DeviceError::new(doing, error))
+        }
+        .boxed()
     }
 
     fn logs(

@@ -2,7 +2,7 @@
 
 use shoal_protocol::model::{Digest, InstanceState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -13,16 +13,21 @@ use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::fault::{Blame, RequestFault, mib};
-use super::guest::Guest;
+use super::guest::{Guest, Mounted};
 use super::host::{Host, Program};
 use super::memory::MemoryPool;
 use super::share::{Meter, Share};
+use super::volumes::InUse;
 use super::{command, request};
 use crate::endpoint::{Endpoint, Service};
 use crate::error::{PrepareError, ServeError};
 use crate::logs::{Log, LogStream};
 use crate::model::{Body, InstanceId, Launch, Payload, Usage};
 use crate::status::StatusHandle;
+
+/// Requests at a time of a component with volumes: each may have files open, which the process has
+/// few of.
+const WITH_FILES: usize = 8;
 
 pub(super) struct Replica {
     pub host: Arc<Host>,
@@ -32,6 +37,9 @@ pub(super) struct Replica {
     pub log: Log,
     pub memory: Arc<MemoryPool>,
     pub share: Arc<Share>,
+    /// Its volumes, until it has ended: their folders, and the paths at which it finds them.
+    volumes: Mutex<Vec<InUse>>,
+    pub mounts: Vec<Mounted>,
     pub ready: OnceLock<Ready>,
     /// The start and all requests. The replica has ended when these tasks have.
     pub tasks: TaskTracker,
@@ -60,12 +68,26 @@ pub(super) struct Ready {
 
 impl Replica {
     /// Begins the start of a replica.
-    pub fn start(host: Arc<Host>, component: Digest, launch: Launch) -> Arc<Self> {
+    pub fn start(
+        host: Arc<Host>,
+        component: Digest,
+        launch: Launch,
+        volumes: Vec<InUse>,
+    ) -> Arc<Self> {
+        let mounts = launch.folders.iter().zip(&volumes);
+        let mounts = mounts.map(|(folder, volume)| Mounted {
+            folder: volume.folder.clone(),
+            path: folder.path.clone(),
+            read_only: folder.read_only,
+        });
+        let mounts = mounts.collect();
         let replica = Arc::new(Replica {
             status: host.statuses.begin(launch.id.clone()),
             log: host.logs.open(&launch.id),
             memory: Arc::new(MemoryPool::new(launch.memory)),
             share: Arc::new(Share::new(launch.cpu)),
+            volumes: Mutex::new(volumes),
+            mounts,
             ready: OnceLock::new(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -168,6 +190,7 @@ impl Replica {
                 }
                 replica.log.close().await;
                 forget();
+                replica.volumes.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 replica.status.stopped();
                 replica.ended.cancel();
             });
@@ -232,7 +255,11 @@ impl Replica {
             instance.map_err(|stopped| (format!("the engine failed: {stopped}"), true))?;
         let instance = instance.map_err(|fault| (fault.reason, fault.blame != Blame::Guest))?;
         let fitting = usize::try_from(self.launch.memory / instance.max(1)).unwrap_or(usize::MAX);
-        let concurrent = fitting.clamp(1, self.host.config.concurrent.max(1));
+        let most = match self.mounts.is_empty() {
+            true => self.host.config.concurrent,
+            false => self.host.config.concurrent.min(WITH_FILES),
+        };
+        let concurrent = fitting.clamp(1, most.max(1));
         let limit = concurrent + self.host.config.waiting;
         let proxy = program.proxy.clone().expect("an instance of it was made");
         Ok(Ready {
@@ -248,7 +275,8 @@ impl Replica {
 
     /// Makes an instance, to learn whether that works and how many bytes of memory it takes.
     async fn try_once(self: Arc<Self>, program: Arc<Program>) -> Result<u64, RequestFault> {
-        let store = Guest::store(&self.host.engine, &self.launch, self.memory.nothing(), &self.log);
+        let (engine, launch) = (&self.host.engine, &self.launch);
+        let store = Guest::store(engine, launch, &self.mounts, self.memory.nothing(), &self.log);
         let mut store = store.map_err(RequestFault::host)?;
         let config = &self.host.config;
         let instantiated = async {

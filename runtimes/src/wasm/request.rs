@@ -200,7 +200,7 @@ impl CallLimits<'_> {
 
     /// Makes a fresh instance; waits while the replica's other requests have its memory.
     async fn instance(&self) -> Result<Fresh, RequestFault> {
-        let Replica { host, launch, memory, log, .. } = self.replica;
+        let Replica { host, launch, memory, mounts, log, .. } = self.replica;
         loop {
             let bytes = self.ready.instance.load(Ordering::Relaxed);
             let reserved = tokio::select! {
@@ -209,7 +209,7 @@ impl CallLimits<'_> {
                 _ = self.exchange.overdue() => return Err(RequestFault::no_room()),
                 reserved = memory.reserve(bytes) => reserved,
             };
-            let store = Guest::store(&host.engine, launch, reserved, log);
+            let store = Guest::store(&host.engine, launch, mounts, reserved, log);
             let mut store = store.map_err(RequestFault::host)?;
             let made = self.hold(self.ready.proxy.instantiate_async(&mut store)).await?;
             match (made, store.data().memory.wanted()) {

@@ -243,6 +243,7 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
         qos: Default::default(),
         given: shoal_runtimes::given::Given::default(),
         ends: false,
+        folders: Vec::new(),
     }
 }
 

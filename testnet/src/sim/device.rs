@@ -148,6 +148,8 @@ impl Inbox {
 pub struct Runtime {
     /// Replicas that were ordered, running or still starting.
     pub replicas: BTreeMap<ReplicaId, Running>,
+    /// Replicas that were told to stop, and have not yet.
+    pub ending: BTreeSet<ReplicaId>,
     pub failure_mode: FailureMode,
 }
 
@@ -226,6 +228,7 @@ impl Device {
     pub fn forget_process(&mut self) {
         self.node = None;
         self.runtime.replicas.clear();
+        self.runtime.ending.clear();
         self.adapter = Adapter::default();
         self.held.clear();
         self.disk.failed = false;

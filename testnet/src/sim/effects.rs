@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shoal_protocol::model::spec::Order as UpdateOrder;
 use shoal_protocol::model::{Digest, Lane, NodeId, ProgramKind};
 use shoal_protocol::node::{
     Action, Command, DialTarget, Effect, Input, Node, Order, PersistId, Record, RequestId, Verdict,
@@ -326,9 +327,16 @@ impl World {
                 let start = self.starts;
                 let healthy = serves == Some(generation);
                 let old = serves.filter(|_| !healthy);
+                let stops_first =
+                    spec.rollout().is_some_and(|it| it.order == UpdateOrder::StopFirst);
+                let (old, cleared) = if stops_first { (None, old) } else { (old, None) };
                 let running = Running { generation, healthy, old, start, image: None };
                 self.devices[device].runtime.replicas.insert(replica, running);
                 self.supersede(device, &replica);
+                if let Some(generation) = cleared {
+                    let cleared = Event::Cleared { device, boot, replica, generation };
+                    self.schedule(self.now + 500, cleared);
+                }
                 let after = 1_000 + below(&mut self.rng, 30_000);
                 self.schedule(self.now + after, Event::Started { device, boot, replica, start });
             }
@@ -337,6 +345,7 @@ impl World {
                 if self.stop_containers(device, &replica) {
                     return;
                 }
+                self.devices[device].runtime.ending.insert(replica);
                 let generation = was.map_or(Digest([0; 32]), |it| it.generation);
                 let after = 1_000 + below(&mut self.rng, 5_000);
                 let stopped = Event::Stopped { device, boot, replica, generation };

@@ -41,6 +41,8 @@ pub enum Event {
     Ended { device: usize, boot: u32, replica: ReplicaId, start: u64 },
     /// A replica that was told to stop is gone.
     Stopped { device: usize, boot: u32, replica: ReplicaId, generation: Digest },
+    /// The old instance of a replica is gone, as its update has it: the new one starts.
+    Cleared { device: usize, boot: u32, replica: ReplicaId, generation: Digest },
     /// The next step of an instance in a container is due.
     Life { device: usize, boot: u32, id: Id, number: u64 },
     /// An image takes long to come.
@@ -86,6 +88,7 @@ impl Event {
             | Event::Died { device, .. }
             | Event::Ended { device, .. }
             | Event::Stopped { device, .. }
+            | Event::Cleared { device, .. }
             | Event::Life { device, .. }
             | Event::Pulls { device, .. }
             | Event::Look { device, .. }

@@ -121,11 +121,18 @@ impl World {
             }
             Event::Stopped { device, boot, replica, generation } => {
                 self.alive(device, boot)?;
+                self.devices[device].runtime.ending.remove(&replica);
                 if self.devices[device].runtime.replicas.contains_key(&replica) {
                     return None; // it was told to run again meanwhile
                 }
                 let state = InstanceState::Stopped;
                 self.input(device, Input::Report(Report { replica, generation, state }));
+                Some(device)
+            }
+            Event::Cleared { device, boot, replica, generation } => {
+                self.alive(device, boot)?;
+                let why = "stopped: its replacement starts when it is gone";
+                self.failed(device, replica, generation, why);
                 Some(device)
             }
             Event::Died { device, boot, replica, start } => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use shoal_protocol::model::change::Revoked;
 use shoal_protocol::model::spec::{
     Container, Cron, Image, Job, Kind, Missed, OnFailure, Overlap, PlatformImage, Rollout,
+    Sequence, Stateful,
 };
 use shoal_protocol::model::{
     Artifact, Chain, Change, ChangeBody, Digest, Key, KeyPair, NodeId, Resources, Spec, SpecForm,
@@ -268,6 +269,7 @@ pub fn workload_of(name: &str, version: u32, kind: KindWord) -> Spec {
     let kind = match kind {
         KindWord::Daemon => Kind::Daemon,
         KindWord::Rolling => Kind::Service { replicas: 4 },
+        KindWord::Stateful => Kind::Stateful(Stateful { replicas: 3, order: Sequence::Ordered }),
         KindWord::Job => Kind::Job(job),
         KindWord::Cron => Kind::Cron(Cron {
             schedule: "* * * * *".into(),

@@ -12,6 +12,7 @@ mod promises;
 mod resources;
 mod returns;
 mod scaling;
+mod stateful;
 mod steps;
 mod versions;
 

@@ -138,8 +138,13 @@ impl ReferenceStateMachine for Reference {
 /// Requests that a user can make through one of these devices.
 fn asks(via: BoxedStrategy<usize>) -> BoxedStrategy<Step> {
     let workload = (1..4u32, 0..5u32, prop::bool::weighted(0.08));
-    let workload =
-        workload.prop_map(|(version, replicas, is_huge)| Workload { version, replicas, is_huge });
+    let workload = workload.prop_map(|(version, replicas, is_huge)| Workload {
+        version,
+        replicas,
+        is_huge,
+        // A name that is published again is often of another kind.
+        is_stateful: version == 3,
+    });
     let publish = (workload, prop::bool::weighted(0.2));
     let publish = publish.prop_map(|(workload, force)| Request::Publish { workload, force });
     let request = prop_oneof![

@@ -61,7 +61,7 @@ fn random_histories_match_the_reference() {
 /// would lose.
 #[test]
 fn full_disk_makes_no_node_tell_of_unwritten_claims() {
-    let workload = Workload { version: 1, replicas: 4, is_huge: false };
+    let workload = Workload { version: 1, replicas: 4, is_huge: false, is_stateful: false };
     let request = Request::Publish { workload, force: false };
     let steps = [Step::Ask { name: "db", request, via: 2, twist: Twist::None }, Step::Fill(0)];
     for seed in 0..100 {

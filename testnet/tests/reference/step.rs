@@ -16,6 +16,8 @@ pub struct Workload {
     pub replicas: u32,
     /// It needs more memory than any device has.
     pub is_huge: bool,
+    /// Its replicas start and end in order.
+    pub is_stateful: bool,
 }
 
 /// A user's request.
@@ -76,7 +78,8 @@ pub enum Step {
 impl fmt::Debug for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let huge = if self.is_huge { " that fits nowhere" } else { "" };
-        write!(f, "{} of version {}{huge}", self.replicas, self.version)
+        let kind = if self.is_stateful { " stateful" } else { "" };
+        write!(f, "{}{kind} of version {}{huge}", self.replicas, self.version)
     }
 }
 

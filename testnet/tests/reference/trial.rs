@@ -293,4 +293,4 @@ impl Trial {
 }
 
 /// The colleague's write that is submitted too late.
-const LATE: Workload = Workload { version: 9, replicas: 1, is_huge: false };
+const LATE: Workload = Workload { version: 9, replicas: 1, is_huge: false, is_stateful: false };

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use shoal_protocol::model::spec::{Kind, Sequence, Stateful};
 use shoal_protocol::model::{
     Artifact, Chain, Change, ChangeBody, Digest, Key, KeyPair, Namespaces, Resources, Role, Spec,
     SpecForm, Value, WorkloadName,
@@ -195,7 +196,7 @@ pub fn parsed(name: &str) -> WorkloadName {
 
 /// The spec of a workload.
 pub fn spec(name: &str, workload: Workload) -> Spec {
-    SpecForm::wasm_service(
+    let mut form = SpecForm::wasm_service(
         parsed(name),
         Artifact {
             digest: Digest::of(format!("{name} {}", workload.version).as_bytes()),
@@ -204,14 +205,22 @@ pub fn spec(name: &str, workload: Workload) -> Spec {
         workload.replicas,
         Resources { memory: if workload.is_huge { MEMORY.1 } else { MEMORY.0 }, cpu: 100 },
     )
-    .with_env(BTreeMap::from([(VERSION.into(), workload.version.to_string())]))
-    .try_into()
-    .expect("a test's own spec")
+    .with_env(BTreeMap::from([(VERSION.into(), workload.version.to_string())]));
+    if workload.is_stateful {
+        let order = Sequence::Ordered;
+        form.kind = Kind::Stateful(Stateful { replicas: workload.replicas, order });
+    }
+    form.try_into().expect("a test's own spec")
 }
 
 /// The workload of a spec.
 pub fn workload_of(spec: &Spec) -> Workload {
     let version =
         spec.env().get(VERSION).and_then(|version| version.parse().ok()).unwrap_or_default();
-    Workload { version, replicas: spec.replicas(), is_huge: spec.reservation().memory > MEMORY.0 }
+    Workload {
+        version,
+        replicas: spec.replicas(),
+        is_huge: spec.reservation().memory > MEMORY.0,
+        is_stateful: spec.kind.is_stateful(),
+    }
 }

@@ -1,7 +1,8 @@
 //! A program that runs once and ends: the world `wasi:cli/command`. Its arguments say how:
-//! `exit CODE`, `env`, `args`, `sleep MILLISECONDS`, `panic`, `loop`, `gorge MIB`, `lines N`;
-//! without any it says so and succeeds.
+//! `exit CODE`, `env`, `args`, `sleep MILLISECONDS`, `panic`, `loop`, `gorge MIB`, `lines N`,
+//! `read FILE`, `append FILE TEXT`; without any it says so and succeeds.
 
+use std::io::Write;
 use std::time::Duration;
 
 fn main() {
@@ -32,6 +33,18 @@ fn main() {
             println!("has {} MiB", std::hint::black_box(all).len());
         }
         ["lines", n] => (0..n.parse().expect("a number")).for_each(|i: u32| println!("line {i}")),
+        // Files are those of its volumes.
+        ["read", file] => match std::fs::read_to_string(file) {
+            Ok(text) => println!("{text}"),
+            Err(error) => fail(file, &error),
+        },
+        ["append", file, text] => {
+            let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+            match opened.and_then(|mut file| file.write_all(text.as_bytes())) {
+                Ok(()) => println!("appended"),
+                Err(error) => fail(file, &error),
+            }
+        }
         ["stdin"] => {
             let mut text = String::new();
             std::io::stdin().read_line(&mut text).expect("an end");
@@ -42,4 +55,9 @@ fn main() {
             std::process::exit(2);
         }
     }
+}
+
+fn fail(file: &str, error: &std::io::Error) {
+    println!("{file}: {:?}", error.kind());
+    std::process::exit(1);
 }

@@ -7,9 +7,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of as maybe;
 use proptest::prelude::*;
 use shoal_protocol::model::Digest;
-use shoal_protocol::model::spec::{
-    Affinity, Mount, Port, Preference, Rule, Toleration, Ulimit, Volume,
-};
+use shoal_protocol::model::spec::{Affinity, Port, Preference, Rule, Toleration, Ulimit, Volume};
 
 use super::*;
 use crate::publish::{Source, Workload};
@@ -231,6 +229,10 @@ fn kind() -> impl Strategy<Value = Kind> {
     });
     prop_oneof![
         2 => (0..5u32).prop_map(|replicas| Kind::Service { replicas }),
+        1 => (0..5u32, any::<bool>()).prop_map(|(replicas, is_parallel)| {
+            let order = if is_parallel { Sequence::Parallel } else { Sequence::Ordered };
+            Kind::Stateful(Stateful { replicas, order })
+        }),
         1 => Just(Kind::Daemon),
         1 => job(256).prop_map(Kind::Job),
         1 => cron,
@@ -248,6 +250,7 @@ fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
         move |((kind, memory, cpu), (most, most_cpu), env, placing, values, health, rest)| {
             let (rules, prefer, spread, affinity, tolerate) = placing;
             let is_service = matches!(kind, Kind::Service { .. });
+            let kind_is_stateful = kind.is_stateful();
             let mut it = workload.clone().kind(kind).memory(memory).cpu(cpu).envs(env);
             it = it.rules(rules).prefers(prefer).spread(spread).affinity(affinity);
             it = it.tolerates(tolerate).given(values).health(health).restarts(rest.1);
@@ -257,7 +260,10 @@ fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
             if let Some(set) = rest.0 {
                 it = it.set(set.parse().unwrap());
             }
-            if let Some(rollout) = rest.2 {
+            if let Some(mut rollout) = rest.2 {
+                if kind_is_stateful {
+                    rollout.order = Order::StopFirst;
+                }
                 it = it.update(rollout);
             }
             if let Some(scale) = rest.3.filter(|_| is_service) {
@@ -271,13 +277,26 @@ fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
 fn component() -> impl Strategy<Value = Spec> {
     let name = ("[a-z]{1,5}", "[a-z]{1,5}");
     let args = prop_oneof![Just(Vec::new()), vec(text(), 1..4)];
-    let parts = (name, artifact(), args, any::<bool>());
-    let workload = parts.prop_flat_map(|((namespace, name), artifact, args, is_command)| {
-        let name = format!("{namespace}/{name}").parse().unwrap();
-        let world = if is_command { World::Command } else { World::Http };
-        common(Workload::component(name, Source::Held(artifact)), false)
-            .prop_map(move |it| it.args(args.clone()).world(world).spec(Some(artifact)))
-    });
+    let volume = maybe((any::<bool>(), any::<bool>()));
+    let parts = (name, artifact(), args, any::<bool>(), volume);
+    let workload =
+        parts.prop_flat_map(|((namespace, name), artifact, args, is_command, volume)| {
+            let name = format!("{namespace}/{name}").parse().unwrap();
+            let world = if is_command { World::Command } else { World::Http };
+            common(Workload::component(name, Source::Held(artifact)), false).prop_map(move |it| {
+                let it = it.args(args.clone()).world(world);
+                let it = match volume {
+                    Some((read_only, is_empty)) => {
+                        let on_loss = if is_empty { OnLoss::Empty } else { OnLoss::Wait };
+                        let (name, source) = ("data".to_owned(), VolumeSource::Kept);
+                        let mount = Mount { volume: name.clone(), path: "/data".into(), read_only };
+                        it.folders(vec![Volume { name, source, on_loss }], vec![mount])
+                    }
+                    None => it,
+                };
+                it.spec(Some(artifact))
+            })
+        });
     workload.prop_filter_map("invalid", Result::ok)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::name::Label;
 use super::allow::{NO_NEW_PRIVILEGES, is_capability, is_plain_path};
 use super::container::{Container, Image, NetworkMode, Privileges};
-use super::{InvalidSpec, Port, SpecForm, Volume, VolumeSource, check_env};
+use super::{InvalidSpec, Mount, Port, SpecForm, Volume, VolumeSource, check_env};
 
 /// Bytes of all texts of one container but its environment: a change must fit one gossip message.
 const MAX_TEXT: usize = 8 * 1024;
@@ -55,7 +55,8 @@ pub(super) fn check(
     check_ports(&form.exposure.ports, containers)?;
     containers.iter().try_for_each(|container| {
         check_one(container)?;
-        check_mounts(container, storage)?;
+        let taken = container.tmpfs.iter().map(|it| it.path.as_str()).collect();
+        check_mounts(&container.mounts, taken, storage)?;
         check_privileges(&container.privileges)
     })
 }
@@ -190,13 +191,30 @@ fn check_ports(ports: &[Port], containers: &[Container]) -> Result<(), InvalidSp
     Ok(())
 }
 
-fn check_mounts(container: &Container, storage: &[Volume]) -> Result<(), InvalidSpec> {
-    let mounts = &container.mounts;
+/// Checks the volumes of a component, which it has as folders at these places.
+pub(super) fn check_folders(mounts: &[Mount], storage: &[Volume]) -> Result<(), InvalidSpec> {
+    check_storage(storage)?;
+    check_mounts(mounts, BTreeSet::new(), storage)?;
+    if let Some(Volume { name, .. }) = storage.iter().find(|it| it.source != VolumeSource::Kept) {
+        let why = format!("`{name}` is a path of the device, and a component gets none");
+        return wrong("volumes", why);
+    }
+    let is_placed = |volume: &&Volume| mounts.iter().any(|mount| mount.volume == volume.name);
+    match storage.iter().find(|volume| !is_placed(volume)) {
+        Some(Volume { name, .. }) => wrong("volumes", format!("`{name}` has no place in it")),
+        None => Ok(()),
+    }
+}
+
+fn check_mounts<'a>(
+    mounts: &'a [Mount],
+    mut paths: BTreeSet<&'a str>,
+    storage: &[Volume],
+) -> Result<(), InvalidSpec> {
     if mounts.len() > MAX_ITEMS {
         let count = mounts.len();
         return wrong("volumes", format!("{count} mounts, at most {MAX_ITEMS} are allowed"));
     }
-    let mut paths: BTreeSet<&str> = container.tmpfs.iter().map(|it| it.path.as_str()).collect();
     for mount in mounts {
         if storage.iter().all(|volume| volume.name != mount.volume) {
             return wrong("volumes", format!("there is no volume `{}`", mount.volume));

@@ -74,7 +74,7 @@ pub enum OnLoss {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VolumeSource {
-    /// A volume of the node's engine, which outlives the replica and the workload.
+    /// A volume of the node, which outlives the replica and the workload.
     Kept,
     /// A path of the device.
     Device(String),

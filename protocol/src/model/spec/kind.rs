@@ -26,12 +26,29 @@ pub enum Kind {
     Job(Job),
     /// A job for each tick of a schedule.
     Cron(Cron),
-    /// Replicas that each keep their node and their storage. Not supported yet: its form may change
-    /// until it is.
-    Stateful {
-        /// 0 to [`MAX_REPLICAS`](super::MAX_REPLICAS).
-        replicas: u32,
-    },
+    /// Replicas that are told apart: each has a name of its own, and they start and end in order.
+    Stateful(Stateful),
+}
+
+/// Replicas that are told apart.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stateful {
+    /// 0 to [`MAX_REPLICAS`](super::MAX_REPLICAS).
+    pub replicas: u32,
+    /// Whether one replica waits for another.
+    pub order: Sequence,
+}
+
+/// Whether the replicas of a stateful workload start and end one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sequence {
+    /// Each starts when all before it are ready, and ends when all after it are gone.
+    #[default]
+    Ordered,
+    /// All at once.
+    Parallel,
 }
 
 /// Replicas that run to their end. Each has an index, from 0, and succeeds once.
@@ -105,16 +122,37 @@ impl Kind {
     /// The wanted number of replicas, for the kinds that name one.
     pub fn replicas(&self) -> Option<u32> {
         match self {
-            Kind::Service { replicas } | Kind::Stateful { replicas } => Some(*replicas),
+            Kind::Service { replicas } | Kind::Stateful(Stateful { replicas, .. }) => {
+                Some(*replicas)
+            }
             Kind::Daemon | Kind::Job(_) | Kind::Cron(_) => None,
         }
+    }
+
+    /// The same kind with another number of replicas; none for the kinds that name none.
+    pub fn with_replicas(&self, replicas: u32) -> Option<Kind> {
+        match self {
+            Kind::Service { .. } => Some(Kind::Service { replicas }),
+            Kind::Stateful(it) => Some(Kind::Stateful(Stateful { replicas, ..it.clone() })),
+            Kind::Daemon | Kind::Job(_) | Kind::Cron(_) => None,
+        }
+    }
+
+    /// Whether its replicas are told apart.
+    pub fn is_stateful(&self) -> bool {
+        matches!(self, Kind::Stateful(_))
+    }
+
+    /// Whether its replicas start and end one after the other.
+    pub fn is_ordered(&self) -> bool {
+        matches!(self, Kind::Stateful(Stateful { order: Sequence::Ordered, .. }))
     }
 
     /// The job that its replicas are of; none for replicas that run for ever.
     pub fn job(&self) -> Option<&Job> {
         match self {
             Kind::Job(job) | Kind::Cron(Cron { job, .. }) => Some(job),
-            Kind::Service { .. } | Kind::Daemon | Kind::Stateful { .. } => None,
+            Kind::Service { .. } | Kind::Daemon | Kind::Stateful(_) => None,
         }
     }
 
@@ -132,7 +170,10 @@ impl Kind {
             ]
         };
         let all = match self {
-            Kind::Service { .. } | Kind::Daemon | Kind::Stateful { .. } => Vec::new(),
+            Kind::Service { .. } | Kind::Daemon => Vec::new(),
+            Kind::Stateful(Stateful { replicas: _, order }) => {
+                vec![("order", Some(order.as_str().to_owned()))]
+            }
             Kind::Job(job) => of_job(job),
             Kind::Cron(cron) => {
                 let Cron { schedule, zone, missed, overlap, suspended, job } = cron;
@@ -157,7 +198,7 @@ impl Kind {
             Kind::Daemon => "daemon",
             Kind::Job(_) => "job",
             Kind::Cron(_) => "cron",
-            Kind::Stateful { .. } => "stateful",
+            Kind::Stateful(_) => "stateful",
         }
     }
 }
@@ -215,6 +256,30 @@ impl FromStr for Overlap {
         // Kubernetes has capitals.
         let found = all.into_iter().find(|it| it.as_str().eq_ignore_ascii_case(text));
         found.ok_or_else(|| format!("`{text}`: `allow`, `forbid` or `replace`"))
+    }
+}
+
+impl Sequence {
+    /// The word that users write.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Sequence::Ordered => "ordered",
+            Sequence::Parallel => "parallel",
+        }
+    }
+}
+
+impl FromStr for Sequence {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Sequence, String> {
+        match text {
+            // Kubernetes has it so.
+            "OrderedReady" => Ok(Sequence::Ordered),
+            text if text.eq_ignore_ascii_case("ordered") => Ok(Sequence::Ordered),
+            text if text.eq_ignore_ascii_case("parallel") => Ok(Sequence::Parallel),
+            _ => Err(format!("`{text}`: `ordered` or `parallel`")),
+        }
     }
 }
 

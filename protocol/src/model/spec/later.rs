@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::super::codec::{self, Malformed};
 use super::super::name::Label;
 use super::super::resources::{Amounts, DISK};
-use super::placement;
 use super::{
-    Artifact, Autoscale, InvalidSpec, Kind, Program, Rollout, Rule, Spec, SpecForm, ValueKind,
-    ValueUse, World, counted, devices,
+    Artifact, Autoscale, InvalidSpec, Kind, Mount, Program, Rollout, Rule, Spec, SpecForm,
+    ValueKind, ValueUse, World, counted, devices,
 };
+use super::{container_checks, placement};
 
 /// The form with [`Later`] behind all that form 2 has.
 pub(super) const FORM: u16 = 3;
@@ -52,23 +52,32 @@ pub struct Later {
     pub best_effort: bool,
     /// A greater one goes first where there is no room for all; 0 for most.
     pub priority: i32,
+    /// The places of a component's volumes: folders that it finds at these paths. Those of a
+    /// container stand in it.
+    pub mounts: Vec<Mount>,
 }
 
 impl Later {
     /// The part whose change needs a restart, encoded; nothing for the defaults.
     pub(super) fn revised(&self) -> Vec<u8> {
         let Later { stdin, tty, exposed: _, values, require: _, set: _, restarts, .. } = self;
-        let Later { uses, best_effort, .. } = self;
+        let Later { uses, best_effort, mounts, .. } = self;
         let mut bytes = Vec::new();
-        let (has_values, was_restarted) = (!values.is_empty(), *restarts != 0);
-        if *stdin || *tty || has_values || was_restarted {
+        // Each part is there if it or one behind it is.
+        let has_mounts = !mounts.is_empty();
+        let was_restarted = *restarts != 0 || has_mounts;
+        let has_values = !values.is_empty() || was_restarted;
+        if *stdin || *tty || has_values {
             bytes.extend(codec::encode(&(*stdin, *tty)));
         }
-        if has_values || was_restarted {
+        if has_values {
             bytes.extend(codec::encode(values));
         }
         if was_restarted {
             bytes.extend(codec::encode(restarts));
+        }
+        if has_mounts {
+            bytes.extend(codec::encode(mounts));
         }
         // The word keeps them apart from the numbers before, which may be missing.
         if !uses.is_empty() {
@@ -84,6 +93,7 @@ impl Later {
     pub fn options(&self) -> Vec<(&'static str, String)> {
         let Later { stdin, tty, exposed, values, require, set, restarts, .. } = self;
         let Later { rollout, previous: _, autoscale, uses, best_effort, priority, .. } = self;
+        let mounts: Vec<String> = self.mounts.iter().map(Mount::to_string).collect();
         let disk = uses.of(DISK);
         let of = |kind: ValueKind| {
             let all = values.iter().filter(|it| it.kind == kind).map(ValueUse::shown);
@@ -94,6 +104,7 @@ impl Later {
             ("stdin", stdin.then(|| "true".to_owned())),
             ("tty", tty.then(|| "true".to_owned())),
             ("exposed", (!ports.is_empty()).then_some(ports)),
+            ("volumes", (!mounts.is_empty()).then(|| mounts.join(", "))),
             ("secrets", of(ValueKind::Secret)),
             ("configs", of(ValueKind::Config)),
             ("require", Some(placement::listed(require)).filter(|text| !text.is_empty())),
@@ -119,6 +130,14 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
         && (*stdin || *tty || !exposed.is_empty())
     {
         return Err(InvalidSpec::NotSupported("stdin, tty and exposed ports of a component"));
+    }
+    match &form.program {
+        Program::Wasm(_) => container_checks::check_folders(&form.later.mounts, &form.storage)?,
+        Program::Containers(_) if !form.later.mounts.is_empty() => {
+            let why = "those of a container stand in it".to_owned();
+            return Err(InvalidSpec::Container { field: "volumes", why });
+        }
+        Program::Containers(_) => {}
     }
     let wrong = |why: String| Err(InvalidSpec::Container { field: "exposed", why });
     if exposed.len() > MAX_EXPOSED {
@@ -162,8 +181,10 @@ pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
     let is_service = matches!(spec.kind, Kind::Service { .. });
     let is_command =
         matches!(&spec.program, Program::Wasm(component) if component.world == World::Command);
+    let has_folders = matches!(&spec.program, Program::Wasm(_)) && !spec.storage.is_empty();
     let is_plain = is_service
         && !is_command
+        && !has_folders
         && spec.health.is_empty()
         && spec.later == Later::default()
         && spec.placement.is_plain();
@@ -299,6 +320,45 @@ mod tests {
             assert!(matches!(&value, Value::Workload { version: 3, .. }));
             assert_eq!(value.spec(), Some(spec));
         }
+    }
+
+    /// A component's volume is a reason to restart it; older programs do not run it without.
+    #[test]
+    fn volumes_of_a_component_are_of_form_3() {
+        use super::super::{OnLoss, Volume, VolumeSource};
+        let with = |source: VolumeSource, mounts: &[(&str, &str)]| {
+            let artifact = Artifact { digest: Digest([1; 32]), size: 9 };
+            let size = Resources { memory: 64 << 20, cpu: 100 };
+            let mut form = SpecForm::wasm_service("db".parse().unwrap(), artifact, 1, size);
+            let name = "data".to_owned();
+            form.storage = vec![Volume { name, source, on_loss: OnLoss::Wait }];
+            let mount = |(volume, path): &(&str, &str)| Mount {
+                volume: (*volume).into(),
+                path: (*path).into(),
+                read_only: false,
+            };
+            form.later.mounts = mounts.iter().map(mount).collect();
+            Spec::try_from(form).map_err(|error| error.to_string())
+        };
+        let kept = |mounts: &[(&str, &str)]| with(VolumeSource::Kept, mounts);
+        let spec = kept(&[("data", "/data")]).unwrap();
+        let value = Value::workload(&spec);
+        assert!(matches!(&value, Value::Workload { version: 3, .. }));
+        assert_eq!(value.spec(), Some(spec.clone()));
+        assert_eq!(spec.kept().count(), 1);
+        assert_ne!(spec.revision(), kept(&[("data", "/other")]).unwrap().revision());
+        assert!(spec.later.options().contains(&("volumes", "data:/data".into())));
+        for (mounts, why) in [
+            (&[("other", "/data")][..], "there is no volume `other`"),
+            (&[("data", "data")], "`data`"),
+            (&[("data", "/a"), ("data", "/a")], "two are mounted at /a"),
+            (&[], "`data` has no place in it"),
+        ] {
+            let refused = kept(mounts).unwrap_err();
+            assert!(refused.contains(why), "{refused}");
+        }
+        let device = with(VolumeSource::Device("/srv".into()), &[("data", "/data")]);
+        assert!(device.unwrap_err().contains("a path of the device"));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
 pub use facts::{Facts, Unfit};
 pub use health::{Check, Health, MAX_PROBE_TIMEOUT, Probe};
 pub use invalid::InvalidSpec;
-pub use kind::{Cron, Job, Kind, Missed, Overlap};
+pub use kind::{Cron, Job, Kind, Missed, Overlap, Sequence, Stateful};
 pub use later::{Later, MAX_EXPOSED};
 pub use lifecycle::{RestartPolicy, UpdatePolicy};
 pub use placement::{
@@ -553,10 +553,10 @@ impl Spec {
     /// # Errors
     /// It has none, as a daemon or a job, may not have so many, or is scaled by load.
     pub fn scaled(&self, replicas: u32) -> Result<Spec, InvalidSpec> {
-        if self.kind.replicas().is_none() {
+        let Some(kind) = self.kind.with_replicas(replicas) else {
             let why = format!("a {} has no number of replicas", self.kind.as_str());
             return Err(InvalidSpec::Kind { field: "replicas", why });
-        }
+        };
         if let Some(scale) = &self.later.autoscale {
             let why = format!(
                 "it is scaled by load, from {} to {}: change `autoscale`",
@@ -564,7 +564,7 @@ impl Spec {
             );
             return Err(InvalidSpec::Kind { field: "replicas", why });
         }
-        SpecForm { kind: Kind::Service { replicas }, ..self.0.form.clone() }.try_into()
+        SpecForm { kind, ..self.0.form.clone() }.try_into()
     }
 }
 

@@ -2,7 +2,7 @@
 //! of text, and values in a form.
 
 use super::{
-    Container, Exposure, InvalidSpec, Kind, Program, RestartPolicy, SpecForm, UpdatePolicy, World,
+    Container, Exposure, InvalidSpec, Program, RestartPolicy, SpecForm, UpdatePolicy, World,
 };
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
@@ -21,9 +21,7 @@ impl InvalidSpec {
 /// not happen.
 pub(super) fn unsupported(form: &SpecForm) -> Option<&'static str> {
     let Exposure { hosts, ports: _ } = &form.exposure;
-    let is_stateful = matches!(form.kind, Kind::Stateful { .. });
     let rest = [
-        (is_stateful, "stateful"),
         (form.update != UpdatePolicy::default(), "update"),
         (form.restart != RestartPolicy::default(), "restart"),
         (!hosts.is_empty(), "hosts"),
@@ -43,7 +41,6 @@ fn unsupported_program(form: &SpecForm) -> Vec<(bool, &'static str)> {
             ),
             (!component.allow.is_empty(), "allow"),
             (form.resources.limit != form.resources.reservation, "a limit above the reservation"),
-            (!form.storage.is_empty(), "volumes of a component"),
             (!form.exposure.ports.is_empty(), "ports of a component"),
         ],
         Program::Containers(containers) => {

@@ -1,5 +1,6 @@
 //! How replicas get a new revision, step by step.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -93,6 +94,26 @@ impl fmt::Display for Rollout {
     }
 }
 
+impl SpecForm {
+    /// How its replicas get a new revision: as its author wrote it, or as its kind has it; none for
+    /// all at once.
+    pub fn rollout(&self) -> Option<Cow<'_, Rollout>> {
+        match &self.later.rollout {
+            Some(rollout) => Some(Cow::Borrowed(rollout)),
+            None => self.kind.is_stateful().then(|| Cow::Owned(self.kind.rollout())),
+        }
+    }
+}
+
+impl Kind {
+    /// The policy for updates of a workload of this kind whose author names no part of it. **Two of
+    /// one replica of a stateful workload are never wanted**, so the old one stops first.
+    pub fn rollout(&self) -> Rollout {
+        let order = if self.is_stateful() { Order::StopFirst } else { Order::default() };
+        Rollout { order, ..Rollout::default() }
+    }
+}
+
 /// Checks how a workload is updated.
 pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
     let wrong = |field, why: String| Err(InvalidSpec::Kind { field, why });
@@ -105,6 +126,12 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
     if matches!(form.kind, Kind::Job(_) | Kind::Cron(_)) {
         let kind = form.kind.as_str();
         return wrong("update", format!("a {kind} has none: its replicas run to their end"));
+    }
+    if form.kind.is_stateful() && rollout.order == Order::StartFirst {
+        let why = "start-first would run two of one replica, and `kind: stateful` promises that \
+            there is one: stop-first, which is its default"
+            .to_owned();
+        return wrong("update: order", why);
     }
     if !(1..=MAX_REPLICAS).contains(&rollout.parallel) {
         let why = format!("{} is outside 1 to {MAX_REPLICAS}", rollout.parallel);

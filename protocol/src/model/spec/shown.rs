@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::container::{Container, Device, Image, NetworkMode, Privileges, PullPolicy, Tmpfs};
+use super::container::{
+    Container, Device, Image, Mount, NetworkMode, Privileges, PullPolicy, Tmpfs,
+};
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -10,6 +12,13 @@ impl fmt::Display for Device {
             true => f.write_str(&self.host),
             false => write!(f, "{}:{}", self.host, self.path),
         }
+    }
+}
+
+impl fmt::Display for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = if self.read_only { ":ro" } else { "" };
+        write!(f, "{}:{}{mode}", self.volume, self.path)
     }
 }
 
@@ -45,10 +54,7 @@ impl Container {
         let flag = |is_set: &bool| is_set.then(|| "true".to_owned());
         let list = |items: Vec<String>| (!items.is_empty()).then(|| items.join(", "));
         let pairs = |name: &String, value: &String| format!("{name}={value}");
-        let mounts = mounts.iter().map(|mount| {
-            let mode = if mount.read_only { ":ro" } else { "" };
-            format!("{}:{}{mode}", mount.volume, mount.path)
-        });
+        let mounts = mounts.iter().map(Mount::to_string);
         let limits = ulimits.iter().map(|(name, limit)| {
             let one = limit.soft == limit.hard;
             let hard = if one { String::new() } else { format!(":{}", limit.hard) };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Digest;
+use crate::model::{Digest, Value};
 
 fn form() -> SpecForm {
     let artifact = Artifact { digest: Digest([1; 32]), size: 1 };
@@ -26,7 +26,6 @@ fn unsupported_parts_are_refused_by_name() {
         refused(|form| form.program = Program::Containers(Vec::new())),
         refused(component(|it| it.args = vec!["-v".into()])),
         refused(component(|it| it.allow = vec![Permission::Connect("db:5432".into())])),
-        refused(|form| form.kind = Kind::Stateful { replicas: 1 }),
         refused(|form| form.resources.limit.memory += 1),
         refused(|form| form.update.roll_back = true),
         refused(|form| form.restart = RestartPolicy::Never),
@@ -39,7 +38,6 @@ fn unsupported_parts_are_refused_by_name() {
             "a group of other than one container",
             "args of a component that answers requests",
             "allow",
-            "stateful",
             "a limit above the reservation",
             "update",
             "restart",
@@ -50,7 +48,6 @@ fn unsupported_parts_are_refused_by_name() {
     let kinds_and_values = [
         "a group of other than one container",
         "args of a component that answers requests",
-        "stateful",
         "a limit above the reservation",
     ];
     for (name, words) in names.iter().zip(&words) {
@@ -60,6 +57,32 @@ fn unsupported_parts_are_refused_by_name() {
     }
     assert_eq!(InvalidSpec::not_yet("replicas"), None);
     assert!(words[0].ends_with("not supported yet by this version of shoal"), "{}", words[0]);
+}
+
+/// A stateful workload stops before it starts, whether its author says so or not; the other order
+/// contradicts it. Older programs keep it, and do not act on it.
+#[test]
+fn stateful_workload_is_updated_stop_first() {
+    let stateful = |rollout: Option<Rollout>| {
+        let kind = Kind::Stateful(Stateful { replicas: 3, order: Sequence::Parallel });
+        let mut form = SpecForm { kind, ..form() };
+        form.later.rollout = rollout;
+        Spec::try_from(form)
+    };
+    let plain = stateful(None).unwrap();
+    let rollout = plain.rollout().unwrap().into_owned();
+    assert_eq!((rollout.parallel, rollout.order), (1, Order::StopFirst));
+    let two = Rollout { parallel: 2, ..rollout };
+    assert_eq!(*stateful(Some(two.clone())).unwrap().rollout().unwrap(), two);
+    let refused = stateful(Some(Rollout::default())).unwrap_err().to_string();
+    assert!(refused.starts_with("update: order: start-first would run two"), "{refused}");
+    assert_eq!(Spec::try_from(form()).unwrap().rollout(), None);
+    let value = Value::workload(&plain);
+    assert!(matches!(&value, Value::Workload { version: 3, .. }));
+    assert_eq!(value.spec(), Some(plain.clone()));
+    let more = plain.scaled(5).unwrap();
+    assert_eq!(more.kind.with_replicas(3).as_ref(), Some(&plain.kind));
+    assert_eq!(more.revision(), plain.revision());
 }
 
 /// Another number of replicas, or other nodes, must not restart a replica.

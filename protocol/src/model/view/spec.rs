@@ -10,7 +10,7 @@ use super::super::id::{Digest, hex};
 use super::super::name::{Label, NotALabel, WorkloadName};
 use super::super::resources::{Amounts, Resources};
 use super::super::spec::{
-    Artifact, Autoscale, Component, Container, Exposure, Health, InvalidSpec, Kind, Later,
+    Artifact, Autoscale, Component, Container, Exposure, Health, InvalidSpec, Kind, Later, Mount,
     Placement, Port, Program, Requirements, Rollout, Rule, Spec, SpecForm, ValueUse, Volume, World,
 };
 
@@ -71,6 +71,9 @@ pub struct SpecBody {
     /// Ports of the device that lead to ports of the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
+    /// The places of a component's volumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// The standard input of the container's program stays open.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stdin: bool,
@@ -155,7 +158,7 @@ impl From<&Spec> for SpecBody {
         } = &**spec;
         let Later { stdin, tty, exposed, values, require: rules, .. } = later;
         let Later { set, restarts, rollout, previous, autoscale, .. } = later;
-        let Later { uses, best_effort, priority, .. } = later;
+        let Later { uses, best_effort, priority, mounts, .. } = later;
         let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
             Program::Wasm(component) => {
@@ -189,6 +192,7 @@ impl From<&Spec> for SpecBody {
             require: require.clone(),
             storage: storage.clone(),
             ports: ports.clone(),
+            mounts: mounts.clone(),
             stdin: *stdin,
             tty: *tty,
             exposed: exposed.clone(),
@@ -266,6 +270,7 @@ impl TryFrom<SpecBody> for Spec {
             require,
             storage,
             ports,
+            mounts,
             stdin,
             tty,
             exposed,
@@ -334,6 +339,7 @@ impl TryFrom<SpecBody> for Spec {
             uses,
             best_effort,
             priority,
+            mounts,
         };
         form.check_end()?;
         Ok(Spec::try_from(form)?)

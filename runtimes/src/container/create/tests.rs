@@ -23,6 +23,7 @@ pub(in super::super) fn launch() -> Launch {
         qos: Default::default(),
         given: crate::given::Given::default(),
         ends: false,
+        folders: Vec::new(),
     }
 }
 

@@ -174,12 +174,12 @@ pub fn draw(world: &mut World) -> SimAction {
         55 if many => SimAction::Cordon(one),
         56 => SimAction::Uncordon(one),
         57..=58 => {
-            let kind = KindWord::ALL[below(rng, 4) as usize];
+            let kind = KindWord::ALL[below(rng, 5) as usize];
             let name = format!("{}0", kind.as_str());
             SimAction::PublishKind { name, kind, version: below(rng, 3) as u32, via: one }
         }
         59 => {
-            let kind = KindWord::ALL[below(rng, 4) as usize];
+            let kind = KindWord::ALL[below(rng, 5) as usize];
             SimAction::Remove { name: format!("{}0", kind.as_str()), via: one }
         }
         _ => match stopped.first() {

@@ -105,12 +105,14 @@ pub enum KindWord {
     Cron,
     /// Four replicas that are replaced one by one, and all go back when a new one fails.
     Rolling,
+    /// Three replicas that start, end and are replaced one by one.
+    Stateful,
 }
 
 impl KindWord {
     /// All kinds.
-    pub const ALL: [KindWord; 4] =
-        [KindWord::Daemon, KindWord::Job, KindWord::Cron, KindWord::Rolling];
+    pub const ALL: [KindWord; 5] =
+        [KindWord::Daemon, KindWord::Job, KindWord::Cron, KindWord::Rolling, KindWord::Stateful];
 
     /// Its word in a scenario.
     pub fn as_str(self) -> &'static str {
@@ -119,6 +121,7 @@ impl KindWord {
             KindWord::Job => "job",
             KindWord::Cron => "cron",
             KindWord::Rolling => "rolling",
+            KindWord::Stateful => "stateful",
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The files of a volume read from the device itself, for an engine whose own archives give all
-//! files to root: rootful Podman of this device.
+//! The files of a volume read from the device itself: of components, and of an engine whose own
+//! archives give all files to root, which is rootful Podman of this device.
 //!
 //! **Programs that write the volume meanwhile cannot lead this elsewhere**: each name is opened
 //! below its open folder, and no link is followed. What vanishes in between is left out.
@@ -20,7 +20,7 @@ use tar::{Builder, EntryType, Header};
 const MAX_DEPTH: usize = 512;
 
 /// Opens a volume's folder.
-pub(super) fn open(folder: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open(folder: &Path) -> io::Result<OwnedFd> {
     Ok(openat(CWD, folder, FOLDER, Mode::empty())?)
 }
 
@@ -32,7 +32,7 @@ const PLAIN: OFlags =
 
 /// Writes all that is in a folder as a tar archive, with owners and modes. Its first entry is the
 /// folder itself. Sockets are left out.
-pub(super) fn write(folder: OwnedFd, out: impl Write) -> io::Result<()> {
+pub(crate) fn write(folder: OwnedFd, out: impl Write) -> io::Result<()> {
     let mut tar = Builder::new(out);
     let stat = fstat(&folder)?;
     tar.append_data(&mut header(&stat, EntryType::Directory), "./", io::empty())?;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 const CHUNK: usize = 256 * 1024;
 
 /// Writes into a channel, a chunk at a time. Flush it at the end.
-pub(super) struct Sending {
+pub(crate) struct Sending {
     sender: mpsc::Sender<io::Result<Bytes>>,
     buffer: Vec<u8>,
 }
