@@ -405,7 +405,7 @@ pub fn default_disk(state: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(state).ok()?;
     let size = stat.f_blocks.saturating_mul(stat.f_frsize).min(MAX_DISK);
     // In whole MiB, which people can read.
-    Some(size / 100 * OFFERED_PERCENT >> 20 << 20)
+    Some(((size / 100 * OFFERED_PERCENT) >> 20) << 20)
 }
 
 /// Thousandths of a core that this process may use, within its control group and affinity.

@@ -104,6 +104,7 @@ pub struct OwnClaim {
 
 /// A bidder's knowledge of a workload.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one is made for an announcement, and none is kept")]
 pub enum Knowledge {
     /// The generation is not known (yet).
     Unknown,
