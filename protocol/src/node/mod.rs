@@ -119,7 +119,7 @@ use outbox::Outbox;
 
 pub use contract::*;
 pub use images::ImageUse;
-pub use message::{MAX_CHANGES, MAX_LINEAGE, Message};
+pub use message::{MAX_CHANGES, MAX_LINEAGE, MAX_LOADS, Message};
 pub use relay::Sealed;
 pub use values::NotForIt;
 
