@@ -181,7 +181,7 @@ impl Node {
     pub(super) fn is_proven(&self, workload: &Workload) -> bool {
         let (_, verdict) =
             self.demand().with_view(workload, |view| workload::frontier(workload.generation, view));
-        let runs = || self.progress(workload).values().all(|it| *it == Progress::Done);
+        let runs = || self.progress(workload).iter().all(|it| *it == Progress::Done);
         verdict.unwrap_or_else(runs)
     }
 
