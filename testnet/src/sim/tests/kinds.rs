@@ -286,6 +286,12 @@ fn failed_update_goes_back_past_a_version_that_was_not_good() {
         sim.world.run_till(Duration::from_secs(120), "it goes back", is_back).unwrap();
         sim.world.run_for(Duration::from_secs(30)).unwrap();
         assert_eq!(versions(&sim.world, 3), [4, 0, 0], "seed {seed}");
+        // The second version could not start either: it must not be what is wished for.
+        let good = workload_of("web", 1, KindWord::Rolling).revision();
+        for device in sim.world.running() {
+            let spec = sim.world.node(device).unwrap().spec(&"web".parse().unwrap()).unwrap();
+            assert_eq!(spec.revision(), good, "seed {seed}, n{device}");
+        }
     }
 }
 
