@@ -27,6 +27,8 @@ pub struct Prepared {
     /// nothing need be written. Otherwise write it all the same, or a change that those nodes bring
     /// back may replace it.
     pub unheard: Vec<String>,
+    /// Whether the current spec has proven good: an update that fails goes back to such a one.
+    pub is_good: bool,
     /// Parts of the requested spec that are mostly a slip, in words.
     pub warnings: Vec<String>,
     /// The versions that the change would supersede, the one that counts first.

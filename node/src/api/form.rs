@@ -81,6 +81,9 @@ pub struct PreparedBody {
     /// back may replace it.
     #[serde(default)]
     pub unheard: Vec<String>,
+    /// Whether the current spec has proven good: an update that fails goes back to such a one.
+    #[serde(default)]
+    pub is_good: bool,
     /// Parts of the requested spec that are mostly a slip, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -143,7 +146,7 @@ pub enum BadAnswer {
 
 impl From<Prepared> for PreparedBody {
     fn from(prepared: Prepared) -> PreparedBody {
-        let Prepared { draft, current, unheard, warnings, versions, cluster } = prepared;
+        let Prepared { draft, current, unheard, is_good, warnings, versions, cluster } = prepared;
         let Draft { clock, serial, uid } = draft;
         PreparedBody {
             clock: clock.iter().map(|(writer, serial)| (writer.to_string(), *serial)).collect(),
@@ -151,6 +154,7 @@ impl From<Prepared> for PreparedBody {
             uid: uid.map(|uid| uid.to_string()),
             current: current.as_ref().map(SpecBody::from),
             unheard,
+            is_good,
             warnings,
             versions: versions.iter().map(VersionBody::from).collect(),
             cluster,
@@ -162,8 +166,8 @@ impl TryFrom<PreparedBody> for Prepared {
     type Error = BadAnswer;
 
     fn try_from(body: PreparedBody) -> Result<Prepared, BadAnswer> {
-        let PreparedBody { clock, serial, uid, current, unheard, warnings, versions, cluster } =
-            body;
+        let PreparedBody { clock, serial, uid, current, unheard, is_good, .. } = body;
+        let PreparedBody { warnings, versions, cluster, .. } = body;
         let versions = versions.into_iter().map(Version::try_from).collect::<Result<_, _>>()?;
         let clock = clock
             .into_iter()
@@ -172,7 +176,7 @@ impl TryFrom<PreparedBody> for Prepared {
         let uid = uid.as_deref().map(str::parse).transpose()?;
         let current = current.map(Spec::try_from).transpose()?;
         let draft = Draft { clock, serial, uid };
-        Ok(Prepared { draft, current, unheard, warnings, versions, cluster })
+        Ok(Prepared { draft, current, unheard, is_good, warnings, versions, cluster })
     }
 }
 

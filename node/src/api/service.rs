@@ -320,9 +320,9 @@ impl Service {
             }
         }
         match self.core.command(Command::Prepare { name, spec, force }).await? {
-            Reply::Prepared { draft, current, unheard, warnings, versions } => {
+            Reply::Prepared { draft, current, unheard, is_good, warnings, versions } => {
                 let cluster = self.about.cluster;
-                Ok(Prepared { draft, current, unheard, warnings, versions, cluster })
+                Ok(Prepared { draft, current, unheard, is_good, warnings, versions, cluster })
             }
             Reply::Refused(Refusal::NoSuchWorkload(name)) => {
                 Err(self.no_such_workload(&name).await)

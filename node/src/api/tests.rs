@@ -174,6 +174,7 @@ async fn prepare_takes_json_and_submit_takes_hex() {
         draft,
         current: Some(web.clone()),
         unheard: vec!["n0".into()],
+        is_good: true,
         warnings: Vec::new(),
         versions: Vec::new(),
     });
@@ -263,6 +264,7 @@ async fn embedded_and_http_publish_make_equal_changes() {
         },
         current: Some(spec("shop/web", 1)),
         unheard: Vec::new(),
+        is_good: true,
         warnings: Vec::new(),
         versions: Vec::new(),
     };

@@ -396,6 +396,8 @@ struct Checked {
     current: Option<Spec>,
     /// The same with what it may be rolled back to.
     found: Option<Spec>,
+    /// It has proven good.
+    is_good: bool,
     outcome: Outcome,
     warnings: Vec<String>,
     versions: Vec<Version>,
@@ -440,7 +442,8 @@ async fn check(
         spec = Some(kept);
         prepared = door.prepare(edit.proposal(spec.clone())).await?;
     }
-    let Prepared { draft, current: found, unheard, mut warnings, versions, cluster } = prepared;
+    let Prepared { draft, current: found, unheard, is_good, .. } = prepared;
+    let Prepared { mut warnings, versions, cluster, .. } = prepared;
     warnings.extend(spec.as_ref().and_then(rollout::forced_stop_first));
     let current = found.as_ref().map(Spec::without_previous);
     if cluster != operator.cluster() {
@@ -457,7 +460,7 @@ async fn check(
         (Some(old), Some(new)) if old == new => Outcome::Unchanged,
         (Some(old), Some(new)) => Outcome::Changed(differences(old, new)),
     };
-    Ok(Some(Checked { draft, spec, current, found, outcome, warnings, versions }))
+    Ok(Some(Checked { draft, spec, current, found, is_good, outcome, warnings, versions }))
 }
 
 /// Uploads the bytes, unless the node has them or nothing is to be written.
@@ -479,14 +482,14 @@ async fn submit(
     edit: &Edit<'_>,
     checked: Checked,
 ) -> Result<Option<Published>, PublishError> {
-    let Checked { draft, spec, found, outcome, warnings, .. } = checked;
+    let Checked { draft, spec, found, is_good, outcome, warnings, .. } = checked;
     let name = edit.name.clone();
     let published = Published { name, spec, outcome, warnings };
     if published.outcome == Outcome::Unchanged {
         return Ok(Some(published));
     }
     // What it may be rolled back to travels with it.
-    let signed = published.spec.as_ref().map(|spec| spec.replacing(found.as_ref()));
+    let signed = published.spec.as_ref().map(|spec| spec.replacing(found.as_ref(), is_good));
     let change = operator.sign(edit.name, signed.as_ref(), draft)?;
     match door.submit(change).await {
         Ok(_) => Ok(Some(published)),

@@ -218,6 +218,7 @@ impl Door for Node {
             draft: draft([].into(), 7, uid),
             current: current.clone(),
             unheard: self.unheard.clone(),
+            is_good: true,
             warnings: Vec::new(),
             versions: self.versions(current.as_ref()),
             cluster: self.genesis.cluster(),

@@ -188,7 +188,9 @@ impl Node {
         unheard: Vec<String>,
         warnings: Vec<String>,
     ) -> Result<Reply, Refusal> {
-        let current = self.desired.workload(name).map(|workload| workload.spec.clone());
+        let known = self.desired.workload(name);
+        let is_good = known.is_some_and(|workload| self.is_proven(workload));
+        let current = known.map(|workload| workload.spec.clone());
         let key = Key::Workload(name.clone());
         let draft = self.draft_of(now, &key)?;
         let version = |change: &Change| Version {
@@ -197,7 +199,7 @@ impl Node {
             spec: change.signed.value.spec(),
         };
         let versions = self.desired.siblings(&key).map(version).collect();
-        Ok(Reply::Prepared { draft, current, unheard, warnings, versions })
+        Ok(Reply::Prepared { draft, current, unheard, is_good, warnings, versions })
     }
 
     /// The draft for the author of the next change of any key.

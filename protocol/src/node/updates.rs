@@ -177,6 +177,14 @@ impl Node {
         }
     }
 
+    /// Whether a workload's spec has proven good: it was ruled to be, or all its replicas run it.
+    pub(super) fn is_proven(&self, workload: &Workload) -> bool {
+        let (_, verdict) =
+            self.demand().with_view(workload, |view| workload::frontier(workload.generation, view));
+        let runs = || self.progress(workload).iter().all(|it| *it == Progress::Done);
+        verdict.unwrap_or_else(runs)
+    }
+
     /// How far an update is, for people; none for a workload without a policy for updates.
     pub(super) fn update_view(&self, workload: &Workload) -> Option<UpdateView> {
         if workload.written != workload.generation {

@@ -117,7 +117,7 @@ impl Operator {
             {
                 return Ok((Outcome::Unchanged, None));
             }
-            Some(Reply::Prepared { draft, current, .. }) => (draft, current),
+            Some(Reply::Prepared { draft, current, is_good, .. }) => (draft, (current, is_good)),
             Some(Reply::Refused(Refusal::NoSuchWorkload(_))) if spec.is_none() => {
                 return Ok((Outcome::Unchanged, None));
             }
@@ -128,8 +128,9 @@ impl Operator {
             None => return Ok((Outcome::Unknown, None)),
         };
         let before = draft.clock.clone();
-        let value = spec
-            .map_or(Value::Tombstone, |spec| Value::workload(&spec.replacing(current.as_ref())));
+        let value = spec.map_or(Value::Tombstone, |spec| {
+            Value::workload(&spec.replacing(current.0.as_ref(), current.1))
+        });
         let change = self.sign(world, device, Key::Workload(name.clone()), value, draft);
         let outcome = match self.ask(world, device, Command::Submit { change: change.raw() })? {
             Some(Reply::Accepted { .. }) => Outcome::Accepted,

@@ -70,7 +70,7 @@ mod tests {
         form.later.rollout = Some(Rollout { on_failure, ..Rollout::default() });
         form.later.restarts = 1;
         let spec: Spec = form.try_into().unwrap();
-        spec.replacing(Some(&crate::fakes::spec("web", 2)))
+        spec.replacing(Some(&crate::fakes::spec("web", 2)), true)
     }
 
     fn shown(spec: &Spec, state: &str, done: u32) -> WorkloadView {

@@ -513,15 +513,20 @@ impl Spec {
     }
 
     /// The same as an author signs it in place of `current`: if it is to be rolled back when its
-    /// update fails, with the spec to go back to.
-    pub fn replacing(&self, current: Option<&Spec>) -> Spec {
+    /// update fails, with the spec to go back to. That is the current one if it has proven good,
+    /// else the one that this would go back to itself.
+    pub fn replacing(&self, current: Option<&Spec>, is_good: bool) -> Spec {
         let rolls_back = |it: &Rollout| it.on_failure == OnFailure::RollBack;
         let mut form = self.0.form.clone();
         form.later.previous = current
             .filter(|_| form.later.rollout.as_ref().is_some_and(rolls_back))
             .and_then(|current| match current.revision() == self.revision() {
                 true => current.later.previous.clone(),
-                false => Some(current.without_previous()),
+                false if is_good => Some(current.without_previous()),
+                false => {
+                    let before = current.later.previous.clone();
+                    before.or_else(|| Some(current.without_previous()))
+                }
             });
         Spec(Arc::new(Checked { form, revision: self.0.revision }))
     }

@@ -61,6 +61,9 @@ pub enum Reply {
         /// so that it supersedes a version that one of them may bring. At most [`MAX_UNHEARD`]
         /// names, then one entry with the number of the others.
         unheard: Vec<String>,
+        /// Whether the present spec has proven good: all its replicas ran it, healthy. An update
+        /// that fails goes back to such a one.
+        is_good: bool,
         /// Parts of the requested spec that are mostly a slip, in words.
         warnings: Vec<String>,
         /// The versions that the change would supersede, the one that counts first: several if

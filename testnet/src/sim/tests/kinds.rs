@@ -269,6 +269,32 @@ fn failed_update_goes_back_and_takes_nothing_down() {
     }
 }
 
+/// A version is published in place of one that has not proven good, and fails as well: all replicas
+/// run the last one that was good.
+#[test]
+fn failed_update_goes_back_past_a_version_that_was_not_good() {
+    for seed in 0..5 {
+        let mut sim = rolling(seed, 4);
+        for device in 0..4 {
+            sim.apply(&format!("runtime n{device} fails").parse().unwrap()).unwrap();
+        }
+        sim.publish(0, &workload_of("web", 2, KindWord::Rolling)).unwrap();
+        sim.world.run_for(Duration::from_secs(2)).unwrap();
+        assert_eq!(state(&sim.world), "rolling", "seed {seed}");
+        sim.publish(0, &workload_of("web", 3, KindWord::Rolling)).unwrap();
+        let is_back = |world: &World| state(world) == "rolled-back";
+        sim.world.run_till(Duration::from_secs(120), "it goes back", is_back).unwrap();
+        sim.world.run_for(Duration::from_secs(30)).unwrap();
+        assert_eq!(versions(&sim.world, 3), [4, 0, 0], "seed {seed}");
+        // The second version could not start either: it must not be what is wished for.
+        let good = workload_of("web", 1, KindWord::Rolling).revision();
+        for device in sim.world.running() {
+            let spec = sim.world.node(device).unwrap().spec(&"web".parse().unwrap()).unwrap();
+            assert_eq!(spec.revision(), good, "seed {seed}, n{device}");
+        }
+    }
+}
+
 /// Two replicas are replaced one by one, and a device dies: each of three, after each number of
 /// effects that it asks for meanwhile. Never two are replaced at one time, and the update ends.
 #[test]
