@@ -611,6 +611,11 @@ impl Core for FakeCore {
         soon(self.holders.lock().unwrap().clone())
     }
 
+    fn claims(&self, _: ReplicaName) -> Soon<'_, bool> {
+        let holders = self.holders.lock().unwrap();
+        soon(holders.iter().any(|(node, _)| *node == NODE))
+    }
+
     fn place_of(&self, _: WorkloadName, text: String) -> Soon<'_, Option<Place>> {
         soon(text.parse().ok())
     }

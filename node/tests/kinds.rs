@@ -298,6 +298,10 @@ async fn volumes_of_components_are_kept() {
     let text = world.shoal(&["export", "db"]).await.done();
     let again = world.given(&["publish", "-", "--no-wait"], &text).await;
     again.says(0, &["db: unchanged"]);
+    // It outlives its workload, and is removed by its name.
+    world.shoal(&["rm", "db"]).await.done();
+    world.shoal(&["volume", "rm", "db/0/data"]).await.done();
+    assert!(!folder.exists());
 }
 
 /// A daemon is on each node that fits, also on one that comes later; its label may exclude one.

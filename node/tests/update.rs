@@ -85,9 +85,13 @@ async fn failed_version_is_rolled_back_and_a_good_one_is_taken() {
     // The very same is no better now.
     let again = publish(&world, "faulty", NEVER_STARTS, BACK).await;
     again.says(4, &["this version was rolled back", "hint: ", "raise `restarts` in its file"]);
+    // What runs is what it was before: there is nothing to wait for.
+    let before = publish(&world, "hello", "env: { NAME: one }", BACK).await;
+    before.says(0, &["web: unchanged"]);
     let good = publish(&world, "hello", "env: { NAME: two }", BACK).await;
     good.says(0, &["web: changed"]);
     world.shoal(&["describe", "web"]).await.says(0, &["3 of 3 run the new version, done"]);
+    world.shoal(&["export", "web"]).await.says(0, &["on-failure: roll-back", "NAME: two"]);
     // What it could be rolled back to is no difference.
     let again = publish(&world, "hello", "env: { NAME: two }", BACK).await;
     again.says(0, &["web: unchanged"]);

@@ -77,6 +77,8 @@ pub trait Core: Send + Sync + 'static {
     fn named_artifacts(&self) -> Soon<'_, BTreeSet<Digest>>;
     /// The nodes that claim a replica, this one first.
     fn holders(&self, replica: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>>;
+    /// Whether this node claims a replica.
+    fn claims(&self, replica: ReplicaName) -> Soon<'_, bool>;
     /// The place of a workload that people mean by this text.
     fn place_of(&self, workload: WorkloadName, text: String) -> Soon<'_, Option<Place>>;
     /// The kept events with a number above `since`, and a receiver of new ones.
@@ -200,6 +202,10 @@ impl Core for DriverHandle {
 
     fn holders(&self, replica: ReplicaName) -> Soon<'_, Vec<(NodeId, ReplicaId)>> {
         self.query(move |node| node.holders(&replica)).boxed()
+    }
+
+    fn claims(&self, replica: ReplicaName) -> Soon<'_, bool> {
+        self.query(move |node| node.claims_replica(&replica)).boxed()
     }
 
     fn place_of(&self, workload: WorkloadName, text: String) -> Soon<'_, Option<Place>> {

@@ -286,7 +286,7 @@ async fn volume(
     request: Request,
 ) -> Answer {
     let NodeQuery { node } = query(&request)?;
-    let replica = replica_name(&service, &(namespace, name, index)).await?;
+    let replica = volume_name(&service, &(namespace, name, index)).await?;
     service.volume(replica, volume, node.as_deref(), request).await
 }
 
@@ -296,7 +296,7 @@ async fn volume_here(
     request: Request,
 ) -> Answer {
     service
-        .volume_here(replica_name(&service, &(namespace, name, index)).await?, volume, request)
+        .volume_here(volume_name(&service, &(namespace, name, index)).await?, volume, request)
         .await
 }
 
@@ -514,6 +514,13 @@ async fn replica_name(
     path: &(String, String, String),
 ) -> Result<ReplicaName, ApiError> {
     service.replica(named_replica(path)?).await
+}
+
+async fn volume_name(
+    service: &Service,
+    path: &(String, String, String),
+) -> Result<ReplicaName, ApiError> {
+    service.volume_of(named_replica(path)?).await
 }
 
 /// Reads a request's target as the routes do, for `fuzzing`.

@@ -401,6 +401,16 @@ impl Service {
         })
     }
 
+    /// The replica whose volume people mean by this name. Volumes outlive their workload: where that
+    /// was removed, the name alone tells.
+    pub(super) async fn volume_of(&self, named: NamedReplica) -> Result<ReplicaName, ApiError> {
+        let is_known = self.core.service(named.workload.clone()).await?.is_some();
+        match named.place.parse() {
+            Ok(place) if !is_known => Ok(ReplicaName { workload: named.workload, place }),
+            _ => self.replica(named).await,
+        }
+    }
+
     pub(super) async fn no_such_replica(&self, replica: &ReplicaName) -> ApiError {
         match self.core.workload(replica.workload.clone()).await {
             Ok(Some(view)) => {

@@ -83,11 +83,11 @@ impl Service {
             return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no-engine", why));
         }
         let all = self.runtimes.volumes().unwrap_or_default();
-        let holders = self.core.holders(replica.clone()).await?;
+        let is_used = self.core.claims(replica.clone()).await?;
         let asked = AskedVolume {
             is_kept: all.contains(&key),
             has_room: all.len() < MAX_VOLUMES,
-            is_used: holders.iter().any(|(node, _)| *node == self.about.node),
+            is_used,
             replica,
             key,
             kind,

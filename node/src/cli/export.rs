@@ -51,7 +51,8 @@ impl Export {
         let mut documents = Vec::new();
         for body in bodies {
             let others = body.versions.len().saturating_sub(1);
-            let spec = of_body(body)?;
+            // What it may be rolled back to is no part of a manifest.
+            let spec = of_body(body)?.without_previous();
             if others > 0 {
                 context.note(&format!(
                     "warning: {}: {others} other versions were written at the same time; this is \

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::io::Read;
 
-use shoal_protocol::model::NamedReplica;
 use shoal_protocol::model::access::Action;
+use shoal_protocol::model::{NamedReplica, ReplicaName};
 use tokio::sync::mpsc;
 
 use super::client::{Client, path_of};
@@ -26,7 +26,8 @@ pub async fn open(
     replica: &NamedReplica,
     action: Action,
 ) -> Result<Frames, CliError> {
-    open_at(client, operator, &path(replica), replica, replica, action).await
+    let meant = meant(client, replica).await?;
+    open_at(client, operator, &path(replica), &meant, replica, action).await
 }
 
 /// The path of the API at which a session with a replica begins.
@@ -39,13 +40,12 @@ pub async fn open_at(
     client: &Client,
     operator: &Operator,
     path: &str,
-    replica: &NamedReplica,
+    meant: &ReplicaName,
     what: &(dyn Display + Sync),
     action: Action,
 ) -> Result<Frames, CliError> {
-    let meant = meant(client, replica).await?;
     let bytes = client.upgrade(path).await?;
-    let opened = crate::session::open(bytes, operator, &meant, action).await;
+    let opened = crate::session::open(bytes, operator, meant, action).await;
     opened.map_err(|error| not_opened(what, error))
 }
 

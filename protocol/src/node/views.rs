@@ -320,6 +320,13 @@ impl Node {
         Some(service_view(workload, runs_here))
     }
 
+    /// Whether this node claims a replica.
+    pub fn claims_replica(&self, replica: &ReplicaName) -> bool {
+        let workload = self.desired.workload(&replica.workload);
+        let id = |uid| ReplicaId { uid, place: replica.place };
+        workload.is_some_and(|it| self.claims.my_claim(&id(it.uid)).is_some())
+    }
+
     /// The nodes that are up and claim a replica, this node first.
     ///
     /// For one that came to its end, the node that saw that: its lines are there.

@@ -6,16 +6,17 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use shoal_protocol::model::NamedReplica;
 use shoal_protocol::model::access::Action;
 use shoal_protocol::model::view::NodeView;
+use shoal_protocol::model::{NamedReplica, ReplicaName};
 use tokio::sync::mpsc;
 
 use crate::api::form::full_name;
 use crate::cli::context::Context;
 use crate::cli::cp::{Pieces, Sink, WAITING, joined, receive, send};
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, Exit};
 use crate::cli::session;
+use crate::cli::target::meant;
 use crate::session::{Frame, Frames};
 
 /// A volume as a person names it, `WORKLOAD/NUMBER/NAME`.
@@ -65,7 +66,15 @@ impl VolumeName {
             }
             path.push_str(&format!("?node={node}"));
         }
-        session::open_at(&context.client(), &operator, &path, replica, self, action).await
+        let client = context.client();
+        let meant = match (meant(&client, replica).await, replica.place.parse()) {
+            // It outlives its workload.
+            (Err(error), Ok(place)) if error.exit == Exit::NoSuchThing => {
+                ReplicaName { workload: replica.workload.clone(), place }
+            }
+            (meant, _) => meant?,
+        };
+        session::open_at(&client, &operator, &path, &meant, self, action).await
     }
 }
 

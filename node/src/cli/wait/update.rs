@@ -54,7 +54,9 @@ pub(super) fn stands(spec: &Spec, view: &WorkloadView) -> Stands {
 
 /// Whether no decision about the update of a view is open.
 pub(super) fn is_over(view: &WorkloadView) -> bool {
-    view.update.as_ref().is_none_or(|it| it.state == "done" || it.state == "paused")
+    // After a roll-back all is as before the update.
+    let is_over = |it: &UpdateView| matches!(it.state.as_str(), "done" | "paused" | "rolled-back");
+    view.update.as_ref().is_none_or(is_over)
 }
 
 #[cfg(test)]
@@ -97,6 +99,8 @@ mod tests {
         assert!(text.contains("1 of 2") && text.contains("shoal resume web"), "{text}");
         assert!(matches!(of(&stays, "paused"), Stands::Held(_)));
         assert!(is_over(&shown(&stays, "done", 2)) && !is_over(&shown(&stays, "rolling", 2)));
+        // The good version was published again, and waited for without end.
+        assert!(is_over(&shown(&goes_back, "rolled-back", 0)));
     }
 
     /// An earlier update had failed; this one has just begun.
