@@ -401,8 +401,8 @@ impl Service {
         })
     }
 
-    /// The replica whose volume people mean by this name. Volumes outlive their workload: where that
-    /// was removed, the name alone tells.
+    /// The replica whose volume people mean by this name. Volumes outlive their workload: where
+    /// that was removed, the name alone tells.
     pub(super) async fn volume_of(&self, named: NamedReplica) -> Result<ReplicaName, ApiError> {
         let is_known = self.core.service(named.workload.clone()).await?.is_some();
         match named.place.parse() {

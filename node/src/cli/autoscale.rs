@@ -18,8 +18,9 @@ use crate::publish::{self as writing, probe};
 /// Let the number of a workload's replicas follow from their load
 ///
 /// The number grows at once and shrinks after a while; `shoal events` says each time why. With
-/// `--min 0` the last replica stops when no request comes, and the next request starts one. A file
-/// that has no `autoscale` ends it when it is published again.
+/// `--min 0` the last replica stops when no request comes, and the next request starts one. What is
+/// not named stays as it was, but targets: naming one replaces all. A file that has no `autoscale`
+/// ends it when it is published again.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  shoal autoscale web --max 10 --cpu 70\n  shoal autoscale web \
@@ -95,6 +96,9 @@ fn scaled(spec: &Spec, wanted: &Wanted) -> Result<Spec, InvalidSpec> {
         let why = "the most replicas are not named, as in --max 10".to_owned();
         return Err(InvalidSpec::Kind { field: "autoscale: max", why });
     };
+    if let Kind::Service { replicas } = &mut form.kind {
+        *replicas = (*replicas).min(max);
+    }
     let before = before.unwrap_or_default();
     let names_target = wanted.cpu.is_some() || wanted.memory.is_some() || wanted.requests.is_some();
     // Other targets are other targets: those of before do not stay beside them.

@@ -78,15 +78,20 @@ impl Scale {
 
 /// The error of a change that was not made, with the way to another number of a kind without one.
 fn not_scaled(error: writing::PublishError) -> CliError {
-    let is_kind =
-        matches!(&error, writing::PublishError::Spec(InvalidSpec::Kind { field: "replicas", .. }));
+    let why = match &error {
+        writing::PublishError::Spec(InvalidSpec::Kind { field: "replicas", why }) => why.clone(),
+        _ => return error.into(),
+    };
     let error = CliError::from(error);
-    match is_kind {
+    match why.contains("scaled by load") {
         true => error.hint(
+            "Nothing was changed. `shoal autoscale NAME --off` keeps as many as it has now; \
+             `--min` and `--max` change the bounds.",
+        ),
+        false => error.hint(
             "Nothing was changed. A daemon has one on each node that its `require` and `tolerate` \
              let in; a job and a cron workload have `completions` and `parallel`.",
         ),
-        false => error,
     }
 }
 

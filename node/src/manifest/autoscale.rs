@@ -97,7 +97,11 @@ mod tests {
             ("{ max: 5 }", "autoscale: there is no target"),
             ("{ max: 5, cpu: 0 }", "autoscale: cpu: 0 is outside 1 to 1000"),
             ("{ min: 6, max: 5, cpu: 9 }", "autoscale: min: 6 is more than max, which is 5"),
-            ("{ max: 5, cpu: 9, down: 1s }", "autoscale: down: outside 10 seconds to an hour"),
+            (
+                "{ max: 5, cpu: 9, down: 1s }",
+                "autoscale: down: 1s is outside 10 seconds to an hour",
+            ),
+            ("{ max: 5, cpu: 9 }\nreplicas: 6", "replicas: 6 is more than the 5 of `autoscale`"),
             ("{ min: 0, max: 5, cpu: 9 }", "autoscale: min: 0 needs a program that answers HTTP"),
             ("{ max: 5, requests: 9 }", "autoscale: requests: the program answers no HTTP"),
         ] {
@@ -105,6 +109,6 @@ mod tests {
             assert!(refused.starts_with(why), "{text}: {refused}");
         }
         let daemon = read("kind: daemon\nautoscale: { max: 5, cpu: 70 }").unwrap_err();
-        assert!(daemon.contains("autoscale: a daemon has none"), "{daemon}");
+        assert!(daemon.contains("autoscale: a workload of kind daemon has none"), "{daemon}");
     }
 }

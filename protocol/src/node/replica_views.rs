@@ -8,7 +8,7 @@ use crate::desired::Workload;
 use crate::membership::State;
 use crate::model::view::{ReplacementView, ReplicaView};
 use crate::model::{Artifact, Claim, NodeId, Phase, Place, ReplicaId};
-use crate::plan::{Free, Step, Waiting, replacing};
+use crate::plan::{Free, Step, Surplus, Waiting, replacing};
 
 use super::Node;
 use super::planning::is_within;
@@ -137,7 +137,17 @@ impl Node {
             }
             Some(Step::Stop { why, .. }) => {
                 shown_phase = Some("stopping");
-                Some(why.to_string())
+                Some(match why {
+                    Surplus::Duplicate { keeper }
+                        if self.sight().leaves(&node, claim).is_some() =>
+                    {
+                        format!("it moves to {}", self.name_of(keeper))
+                    }
+                    Surplus::Duplicate { keeper } => {
+                        format!("a duplicate: the one on {} is kept", self.name_of(keeper))
+                    }
+                    why => why.to_string(),
+                })
             }
             Some(Step::Replace { from, to, progress, .. }) => {
                 replacement = progress.as_ref().map(|update| replacement_view(&update.phase));

@@ -1,7 +1,7 @@
 //! Workloads whose number of replicas follows from their load: what nodes tell their owner, and
 //! what the owner decides. The number is a ruling; `plan/autoscale.rs` computes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::desired::Workload;
@@ -113,7 +113,8 @@ impl Node {
     pub(super) fn decide_scale(&mut self, now: Time, workload: &Workload) {
         let uid = workload.uid;
         let Some(scale) = workload.spec.later.autoscale.clone() else {
-            return self.scaling.forget(&uid);
+            self.scaling.forget(&uid);
+            return self.keep_in_step(now, workload);
         };
         let replicas = self.demand().count(workload);
         let places = self.demand().places(workload);
@@ -127,21 +128,43 @@ impl Node {
         if replicas == 0 {
             return;
         }
+        let held: BTreeSet<Place> = self
+            .claims
+            .of_workload(&uid)
+            .into_iter()
+            .filter(|(node, _)| self.is_up(node))
+            .map(|(_, claim)| claim.replica.place)
+            .collect();
+        let free = places.keys().filter(|place| !held.contains(place)).count();
+        let free = u32::try_from(free).unwrap_or(u32::MAX);
         let Some(watch) = self.scaling.watched.get_mut(&uid) else { return };
         let known: Vec<Load> = watch.loads.values().map(|(_, load, _)| *load).collect();
-        let loads = Loads { reserved: workload.spec.reservation(), replicas, known: &known };
+        let reserved = workload.spec.reservation();
+        let loads = Loads { reserved, replicas, free, known: &known };
         if let Some((next, why)) = watch.seen.next(&scale, &loads, now) {
             self.rule_scale(now, workload, (replicas, next), &why);
         }
     }
 
-    fn rule_scale(&mut self, now: Time, workload: &Workload, (from, to): (u32, u32), why: &str) {
+    /// A workload that is scaled by load no more has the number that its spec says. The ruling
+    /// follows, so that it begins with that number when it is scaled by load again.
+    fn keep_in_step(&mut self, now: Time, workload: &Workload) {
+        let ruled = self.demand().with_view(workload, workload::ruled_replicas);
+        let replicas = workload.spec.kind.replicas();
+        if let (Some(_), Some(replicas)) = (ruled.filter(|it| Some(*it) != replicas), replicas) {
+            self.rule_replicas(now, workload, replicas);
+        }
+    }
+
+    fn rule_replicas(&mut self, now: Time, workload: &Workload, replicas: u32) -> bool {
         let uid = workload.uid;
         let sequence = self.next_sequence(now, &uid, RulingKind::Autoscale);
-        let body = RulingBody::Autoscale { replicas: to };
-        let generation = workload::EVERY_GENERATION;
-        let is_ruled = self.rule(now, Ruling { uid, generation, tick: 0, sequence, body });
-        if is_ruled {
+        let (generation, body) = (workload::EVERY_GENERATION, RulingBody::Autoscale { replicas });
+        self.rule(now, Ruling { uid, generation, tick: 0, sequence, body })
+    }
+
+    fn rule_scale(&mut self, now: Time, workload: &Workload, (from, to): (u32, u32), why: &str) {
+        if self.rule_replicas(now, workload, to) {
             let message = format!("from {from} to {to} replicas: {why}");
             self.emit_of(now, Level::Info, "scaled", About::workload(&workload.name), message);
         }

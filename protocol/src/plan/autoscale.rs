@@ -38,6 +38,8 @@ pub struct Loads<'a> {
     pub reserved: Resources,
     /// The number of replicas in force.
     pub replicas: u32,
+    /// Those of them that no node holds: they have nothing to do.
+    pub free: u32,
     /// The loads that are known, of at most that many replicas.
     pub known: &'a [Load],
 }
@@ -77,7 +79,13 @@ impl Watched {
                 self.grew = Some(now);
                 least.min(most)
             }
-            () if most < now_has => most,
+            () if most < now_has => {
+                let window = scale.down.as_secs_f64();
+                return Some((
+                    most,
+                    format!("{why}; for {window}s no more than {most} were needed"),
+                ));
+            }
             () => return None,
         };
         Some((next, why))
@@ -104,7 +112,7 @@ impl Watched {
 
 /// The number of replicas that brings each load to its target, within the bounds, and why.
 fn wanted(scale: &Autoscale, loads: &Loads<'_>) -> (u32, String) {
-    let Loads { reserved, replicas, known } = *loads;
+    let Loads { reserved, replicas, free, known } = *loads;
     let sum = |of: fn(&Load) -> u64| known.iter().map(of).fold(0, u64::saturating_add);
     let percent = |of: u64, percent: u32| (of.saturating_mul(u64::from(percent)) / 100).max(1);
     // In thousandths of a core, bytes, and thousandths of a request.
@@ -142,7 +150,7 @@ fn wanted(scale: &Autoscale, loads: &Loads<'_>) -> (u32, String) {
     let (number, why) = best.unwrap_or((replicas, String::new()));
     let is_asked = known.iter().any(|it| it.requests > 0 || it.in_flight > 0);
     // None only when it is sure that nobody asks.
-    if scale.min == 0 && !is_asked && unknown == 0 {
+    if scale.min == 0 && !is_asked && unknown <= free {
         return (0, "no requests came".into());
     }
     (number.max(1).clamp(scale.min, scale.max), why)
@@ -201,7 +209,7 @@ mod tests {
         replicas: u32,
         at: u64,
     ) -> Option<u32> {
-        let loads = Loads { reserved: RESERVED, replicas, known };
+        let loads = Loads { reserved: RESERVED, replicas, free: 0, known };
         watched.next(scale, &loads, second(at)).map(|(number, _)| number)
     }
 
@@ -266,6 +274,11 @@ mod tests {
         assert_eq!(next(&mut seen, &scale, &[idle], 60), None, "a request within the window");
         assert_eq!(next_of(&mut seen, &scale, &[], 1, 65), None, "its load is not known");
         assert_eq!(next(&mut seen, &scale, &[idle], 130), Some(0));
+        // No node has room for it: there is nothing to know.
+        let mut nowhere = Watched::new(second(0));
+        let none = Loads { reserved: RESERVED, replicas: 1, free: 1, known: &[] };
+        assert_eq!(nowhere.next(&scale, &none, second(0)), None);
+        assert_eq!(nowhere.next(&scale, &none, second(60)).map(|it| it.0), Some(0));
         let awake = Autoscale { min: 1, ..scale };
         assert_eq!(next(&mut seen, &awake, &[idle], 131), None);
     }

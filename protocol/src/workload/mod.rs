@@ -112,13 +112,17 @@ pub fn count(spec: &Spec, view: &View<'_>) -> u32 {
 fn replicas(spec: &Spec, view: &View<'_>) -> Option<u32> {
     let first = spec.kind.replicas()?;
     let Some(scale) = &spec.later.autoscale else { return Some(first) };
-    let ruled = view.rulings.iter().find_map(|ruling| match ruling.body {
+    Some(scale.bounded(ruled_replicas(view).unwrap_or(first)))
+}
+
+/// The number of replicas that an owner ruled last, if one did.
+pub fn ruled_replicas(view: &View<'_>) -> Option<u32> {
+    view.rulings.iter().find_map(|ruling| match ruling.body {
         RulingBody::Autoscale { replicas } if ruling.generation == EVERY_GENERATION => {
             Some(replicas)
         }
         _ => None,
-    });
-    Some(scale.bounded(ruled.unwrap_or(first)))
+    })
 }
 
 fn places_of<'a>(spec: &Spec, view: &'a View<'_>) -> Box<dyn Iterator<Item = Place> + 'a> {

@@ -129,7 +129,7 @@ pub(super) fn rolled_back(spec: &Spec, progress: &Progress) -> CliError {
         because(progress)
     );
     CliError::new(Exit::Unhealthy, message)
-        .hint(format!("Change it and publish again. `shoal events` shows what happened."))
+        .hint("Change it and publish again. `shoal events` shows what happened.")
 }
 
 /// The last failure that was seen, as the end of a sentence.

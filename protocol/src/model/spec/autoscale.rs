@@ -76,7 +76,8 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
     let Some(scale) = &form.later.autoscale else { return Ok(()) };
     let Autoscale { min, max, cpu, memory, requests, up, down } = scale;
     if !matches!(form.kind, Kind::Service { .. }) {
-        let why = format!("a {} has none: only services are scaled by load", form.kind.as_str());
+        let kind = form.kind.as_str();
+        let why = format!("a workload of kind {kind} has none: only services are scaled by load");
         return wrong("autoscale", why);
     }
     if !(1..=MAX_REPLICAS).contains(max) {
@@ -84,6 +85,10 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
     }
     if min > max {
         return wrong("autoscale: min", format!("{min} is more than max, which is {max}"));
+    }
+    if form.replicas() > *max {
+        let why = format!("{} is more than the {max} of `autoscale`", form.replicas());
+        return wrong("replicas", why);
     }
     if cpu.is_none() && memory.is_none() && requests.is_none() {
         let why = "there is no target: `cpu`, `memory` or `requests`".to_owned();
@@ -100,10 +105,11 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
         }
     }
     if *up > MAX_WINDOW {
-        return wrong("autoscale: up", "more than an hour".into());
+        return wrong("autoscale: up", format!("{}s is more than an hour", up.as_secs_f64()));
     }
     if !(MIN_DOWN..=MAX_WINDOW).contains(down) {
-        return wrong("autoscale: down", "outside 10 seconds to an hour".into());
+        let why = format!("{}s is outside 10 seconds to an hour", down.as_secs_f64());
+        return wrong("autoscale: down", why);
     }
     let answers = match &form.program {
         Program::Wasm(component) => component.world == World::Http,

@@ -84,6 +84,26 @@ fn number_follows_the_load_over_deaths_of_its_owner() {
     }
 }
 
+/// It was scaled by load before, to one replica, and by hand then: scaled by load again it begins
+/// with the replicas that it has.
+#[test]
+fn number_of_an_earlier_time_stops_nothing() {
+    for seed in 0..5 {
+        let mut sim = cluster(seed, 4);
+        sim.publish(0, &scaled(1, 8)).unwrap();
+        sim.world.run_for(Duration::from_secs(5)).unwrap();
+        under_load(&mut sim.world, 60, 25);
+        let few = under_load(&mut sim.world, 90, 1);
+        assert_eq!(few.last(), Some(&1), "seed {seed}: {few:?}");
+        sim.publish(0, &workload("web", 1, 6)).unwrap();
+        sim.world.run_for(Duration::from_secs(5)).unwrap();
+        assert_eq!(serving(&sim.world).len(), 6, "seed {seed}");
+        sim.publish(0, &scaled(1, 8)).unwrap();
+        let kept = under_load(&mut sim.world, 50, 1);
+        assert!(kept.iter().all(|it| *it == 6), "seed {seed}: {kept:?}");
+    }
+}
+
 /// The last replica goes when nobody asks, the next request starts one although the owner dies at
 /// that moment, and devices that were off know that it sleeps.
 #[test]
