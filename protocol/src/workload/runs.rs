@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::ruling::{JobResult, Outcome, Tick, run_of};
+use crate::model::ruling::{JobResult, Outcome, Tick, run_number, run_of};
 use crate::model::spec::{Cron, Job, Kind, MAX_RUNS, Missed, Overlap};
 use crate::model::{Digest, Revision, RulingBody, Spec, View};
 
@@ -73,13 +73,15 @@ fn open(job: &Job, at: u64, generation: Revision, view: &View<'_>) -> Vec<u32> {
     open.take(usize::try_from(job.parallel).unwrap_or(usize::MAX)).collect()
 }
 
-/// The ticks that were started, as many as are kept, the earliest first.
+/// The ticks that were started, as many as are kept, the earliest first. Any member can sign a
+/// tick; one that no result can name would run again and again, and counts for nothing.
 fn started(view: &View<'_>) -> Vec<u64> {
     let mut ticks: Vec<u64> = view
         .rulings
         .iter()
         .filter(|ruling| ruling.body == RulingBody::CronTick(Tick::Started))
         .map(|ruling| ruling.tick)
+        .filter(|tick| run_of(run_number(*tick, 0)).0 == *tick)
         .collect();
     ticks.sort_unstable();
     ticks

@@ -2,7 +2,6 @@ use imbl::OrdMap;
 
 use super::super::tests::spec;
 use super::*;
-use crate::model::ruling::run_number;
 use crate::model::{NodeId, Ruling, WallClock};
 
 const MINUTE: u64 = 60_000;
@@ -177,6 +176,16 @@ fn run_is_overdue_after_its_deadline() {
     assert_eq!((over.len(), next), (1, None));
     let done = [0, 1].map(|index| result(&spec, 0, index, Outcome::Done));
     assert_eq!(at(&done, 15_000), (Vec::new(), None));
+}
+
+/// A stolen device invented ticks between the seconds: their results had the number of another run,
+/// so they ran again and again.
+#[test]
+fn invented_tick_between_the_seconds_runs_nothing() {
+    let spec = cron(|_| {});
+    let places = |rulings: &[Ruling]| with(rulings, |view| runs(&spec, view).len());
+    assert_eq!(places(&[tick(MINUTE, Tick::Started)]), 1);
+    assert_eq!(places(&[tick(124, Tick::Started), tick(MINUTE + 1, Tick::Started)]), 0);
 }
 
 /// A run that takes long is not forgotten because later ones were started and are done.
