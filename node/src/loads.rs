@@ -89,14 +89,9 @@ fn load(before: &Measured, now: &Measured) -> Load {
         u32::try_from(share).unwrap_or(u32::MAX)
     };
     // Counters of an instance begin again when it is started again.
-    let begun = match now.requests.begun.checked_sub(before.requests.begun) {
-        Some(begun) => begun,
-        None => now.requests.begun,
-    };
-    let busy = match now.requests.busy.checked_sub(before.requests.busy) {
-        Some(busy) => busy,
-        None => now.requests.busy,
-    };
+    let Reading { begun, busy } = now.requests;
+    let begun = begun.checked_sub(before.requests.begun).unwrap_or(begun);
+    let busy = busy.checked_sub(before.requests.busy).unwrap_or(busy);
     Load {
         cpu: thousandths(now.usage.cpu.saturating_sub(before.usage.cpu)),
         memory: now.usage.memory,

@@ -34,7 +34,6 @@ async fn request_wakes_a_workload_that_sleeps() {
         assert!(status == 200 && answer.contains("hello"), "{answer}");
         assert_eq!(view(&world).await.desired, 1);
     }
-    world.shoal(&["events", "--no-follow"]).await;
     let refused = world.shoal(&["scale", "web=3"]).await;
     refused.says(2, &["it is scaled by load, from 0 to 2"]);
     let told = world.shoal(&["autoscale", "web", "--min", "1", "--cpu", "70"]).await;

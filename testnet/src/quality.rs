@@ -215,10 +215,10 @@ mod tests {
 
     #[test]
     fn auctions_come_near_to_it() {
-        for seed in 1..4 {
-            if let Some(case) = case(seed).unwrap() {
-                assert!(case.moved >= 0.999 && case.left == 0, "seed {seed}: {}", case.moved);
-            }
-        }
+        let cases: Vec<Case> = (1..6).filter_map(|seed| case(seed).unwrap()).collect();
+        assert!(cases.len() > 3, "{} cases have room for all", cases.len());
+        assert!(cases.iter().all(|it| it.placed > 0.999 && it.moved > 0.999 && it.left == 0));
+        let mean = cases.iter().map(|it| it.moved).sum::<f64>() / cases.len() as f64;
+        assert!(mean < 1.1, "{mean} times the least cost, on average");
     }
 }

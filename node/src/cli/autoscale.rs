@@ -36,7 +36,7 @@ pub struct AutoscaleVerb {
     off: bool,
 }
 
-/// What is to change of how a workload is scaled.
+/// The options of how a workload is scaled: those that are named change.
 #[derive(Args, Clone, Default, Debug)]
 struct Wanted {
     /// The fewest replicas; 0 to start the first one when a request comes [default: 1]

@@ -51,7 +51,7 @@ impl Export {
         let mut documents = Vec::new();
         for body in bodies {
             let others = body.versions.len().saturating_sub(1);
-            // What it may be rolled back to is no part of a manifest.
+            // The spec to go back to is no part of a manifest.
             let spec = of_body(body)?.without_previous();
             if others > 0 {
                 context.note(&format!(

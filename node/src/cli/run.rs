@@ -97,8 +97,8 @@ pub struct Run {
     /// The disk that is reserved for a replica [default: none]
     #[arg(long, value_name = "SIZE", value_parser = quantity::disk)]
     disk: Option<u64>,
-    /// What else a replica has for itself while it runs, as its node offers it: camera, or gpu=2;
-    /// may be given several times
+    /// A resource that a replica has for itself while it runs, as its node offers it: camera, or
+    /// gpu=2; may be given several times
     #[arg(
         long = "resource",
         visible_alias = "generic-resource",

@@ -67,8 +67,8 @@ pub struct Up {
     /// Disk offered to workloads [default: three quarters of the state folder's file system]
     #[arg(long, value_name = "SIZE")]
     disk: Option<String>,
-    /// What else workloads can reserve here, and how many there are, as in camera=1, or `none`; may
-    /// be given several times [default: none]
+    /// A resource that workloads can reserve here, and how many there are, as in camera=1, or
+    /// `none`; may be given several times [default: none]
     #[arg(long = "resource", value_name = "NAME=N", value_parser = offered)]
     resources: Vec<Option<(String, u64)>>,
     /// The socket of the container engine, or `none` to run no containers [default: the one that is

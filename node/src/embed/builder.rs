@@ -152,8 +152,8 @@ impl Builder {
         self
     }
 
-    /// What else workloads can reserve here, by name, as `camera` or `gpu`, and how many there are.
-    /// Default: nothing.
+    /// Resources that workloads can reserve here, by name, as `camera` or `gpu`, and how many there
+    /// are. Default: nothing.
     pub fn resources(mut self, all: impl IntoIterator<Item = (String, u64)>) -> Self {
         self.resources = Some(all.into_iter().collect());
         self

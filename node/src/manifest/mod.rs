@@ -175,7 +175,7 @@ struct Document {
     /// Disk that is reserved for a replica, with a unit: for its volumes and what it writes. It is
     /// counted, and not enforced. Default: none. Example: `disk: 1GiB`
     disk: Option<At<Size>>,
-    /// What else a replica has for itself while it runs, as its node offers it, by name.
+    /// Resources that a replica has for itself while it runs, as its node offers them, by name.
     /// Example: `resources: { camera: 1 }`
     #[serde(default)]
     resources: BTreeMap<String, At<Count>>,

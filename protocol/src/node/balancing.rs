@@ -12,12 +12,9 @@ use crate::claims::awarded_under;
 use crate::desired::Workload;
 use crate::model::ruling::Move;
 use crate::model::spec::Kind;
-use crate::model::{
-    Claim, Digest, NodeId, Phase, Place, ReplicaId, ResourceSum, Ruling, RulingBody, RulingKind,
-    Time,
-};
+use crate::model::{Claim, Digest, NodeId, Phase, Place, ReplicaId, ResourceSum, RulingBody, Time};
 use crate::plan::{Filled, Movable, best_move};
-use crate::workload::EVERY_GENERATION;
+use crate::workload::NO_GENERATION;
 
 use super::planning::random_index;
 use super::{Level, Node};
@@ -203,10 +200,8 @@ impl Node {
 
     fn rule_about(&mut self, now: Time, replica: &ReplicaId, it: Move) -> bool {
         let Place::Ordinal(ordinal) = replica.place else { return false };
-        let sequence = self.next_sequence(now, &replica.uid, RulingKind::Move);
-        let (uid, generation, tick) = (replica.uid, EVERY_GENERATION, u64::from(ordinal));
-        let body = RulingBody::Move(it);
-        self.rule(now, Ruling { uid, generation, tick, sequence, body })
+        let (tick, body) = (u64::from(ordinal), RulingBody::Move(it));
+        self.rule_next(now, replica.uid, NO_GENERATION, tick, body)
     }
 
     /// Withdraws the moves of a workload that no node made.

@@ -46,9 +46,23 @@ impl Node {
         true
     }
 
+    /// Makes a ruling that counts before all earlier ones of its kind.
+    pub(super) fn rule_next(
+        &mut self,
+        now: Time,
+        uid: Digest,
+        generation: Revision,
+        tick: u64,
+        body: RulingBody,
+    ) -> bool {
+        let ruling = Ruling { uid, generation, tick, sequence: 0, body };
+        let sequence = self.next_sequence(now, &uid, ruling.key().kind);
+        self.rule(now, Ruling { sequence, ..ruling })
+    }
+
     /// The sequence of the next ruling of a kind: later ones have greater ones, also those of a
     /// device whose clock is behind. Of too many rulings the earliest are dropped.
-    pub(super) fn next_sequence(&self, now: Time, uid: &Digest, kind: RulingKind) -> u64 {
+    fn next_sequence(&self, now: Time, uid: &Digest, kind: RulingKind) -> u64 {
         let of_kind = self.rulings.of(uid).filter(|ruling| ruling.key().kind == kind);
         let last = of_kind.map(|ruling| ruling.sequence).max();
         last.map_or(0, |last| last.saturating_add(1)).max(self.wall(now).0).min(MAX_SEQUENCE)
@@ -131,12 +145,10 @@ impl Node {
     ) -> bool {
         let Place::Run { at, index } = replica.place else { return false };
         let ended = self.wall(now);
-        let sequence = self.next_sequence(now, &replica.uid, RulingKind::JobResult);
         let lines = last_lines(lines);
         let result = JobResult { outcome, exit_code, ended, lines };
-        let (uid, tick) = (replica.uid, run_number(at, index));
-        let body = RulingBody::JobResult(result);
-        self.rule(now, Ruling { uid, generation, tick, sequence, body })
+        let (tick, body) = (run_number(at, index), RulingBody::JobResult(result));
+        self.rule_next(now, replica.uid, generation, tick, body)
     }
 
     /// The program of a replica of this node came to its end.

@@ -8,8 +8,7 @@ use crate::desired::Workload;
 use crate::model::spec::Autoscale;
 use crate::model::view::ScaleView;
 use crate::model::{
-    Digest, Lane, Load, NodeId, Place, Queue, ReplicaId, Ruling, RulingBody, RulingKind, Time,
-    WorkloadName,
+    Digest, Lane, Load, NodeId, Place, Queue, ReplicaId, RulingBody, Time, WorkloadName,
 };
 use crate::plan::{Loads, Watched};
 use crate::workload;
@@ -40,6 +39,12 @@ struct Watch {
     seen: Watched,
     /// By place, with the node that told it: at most as many as the workload may have.
     loads: BTreeMap<Place, (NodeId, Load, Time)>,
+}
+
+impl Watch {
+    fn new(now: Time) -> Watch {
+        Watch { seen: Watched::new(now), loads: BTreeMap::new() }
+    }
 }
 
 impl Scaling {
@@ -102,8 +107,7 @@ impl Node {
             let (uid, is_scaled) = (workload.uid, workload.spec.later.autoscale.is_some());
             let holds = self.claims.of(&replica).into_iter().any(|(node, _)| node == from);
             if is_scaled && holds && self.is_owner(&uid, &workload.name) {
-                let fresh = || Watch { seen: Watched::new(now), loads: BTreeMap::new() };
-                let watch = self.scaling.watched.entry(uid).or_insert_with(fresh);
+                let watch = self.scaling.watched.entry(uid).or_insert_with(|| Watch::new(now));
                 watch.loads.insert(replica.place, (from, load, now));
             }
         }
@@ -118,8 +122,7 @@ impl Node {
         };
         let replicas = self.demand().count(workload);
         let places = self.demand().places(workload);
-        let fresh = || Watch { seen: Watched::new(now), loads: BTreeMap::new() };
-        let watch = self.scaling.watched.entry(uid).or_insert_with(fresh);
+        let watch = self.scaling.watched.entry(uid).or_insert_with(|| Watch::new(now));
         watch
             .loads
             .retain(|place, (_, _, at)| now.since(*at) < FRESH && places.contains_key(place));
@@ -157,10 +160,8 @@ impl Node {
     }
 
     fn rule_replicas(&mut self, now: Time, workload: &Workload, replicas: u32) -> bool {
-        let uid = workload.uid;
-        let sequence = self.next_sequence(now, &uid, RulingKind::Autoscale);
-        let (generation, body) = (workload::EVERY_GENERATION, RulingBody::Autoscale { replicas });
-        self.rule(now, Ruling { uid, generation, tick: 0, sequence, body })
+        let body = RulingBody::Autoscale { replicas };
+        self.rule_next(now, workload.uid, workload::NO_GENERATION, 0, body)
     }
 
     fn rule_scale(&mut self, now: Time, workload: &Workload, (from, to): (u32, u32), why: &str) {
@@ -201,8 +202,7 @@ impl Node {
             return;
         }
         // It is idle from now on at the earliest.
-        let fresh = Watch { seen: Watched::new(now), loads: BTreeMap::new() };
-        self.scaling.watched.insert(*uid, fresh);
+        self.scaling.watched.insert(*uid, Watch::new(now));
         self.rule_scale(now, &workload, (0, 1), "a request came");
     }
 

@@ -9,7 +9,7 @@ use crate::model::{
 };
 use crate::plan::Leaves;
 use crate::rulings::Rulings;
-use crate::workload::EVERY_GENERATION;
+use crate::workload::NO_GENERATION;
 
 use super::Node;
 
@@ -84,7 +84,7 @@ impl<'a> Sight<'a> {
         let key = RulingKey {
             uid: replica.uid,
             kind: RulingKind::Move,
-            generation: EVERY_GENERATION,
+            generation: NO_GENERATION,
             tick: u64::from(ordinal),
         };
         match self.rulings.get(&key)?.body {

@@ -7,7 +7,7 @@ use crate::desired::Workload;
 use crate::model::spec::{MAX_REPLICAS, OnFailure};
 use crate::model::view::UpdateView;
 use crate::model::{
-    Claim, Digest, Phase, Place, Revision, Ruling, RulingBody, RulingKey, RulingKind, Time,
+    Claim, Digest, Phase, Place, Revision, RulingBody, RulingKey, RulingKind, Time,
 };
 use crate::plan::{NextStep, Progress, Seen, next_step};
 use crate::workload;
@@ -95,15 +95,7 @@ impl Node {
     }
 
     fn rule_update(&mut self, now: Time, workload: &Workload, body: RulingBody) {
-        let ruling = Ruling {
-            uid: workload.uid,
-            generation: workload.generation,
-            tick: 0,
-            sequence: 0,
-            body,
-        };
-        let sequence = self.next_sequence(now, &workload.uid, ruling.key().kind);
-        self.rule(now, Ruling { sequence, ..ruling });
+        self.rule_next(now, workload.uid, workload.generation, 0, body);
     }
 
     /// How far each place is with the generation of its workload, in the order of their turns.

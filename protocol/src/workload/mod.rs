@@ -8,12 +8,9 @@ mod runs;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::spec::{Kind, MAX_REPLICAS};
-use crate::model::{Digest, Place, Revision, RulingBody, Spec, View};
+use crate::model::{Place, Revision, RulingBody, Spec, View};
 
-pub use runs::{Due, Run, Ticks, due, generation_of, overdue, results, runs};
-
-/// The generation of rulings that are about all generations of a workload.
-pub const EVERY_GENERATION: Revision = Digest([0; 32]);
+pub use runs::{Due, NO_GENERATION, Run, Ticks, due, generation_of, overdue, results, runs};
 
 /// Every place of a workload, with the revision that belongs there.
 pub fn places(spec: &Spec, view: &View<'_>) -> BTreeMap<Place, Revision> {
@@ -118,9 +115,7 @@ fn replicas(spec: &Spec, view: &View<'_>) -> Option<u32> {
 /// The number of replicas that an owner ruled last, if one did.
 pub fn ruled_replicas(view: &View<'_>) -> Option<u32> {
     view.rulings.iter().find_map(|ruling| match ruling.body {
-        RulingBody::Autoscale { replicas } if ruling.generation == EVERY_GENERATION => {
-            Some(replicas)
-        }
+        RulingBody::Autoscale { replicas } if ruling.generation == NO_GENERATION => Some(replicas),
         _ => None,
     })
 }

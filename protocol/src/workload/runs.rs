@@ -10,7 +10,8 @@ use crate::model::{Digest, Revision, RulingBody, Spec, View};
 
 /// A tick that is older than this was missed: an owner that takes over needs a few seconds.
 const LATE: Duration = Duration::from_secs(60);
-/// Results of ticks belong to no revision: a changed schedule runs no tick again.
+/// The generation of rulings that belong to no revision: results of ticks, as a changed schedule
+/// runs no tick again, numbers of replicas, and moves.
 pub const NO_GENERATION: Digest = Digest([0; 32]);
 
 /// A run that is not over.

@@ -83,7 +83,7 @@ fn note(view: &NodeView, wide: bool) -> String {
     notes.join("; ")
 }
 
-/// What it offers beside memory and CPU, as used / offered.
+/// The node's offers beside memory and CPU, as used / offered.
 fn resources(view: &NodeView) -> String {
     let one = |(name, offered): (&str, u64)| {
         let amount = |amount: u64| match name {
@@ -92,7 +92,7 @@ fn resources(view: &NodeView) -> String {
         };
         format!("{name} {} / {}", amount(view.resources_used.of(name)), amount(offered))
     };
-    // One that is used and not offered any more is shown, too.
+    // A resource that is used and not offered any more is shown, too.
     let gone = view.resources_used.iter().filter(|(name, _)| view.resources.of(name) == 0);
     let all: Vec<String> =
         view.resources.iter().map(one).chain(gone.map(|(name, _)| one((name, 0)))).collect();

@@ -43,7 +43,7 @@ pub struct Facts {
     /// Bytes that it measures by name, as `disk.free`. As `busy_ports`.
     #[serde(skip)]
     pub measured: BTreeMap<String, u64>,
-    /// What it offers beside memory and CPU: devices by name, and disk. In a record as `allowed`.
+    /// Offers beside memory and CPU: devices by name, and disk. In a record as `allowed`.
     #[serde(skip)]
     pub offers: Amounts,
 }
