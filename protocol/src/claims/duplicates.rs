@@ -5,6 +5,9 @@
 //! drops its own open question about the replica. If both were to stop, each would have asked after
 //! it had answered, and answered after it was asked: a contradiction.
 //!
+//! **A stateful workload never has two of one**, so a replica of it that leaves its node stops there
+//! when the keeper itself answers that it claims it, and starts at the keeper afterwards.
+//!
 //! A node whose container engine is gone learns nothing of its containers' ends. It goes on to
 //! claim them healthy, because they may serve without the engine; but nobody stops for such a
 //! claim.
@@ -50,6 +53,8 @@ pub struct Judge<'a> {
     pub current: &'a dyn Fn(&ReplicaId) -> Option<Revision>,
     /// Whether claims can be relied on.
     pub credit: Credit<'a>,
+    /// Whether a replica that leaves its node stops there before another one starts it.
+    pub stops_first: &'a dyn Fn(&ReplicaId) -> bool,
     /// Whether a rival and its owner may not have known that this node runs the replica: `mine`
     /// has just become healthy, or one of them was apart from this node since then.
     pub unaware: &'a dyn Fn(&Claim, &NodeId, &Claim) -> bool,
@@ -101,6 +106,8 @@ struct Dispute {
     /// The revision that the keeper must run before this node yields to it: set when this node's
     /// own replica is good.
     generation: Option<Revision>,
+    /// The keeper waits for this node to stop: it need not be healthy.
+    stops_first: bool,
     ask_at: Time,
     wait: Duration,
     /// The node knows that it has to yield.
@@ -201,6 +208,8 @@ impl Duplicates {
                 dispute.keeper = kept;
                 let sees = (judge.credit.knows)(&me, replica);
                 dispute.generation = wanted.filter(|wanted| sees && is_good(mine, Some(wanted)));
+                dispute.stops_first = (judge.stops_first)(replica)
+                    && rival.is_some_and(|(node, claim)| judge.moves(me, mine, node, claim));
                 if dispute.ask_at <= now {
                     due.push((dispute.wait, *replica, mine.token));
                 }
@@ -293,7 +302,8 @@ impl Duplicates {
             return Vec::new();
         }
         dispute.question = None;
-        if !healthy || dispute.generation.is_some_and(|wanted| wanted != generation) {
+        let is_ready = healthy && dispute.generation.is_none_or(|wanted| wanted == generation);
+        if !is_ready && !dispute.stops_first {
             return Vec::new();
         }
         dispute.yielded = true;
@@ -309,7 +319,15 @@ impl Duplicates {
 
 impl Dispute {
     fn new(keeper: Keeper, now: Time, wait: Duration) -> Self {
-        Dispute { keeper, question: None, generation: None, ask_at: now, wait, yielded: false }
+        Dispute {
+            keeper,
+            question: None,
+            generation: None,
+            stops_first: false,
+            ask_at: now,
+            wait,
+            yielded: false,
+        }
     }
 }
 

@@ -39,12 +39,28 @@ impl Holding {
         self.entry(replica)?.serving.map(|(revision, _)| revision)
     }
 
+    /// The revision that this node has no place for, and why.
+    pub fn refused(&self, replica: &ReplicaId) -> Option<(Revision, &str)> {
+        let (revision, why) = self.entry(replica)?.refused.as_ref()?;
+        Some((*revision, why))
+    }
+
+    /// Whether there is a revision that this node has no place for.
+    pub fn refuses_any(&self) -> bool {
+        self.replicas.values().any(|entry| entry.refused.is_some())
+    }
+
     /// Whether the runtime was told to run something of a replica that is held.
     pub fn is_begun(&self, replica: &ReplicaId) -> bool {
         self.entry(replica).is_some_and(|entry| match entry.stage {
             Stage::Writing { .. } | Stage::Fetching => entry.serving.is_some(),
             _ => true,
         })
+    }
+
+    /// Whether a workload has a replica here of which the runtime was told nothing yet.
+    pub fn has_unbegun(&self, uid: &Digest) -> bool {
+        self.replicas().any(|replica| replica.uid == *uid && !self.is_begun(&replica))
     }
 
     /// All held replicas, by slot.

@@ -68,6 +68,8 @@ struct Replica {
     restarts: u32,
     /// The most further tries of a program that ended by itself, and may; none before it did.
     retries: Option<u32>,
+    /// A revision that this node has no place for, and why, while another one serves.
+    refused: Option<(Revision, String)>,
     /// The revision that runs and answers, and the time at which it became ready.
     serving: Option<(Revision, Time)>,
     /// The target was reported healthy to the other nodes.
@@ -226,6 +228,7 @@ impl Holding {
             return false;
         }
         entry.target = Some(to);
+        entry.refused = None;
         entry.restarts = 0;
         entry.is_returning |= !has_compared;
         entry.report_held_until = None;
@@ -240,6 +243,18 @@ impl Holding {
         };
         self.commit(replica, committed);
         true
+    }
+
+    /// This node has no place for a revision, while another one serves. Returns whether that is new.
+    pub fn refuse(&mut self, replica: &ReplicaId, revision: Revision, why: &str) -> bool {
+        let Some(entry) = self.entry_mut(replica) else { return false };
+        let refused = Some((revision, why.to_owned()));
+        std::mem::replace(&mut entry.refused, refused.clone()) != refused
+    }
+
+    /// The target of a replica belongs there. Returns whether another revision was refused.
+    pub fn keeps_target(&mut self, replica: &ReplicaId) -> bool {
+        self.entry_mut(replica).is_some_and(|entry| entry.refused.take().is_some())
     }
 
     /// The target of a replica requires these ports of the device. Call it with each new target.
@@ -528,6 +543,7 @@ impl Replica {
             ports: BTreeSet::new(),
             restarts: 0,
             retries: None,
+            refused: None,
             serving: None,
             is_reported: false,
             is_returning: false,

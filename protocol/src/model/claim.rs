@@ -29,6 +29,10 @@ pub const MAX_REASON: usize = 256;
 /// The beginning of the reason of a replica that runs, and whose probes say that it is not ready.
 pub const NOT_READY: &str = "not ready: ";
 
+/// The beginning of the reason of an [`Update`] that its node has no place for: another node is to
+/// run the new revision, and the old one serves until it does.
+pub const NO_PLACE: &str = "no place here: ";
+
 /// The phase of a replica, as its holder tells all others.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Phase {
@@ -72,6 +76,22 @@ pub struct Update {
     pub revision: Revision,
     /// The phase of its instance. Never [`Phase::Healthy`]: then it has taken over.
     pub phase: Phase,
+}
+
+impl Update {
+    /// The statement of a node that it has no place for a revision.
+    pub fn refused(revision: Revision, why: &str) -> Update {
+        let reason = short_reason(format!("{NO_PLACE}{why}"));
+        Update { revision, phase: Phase::Waiting { reason } }
+    }
+
+    /// Why the node has no place for the revision, if it has none.
+    pub fn no_place(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Waiting { reason } => reason.strip_prefix(NO_PLACE),
+            _ => None,
+        }
+    }
 }
 
 /// The statement of a node that it runs a replica.

@@ -16,7 +16,7 @@ impl Node {
                     KeptBecause::Leaves => ("moved", self.why_leaves(&replica)),
                     because => ("duplicate-yielded", because.to_string()),
                 };
-                self.release(now, &replica, kind, format!("{keeper} keeps it: {why}"));
+                self.end(now, &replica, kind, format!("{keeper} keeps it: {why}"));
             }
             // Without the disk the adoption would not survive a restart.
             claims::Fact::Adopt { .. } if self.saving.read_only.is_some() => {}
@@ -125,7 +125,7 @@ impl Node {
         }
         let mut uids: Vec<_> = replicas.iter().map(|replica| replica.uid).collect();
         uids.dedup();
-        uids.iter().for_each(|uid| self.end_in_turn(uid));
+        uids.iter().for_each(|uid| self.await_turn(uid));
         self.due.duplicates = true;
         self.reroute(replicas.iter().map(|replica| replica.uid));
         self.shown.version += 1;

@@ -9,8 +9,8 @@ use crate::holding::{Bytes, Due, Failed, Next, Waits};
 use crate::model::claim::{Update, short_reason};
 use crate::model::spec::HostPort;
 use crate::model::{
-    Artifact, Award, Claim, Digest, InstanceState, PersistId, Phase, Place, ReplicaId, Revision,
-    Signed, Time,
+    Artifact, Award, Claim, Digest, InstanceState, NodeId, PersistId, Phase, Place, ReplicaId,
+    Revision, Signed, Time,
 };
 use crate::plan::{Step, Surplus, Waiting};
 
@@ -141,17 +141,24 @@ impl Node {
     }
 
     /// The revision `to` belongs in a place that this node holds. If it is another one than before,
-    /// this node replaces it where it fits here, and releases the claim otherwise. The old revision
-    /// serves until its replacement is ready.
+    /// this node replaces it where it fits here. The old revision serves until its replacement is
+    /// ready, here or on another node; a claim of which nothing serves is released.
     fn replace(&mut self, now: Time, replica: &ReplicaId, to: Revision) {
         if self.holding.target(replica) == Some(to) {
+            if self.holding.keeps_target(replica) {
+                self.show_progress(now, replica);
+                self.on_own_change(replica);
+            }
             return self.advance(now, replica);
         }
         let Some(workload) = self.desired.by_uid(&replica.uid) else { return };
         let (need, ports) = (workload.spec.need(), workload.spec.host_ports());
         let is_new = self.claims.my_claim(replica).is_some_and(|claim| claim.generation != to);
         if let Some(why) = self.no_replacement(replica, workload).filter(|_| is_new) {
-            return self.end(now, replica, "replica-moves", why);
+            return match self.holding.serving(replica) {
+                Some(_) => self.refuse_revision(now, replica, to, &why),
+                None => self.end(now, replica, "replica-moves", why),
+            };
         }
         let has_compared = self.has_compared();
         if !self.holding.replace(replica, to, need, has_compared || !is_new) {
@@ -161,6 +168,18 @@ impl Node {
         self.show_progress(now, replica);
         self.on_own_change(replica);
         self.advance(now, replica);
+    }
+
+    /// A new revision has no place here: the old one serves until another node runs the new one.
+    fn refuse_revision(&mut self, now: Time, replica: &ReplicaId, to: Revision, why: &str) {
+        if !self.holding.refuse(replica, to, why) {
+            return;
+        }
+        let message = format!("{why}: the old one serves until another node runs the new one");
+        let name = self.replica_name(replica);
+        self.emit_event(now, Level::Info, "replica-moves", Some(name), Some(self.me), message);
+        self.show_progress(now, replica);
+        self.on_own_change(replica);
     }
 
     /// The reason why a new revision cannot run here.
@@ -195,6 +214,9 @@ impl Node {
         // The worst of all that the program needs.
         let artifacts = spec.program.artifacts_on(Some(&self.device.facts.arch));
         let bytes = artifacts.map(local).max().unwrap_or(Bytes::Ready);
+        if bytes == Bytes::Ready && self.handed_over_by(replica).is_some() {
+            return;
+        }
         match self.holding.next(replica, &bytes) {
             Next::Nothing => {}
             Next::Fetch => self.fetch_all(now, &spec.program),
@@ -208,6 +230,19 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// The node that is to stop a replica before this one starts it: **a stateful workload never
+    /// has two of one**, so a replica that leaves its node stops there first.
+    pub(super) fn handed_over_by(&self, replica: &ReplicaId) -> Option<NodeId> {
+        let workload = self.desired.by_uid(&replica.uid)?;
+        if !workload.spec.kind.is_stateful() || self.holding.is_begun(replica) {
+            return None;
+        }
+        let sight = self.sight();
+        let claims = self.claims.of(replica);
+        let others = claims.into_iter().filter(|(node, _)| *node != self.me && self.is_up(node));
+        others.filter(|(node, claim)| sight.leaves(node, claim).is_some()).map(|it| it.0).next()
     }
 
     /// The runtime reports the state of a replica.
@@ -324,7 +359,10 @@ impl Node {
         let claimed = self.claims.my_claim(replica).map(|claim| claim.generation);
         match self.holding.serving(replica) {
             Some(serving) => {
-                let update = (serving != target).then_some(Update { revision: target, phase });
+                let under_way = (serving != target).then_some(Update { revision: target, phase });
+                let refused = self.holding.refused(replica);
+                let refused = refused.map(|(revision, why)| Update::refused(revision, why));
+                let update = refused.or(under_way);
                 if let Some(slot) = self.claims.set_update(replica, update) {
                     self.issue_cached(now, slot);
                 }
@@ -345,7 +383,7 @@ impl Node {
 
     /// Gives a replica up. **One of a stateful workload keeps its claim until it has stopped**: no
     /// other node starts it before, and the one before it does not end before.
-    fn end(&mut self, now: Time, replica: &ReplicaId, kind: &str, why: String) {
+    pub(super) fn end(&mut self, now: Time, replica: &ReplicaId, kind: &str, why: String) {
         let workload = self.desired.by_uid(&replica.uid);
         let is_stateful = workload.is_some_and(|it| it.spec.kind.is_stateful());
         if !is_stateful || !self.holding.is_begun(replica) {
@@ -369,6 +407,8 @@ impl Node {
         if !self.holding.stopped(replica) {
             return;
         }
+        // There is more room than before.
+        self.due.holding |= self.holding.refuses_any();
         if let Some(slot) = self.claims.release(replica) {
             self.issue(now, &[slot]);
             self.on_own_change(replica);
@@ -378,13 +418,16 @@ impl Node {
         }
     }
 
-    /// Replicas of this node that are to stop in order look again whether it is their turn.
-    pub(super) fn end_in_turn(&mut self, uid: &Digest) {
-        let workload = self.desired.by_uid(uid).filter(|it| it.spec.kind.is_ordered());
+    /// Replicas of this node that are to stop in order, or to start when another node has stopped
+    /// them, look again whether it is their turn.
+    pub(super) fn await_turn(&mut self, uid: &Digest) {
+        let workload = self.desired.by_uid(uid).filter(|it| it.spec.kind.is_stateful());
         self.due.holding |= workload.is_some_and(|workload| {
             let places = self.demand().count(workload);
             let mine = self.claims.last_place(uid, |node| *node == self.me);
-            mine.is_some_and(|place| place >= Place::Ordinal(places))
+            let ends = workload.spec.kind.is_ordered()
+                && mine.is_some_and(|place| place >= Place::Ordinal(places));
+            ends || mine.is_some() && self.holding.has_unbegun(uid)
         });
     }
 
@@ -455,7 +498,7 @@ impl Node {
     /// A claim or the serving revision of an own replica changed.
     pub(super) fn on_own_change(&mut self, replica: &ReplicaId) {
         self.due.dirty.insert(replica.uid);
-        self.end_in_turn(&replica.uid);
+        self.await_turn(&replica.uid);
         self.due.duplicates = true;
         self.reroute([replica.uid]);
         self.shown.version += 1;

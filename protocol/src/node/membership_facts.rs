@@ -120,7 +120,7 @@ impl Node {
         let uids =
             self.claims.of_node(&node).map(|claim| claim.replica.uid).collect::<BTreeSet<_>>();
         self.reroute(uids.iter().copied());
-        uids.iter().for_each(|uid| self.end_in_turn(uid));
+        uids.iter().for_each(|uid| self.await_turn(uid));
         self.due.dirty.extend(uids);
         self.due.facts = true;
     }

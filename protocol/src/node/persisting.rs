@@ -140,7 +140,8 @@ impl Node {
     }
 
     /// Queues an own slot for gossip; a slot on its way to disk is queued when it is there. A slot
-    /// that a read-only node issues only releases claims, so it need not be on disk.
+    /// that a read-only node issues only releases claims, or says what it has no place for, so it
+    /// need not be on disk.
     fn queue_slot(&mut self, now: Time, slot: &Signed<Slot>) {
         let is_unwritten = self.holding.slot_batch(slot.slot).is_some();
         if is_unwritten && self.saving.read_only.is_some() {

@@ -56,6 +56,8 @@ enum Bound {
     Node(NodeId),
     /// The node that keeps their data.
     Home(Home),
+    /// Any but this one, which has no place for them.
+    NotOn(NodeId),
 }
 
 impl Node {
@@ -190,17 +192,18 @@ impl Node {
                 self.plan_again(at, uid);
                 break;
             }
-            let to = if let Free::Moves { to, .. } = &why { Some(*to) } else { None };
+            let elsewhere = match &why {
+                Free::Moves { to, .. } => Bound::Node(*to),
+                Free::Outgrown { node, .. } => Bound::NotOn(*node),
+                _ => Bound::None,
+            };
             let why = short_reason(self.describe_free(&why));
             // The home tells bidders apart, and not when its volume was made.
             let home = home.map(|home| Home { counter: 0, ..home });
             let bound = match (home, place) {
                 (Some(home), _) => Bound::Home(home),
                 (None, Place::OnNode(node)) => Bound::Node(node),
-                (None, Place::Ordinal(_) | Place::Run { .. }) => match to {
-                    Some(to) => Bound::Node(to),
-                    None => Bound::None,
-                },
+                (None, Place::Ordinal(_) | Place::Run { .. }) => elsewhere,
             };
             free.entry((revision, bound)).or_default().push(OfferPlace { place, counter, why });
             count += 1;
@@ -248,6 +251,7 @@ impl Node {
             Free::Moves { node, to } => {
                 format!("{} has more room for it than {}", self.name_of(to), self.name_of(node))
             }
+            Free::Outgrown { node, why } => format!("{}: {why}", self.name_of(node)),
             Free::NeverPlaced | Free::GivenUp => why.to_string(),
         }
     }
@@ -262,7 +266,8 @@ impl Node {
             Free::NeverPlaced
             | Free::NodeLeft { .. }
             | Free::Drained { .. }
-            | Free::Moves { .. } => Ok(()),
+            | Free::Moves { .. }
+            | Free::Outgrown { .. } => Ok(()),
         }
     }
 
@@ -336,6 +341,10 @@ impl Node {
     ) -> (Vec<NodeId>, Vec<(NodeId, Unfit)>) {
         let (node, volume) = match bound {
             Bound::None => return (candidates, excluded),
+            Bound::NotOn(node) => {
+                candidates.retain(|other| other != node);
+                return (candidates, excluded);
+            }
             Bound::Node(node) => {
                 candidates.retain(|other| other == node);
                 excluded.retain(|(other, _)| other == node);

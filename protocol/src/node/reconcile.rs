@@ -175,6 +175,10 @@ impl Node {
             up: &|node: &NodeId| membership.is_up(node),
             current: &|replica: &ReplicaId| demand.revision(replica),
             credit,
+            stops_first: &|replica| {
+                let workload = self.desired.by_uid(&replica.uid);
+                workload.is_some_and(|it| it.spec.kind.is_stateful())
+            },
             unaware: &|mine, node, claim| {
                 let healthy_for = Duration::from_millis(wall.0.saturating_sub(mine.since.0));
                 let has_just_met = |node: &NodeId| {

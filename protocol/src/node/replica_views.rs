@@ -172,10 +172,17 @@ impl Node {
             }) => Some(why.to_string()),
             Some(Step::Wait { why: Waiting::Failing { reason, .. }, .. }) => Some(reason.clone()),
             Some(Step::Wait { why: Waiting::Starting, .. }) if node == self.me => {
-                self.why_no_artifact(workload)
+                let handed_over = self.handed_over_by(&claim.replica);
+                let waits = |node| format!("it starts when {} has stopped it", self.name_of(&node));
+                self.why_no_artifact(workload).or(handed_over.map(waits))
             }
             Some(Step::Auction { place, why: Free::Drained { .. }, .. }) => {
                 Some(self.why_not_moved(workload, *place))
+            }
+            Some(Step::Auction { place, why: why @ Free::Outgrown { .. }, .. }) => {
+                let why = self.describe_free(why);
+                let taker = self.why_no_taker(workload, *place).unwrap_or("it moves".into());
+                Some(format!("generation {} serves: {why}: {taker}", claim.generation.short()))
             }
             Some(Step::Auction { why: why @ Free::Moves { .. }, .. }) => {
                 Some(format!("it moves: {}", self.describe_free(why)))
@@ -205,15 +212,17 @@ impl Node {
 
     /// The reason why a replica is still on a node that is drained.
     fn why_not_moved(&self, workload: &Workload, place: Place) -> String {
-        let latest = self.auction.latest(&workload.uid);
-        let untaken = |summary: &&Arc<Summary>| summary.awards.iter().all(|won| won.place != place);
-        match latest.get(&place).filter(untaken) {
-            Some(summary) => {
-                let why = super::explaining::no_taker(summary);
-                format!("its node is drained, and it stays: {why}")
-            }
+        match self.why_no_taker(workload, place) {
+            Some(why) => format!("its node is drained, and it stays: {why}"),
             None => "its node is drained: it moves".into(),
         }
+    }
+
+    /// The reason why no node took a place that was auctioned last.
+    fn why_no_taker(&self, workload: &Workload, place: Place) -> Option<String> {
+        let latest = self.auction.latest(&workload.uid);
+        let untaken = |summary: &&Arc<Summary>| summary.awards.iter().all(|won| won.place != place);
+        latest.get(&place).filter(untaken).map(|summary| super::explaining::no_taker(summary))
     }
 
     /// The reason why a replica that starts here still waits for its artifact.

@@ -72,10 +72,22 @@ impl<'a> Sight<'a> {
         if self.is_drained(node) {
             return Some(Leaves::Drained);
         }
+        if self.is_outgrown(claim) {
+            return Some(Leaves::Outgrown);
+        }
         let Move { from, to, counter } = self.move_of(&claim.replica)?;
         let is_it = from == *node && awarded_under(claim).counter == counter;
         let may_go = *node != to && (self.me == to || self.membership.is_up(&to));
         (is_it && may_go && !self.is_drained(&to)).then_some(Leaves::Moves { to })
+    }
+
+    /// Whether a holder says that it has no place for the revision that belongs there.
+    fn is_outgrown(&self, claim: &Claim) -> bool {
+        let refused = claim.update.as_ref().filter(|update| update.no_place().is_some());
+        refused.is_some_and(|update| {
+            let workload = self.desired.by_uid(&claim.replica.uid);
+            workload.is_some_and(|it| it.generation == update.revision)
+        })
     }
 
     /// What an owner ruled last about the node of a place.

@@ -34,6 +34,12 @@ pub fn bind(step: Step, home: Option<(Home, NodeState)>, may_be_empty: bool) -> 
     if matches!(&why, Free::Drained { node: from, .. } if *from == node) {
         return Step::Wait { place, node, why: Waiting::Kept { volume: home.volume } };
     }
+    if let Free::Outgrown { node: from, why } = &why
+        && *from == node
+    {
+        let reason = format!("{why}; its volume `{}` is there", home.volume);
+        return Step::Wait { place, node, why: Waiting::NotYet { reason } };
+    }
     // A workload that was removed and made again begins with small counters: a volume that is made
     // from now on is later than this one.
     let counter = counter.max(home.counter.saturating_add(1));

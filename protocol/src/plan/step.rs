@@ -48,6 +48,8 @@ pub enum Leaves {
         /// That node.
         to: NodeId,
     },
+    /// Its node has no place for the revision that belongs there, as the holder's update says.
+    Outgrown,
 }
 
 /// The claim of one place by one node. A node appears at most once per place.
@@ -183,7 +185,8 @@ impl Step {
 
     /// Whether the place is to get another holder while it is held.
     pub fn is_move(&self) -> bool {
-        matches!(self, Step::Auction { why: Free::Drained { .. } | Free::Moves { .. }, .. })
+        let Step::Auction { why, .. } = self else { return false };
+        matches!(why, Free::Drained { .. } | Free::Moves { .. } | Free::Outgrown { .. })
     }
 }
 
@@ -219,6 +222,14 @@ pub enum Free {
         node: NodeId,
         /// The node that is to run it.
         to: NodeId,
+    },
+    /// Its holder's node has no place for the new revision. The holder keeps the old one until
+    /// another node runs the new one.
+    Outgrown {
+        /// The node.
+        node: NodeId,
+        /// The holder's words.
+        why: String,
     },
 }
 
@@ -419,13 +430,15 @@ fn steps_of(
     let alone = counting().all(|holder| holder.node == kept.node || holder.leaves.is_some());
     // The one replica of a daemon stays with its node, and a job stays to its end.
     let is_bound = !matches!(place, Place::Ordinal(_));
-    match step_for_kept(kept, revision) {
-        step @ (None | Some(Step::Wait { .. }))
-            if !is_bound && alone && kept.state == NodeState::Up =>
-        {
-            steps.extend(moved(kept, revision, here, seen(place), step));
-        }
-        step => steps.extend(step),
+    let step = step_for_kept(kept, revision);
+    let may_move = match &step {
+        None | Some(Step::Wait { .. }) => true,
+        Some(Step::Replace { .. }) => kept.leaves == Some(Leaves::Outgrown),
+        Some(Step::Auction { .. } | Step::Stop { .. } | Step::Queue { .. }) => false,
+    };
+    match may_move && !is_bound && alone && kept.state == NodeState::Up {
+        true => steps.extend(moved(kept, revision, here, seen(place), step)),
+        false => steps.extend(step),
     }
     for other in counting().filter(|holder| holder.node != kept.node) {
         let keeper = other.yields_to.unwrap_or(kept.node);
@@ -466,7 +479,11 @@ fn moved(
         Some(Leaves::Drained) => Free::Drained { node, healthy: kept.phase == Phase::Healthy },
         // Only what runs well moves.
         Some(Leaves::Moves { to }) if stays.is_none() => Free::Moves { node, to },
-        Some(Leaves::Moves { .. }) | None => return stays,
+        Some(Leaves::Outgrown) if kept.due && kept.revision != revision => {
+            let why = kept.update.as_ref().and_then(Update::no_place).unwrap_or_default();
+            Free::Outgrown { node, why: why.to_owned() }
+        }
+        Some(Leaves::Moves { .. } | Leaves::Outgrown) | None => return stays,
     };
     Some(Step::Auction { place, revision, counter: next_counter(here, seen), why, home: None })
 }

@@ -411,3 +411,33 @@ fn place_on_a_drained_node_is_auctioned_while_it_is_held() {
     let steps = plan(&run(1), &[outdated], &never);
     assert!(matches!(steps[..], [Step::Replace { .. }]), "it is replaced first: {steps:?}");
 }
+
+/// A holder without a place for the new revision keeps the old one, and another node is looked for;
+/// once that has it, the holder is to stop.
+#[test]
+fn place_without_room_for_the_new_revision_is_auctioned_while_the_old_one_serves() {
+    let outgrown = Holder {
+        revision: OLD,
+        update: Some(Update::refused(CURRENT, "it finds no room")),
+        leaves: Some(Leaves::Outgrown),
+        ..holder(0, 1)
+    };
+    let steps = plan(&run(1), std::slice::from_ref(&outgrown), &never);
+    let why = Free::Outgrown { node: node(1), why: "it finds no room".into() };
+    assert_eq!(only_auction(&steps), (2, &why));
+    assert!(steps[0].is_unhealthy() && steps[0].is_move());
+
+    let later = Holder { due: false, ..outgrown.clone() };
+    let steps = plan(&run(1), &[later], &never);
+    assert!(matches!(steps[..], [Step::Wait { why: Waiting::Turn { .. }, .. }]), "{steps:?}");
+
+    let home = Home { counter: 1, node: node(1), volume: "data".into() };
+    let steps = plan(&run(1), std::slice::from_ref(&outgrown), &never);
+    let bound = bind(steps[0].clone(), Some((home, NodeState::Up)), false);
+    assert!(matches!(bound, Step::Wait { why: Waiting::NotYet { .. }, .. }), "its data: {bound:?}");
+
+    let takes = Holder { token: token(2), phase: Phase::Starting, ..holder(0, 2) };
+    let old = Holder { yields_to: Some(node(2)), ..outgrown };
+    let steps = plan(&run(1), &[old, takes], &never);
+    assert!(matches!(steps[..], [Step::Stop { .. }, Step::Wait { .. }]), "{steps:?}");
+}

@@ -17,6 +17,7 @@ impl fmt::Display for Free {
             Free::NodeLeft { node } => write!(f, "its node {} left the cluster", node.short()),
             Free::Drained { node, .. } => write!(f, "its node {} is drained", node.short()),
             Free::Moves { to, .. } => write!(f, "{} has more room for it", to.short()),
+            Free::Outgrown { node, why } => write!(f, "{}: {why}", node.short()),
         }
     }
 }

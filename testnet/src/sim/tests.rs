@@ -7,6 +7,7 @@ mod kinds;
 mod liars;
 mod moves;
 mod no_way;
+mod outgrown;
 mod priority;
 mod promises;
 mod resources;

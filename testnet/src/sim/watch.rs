@@ -11,6 +11,8 @@ pub struct Watch {
     pub is_off: bool,
     /// Every generation of every workload that was published, and the resources of one replica.
     pub generations: BTreeMap<(Digest, Digest), Need>,
+    /// Workloads of which there are never two of one replica by choice.
+    pub stateful: BTreeSet<Digest>,
     /// The slot hash that a device broadcast under each (slot, counter).
     pub told: BTreeMap<(usize, u8, u64), Digest>,
     /// Stops that a node may order because another holder said that it keeps the replica healthy.

@@ -105,6 +105,7 @@ impl World {
             up: &|other| !cut.contains(other),
             current: &|_| wanted,
             credit,
+            stops_first: &|_| false,
             unaware: &|_, _, _| !aware,
         };
         let facts = self.rooms[node].reconsider(self.now, &judge, &mut out);
@@ -343,6 +344,7 @@ fn questions_are_bounded_and_none_starves() {
             up: &|_| true,
             current: &|_| Some(CURRENT),
             credit: GOOD,
+            stops_first: &|_| false,
             unaware: &|_, _, _| true,
         };
         b.reconsider(now, &judge, &mut out);

@@ -63,12 +63,14 @@ impl World {
                     let known = changes.iter().filter_map(|raw| {
                         let body = raw.change.peek().ok()?;
                         let spec = body.value.spec()?;
-                        Some((
-                            (body.uid.unwrap_or_else(|| raw.change.hash()), spec.revision()),
-                            spec.need(),
-                        ))
+                        Some((body.uid.unwrap_or_else(|| raw.change.hash()), spec.clone()))
                     });
-                    self.watch.generations.extend(known);
+                    for (uid, spec) in known {
+                        self.watch.generations.insert((uid, spec.revision()), spec.need());
+                        if spec.kind.is_stateful() {
+                            self.watch.stateful.insert(uid);
+                        }
+                    }
                 }
                 Record::Slot { .. }
                 | Record::Incarnation(_)
@@ -250,9 +252,9 @@ impl World {
             }
             Action::Send {
                 to,
-                message: Message::Claims(claims::Message::Keeping { replica, healthy: true, .. }),
+                message: Message::Claims(claims::Message::Keeping { replica, healthy, .. }),
                 ..
-            } => {
+            } if *healthy || self.watch.stateful.contains(&replica.uid) => {
                 let waiting = self.stops_waiting(to, replica);
                 self.watch.kept.insert((*to, *replica), 1 + waiting);
             }
@@ -285,18 +287,18 @@ impl World {
         .count()
     }
 
-    /// Whether a device runs a wanted replica, healthy, and its disk gives no reason to stop it.
+    /// Whether a device runs a wanted replica, healthy, and its disk gives no reason to stop it. Of a
+    /// version that is wanted no more it counts as well: it serves until the next one does.
     fn is_good(&self, device: usize, replica: &ReplicaId) -> bool {
         let it = &self.devices[device];
         let (Some(node), Some(runs)) = (&it.node, it.runtime.replicas.get(replica)) else {
             return false;
         };
         let Some(claim) = claims_on(&it.disk, it.id, replica).next() else { return false };
-        runs.healthy
+        (runs.healthy || runs.old.is_some())
             && !it.disk.is_ill()
             && !node.is_revoked(&it.id.into())
             && node.wanted(&claim.name).contains(replica)
-            && node.generation(&replica.uid) == Some(runs.generation)
     }
 
     /// Whether a daemon knows a workload that may take the place of a replica.

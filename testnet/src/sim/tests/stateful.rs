@@ -239,3 +239,34 @@ fn replica_with_a_volume_comes_back_where_it_is() {
         assert_eq!(instances(&sim.world), at, "seed {seed}");
     }
 }
+
+/// A device that is emptied stops a replica before the next one starts it, also when the owner or
+/// the next one dies in the middle.
+#[test]
+fn drained_replica_stops_before_another_device_starts_it() {
+    for seed in 0..20 {
+        let mut sim = cluster(seed, 5);
+        sim.publish(0, &db(1, 4)).unwrap();
+        sim.settle().unwrap();
+        let at = instances(&sim.world)[&1][0];
+        assert!(sim.set_policy(at, true, true).unwrap());
+        for step in 0..6_000 {
+            let there = instances(&sim.world);
+            match seed % 4 {
+                0 if step == 5 * seed => kill_owner(&mut sim),
+                1 if there.get(&1).is_some_and(|it| it[0] != at)
+                    && sim.world.running().len() > 4 =>
+                {
+                    sim.world.kill(there[&1][0]);
+                }
+                _ => {}
+            }
+            tick(&mut sim, &format!("seed {seed}, {step} ms"));
+        }
+        let (there, ready) = (instances(&sim.world), ready(&sim.world));
+        assert_eq!(ready, (0..4).collect(), "seed {seed}: {there:?}");
+        assert!(!there.values().any(|devices| devices.contains(&at)), "seed {seed}: {there:?}");
+        sim.heal().unwrap();
+        sim.settle().unwrap();
+    }
+}
