@@ -404,9 +404,11 @@ impl Service {
     /// The replica whose volume people mean by this name. Volumes outlive their workload: where
     /// that was removed, the name alone tells.
     pub(super) async fn volume_of(&self, named: NamedReplica) -> Result<ReplicaName, ApiError> {
-        let is_known = self.core.service(named.workload.clone()).await?.is_some();
+        let known = self.core.workload(named.workload.clone()).await?;
+        // Runs come and go, and an index keeps its volume.
+        let is_free = known.is_none_or(|view| matches!(view.kind.as_str(), "cron" | "job"));
         match named.place.parse() {
-            Ok(place) if !is_known => Ok(ReplicaName { workload: named.workload, place }),
+            Ok(place) if is_free => Ok(ReplicaName { workload: named.workload, place }),
             _ => self.replica(named).await,
         }
     }

@@ -124,7 +124,7 @@ impl Service {
 fn key_of(replica: &ReplicaName, name: &str) -> VolumeKey {
     VolumeKey {
         workload: full_name(&replica.workload),
-        place: replica.place.to_string(),
+        place: replica.place.of_volumes().to_string(),
         name: name.into(),
     }
 }

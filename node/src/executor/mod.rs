@@ -223,7 +223,7 @@ fn volume(volume: &Volume, replica: &ReplicaName) -> (String, VolumeOf) {
 fn kept(name: &str, replica: &ReplicaName) -> VolumeKey {
     VolumeKey {
         workload: format!("{}/{}", replica.workload.namespace, replica.workload.name),
-        place: replica.place.to_string(),
+        place: replica.place.of_volumes().to_string(),
         name: name.to_owned(),
     }
 }

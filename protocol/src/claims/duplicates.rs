@@ -53,7 +53,7 @@ pub struct Judge<'a> {
     pub current: &'a dyn Fn(&ReplicaId) -> Option<Revision>,
     /// Whether claims can be relied on.
     pub credit: Credit<'a>,
-    /// Whether a replica that leaves its node stops there before another one starts it.
+    /// Whether a replica that leaves its node is to stop there now, before another one starts it.
     pub stops_first: &'a dyn Fn(&ReplicaId) -> bool,
     /// Whether a rival and its owner may not have known that this node runs the replica: `mine`
     /// has just become healthy, or one of them was apart from this node since then.
@@ -129,6 +129,10 @@ impl Duplicates {
     /// Replicas held with others, and disputes about them.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.contested.len(), self.disputes.len())
+    }
+
+    pub(super) fn contested(&self) -> impl Iterator<Item = &ReplicaId> {
+        self.contested.iter()
     }
 
     /// The holders of a replica changed: `mine` if this node is one of them.

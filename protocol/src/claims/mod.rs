@@ -241,6 +241,11 @@ impl Claims {
         self.index.last_place(uid, counts)
     }
 
+    /// Replicas of this node that other nodes claim, too.
+    pub fn contested(&self) -> impl Iterator<Item = &ReplicaId> {
+        self.duplicates.contested()
+    }
+
     /// Every claim of a node, by slot.
     pub fn of_node(&self, node: &NodeId) -> impl Iterator<Item = &Claim> {
         self.index.of_node(node)

@@ -36,6 +36,16 @@ pub enum Place {
     },
 }
 
+impl Place {
+    /// The place under whose name its volumes are kept: all runs of an index have the same.
+    pub fn of_volumes(self) -> Place {
+        match self {
+            Place::Run { index, .. } => Place::Ordinal(index),
+            Place::Ordinal(_) | Place::OnNode(_) => self,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -28,7 +28,7 @@ impl KeptVolume {
         self.workload == *workload && self.place == place && self.name.as_str() == name
     }
 
-    /// The place, if this program knows its form.
+    /// The place, as [`Place::of_volumes`] gives it, if this program knows its form.
     pub fn place(&self) -> Option<Place> {
         self.place.parse().ok().map(Place::Ordinal)
     }

@@ -49,9 +49,17 @@ impl Node {
             };
             // A volume that is used again is newer than one that was made meanwhile elsewhere.
             let used = || {
-                let uid = self.desired.workload(&volume.workload)?.uid;
-                let claim = self.claims.my_claim(&ReplicaId { uid, place: volume.place()? })?;
-                Some(claim.token.counter)
+                let workload = self.desired.workload(&volume.workload)?;
+                let (uid, place) = (workload.uid, volume.place()?);
+                if workload.spec.kind.job().is_none() {
+                    let claim = self.claims.my_claim(&ReplicaId { uid, place })?;
+                    return Some(claim.token.counter);
+                }
+                let runs = self.claims.of_workload(&uid);
+                let users = runs.iter().filter(|(node, claim)| {
+                    *node == self.me && claim.replica.place.of_volumes() == place
+                });
+                users.map(|(_, claim)| claim.token.counter).max()
             };
             let first = before.or_else(made).unwrap_or(volume.counter);
             volume.counter = used().map_or(first, |used| used.max(first));

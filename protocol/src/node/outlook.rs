@@ -1,14 +1,14 @@
 //! The places that should exist and the steps they need, as this node sees them: the rooms that
 //! decide it, read together. The owner, the holder, the bidder and the views all ask here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::claims::{Claims, Credit};
 use crate::desired::{Desired, Workload};
 use crate::membership::{Membership, State};
 use crate::model::spec::{Kind, OnLoss};
 use crate::model::{
-    Change, Claim, Key, NodeId, Place, ReplicaId, Revision, Ruling, Time, View, WallClock,
+    Change, Claim, Key, NodeId, Phase, Place, ReplicaId, Revision, Ruling, Time, View, WallClock,
 };
 use crate::plan::{
     Holder, Home, NodeState, Step, Surplus, Wanted, bind, bind_to_node, end_in_order, in_order,
@@ -201,7 +201,7 @@ impl Outlook<'_> {
         // Data that may be lost is worth no waiting only if that is so of all of it.
         let may_be_empty = workload.spec.kept().all(|volume| volume.on_loss == OnLoss::Empty);
         let bound = |step: Step| {
-            let home = homes.get(&step.place()).cloned();
+            let home = homes.get(&step.place().of_volumes()).cloned();
             let home = home.map(|home| {
                 let state = self.state_of(&home.node);
                 (home, state)
@@ -211,14 +211,16 @@ impl Outlook<'_> {
         steps.into_iter().map(bound).collect()
     }
 
-    /// The latest home of each place of a workload with volumes, or of one place: by the records of
-    /// members, and by the claims of nodes that are down, which may have made the volumes.
+    /// The latest home of each place of a workload with volumes, or of one place, by
+    /// [`Place::of_volumes`]: by the records of members, and by the claims of nodes that are down, which may have made the volumes.
     fn homes(&self, workload: &Workload, only: Option<Place>) -> BTreeMap<Place, Home> {
         let spec = &workload.spec;
         let names = || spec.kept().map(|volume| volume.name.as_str());
         let mut homes: BTreeMap<Place, Home> = BTreeMap::new();
         let mut note = |place: Place, home: Home| {
-            if only.is_none_or(|only| only == place) && self.demand.is_member(&home.node) {
+            if only.is_none_or(|only| only.of_volumes() == place)
+                && self.demand.is_member(&home.node)
+            {
                 let latest = homes.entry(place).or_insert_with(|| home.clone());
                 *latest = home.max(latest.clone());
             }
@@ -236,10 +238,21 @@ impl Outlook<'_> {
         for (node, claim) in self.claims.of_workload(&workload.uid) {
             if !self.state_of(&node).counts() {
                 let (counter, volume) = (claim.token.counter, first.to_owned());
-                note(claim.replica.place, Home { counter, node, volume });
+                note(claim.replica.place.of_volumes(), Home { counter, node, volume });
             }
         }
         homes
+    }
+
+    /// Whether all places of a workload but this one are ready.
+    pub fn others_are_ready(&self, workload: &Workload, replica: &ReplicaId) -> bool {
+        let claims = self.claims.of_workload(&workload.uid).into_iter();
+        let ready: BTreeSet<Place> = claims
+            .filter(|(node, claim)| self.is_up(node) && claim.phase == Phase::Healthy)
+            .map(|(_, claim)| claim.replica.place)
+            .collect();
+        let mut others = self.demand.places(workload).into_keys();
+        others.all(|place| place == replica.place || ready.contains(&place))
     }
 
     /// The step that this node's own claim of a replica needs, whatever others claim.

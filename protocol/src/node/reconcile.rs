@@ -158,6 +158,7 @@ impl Node {
 
     /// Looks for places with several holders, and starts or continues their disputes.
     fn resolve_duplicates(&mut self, now: Time) {
+        let stops_first = self.may_stop_first(now);
         let (membership, wall) = (&self.membership, self.wall(now));
         let ownership = &self.ownership;
         let mut out = crate::model::Out::new();
@@ -175,10 +176,7 @@ impl Node {
             up: &|node: &NodeId| membership.is_up(node),
             current: &|replica: &ReplicaId| demand.revision(replica),
             credit,
-            stops_first: &|replica| {
-                let workload = self.desired.by_uid(&replica.uid);
-                workload.is_some_and(|it| it.spec.kind.is_stateful())
-            },
+            stops_first: &|replica| stops_first.contains(replica),
             unaware: &|mine, node, claim| {
                 let healthy_for = Duration::from_millis(wall.0.saturating_sub(mine.since.0));
                 let has_just_met = |node: &NodeId| {
@@ -193,6 +191,19 @@ impl Node {
         let facts = self.claims.reconsider(now, &judge, &mut out);
         self.returned.extend(facts.into_iter().map(Returned::Claims));
         self.post(now, out, super::Message::Claims);
+    }
+
+    /// Own replicas that other nodes claim as well, and that stop before those start them: of a
+    /// stateful workload, while all others of it are ready.
+    fn may_stop_first(&self, now: Time) -> BTreeSet<ReplicaId> {
+        let outlook = self.outlook(now);
+        let may = |replica: &&ReplicaId| {
+            let workload = self.desired.by_uid(&replica.uid);
+            workload.is_some_and(|workload| {
+                workload.spec.kind.is_stateful() && outlook.others_are_ready(workload, replica)
+            })
+        };
+        self.claims.contested().filter(may).copied().collect()
     }
 
     /// Issues this node's record anew if its content changed.

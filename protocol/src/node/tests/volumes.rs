@@ -4,7 +4,9 @@
 use super::harness::Cluster;
 use super::*;
 use crate::membership;
-use crate::model::spec::{Container, Image, Mount, OnLoss, Volume, VolumeSource};
+use crate::model::spec::{
+    Container, Cron, Image, Job, Kind, Missed, Mount, OnLoss, Overlap, Volume, VolumeSource,
+};
 use crate::model::{KeptVolume, KeyPair, NodeRecord, ProgramKind, Resources, Signed};
 
 fn stateful(on_loss: OnLoss) -> Spec {
@@ -90,6 +92,33 @@ fn replica_is_offered_to_the_node_with_its_volume_alone() {
     tell(&cluster, &mut founder, 2, Vec::new());
     founder.run_for(Duration::from_secs(30));
     assert_eq!(founder.node.own_claims().count(), 1, "{}", reason(&founder));
+}
+
+/// All tries of a job's index, and all runs of a schedule, have the same volume.
+#[test]
+fn run_of_a_job_is_offered_to_the_node_with_its_volume_alone() {
+    let job = Job::default();
+    let cron = Cron {
+        schedule: "* * * * *".into(),
+        zone: "UTC".into(),
+        missed: Missed::Once,
+        overlap: Overlap::Allow,
+        suspended: false,
+        job: job.clone(),
+    };
+    for kind in [Kind::Job(job), Kind::Cron(cron)] {
+        let cluster = cluster();
+        let mut founder = two(&cluster, vec![volume(3)]);
+        let mut form = SpecForm::from(stateful(OnLoss::Wait));
+        form.kind = kind;
+        founder.publish(&cluster, &form.try_into().unwrap());
+        lose_the_other(&mut founder);
+        founder.run_for(Duration::from_secs(120));
+        assert_eq!(founder.node.own_claims().count(), 0);
+        let view = founder.node.workload(&"web".parse().unwrap()).unwrap();
+        let reasons: Vec<String> = view.replicas.into_iter().filter_map(|it| it.reason).collect();
+        assert!(reasons.iter().any(|it| it.contains("its volume `data` is on b")), "{reasons:?}");
+    }
 }
 
 #[test]

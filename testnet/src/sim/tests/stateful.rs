@@ -270,3 +270,26 @@ fn drained_replica_stops_before_another_device_starts_it() {
         sim.settle().unwrap();
     }
 }
+
+/// A device with several replicas of a workload is emptied: they go one after the other, and the
+/// others are ready meanwhile.
+#[test]
+fn drained_replicas_leave_one_at_a_time() {
+    for seed in 0..5 {
+        let mut sim = cluster(seed, 1);
+        sim.publish(0, &db(1, 4)).unwrap();
+        sim.settle().unwrap();
+        sim.apply(&"join 2".parse().unwrap()).unwrap();
+        sim.settle().unwrap();
+        assert_eq!(instances(&sim.world)[&3], [0], "seed {seed}: they stay until they are to go");
+        assert!(sim.set_policy(0, true, true).unwrap());
+        for step in 0..4_000 {
+            tick(&mut sim, &format!("seed {seed}, {step} ms"));
+            let ready = ready(&sim.world);
+            assert!(ready.len() >= 3, "seed {seed}, {step} ms: {ready:?}");
+        }
+        let there = instances(&sim.world);
+        assert!(!there.values().any(|devices| devices.contains(&0)), "seed {seed}: {there:?}");
+        sim.settle().unwrap();
+    }
+}
