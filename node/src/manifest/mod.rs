@@ -38,7 +38,10 @@
 //! A file may have several documents, divided by `---`. Unknown fields are refused: an ignored slip
 //! would only be found in production.
 
+pub mod bundle;
 pub mod quantity;
+pub mod tree;
+pub mod verdict;
 
 mod autoscale;
 mod container;
