@@ -21,6 +21,7 @@
 //! spread: zone
 //! affinity: { near: [db], apart: ["batch:30"] }
 //! tolerate: [edge]
+//! after: [db, "migrate:done"]    # waits for others before it is placed for the first time
 //! secrets: ["db:env=DB_PASSWORD"]   # as the options of `shoal run`; or a mapping of their parts
 //! configs: ["site:/etc/site.conf"]   # a container's file
 //! health:                # probes, each with every, timeout, failures, successes and delay
@@ -203,6 +204,10 @@ struct Document {
     affinity: Option<placement::Relations>,
     /// Taints that do not keep it away: `NAME`, `NAME=VALUE` or `*`. Example: `tolerate: [edge]`
     tolerate: Option<At<placement::Texts>>,
+    /// Workloads of its namespace that it waits for before it is placed for the first time: until
+    /// all their replicas are ready, one runs (`db:started`), or a job is done (`migrate:done`).
+    /// Example: `after: [db, "migrate:done"]`
+    after: Option<At<placement::Texts>>,
     /// Secrets of its namespace, each as a file or a variable.
     /// Example: `secrets: ["db:env=DB_PASSWORD"]`
     secrets: Option<At<Vec<given::Given>>>,
@@ -387,6 +392,7 @@ impl Document {
         let restarts = self.restarts.as_ref();
         let restarts = restarts.map(|text| field("restarts", text, quantity::count)).transpose()?;
         let tolerate = placement::list("tolerate", self.tolerate.take(), str::parse)?;
+        let after = placement::list("after", self.after.take(), str::parse)?;
         let name = WorkloadName { namespace, name };
         let affinity = placement::relations(self.affinity.take(), &name)?;
         let env = text::pairs(std::mem::take(&mut self.env));
@@ -397,7 +403,7 @@ impl Document {
             program = program.world(world);
         }
         let mut workload = program.envs(env).rules(require).prefers(prefer);
-        workload = workload.spread(spread).affinity(affinity).tolerates(tolerate);
+        workload = workload.spread(spread).affinity(affinity).tolerates(tolerate).after(after);
         if let Some(set) = set {
             workload = workload.set(set);
         }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{
-    Autoscale, Check, Component, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Device, Exposure,
-    Health, Image, Job, Kind, Later, Missed, Mount, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss,
-    Order, Overlap, Placement, PlatformImage, Privileges, Probe, Program, PullPolicy, Requirements,
-    Rollout, Sequence, Stateful, Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World,
+    After, Autoscale, Check, Component, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Device,
+    Exposure, Health, Image, Job, Kind, Later, Missed, Mount, NO_CPU_LIMIT, NetworkMode, OnFailure,
+    OnLoss, Order, Overlap, Placement, PlatformImage, Privileges, Probe, Program, PullPolicy,
+    Requirements, Rollout, Sequence, Stateful, Target, Tmpfs, ValueKind, ValueUse, VolumeSource,
+    World,
 };
 use shoal_protocol::model::{Artifact, DISK, Resources, Spec, SpecForm, WorkloadName};
 
@@ -97,7 +98,8 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     placed(&mut out, placement, later, name);
     let Later { stdin, tty, exposed, values, require: _, set, restarts, .. } = later;
     let Later { rollout, previous: _, autoscale: scale, mounts, .. } = later;
-    let Later { uses: _, best_effort: _, priority: _, .. } = later;
+    let Later { uses: _, best_effort: _, priority: _, after, .. } = later;
+    out.put_if("after", !after.is_empty(), Yaml::texts(after.iter().map(After::to_string)));
     for (key, kind) in [("secrets", ValueKind::Secret), ("configs", ValueKind::Config)] {
         let of: Vec<Yaml> = values.iter().filter(|it| it.kind == kind).map(value_use).collect();
         out.put_if(key, !of.is_empty(), Yaml::List(of));

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
-    Affinity, Autoscale, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image, InvalidSpec,
-    Job, Kind, MAX_EXPOSED, Mount, NO_CPU_LIMIT, Port, Preference, Program, Rollout, Rule,
-    Sequence, Stateful, Toleration, ValueUse, Volume, World,
+    Affinity, After, Autoscale, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image,
+    InvalidSpec, Job, Kind, MAX_EXPOSED, Mount, NO_CPU_LIMIT, Port, Preference, Program, Rollout,
+    Rule, Sequence, Stateful, Toleration, ValueUse, Volume, World,
 };
 use shoal_protocol::model::{
     Artifact, DISK, Digest, Label, Resources, Spec, SpecForm, WorkloadName,
@@ -369,6 +369,13 @@ impl Workload {
     /// Reserves nothing of its memory and CPU, or both again: it takes what others leave.
     pub fn best_effort(mut self, is: bool) -> Workload {
         self.form.later.best_effort = is;
+        self
+    }
+
+    /// Sets the workloads of its namespace that it waits for before it is placed for the first
+    /// time.
+    pub fn after(mut self, after: Vec<After>) -> Workload {
+        self.form.later.after = after;
         self
     }
 

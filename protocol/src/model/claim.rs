@@ -57,6 +57,15 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Whether the program runs, ready or not.
+    pub fn runs(&self) -> bool {
+        match self {
+            Phase::Healthy => true,
+            Phase::Waiting { reason } => reason.starts_with(NOT_READY),
+            Phase::Starting | Phase::Failing { .. } | Phase::Other(_) => false,
+        }
+    }
+
     /// The word that users see.
     pub fn as_str(&self) -> &'static str {
         match self {

@@ -130,12 +130,16 @@ impl Node {
                     if self.holding.serving(&replica) == Some(from)
                         && self.holding.target(&replica) == Some(from) => {}
                 Some(Step::Replace { to, .. }) => self.replace(now, &replica, to),
-                Some(Step::Auction { .. } | Step::Queue { .. } | Step::Wait { .. }) | None => {
-                    match outlook.demand.revision(&replica) {
-                        Some(revision) => self.replace(now, &replica, revision),
-                        None => self.advance(now, &replica),
-                    }
-                }
+                Some(
+                    Step::Auction { .. }
+                    | Step::Queue { .. }
+                    | Step::Await { .. }
+                    | Step::Wait { .. },
+                )
+                | None => match outlook.demand.revision(&replica) {
+                    Some(revision) => self.replace(now, &replica, revision),
+                    None => self.advance(now, &replica),
+                },
             }
         }
     }

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::claims::{Claims, Credit};
 use crate::desired::{Desired, Workload};
 use crate::membership::{Membership, State};
-use crate::model::spec::{Kind, OnLoss};
+use crate::model::ruling::{JobResult, Outcome};
+use crate::model::spec::{After, Kind, OnLoss, Until};
 use crate::model::{
     Change, Claim, Key, NodeId, Phase, Place, ReplicaId, Revision, Ruling, Time, View, WallClock,
+    WorkloadName,
 };
 use crate::plan::{
-    Holder, Home, NodeState, Step, Surplus, Wanted, bind, bind_to_node, end_in_order, in_order,
-    plan, plan_place,
+    Free, Holder, Home, NodeState, Step, Surplus, Wanted, bind, bind_to_node, end_in_order,
+    in_order, plan, plan_place,
 };
 use crate::rulings::Rulings;
 use crate::workload;
@@ -115,6 +117,17 @@ impl Demand<'_> {
         })
     }
 
+    /// Whether a job has indices to run, and whether one of them failed; none for other kinds.
+    pub fn job(&self, workload: &Workload) -> Option<(bool, bool)> {
+        let Kind::Job(_) = workload.spec.kind else { return None };
+        let generation = workload::generation_of(&workload.spec);
+        Some(self.with_view(workload, |view| {
+            let failed = |(_, _, it): (u64, u32, &JobResult)| it.outcome != Outcome::Done;
+            let is_open = !workload::runs(&workload.spec, view).is_empty();
+            (is_open, workload::results(generation, view).any(failed))
+        }))
+    }
+
     fn is_newer_form(&self, uid: &crate::model::Digest) -> bool {
         self.desired.opaque().any(|(_, opaque)| opaque == *uid)
     }
@@ -160,9 +173,49 @@ impl Outlook<'_> {
             |place: Place| self.claims.highest_token(&ReplicaId { uid: workload.uid, place });
         let places = self.demand.places(workload);
         let steps = self.bound(workload, None, plan(&places, &holders, &seen));
-        match workload.spec.kind.is_ordered() {
+        let steps = match workload.spec.kind.is_ordered() {
             true => in_order(steps, places.into_keys(), &holders),
             false => steps,
+        };
+        match holders.is_empty() {
+            true => self.behind_others(workload, steps),
+            false => steps,
+        }
+    }
+
+    /// The steps of a workload that nobody holds. Places that nobody ever held wait until the
+    /// workloads that it names are as far as it says.
+    fn behind_others(&self, workload: &Workload, steps: Vec<Step>) -> Vec<Step> {
+        let Some(after) = workload.spec.later.after.iter().find(|it| !self.is_met(workload, it))
+        else {
+            return steps;
+        };
+        let waits = |step| match step {
+            Step::Auction { place, why: Free::NeverPlaced, .. } => {
+                Step::Await { place, after: after.clone() }
+            }
+            step => step,
+        };
+        steps.into_iter().map(waits).collect()
+    }
+
+    /// Whether a workload that another one waits for is there, and far enough.
+    fn is_met(&self, workload: &Workload, after: &After) -> bool {
+        let namespace = workload.name.namespace.clone();
+        let name = WorkloadName { namespace, name: after.workload.clone() };
+        let Some(other) = self.demand.desired.workload(&name) else { return false };
+        let claims = self.claims.of_workload(&other.uid);
+        let mut up = claims.iter().filter(|(node, _)| self.is_up(node)).map(|(_, claim)| *claim);
+        match after.until {
+            Until::Started => up.any(|claim| claim.phase.runs()),
+            Until::Ready => {
+                let ready: BTreeSet<Place> = up
+                    .filter(|claim| claim.phase == Phase::Healthy)
+                    .map(|claim| claim.replica.place)
+                    .collect();
+                self.demand.places(other).keys().all(|place| ready.contains(place))
+            }
+            Until::Done => self.demand.job(other) == Some((false, false)),
         }
     }
 

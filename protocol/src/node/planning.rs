@@ -1,6 +1,6 @@
 //! Planning of the workloads that this node owns: finding gaps, and closing them by auction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
@@ -9,7 +9,9 @@ use rand_chacha::rand_core::RngCore;
 use crate::auction::{Excluded, Offer, OfferPlace};
 use crate::desired::Workload;
 use crate::model::claim::short_reason;
-use crate::model::{Digest, NodeId, Place, RawChange, ReplicaId, Revision, Time, Unfit, WallClock};
+use crate::model::{
+    Digest, NodeId, Place, RawChange, ReplicaId, Revision, Time, Unfit, WallClock, WorkloadName,
+};
 use crate::plan::{Free, Home, Step};
 
 use super::contract::Verdict;
@@ -43,6 +45,8 @@ pub(super) struct Planning {
     pub deferred: BTreeMap<Digest, (NodeId, Time)>,
     /// Updates that this node leads, by workload, as it saw them. At most as many as there are.
     pub updates: BTreeMap<Digest, SeenUpdate>,
+    /// Workloads that others wait for, with those. At most 32 for each workload of this owner.
+    pub awaited: BTreeMap<WorkloadName, BTreeSet<Digest>>,
     /// When this node looks again whether replicas are better off on other nodes.
     pub balance_at: Option<Time>,
 }
@@ -69,6 +73,9 @@ impl Node {
         self.plan_looks(now);
         for uid in std::mem::take(&mut self.due.dirty) {
             let Some(workload) = self.desired.by_uid(&uid).cloned() else { continue };
+            self.due
+                .dirty
+                .extend(self.planning.awaited.remove(&workload.name).into_iter().flatten());
             if !self.is_owner(&uid, &workload.name) {
                 // Another node owns it now, and plans it.
                 self.planning.again.remove(&uid);
@@ -162,6 +169,12 @@ impl Node {
                 Step::Wait { why, .. } if why.is_for_node() => {
                     // A node that returns, or leaves for good, ends the wait at once.
                     self.plan_again(now + HOME_RETRY, uid);
+                    continue;
+                }
+                Step::Await { after, .. } => {
+                    let namespace = workload.name.namespace.clone();
+                    let name = WorkloadName { namespace, name: after.workload };
+                    self.planning.awaited.entry(name).or_default().insert(uid);
                     continue;
                 }
                 Step::Wait { .. }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crate::auction::Summary;
 use crate::desired::Workload;
 use crate::membership::State;
+use crate::model::spec::{After, Until};
 use crate::model::view::{ReplacementView, ReplicaView};
-use crate::model::{Artifact, Claim, NodeId, Phase, Place, ReplicaId};
+use crate::model::{Artifact, Claim, NodeId, Phase, Place, ReplicaId, WorkloadName};
 use crate::plan::{Free, Step, Surplus, Waiting, replacing};
 
 use super::Node;
@@ -51,7 +52,8 @@ impl Node {
             let here = of_place(&steps, place);
             // The last claim of a dead node is of no interest once another node has the place.
             let is_free = here.iter().any(|step| {
-                matches!(step, Step::Auction { .. } | Step::Queue { .. }) && !step.is_move()
+                matches!(step, Step::Auction { .. } | Step::Queue { .. } | Step::Await { .. })
+                    && !step.is_move()
             });
             let moves = here.iter().find(|step| step.is_move());
             let step = here.iter().find(|step| step.node() == Some(node)).or(moves);
@@ -74,6 +76,12 @@ impl Node {
                 let why = format!("waits until {behind} is ready");
                 views.push((*place, missing(self.named(workload, place), why)));
             }
+            if let Step::Await { place, after } = step {
+                views.push((
+                    *place,
+                    missing(self.named(workload, place), self.why_awaits(workload, after)),
+                ));
+            }
             let Step::Auction { place, why, .. } = step else { continue };
             if step.is_move() {
                 continue;
@@ -83,6 +91,22 @@ impl Node {
         }
         views.sort_by_key(|(place, _)| *place);
         views.into_iter().map(|(_, view)| view).collect()
+    }
+
+    /// The reason why a workload waits for another one.
+    fn why_awaits(&self, workload: &Workload, after: &After) -> String {
+        let name = &after.workload;
+        let namespace = workload.name.namespace.clone();
+        let known = self.desired.workload(&WorkloadName { namespace, name: name.clone() });
+        match (known.map(|it| self.job_state(it)), after.until) {
+            (None, _) => format!("waits for {name}, and there is no such workload"),
+            (Some(Some(state)), Until::Done) if state == "failed" => {
+                format!("waits until {name} is done, and it has failed")
+            }
+            (Some(None), Until::Done) => format!("waits until {name} is done, and it is no job"),
+            (Some(_), Until::Started) => format!("waits until {name} runs"),
+            (Some(_), until) => format!("waits until {name} is {}", until.as_str()),
+        }
     }
 
     fn free_view(
@@ -192,7 +216,10 @@ impl Node {
                 shown_phase = Some("stopping");
                 Some(format!("stops when {} is gone", self.named(workload, after)))
             }
-            Some(Step::Wait { .. } | Step::Queue { .. } | Step::Auction { .. }) | None => None,
+            Some(
+                Step::Wait { .. } | Step::Queue { .. } | Step::Await { .. } | Step::Auction { .. },
+            )
+            | None => None,
         };
         let (_, restarts) = details(&phase);
         let replica = claim.replica;

@@ -200,14 +200,7 @@ impl Node {
 
     /// How far a job is, in a word.
     pub(super) fn job_state(&self, workload: &Workload) -> Option<String> {
-        let Kind::Job(_) = workload.spec.kind else { return None };
-        let generation = workload::generation_of(&workload.spec);
-        let (is_open, has_failed) = self.demand().with_view(workload, |view| {
-            let failed = |(_, _, it): (u64, u32, &JobResult)| it.outcome != Outcome::Done;
-            let is_open = !workload::runs(&workload.spec, view).is_empty();
-            (is_open, workload::results(generation, view).any(failed))
-        });
-        let word = match (is_open, has_failed) {
+        let word = match self.demand().job(workload)? {
             (_, true) => "failed",
             (true, false) => "running",
             (false, false) => "done",

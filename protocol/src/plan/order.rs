@@ -106,7 +106,7 @@ mod tests {
             Step::Wait { place, why: Waiting::Order { after }, .. } => {
                 Some(format!("{place}>{after}"))
             }
-            Step::Wait { .. } | Step::Replace { .. } => None,
+            Step::Wait { .. } | Step::Replace { .. } | Step::Await { .. } => None,
         };
         let steps = in_order(steps, places.into_keys(), holders);
         steps.iter().filter_map(word).collect::<Vec<_>>().join(" ")

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::home::Home;
 use crate::model::claim::Update;
+use crate::model::spec::After;
 use crate::model::{NodeId, Phase, Place, Revision, Token, WallClock};
 
 /// The state of a holder's node.
@@ -125,6 +126,13 @@ pub enum Step {
         /// The place that comes before it.
         behind: Place,
     },
+    /// The place was never placed, and waits for another workload. Addressed to no node.
+    Await {
+        /// The free place.
+        place: Place,
+        /// The other workload, of the same namespace, and how far it must be.
+        after: After,
+    },
     /// The place counts as held, and is not healthy yet. Addressed to no node.
     Wait {
         /// The held place.
@@ -144,6 +152,7 @@ impl Step {
             | Step::Replace { place, .. }
             | Step::Stop { place, .. }
             | Step::Queue { place, .. }
+            | Step::Await { place, .. }
             | Step::Wait { place, .. } => *place,
         }
     }
@@ -151,7 +160,7 @@ impl Step {
     /// The holder that the step is about; none for a free place.
     pub fn node(&self) -> Option<NodeId> {
         match self {
-            Step::Auction { .. } | Step::Queue { .. } => None,
+            Step::Auction { .. } | Step::Queue { .. } | Step::Await { .. } => None,
             Step::Replace { node, .. } | Step::Stop { node, .. } | Step::Wait { node, .. } => {
                 Some(*node)
             }
@@ -434,7 +443,9 @@ fn steps_of(
     let may_move = match &step {
         None | Some(Step::Wait { .. }) => true,
         Some(Step::Replace { .. }) => kept.leaves == Some(Leaves::Outgrown),
-        Some(Step::Auction { .. } | Step::Stop { .. } | Step::Queue { .. }) => false,
+        Some(
+            Step::Auction { .. } | Step::Stop { .. } | Step::Queue { .. } | Step::Await { .. },
+        ) => false,
     };
     match may_move && !is_bound && alone && kept.state == NodeState::Up {
         true => steps.extend(moved(kept, revision, here, seen(place), step)),

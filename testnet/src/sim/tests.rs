@@ -1,3 +1,4 @@
+mod after;
 mod balancing;
 mod busy;
 mod containers;

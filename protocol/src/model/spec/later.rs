@@ -10,10 +10,10 @@ use super::super::codec::{self, Malformed};
 use super::super::name::Label;
 use super::super::resources::{Amounts, DISK};
 use super::{
-    Artifact, Autoscale, InvalidSpec, Kind, Mount, Program, Rollout, Rule, Spec, SpecForm,
+    After, Artifact, Autoscale, InvalidSpec, Kind, Mount, Program, Rollout, Rule, Spec, SpecForm,
     ValueKind, ValueUse, World, counted, devices,
 };
-use super::{container_checks, placement};
+use super::{after, container_checks, placement};
 
 /// The form with [`Later`] behind all that form 2 has.
 pub(super) const FORM: u16 = 3;
@@ -55,6 +55,8 @@ pub struct Later {
     /// The places of a component's volumes: folders that it finds at these paths. Those of a
     /// container stand in it.
     pub mounts: Vec<Mount>,
+    /// Workloads of its namespace that it waits for before it is placed for the first time.
+    pub after: Vec<After>,
 }
 
 impl Later {
@@ -94,6 +96,7 @@ impl Later {
         let Later { stdin, tty, exposed, values, require, set, restarts, .. } = self;
         let Later { rollout, previous: _, autoscale, uses, best_effort, priority, .. } = self;
         let mounts: Vec<String> = self.mounts.iter().map(Mount::to_string).collect();
+        let after: Vec<String> = self.after.iter().map(After::to_string).collect();
         let disk = uses.of(DISK);
         let of = |kind: ValueKind| {
             let all = values.iter().filter(|it| it.kind == kind).map(ValueUse::shown);
@@ -108,6 +111,7 @@ impl Later {
             ("secrets", of(ValueKind::Secret)),
             ("configs", of(ValueKind::Config)),
             ("require", Some(placement::listed(require)).filter(|text| !text.is_empty())),
+            ("after", (!after.is_empty()).then(|| after.join(", "))),
             ("update", rollout.as_ref().map(Rollout::to_string)),
             ("autoscale", autoscale.as_ref().map(Autoscale::to_string)),
             ("set", set.as_ref().map(Label::to_string)),
@@ -139,6 +143,7 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
         }
         Program::Containers(_) => {}
     }
+    after::check(form)?;
     let wrong = |why: String| Err(InvalidSpec::Container { field: "exposed", why });
     if exposed.len() > MAX_EXPOSED {
         return wrong(format!("{} ports, at most {MAX_EXPOSED} are allowed", exposed.len()));

@@ -2,6 +2,7 @@
 //! manifest's forms become a [`Spec`] by `TryFrom`, and **what this version does not support is
 //! refused by name**, never ignored.
 
+mod after;
 mod allow;
 mod amount;
 mod autoscale;
@@ -41,6 +42,7 @@ use super::name::WorkloadName;
 use super::replica::Revision;
 use super::resources::{Need, Resources};
 
+pub use after::{After, MAX_AFTER, Until};
 pub use allow::{
     Allowance, Allowed, MAX_ALLOWANCE, MAX_ALLOWED, NO_NEW_PRIVILEGES, NotAnAllowance, capability,
     is_below, is_plain_path,
