@@ -470,6 +470,7 @@ mod tests {
                 resources: Default::default(),
                 best_effort: false,
                 priority: 0,
+                no_healthcheck: false,
             };
             change(&mut body);
             Spec::try_from(body).unwrap_err().to_string()

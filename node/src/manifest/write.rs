@@ -97,7 +97,7 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     placed(&mut out, placement, later, name);
     let Later { stdin, tty, exposed, values, require: _, set, restarts, .. } = later;
     let Later { rollout, previous: _, autoscale: scale, mounts, .. } = later;
-    let Later { uses: _, best_effort: _, priority: _, .. } = later;
+    let Later { uses: _, best_effort: _, priority: _, no_healthcheck, .. } = later;
     for (key, kind) in [("secrets", ValueKind::Secret), ("configs", ValueKind::Config)] {
         let of: Vec<Yaml> = values.iter().filter(|it| it.kind == kind).map(value_use).collect();
         out.put_if(key, !of.is_empty(), Yaml::List(of));
@@ -108,6 +108,7 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
         .into_iter()
         .filter_map(|(name, it)| it.as_ref().map(|probe| (name.to_owned(), probe_of(probe))));
     out.put_if("health", !health.is_empty(), Yaml::Map(probes.collect()));
+    out.put_if("health", *no_healthcheck, Yaml::plain("none"));
     out.put_some("update", rollout.as_ref().map(update));
     out.put_some("autoscale", scale.as_ref().map(autoscale));
     if let Program::Wasm(_) = program {

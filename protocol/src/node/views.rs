@@ -265,6 +265,7 @@ impl Node {
             resources: _,
             best_effort: _,
             priority: _,
+            no_healthcheck: _,
             kind: _,
             update: _,
             previous: _,

@@ -8,6 +8,7 @@ mod liars;
 mod moves;
 mod no_way;
 mod priority;
+mod probes;
 mod promises;
 mod resources;
 mod returns;

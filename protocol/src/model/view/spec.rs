@@ -119,6 +119,9 @@ pub struct SpecBody {
     /// A greater one goes first where there is no room for all.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i32,
+    /// The health check that the container's image names does not count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_healthcheck: bool,
 }
 
 fn is_default(number: &i32) -> bool {
@@ -158,7 +161,7 @@ impl From<&Spec> for SpecBody {
         } = &**spec;
         let Later { stdin, tty, exposed, values, require: rules, .. } = later;
         let Later { set, restarts, rollout, previous, autoscale, .. } = later;
-        let Later { uses, best_effort, priority, mounts, .. } = later;
+        let Later { uses, best_effort, priority, mounts, no_healthcheck, .. } = later;
         let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
             Program::Wasm(component) => {
@@ -208,6 +211,7 @@ impl From<&Spec> for SpecBody {
             resources: uses.clone(),
             best_effort: *best_effort,
             priority: *priority,
+            no_healthcheck: *no_healthcheck,
         }
     }
 }
@@ -286,6 +290,7 @@ impl TryFrom<SpecBody> for Spec {
             resources: uses,
             best_effort,
             priority,
+            no_healthcheck,
         } = body;
         let (name, resources) = (name.parse()?, Resources { memory, cpu });
         let form = match (runtime.as_str(), artifact, container) {
@@ -340,6 +345,7 @@ impl TryFrom<SpecBody> for Spec {
             best_effort,
             priority,
             mounts,
+            no_healthcheck,
         };
         form.check_end()?;
         Ok(Spec::try_from(form)?)
