@@ -131,6 +131,16 @@ pub(super) struct Image {
     pub id: Option<String>,
     pub repo_digests: Option<Vec<String>>,
     pub config: Option<ImageConfig>,
+    /// The health check where Podman has it.
+    pub healthcheck: Option<Healthcheck>,
+}
+
+impl Image {
+    /// The settings for containers with the health check, wherever the engine has that.
+    pub fn settings(self) -> ImageConfig {
+        let config = self.config.unwrap_or_default();
+        ImageConfig { healthcheck: config.healthcheck.or(self.healthcheck), ..config }
+    }
 }
 
 /// The settings that an image has for its containers.

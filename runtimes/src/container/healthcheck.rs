@@ -25,8 +25,8 @@ pub(super) async fn of_image(
     if let Some(probes) = known().get(image) {
         return Ok(probes.clone());
     }
-    let probes = match shared.engine.image(image).await {
-        Ok(found) => found.config.and_then(probes),
+    let probes = match shared.engine.image_by_id(image).await {
+        Ok(found) => probes(found.settings()),
         // It was removed by force: what it named cannot be known.
         Err(CallError::Refused { .. }) => None,
         Err(error) => return Err(error),
@@ -83,7 +83,7 @@ mod tests {
 
     fn of(config: &str) -> Option<Health> {
         let image = format!(r#"{{"Id":"sha256:1","Config":{{{config}}}}}"#);
-        serde_json::from_str::<Image>(&image).unwrap().config.and_then(probes)
+        probes(serde_json::from_str::<Image>(&image).unwrap().settings())
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -119,6 +119,15 @@ mod tests {
         let bash = of(r#""Shell":["/bin/bash","-lc"],"Healthcheck":{"Test":["CMD-SHELL","a"]}"#);
         let command = ["/bin/bash", "-lc", "a"].map(str::to_owned).to_vec();
         assert_eq!(bash.unwrap().liveness.unwrap().check, Check::Exec { command });
+    }
+
+    /// Podman has it beside the configuration.
+    #[test]
+    fn health_check_is_found_where_podman_has_it() {
+        let image = r#"{"Id":"1","Config":{"Env":null},
+            "Healthcheck":{"Test":["CMD-SHELL","/x"],"Interval":2000000000}}"#;
+        let image: Image = serde_json::from_str(image).unwrap();
+        assert_eq!(probes(image.settings()).unwrap().liveness.unwrap().every, seconds(2));
     }
 
     /// An image that switches the check of its base off, one that has none, and nonsense.
