@@ -205,8 +205,8 @@ impl Engine {
         within(SOON, raw::get(&self.socket, &path)).await
     }
 
-    /// An image with its health check, by its id. Podman's answer in the form of Docker's leaves that
-    /// out.
+    /// An image with its health check, by its id. Podman's answer in the form of Docker's leaves
+    /// that out.
     pub async fn image_by_id(&self, id: &str) -> Result<Image, CallError> {
         match self.is_podman {
             true => {

@@ -39,6 +39,7 @@ impl World {
     }
 
     /// The liveness of what serves, or served until it was not ready, has failed: it is stopped.
+    #[cfg(test)]
     pub fn fail_liveness(&mut self, device: usize, replica: ReplicaId) {
         let runtime = &mut self.devices[device].runtime;
         let Some(running) = runtime.replicas.get_mut(&replica) else { return };

@@ -119,8 +119,8 @@ pub enum Order {
         /// The spec to run. Its artifact is on this device, ready to start.
         spec: Spec,
     },
-    /// Start an older generation again, which was ordered before the last one, served, and ended. It
-    /// is to serve until the one that was ordered last answers. Its reports name its generation;
+    /// Start an older generation again, which was ordered before the last one, served, and ended.
+    /// It is to serve until the one that was ordered last answers. Its reports name its generation;
     /// that it cannot be started again is a failure that is not to be retried.
     Again {
         /// The replica.
