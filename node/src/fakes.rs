@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
 use shoal_protocol::model::access::Exec;
-use shoal_protocol::model::spec::HostPort;
+use shoal_protocol::model::spec::{Health, HostPort};
 use shoal_protocol::model::view::{
     AdmissionView, EventView, ExplainView, NodeView, OperatorView, QuotaView, ReadersView,
     ReplicaView, RevokedView, ServiceView, StatusView, ValueView, WorkloadView,
@@ -103,6 +103,8 @@ pub struct FakeRuntime {
     pub exits: Mutex<Option<i64>>,
     /// Commands that were run.
     pub executed: watch::Sender<usize>,
+    /// The probes that instances bring with them.
+    pub own_probes: Mutex<Option<Health>>,
 }
 
 /// The response to a request.
@@ -158,6 +160,7 @@ impl FakeRuntime {
             go_on: Notify::new(),
             exits: Mutex::new(Some(0)),
             executed: watch::Sender::new(0),
+            own_probes: Mutex::default(),
         })
     }
 
@@ -322,6 +325,10 @@ impl Control for Ended {
 impl Runtime for FakeRuntime {
     fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    fn own_probes(&self, _: &InstanceId) -> Option<Health> {
+        self.own_probes.lock().unwrap().clone()
     }
 
     fn prepare(&self, _: Digest) -> BoxFuture<'_, Result<(), PrepareError>> {

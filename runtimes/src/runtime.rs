@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use shoal_protocol::model::Digest;
+use shoal_protocol::model::spec::Health;
 
 use crate::endpoint::Endpoint;
 use crate::error::{DeviceError, LogsError, PrepareError, ServeError, StartError};
@@ -79,6 +80,12 @@ pub trait Runtime: Sessions + Send + Sync + 'static {
     /// the request untouched.
     fn endpoint(&self, id: &InstanceId) -> Result<Endpoint, ServeError> {
         self.statuses().endpoint(id)
+    }
+
+    /// The probes that an instance brings with it, as the image of a container may. They are known
+    /// from the time on when its program is up.
+    fn own_probes(&self, _: &InstanceId) -> Option<Health> {
+        None
     }
 
     /// Follows the states of all instances; the first answer holds every instance.

@@ -37,6 +37,8 @@ macro_rules! on_both {
 mod absence;
 #[path = "containers/ends.rs"]
 mod ends;
+#[path = "containers/healthchecks.rs"]
+mod healthchecks;
 #[path = "containers/images.rs"]
 mod images;
 #[path = "containers/lives.rs"]

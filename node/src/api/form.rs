@@ -471,6 +471,7 @@ mod tests {
                 best_effort: false,
                 priority: 0,
                 after: Vec::new(),
+                no_healthcheck: false,
             };
             change(&mut body);
             Spec::try_from(body).unwrap_err().to_string()

@@ -53,11 +53,6 @@ const OPTIONS: &[(&[&str], &str)] = &[
     (&["--platform"], "each node runs the image of its own processor"),
     (&["--stop-timeout"], "--stop-grace DURATION, as in --stop-grace 30s"),
     (
-        &["--no-healthcheck"],
-        "shoal does nothing about the health check of an image: only probes that its own options \
-            name count",
-    ),
-    (
         &["--health-start-interval"],
         "a replica that starts is asked soon and often; --health-start-period is the time it has",
     ),

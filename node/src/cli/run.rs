@@ -248,6 +248,7 @@ impl Run {
             .envs(unique("env", self.env.clone())?)
             .given(self.secrets.iter().cloned().chain(self.configs.iter().cloned()))
             .health(self.health.health().map_err(CliError::usage)?)
+            .no_healthcheck(self.health.no_healthcheck)
             .rules(self.require.clone())
             .prefers(self.prefer.clone())
             .spread(self.spread.clone())

@@ -33,8 +33,8 @@ const NOTICES: usize = 256;
 pub struct Stopped;
 
 /// Takes orders to the runtimes. Called on the driver's task, so it must return at once: store the
-/// order and wake the executor. Only the latest order for a replica counts, so the number of stored
-/// orders is bounded by the number of replicas.
+/// order and wake the executor. Only the latest order for a replica counts, and one that starts its
+/// old version again, so the number of stored orders is bounded by the number of replicas.
 pub trait Orders: Send + 'static {
     /// Stores an order for the executor.
     fn order(&mut self, order: Order);

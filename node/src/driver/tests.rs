@@ -75,7 +75,7 @@ impl Orders for Immediate {
             Order::Run { replica, generation, .. } => {
                 Report { replica, generation, state: InstanceState::Running }
             }
-            Order::Stop { .. } => return,
+            Order::Stop { .. } | Order::Again { .. } => return,
         };
         let driver = self.0.clone();
         tokio::spawn(async move { driver.report(report).await });

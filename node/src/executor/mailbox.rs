@@ -9,16 +9,19 @@ use shoal_protocol::node::{Order, Report};
 use shoal_runtimes::InstanceId;
 use tokio::sync::Notify;
 
-/// Orders that the task has not taken yet. One place a replica, so bounded by the number of
-/// replicas that a node can hold.
+/// Orders that the task has not taken yet. A replica has one, and one more that starts its old
+/// version again, so they are bounded by the number of replicas that a node can hold.
 #[derive(Clone, Default)]
 pub(super) struct Inbox(Arc<Mailbox>);
 
 #[derive(Default)]
 struct Mailbox {
-    latest: Mutex<(BTreeMap<ReplicaId, Order>, bool)>,
+    /// By replica, and whether it is an order besides the last run; and whether no more are taken.
+    latest: Mutex<(Waiting, bool)>,
     wake: Notify,
 }
+
+type Waiting = BTreeMap<(ReplicaId, bool), Order>;
 
 /// Reports that the driver has not taken yet: the latest one of each generation of a replica, in
 /// their order. That an old instance ended never hides that its replacement runs.
@@ -37,22 +40,26 @@ const GENERATIONS: usize = 8;
 
 impl Inbox {
     pub(super) fn put(&self, order: Order) {
-        let replica = match &order {
-            Order::Run { replica, .. } | Order::Stop { replica } => *replica,
+        let (replica, is_again) = match &order {
+            Order::Run { replica, .. } | Order::Stop { replica } => (*replica, false),
+            Order::Again { replica, .. } => (*replica, true),
         };
         let mut latest = lock(&self.0.latest);
         if !latest.1 {
-            latest.0.insert(replica, order);
+            if matches!(order, Order::Stop { .. }) {
+                latest.0.remove(&(replica, true));
+            }
+            latest.0.insert((replica, is_again), order);
             self.0.wake.notify_one();
         }
     }
 
     /// Waits for orders, and takes all of them.
-    pub(super) async fn take(&self) -> BTreeMap<ReplicaId, Order> {
+    pub(super) async fn take(&self) -> Vec<(ReplicaId, Order)> {
         loop {
             let orders = std::mem::take(&mut lock(&self.0.latest).0);
             if !orders.is_empty() {
-                return orders;
+                return orders.into_iter().map(|((replica, _), order)| (replica, order)).collect();
             }
             self.0.wake.notified().await;
         }
@@ -145,6 +152,11 @@ impl Directory {
         known.ended.retain(|ended| *ended != replica);
         known.latest.insert(replica, instance.clone());
         known.begun.insert(instance, replica);
+    }
+
+    /// An instance of a replica that has another one is started again.
+    pub(super) fn began_again(&self, replica: ReplicaId, instance: InstanceId) {
+        lock(&self.0).begun.insert(instance, replica);
     }
 
     /// An instance of a replica that has another one is stopped.

@@ -22,6 +22,7 @@ pub(super) enum Wanted {
 pub(super) enum Step {
     /// The launch lacks the secrets and configs that the spec uses: they are read at the start.
     Start {
+        generation: Digest,
         spec: Spec,
         launch: Box<Launch>,
     },
@@ -37,7 +38,10 @@ pub(super) struct Begun {
     pub has_run: bool,
     /// Its number among all instances that were begun: verdicts on an earlier life do not count.
     pub life: u64,
-    /// The probes of its spec; none if that has none.
+    /// The spec that it was started from.
+    pub spec: Spec,
+    /// The probes of its spec, or those that it brings with it once it is up; none if there are
+    /// none.
     pub probes: Option<Probes>,
     /// Asks it, while its program runs.
     pub prober: Option<Prober>,
@@ -75,6 +79,14 @@ impl Begun {
     }
 }
 
+/// The instance that served before the wanted one, with all that it takes to start it again.
+#[derive(Clone)]
+pub(super) struct Former {
+    pub generation: Digest,
+    spec: Spec,
+    launch: Box<Launch>,
+}
+
 pub(super) struct Slot {
     pub wanted: Wanted,
     /// The last generation that was ordered; the report of its end names it.
@@ -86,6 +98,10 @@ pub(super) struct Slot {
     /// That step is a start: what the runtime still says of an earlier life does not count.
     pub is_starting: bool,
     pub begun: BTreeMap<InstanceId, Begun>,
+    /// The instance that is to serve until the wanted one does.
+    former: Option<Former>,
+    /// An order came to start that again, for which no start was called yet.
+    is_former_due: bool,
 }
 
 impl Slot {
@@ -97,10 +113,20 @@ impl Slot {
             busy: false,
             is_starting: false,
             begun: BTreeMap::new(),
+            former: None,
+            is_former_due: false,
         }
     }
 
     pub(super) fn run(&mut self, generation: Digest, spec: Spec, launch: Launch) {
+        if let Wanted::Run { generation, spec, launch: before } = &self.wanted
+            && before.id != launch.id
+            && self.begun.get(&before.id).is_some_and(|begun| begun.has_run)
+        {
+            let (spec, launch) = (spec.clone(), before.clone());
+            self.former = Some(Former { generation: *generation, spec, launch });
+        }
+        self.former.take_if(|former| former.launch.id == launch.id);
         self.generation = generation;
         self.start_due = true;
         self.wanted = Wanted::Run { generation, spec, launch: Box::new(launch) };
@@ -109,6 +135,35 @@ impl Slot {
     pub(super) fn stop(&mut self) {
         self.start_due = false;
         self.wanted = Wanted::Stop;
+        self.forget_former();
+    }
+
+    /// The instance that served before the wanted one is to be started again, when it has ended.
+    /// Returns whether it can be.
+    pub(super) fn run_again(&mut self, generation: Digest) -> bool {
+        let Wanted::Run { launch, spec, .. } = &self.wanted else { return false };
+        let is_known = self.former.as_ref().is_some_and(|it| it.generation == generation);
+        self.is_former_due = is_known && !needs_alone(launch, spec) && !is_stop_first(spec);
+        self.is_former_due
+    }
+
+    fn forget_former(&mut self) {
+        (self.former, self.is_former_due) = (None, false);
+    }
+
+    /// A start of this instance is called. Returns whether it is the one before the wanted one.
+    pub(super) fn starts(&mut self, id: &InstanceId) -> bool {
+        let is_former = !matches!(&self.wanted, Wanted::Run { launch, .. } if launch.id == *id);
+        match is_former {
+            true => self.is_former_due = false,
+            false => (self.start_due, self.is_starting) = (false, true),
+        }
+        is_former
+    }
+
+    /// The generation of an instance that is to serve until the wanted one does.
+    pub(super) fn former(&self, id: &InstanceId) -> Option<Digest> {
+        self.former.as_ref().filter(|it| it.launch.id == *id).map(|it| it.generation)
     }
 
     /// The next call towards the wanted state; `None` when it is reached, or a call is under way.
@@ -125,9 +180,12 @@ impl Slot {
         let state = |id: &InstanceId| Some(self.judged(id, state(id)?));
         match &self.wanted {
             Wanted::Stop => self.begun.keys().next().cloned().map(Step::Stop),
-            Wanted::Run { spec, launch, .. } if self.start_due => match self.in_the_way() {
+            Wanted::Run { spec, launch, generation } if self.start_due => match self.in_the_way() {
                 Some(old) => Some(Step::Stop(old.clone())),
-                None => Some(Step::Start { spec: spec.clone(), launch: launch.clone() }),
+                None => {
+                    let (generation, spec) = (*generation, spec.clone());
+                    Some(Step::Start { generation, spec, launch: launch.clone() })
+                }
             },
             Wanted::Run { launch, .. } => {
                 // An old one answers until the new one does, also while the new one fails. One that
@@ -137,7 +195,14 @@ impl Slot {
                     is_replaced || !begun.has_run || state(id).is_some_and(|state| state.ended())
                 };
                 let mut old = self.begun.iter().filter(|(id, _)| **id != launch.id);
-                old.find(|(id, begun)| is_over(id, begun)).map(|(id, _)| Step::Stop(id.clone()))
+                let ended = old.find(|(id, begun)| is_over(id, begun));
+                if let Some((id, _)) = ended {
+                    return Some(Step::Stop(id.clone()));
+                }
+                let former = self.former.as_ref().filter(|_| self.is_former_due && !is_replaced)?;
+                let Former { generation, spec, launch } = former.clone();
+                let is_there = self.begun.contains_key(&launch.id);
+                (!is_there).then_some(Step::Start { generation, spec, launch })
             }
         }
     }
@@ -168,6 +233,9 @@ impl Slot {
         verdicts: &Verdicts,
     ) -> InstanceState {
         let Some(begun) = self.begun.get_mut(&status.id) else { return status.state.clone() };
+        if status.is_up && begun.probes.is_none() {
+            begun.probes = Probes::brought(&begun.runtime, &status.id, &begun.spec);
+        }
         if !status.is_up {
             begun.end_probes();
         } else if let (None, Some(probes)) = (&begun.prober, &begun.probes)
@@ -177,6 +245,12 @@ impl Slot {
         }
         let state = begun.judged(status.state.clone());
         begun.has_run |= state.is_running();
+        let is_wanted = |launch: &Launch| launch.id == status.id;
+        if state.is_running()
+            && matches!(&self.wanted, Wanted::Run { launch, .. } if is_wanted(launch))
+        {
+            self.forget_former();
+        }
         state
     }
 
@@ -220,25 +294,27 @@ impl Slot {
     ) -> Option<Report> {
         let Wanted::Run { generation, launch, spec } = &self.wanted else { return None };
         if launch.id != *instance {
-            // The one that is to be replaced: news only if it has ended before that.
+            // The one that is to be replaced serves until then.
             let generation = self.begun.get(instance)?.generation;
-            let reason = match state {
-                InstanceState::Failed { reason, .. } => reason,
+            let (reason, retryable) = match state {
+                InstanceState::Failed { reason, retryable } => (reason, retryable),
                 InstanceState::Done { exit_code, .. } => {
-                    format!("it ended with exit code {exit_code}")
+                    (format!("it ended with exit code {exit_code}"), true)
                 }
                 InstanceState::Stopped if needs_alone(launch, spec) => {
-                    "stopped: its replacement needs its volume, port or device".into()
+                    ("stopped: its replacement needs its volume, port or device".into(), false)
                 }
-                InstanceState::Stopped if is_stop_first(spec) => {
-                    "stopped: its replacement starts when it is gone, as its update says".into()
+                InstanceState::Stopped if is_stop_first(spec) => (
+                    "stopped: its replacement starts when it is gone, as its update says".into(),
+                    false,
+                ),
+                InstanceState::Stopped => ("it was stopped from outside".into(), true),
+                InstanceState::Waiting { .. } | InstanceState::Running => {
+                    return Some(Report { replica, generation, state });
                 }
-                InstanceState::Stopped => "it was stopped from outside".into(),
-                InstanceState::Starting
-                | InstanceState::Waiting { .. }
-                | InstanceState::Running => return None,
+                InstanceState::Starting => return None,
             };
-            let state = InstanceState::Failed { reason, retryable: true };
+            let state = InstanceState::Failed { reason, retryable };
             return Some(Report { replica, generation, state });
         }
         if self.start_due {

@@ -160,6 +160,14 @@ impl Task {
                     .or_insert_with(|| Slot::new(generation))
                     .run(generation, spec, launch);
             }
+            Order::Again { generation, .. } => {
+                let slot = self.slots.get_mut(&replica);
+                if !slot.is_some_and(|slot| slot.run_again(generation)) {
+                    let reason = "it cannot be started again beside its replacement".into();
+                    let state = InstanceState::Failed { reason, retryable: false };
+                    return self.outbox.put(Report { replica, generation, state });
+                }
+            }
             // Without a slot nothing runs here; the core is told that.
             Order::Stop { .. } => {
                 self.slots.entry(replica).or_insert_with(|| Slot::new(Digest([0; 32]))).stop()
@@ -225,6 +233,11 @@ impl Task {
                 (replica, done)
             }
         };
+        self.on_done(replica, done);
+    }
+
+    /// A step has ended.
+    fn on_done(&mut self, replica: ReplicaId, done: Done) {
         let Some(slot) = self.slots.get_mut(&replica) else { return };
         (slot.busy, slot.is_starting) = (false, false);
         match done {
@@ -241,7 +254,17 @@ impl Task {
                 {
                     let state = InstanceState::Failed { reason, retryable };
                     self.outbox.put(Report { replica, generation: *generation, state });
+                } else if let Some(generation) = slot.former(&id) {
+                    let state = InstanceState::Failed { reason, retryable };
+                    self.outbox.put(Report { replica, generation, state });
+                    slot.begun.remove(&id);
+                    self.by_instance.remove(&id);
+                    self.directory.stopped(&id);
                 }
+            }
+            Done::Waits { id, reason } if slot.former(&id).is_some() => {
+                let refused = Done::Refused { id, reason, retryable: true };
+                return self.on_done(replica, refused);
             }
             Done::Waits { id, reason } => {
                 slot.waits(&id);
@@ -299,9 +322,12 @@ impl Task {
                 begun.end_probes();
                 begun.runtime.clone()
             }
-            Step::Start { spec, launch } => {
-                (slot.start_due, slot.is_starting) = (false, true);
-                let generation = slot.generation;
+            Step::Start { generation, spec, launch } => {
+                let (generation, is_former) = (*generation, slot.starts(&launch.id));
+                if is_former {
+                    self.by_instance.insert(launch.id.clone(), replica);
+                    self.directory.began_again(replica, launch.id.clone());
+                }
                 match runtimes.get(spec.program.kind()) {
                     Ok(runtime) => {
                         // Recorded before the call: a call that is cut short may have begun an
@@ -318,8 +344,10 @@ impl Task {
                             let begun = Begun {
                                 generation,
                                 runtime: runtime.clone(),
-                                has_run: false,
+                                // It serves again before its replacement does.
+                                has_run: is_former,
                                 life: self.lives,
+                                spec: spec.clone(),
                                 probes: Probes::of(runtime.clone(), id, name, spec),
                                 prober: None,
                                 verdict: None,
@@ -385,7 +413,7 @@ async fn call(
     values: Arc<dyn Values>,
     mut step: Step,
 ) -> Done {
-    if let Step::Start { spec, launch } = &mut step
+    if let Step::Start { spec, launch, .. } = &mut step
         && !spec.later.values.is_empty()
     {
         // Without a permit: others may be asked for a key, and answer late.

@@ -112,6 +112,11 @@ fn failed(reason: &str) -> InstanceState {
     InstanceState::Failed { reason: reason.into(), retryable: true }
 }
 
+/// A failure that is not to be tried again.
+fn ended(reason: &str) -> InstanceState {
+    InstanceState::Failed { reason: reason.into(), retryable: false }
+}
+
 /// An order to run starts the instance, reports it healthy, and its environment names replica,
 /// node, workload and namespace.
 #[tokio::test(start_paused = true)]
@@ -189,7 +194,7 @@ async fn old_generation_with_a_volume_stops_before_the_new_one_starts() {
     world.until(0, InstanceState::Running).await;
     let new = world.run_with_volume(0, 2);
     let reason = "stopped: its replacement needs its volume, port or device";
-    let report = world.until(0, failed(reason)).await;
+    let report = world.until(0, ended(reason)).await;
     assert_eq!(report.generation, Digest([1; 32]));
     let report = world.until(0, InstanceState::Running).await;
     assert_eq!(report.generation, Digest([2; 32]));
@@ -208,7 +213,7 @@ async fn stop_first_update_stops_the_old_generation_first() {
     world.until(0, InstanceState::Running).await;
     let new = world.run_spec(0, 2, spec);
     let reason = "stopped: its replacement starts when it is gone, as its update says";
-    let report = world.until(0, failed(reason)).await;
+    let report = world.until(0, ended(reason)).await;
     assert_eq!(report.generation, Digest([1; 32]), "the node knows that nothing serves");
     let report = world.until(0, InstanceState::Running).await;
     assert_eq!(report.generation, Digest([2; 32]));
@@ -511,8 +516,9 @@ async fn old_generation_outlives_a_failed_start() {
 #[tokio::test(start_paused = true)]
 async fn end_of_an_old_instance_has_its_own_generation() {
     let trapped = InstanceState::Failed { reason: "trapped".into(), retryable: false };
-    for (state, reason) in
-        [(trapped, "trapped"), (InstanceState::Stopped, "it was stopped from outside")]
+    let stopped = "it was stopped from outside";
+    for (state, reported) in
+        [(trapped, ended("trapped")), (InstanceState::Stopped, failed(stopped))]
     {
         let mut world = World::new();
         let old = world.run(0, 1);
@@ -521,7 +527,7 @@ async fn end_of_an_old_instance_has_its_own_generation() {
         let new = world.run(0, 2);
         world.until(0, InstanceState::Starting).await;
         world.runtime.tell(&old, state);
-        let report = world.until(0, failed(reason)).await;
+        let report = world.until(0, reported).await;
         assert_eq!(report.generation, Digest([1; 32]));
         assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
         world.runtime.tell(&new, InstanceState::Running);

@@ -1,11 +1,36 @@
 //! The health probes of a manifest.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use shoal_protocol::model::spec::{Check, Health, Probe};
 
 use super::container::{Command, command};
-use super::text::{self, At, Count, Pairs, PortText, Time};
+use super::text::{self, At, Count, Pairs, PortText, TextOr, Time, Word, text_or};
 use super::{ManifestError, field, quantity};
+
+/// Probes, or the word that there are none.
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(untagged))]
+pub(super) enum HealthForm {
+    Off(Word),
+    Probes(HealthText),
+}
+
+impl TextOr for HealthForm {
+    const EXPECTED: &'static str = "a mapping of probes, or `none`,";
+
+    fn of_text(text: String) -> Self {
+        HealthForm::Off(Word(text))
+    }
+
+    fn of_map<'de, D: Deserializer<'de>>(map: D) -> Result<Self, D::Error> {
+        HealthText::deserialize(map).map(HealthForm::Probes)
+    }
+}
+
+impl<'de> Deserialize<'de> for HealthForm {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        text_or(from)
+    }
+}
 
 /// The probes of a document.
 #[derive(Default, Deserialize)]
@@ -70,9 +95,22 @@ struct Tcp {
     port: At<PortText>,
 }
 
-/// The probes that a document describes.
-pub(super) fn health(text: Option<HealthText>) -> Result<Health, ManifestError> {
-    let HealthText { startup, readiness, liveness } = text.unwrap_or_default();
+/// The probes that a document describes, and whether that of the image does not count.
+pub(super) fn health(text: Option<At<HealthForm>>) -> Result<(Health, bool), ManifestError> {
+    let Some(text) = text else { return Ok((Health::default(), false)) };
+    let line = text.line();
+    match text.take() {
+        HealthForm::Probes(text) => Ok((probes(text)?, false)),
+        HealthForm::Off(Word(word)) if word == "none" => Ok((Health::default(), true)),
+        HealthForm::Off(Word(word)) => {
+            let why = format!("health: `{word}`: `none` or probes are expected");
+            Err(ManifestError::at(line, why))
+        }
+    }
+}
+
+fn probes(text: HealthText) -> Result<Health, ManifestError> {
+    let HealthText { startup, readiness, liveness } = text;
     Ok(Health {
         startup: startup.map(|text| probe("startup", text)).transpose()?,
         readiness: readiness.map(|text| probe("readiness", text)).transpose()?,
@@ -195,10 +233,31 @@ mod tests {
             ("  liveness: { tcp: { port: 80 }, every: 0s }", "health: liveness: every: 0ns is"),
             ("  alive: { tcp: { port: 80 } }", "line 5: unknown field `alive`"),
             ("  liveness: { tcp: { port: 80 }, period: 5s }", "line 5: unknown field `period`"),
+            ("  never", "line 5: health: `never`: `none` or probes are expected"),
         ] {
             let refused = read(text).unwrap_err();
             assert!(refused.starts_with(why), "{refused}");
         }
+    }
+
+    /// The health check of an image is switched off by a word; a component has none.
+    #[test]
+    fn none_switches_the_check_of_an_image_off() {
+        let of = |program: &str| {
+            let text = format!("name: web\n{program}\nhealth: none");
+            let workloads = parse(&text, Path::new("/")).map_err(|error| error.to_string())?;
+            let artifact = shoal_protocol::model::Artifact {
+                digest: shoal_protocol::model::Digest([1; 32]),
+                size: 1,
+            };
+            let is_image = program.starts_with("image");
+            let spec = workloads[0].spec((!is_image).then_some(artifact));
+            let spec = spec.map_err(|error| error.to_string())?;
+            Ok::<_, String>((spec.health.is_empty(), spec.later.no_healthcheck))
+        };
+        assert_eq!(of("image: nginx:1.27"), Ok((true, true)));
+        let refused = of("wasm: web.wasm").unwrap_err();
+        assert!(refused.contains("a component has no health check to switch off"), "{refused}");
     }
 
     /// A component listens on no port: it is asked itself.

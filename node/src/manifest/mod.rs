@@ -214,8 +214,9 @@ struct Document {
     /// Configs of its namespace, each as a file or a variable.
     /// Example: `configs: ["site:env=SITE"]`
     configs: Option<At<Vec<given::Given>>>,
-    /// Probes of each replica. Example: `health: { readiness: { http: { path: /ready } } }`
-    health: Option<health::HealthText>,
+    /// Probes of each replica; `none`: those that its image names do not count either.
+    /// Example: `health: { readiness: { http: { path: /ready } } }`
+    health: Option<At<health::HealthForm>>,
     /// How replicas get a new version, step by step; without it all are replaced at once.
     /// Example: `update: { parallel: 1, on-failure: roll-back }`
     update: Option<update::UpdateText>,
@@ -381,7 +382,7 @@ impl Document {
         let limit = self.limit.take();
         let secrets = given::uses("secrets", self.secrets.take(), options::secret)?;
         let configs = given::uses("configs", self.configs.take(), options::config)?;
-        let health = health::health(self.health.take())?;
+        let (health, no_healthcheck) = health::health(self.health.take())?;
         let require = placement::required(self.require.take())?;
         let prefer = placement::preferred(self.prefer.take())?;
         let spread = placement::list("spread", self.spread.take(), |text| {
@@ -409,6 +410,7 @@ impl Document {
         }
         workload = workload.restarts(restarts.unwrap_or_default().into());
         workload = workload.given(secrets.into_iter().chain(configs)).health(health);
+        workload = workload.no_healthcheck(no_healthcheck);
         if let Some(update) = update {
             workload = workload.update(update);
         }

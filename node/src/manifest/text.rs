@@ -78,6 +78,8 @@ texts! {
     Count = { "type": ["integer", "string"], "minimum": 0, "pattern": "^(0|[1-9][0-9]*)$" };
     /// A number that may be negative.
     Signed = { "type": ["integer", "string"], "pattern": "^(0|-?[1-9][0-9]*)$" };
+    /// The word for nothing.
+    Word = { "type": "string", "enum": ["none"] };
     /// What is reserved.
     Reserve = { "type": "string", "enum": ["none"] };
     /// A number of bytes with a unit, or bytes.

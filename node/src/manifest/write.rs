@@ -98,7 +98,7 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     placed(&mut out, placement, later, name);
     let Later { stdin, tty, exposed, values, require: _, set, restarts, .. } = later;
     let Later { rollout, previous: _, autoscale: scale, mounts, .. } = later;
-    let Later { uses: _, best_effort: _, priority: _, after, .. } = later;
+    let Later { uses: _, best_effort: _, priority: _, after, no_healthcheck, .. } = later;
     out.put_if("after", !after.is_empty(), Yaml::texts(after.iter().map(After::to_string)));
     for (key, kind) in [("secrets", ValueKind::Secret), ("configs", ValueKind::Config)] {
         let of: Vec<Yaml> = values.iter().filter(|it| it.kind == kind).map(value_use).collect();
@@ -110,6 +110,7 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
         .into_iter()
         .filter_map(|(name, it)| it.as_ref().map(|probe| (name.to_owned(), probe_of(probe))));
     out.put_if("health", !health.is_empty(), Yaml::Map(probes.collect()));
+    out.put_if("health", *no_healthcheck, Yaml::plain("none"));
     out.put_some("update", rollout.as_ref().map(update));
     out.put_some("autoscale", scale.as_ref().map(autoscale));
     if let Program::Wasm(_) = program {

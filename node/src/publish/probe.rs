@@ -3,14 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use shoal_protocol::model::spec::{Check, Health, Probe};
+use shoal_protocol::model::spec::{Check, DockerCheck, Health, Probe};
 
 use crate::manifest::quantity;
-
-/// The interval and the time-out of docker's health checks.
-const DOCKER: Duration = Duration::from_secs(30);
-/// The failures in a row that count for docker.
-const DOCKER_RETRIES: u32 = 3;
 
 /// Probes. A manifest has more of them, as `health`.
 #[derive(Args, Clone, PartialEq, Eq, Debug, Default)]
@@ -39,6 +34,9 @@ pub struct HealthOptions {
     /// The time that it has to start, in which failures do not count
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub health_start_period: Option<Duration>,
+    /// The health check that the image names does not count
+    #[arg(long)]
+    pub no_healthcheck: bool,
 }
 
 impl HealthOptions {
@@ -49,6 +47,11 @@ impl HealthOptions {
     pub fn health(&self) -> Result<Health, String> {
         let http = |check: &Option<Check>| check.clone().map(Probe::of);
         let mut health = self.of_command()?;
+        if self.no_healthcheck && self.health_cmd.is_some() {
+            return Err("--no-healthcheck: --health-cmd is there as well, and counts instead of \
+                        that of the image"
+                .into());
+        }
         let pairs = [
             ("--ready-http", &self.ready_http, &mut health.readiness),
             ("--live-http", &self.live_http, &mut health.liveness),
@@ -64,8 +67,7 @@ impl HealthOptions {
         Ok(health)
     }
 
-    /// The probes that act as docker's health check does with Swarm: a container that is not well
-    /// gets no requests, and is replaced.
+    /// The probes of docker's health check.
     fn of_command(&self) -> Result<Health, String> {
         let numbers = [
             ("--health-interval", self.health_interval.is_some()),
@@ -80,20 +82,16 @@ impl HealthOptions {
             };
         };
         // Docker takes 0 for its default.
-        let of = |given: Option<Duration>| given.filter(|it| !it.is_zero()).unwrap_or(DOCKER);
-        let command = vec!["/bin/sh".into(), "-c".into(), command.clone()];
-        let probe = Probe {
-            every: of(self.health_interval),
+        let of = |given: Option<Duration>| given.filter(|it| !it.is_zero());
+        let check = DockerCheck {
+            command: vec!["/bin/sh".into(), "-c".into(), command.clone()],
+            interval: of(self.health_interval),
             timeout: of(self.health_timeout),
-            failures: self.health_retries.filter(|it| *it != 0).unwrap_or(DOCKER_RETRIES),
-            ..Probe::of(Check::Exec { command })
+            retries: self.health_retries.filter(|it| *it != 0),
+            start_period: of(self.health_start_period),
+            start_interval: None,
         };
-        let startup = self.health_start_period.filter(|it| !it.is_zero()).map(|period| {
-            let tries = period.as_millis().div_ceil(probe.every.as_millis().max(1));
-            let tries = u32::try_from(tries).unwrap_or(u32::MAX);
-            Probe { failures: tries.saturating_add(probe.failures), ..probe.clone() }
-        });
-        Ok(Health { startup, readiness: Some(probe.clone()), liveness: Some(probe) })
+        Ok(check.health())
     }
 }
 
@@ -151,7 +149,10 @@ mod tests {
         let (startup, readiness) = (startup.unwrap(), readiness.unwrap());
         let command = ["/bin/sh", "-c", "redis-cli ping"].map(str::to_owned).to_vec();
         assert_eq!(readiness.check, Check::Exec { command });
-        assert_eq!((readiness.every, readiness.timeout), (Duration::from_secs(10), DOCKER));
+        assert_eq!(
+            (readiness.every, readiness.timeout),
+            (Duration::from_secs(10), DockerCheck::DEFAULT)
+        );
         assert_eq!((readiness.failures, startup.failures), (3, 9 + 3));
         assert_eq!(liveness, Some(readiness));
     }
@@ -167,6 +168,9 @@ mod tests {
         };
         let why = "--live-http: --health-cmd is there as well, and a probe has one check";
         assert_eq!(twice.health().unwrap_err(), why);
+        let off = HealthOptions { live_http: None, no_healthcheck: true, ..twice };
+        let why = off.health().unwrap_err();
+        assert!(why.starts_with("--no-healthcheck: --health-cmd is there as well"), "{why}");
         assert!(http("live").is_err());
         for wrong in ["5", "s", "1m30", "1x", ""] {
             assert!(duration(wrong).is_err(), "{wrong}");

@@ -296,6 +296,12 @@ impl Workload {
         self
     }
 
+    /// The health check that its image names does not count, or counts again.
+    pub fn no_healthcheck(mut self, is: bool) -> Workload {
+        self.form.later.no_healthcheck = is;
+        self
+    }
+
     /// Lets the number of replicas follow from their load.
     pub fn autoscale(mut self, scale: Autoscale) -> Workload {
         self.form.later.autoscale = Some(scale);

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::access::Exec;
-use shoal_protocol::model::spec::Allowed;
+use shoal_protocol::model::spec::{Allowed, Health};
 use shoal_runtimes::artifacts::ArtifactStore;
 use shoal_runtimes::container::{Config, Containers, SetupError};
 use shoal_runtimes::logs::{LogLine, Tail};
@@ -273,6 +273,10 @@ impl Runtime for Engine {
             Some(containers) => containers.usage(id),
             None => async { None }.boxed(),
         }
+    }
+
+    fn own_probes(&self, id: &InstanceId) -> Option<Health> {
+        self.shared.containers.get()?.own_probes(id)
     }
 
     fn volumes(&self) -> Option<Vec<VolumeKey>> {

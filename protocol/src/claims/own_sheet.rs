@@ -146,6 +146,29 @@ impl Claims {
         })
     }
 
+    /// States how the revision is that is to serve until its replacement is ready, and how far that
+    /// is. `None` as in `set_phase`.
+    pub fn set_former(
+        &mut self,
+        replica: &ReplicaId,
+        (generation, phase): (Revision, Phase),
+        update: Update,
+        since: WallClock,
+    ) -> Option<Signed<Slot>> {
+        self.alter(replica, |claim| {
+            let update = Some(update);
+            let is_same = claim.generation == generation && claim.phase == phase;
+            if is_same && claim.update == update {
+                return false;
+            }
+            if claim.phase.as_str() != phase.as_str() {
+                claim.since = since;
+            }
+            (claim.generation, claim.phase, claim.update) = (generation, phase, update);
+            true
+        })
+    }
+
     /// Adopts a greater token without a restart (see [`Fact::Adopt`](super::Fact::Adopt)). `None`
     /// if it is not greater.
     pub fn adopt(&mut self, replica: &ReplicaId, token: Token) -> Option<Signed<Slot>> {

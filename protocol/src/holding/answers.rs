@@ -1,6 +1,6 @@
 //! The answers of the room to its node.
 
-use crate::model::{PersistId, Token};
+use crate::model::{PersistId, Revision, Token};
 
 /// The state of a held replica that the auction asks about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +47,8 @@ pub enum Next {
 pub enum Due {
     /// Retry the target.
     Retry,
+    /// Start this older revision again, which is to serve until the target is ready.
+    Again(Revision),
     /// Release the claim, which failed for good, for this reason.
     Release(String),
 }
@@ -62,7 +64,7 @@ pub enum Failed {
     Replacement,
 }
 
-/// The consequence of a report that a target takes no requests.
+/// The consequence of a report that a revision takes no requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waits {
     /// None: it was known, or is outdated.

@@ -53,7 +53,7 @@ impl Holding {
     /// Whether the runtime was told to run something of a replica that is held.
     pub fn is_begun(&self, replica: &ReplicaId) -> bool {
         self.entry(replica).is_some_and(|entry| match entry.stage {
-            Stage::Writing { .. } | Stage::Fetching => entry.serving.is_some(),
+            Stage::Writing { .. } | Stage::Fetching => entry.has_other(),
             _ => true,
         })
     }
@@ -145,7 +145,7 @@ impl Holding {
         let mut after = need.clone();
         if let Some(entry) = self.entry(replica) {
             sum.remove(&entry.committed, 1);
-            if entry.serving.is_some() {
+            if entry.has_other() {
                 after = entry.committed.or_more(&need);
             }
         }

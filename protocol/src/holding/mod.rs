@@ -14,13 +14,15 @@
 //!
 //! **A revision serves until its replacement is ready**: while a new revision is fetched, started
 //! and retried, [`Holding::serving`] names the old one. A replica with a revision that serves is
-//! never given up because its replacement fails.
+//! never given up because its replacement fails. One that answers no longer may come back, and is
+//! started again when it failed (`former.rs`).
 //!
 //! Resources are committed in this room only. It decides the stages; the node reads the claims,
 //! orders the runtime and writes to disk.
 
 mod answers;
 mod config;
+mod former;
 mod lookup;
 mod stage;
 #[cfg(test)]
@@ -35,6 +37,7 @@ use crate::model::{Award, Need, NeedSum, PersistId, Queue, ReplicaId, Revision, 
 
 pub use answers::{Bytes, Due, Ended, Failed, Held, Next, Waits};
 pub use config::Config;
+use former::Former;
 pub use stage::Stage;
 /// The replicas that this node holds.
 #[derive(Clone, Debug)]
@@ -72,6 +75,8 @@ struct Replica {
     refused: Option<(Revision, String)>,
     /// The revision that runs and answers, and the time at which it became ready.
     serving: Option<(Revision, Time)>,
+    /// An older revision that is to serve until the target is ready, once it has not.
+    former: Option<Former>,
     /// The target was reported healthy to the other nodes.
     is_reported: bool,
     /// The claim is older than this run or the last stall, and was not reported healthy since:
@@ -236,10 +241,11 @@ impl Holding {
         if !matches!(entry.stage, Stage::Writing { .. }) {
             entry.stage = Stage::Fetching;
         }
+        entry.former.take_if(|former| former.revision == to);
         entry.need = need.clone();
-        let committed = match entry.serving {
-            Some(_) => entry.committed.or_more(&need),
-            None => need,
+        let committed = match entry.has_other() {
+            true => entry.committed.or_more(&need),
+            false => need,
         };
         self.commit(replica, committed);
         true
@@ -260,9 +266,9 @@ impl Holding {
     /// The target of a replica requires these ports of the device. Call it with each new target.
     pub fn require_ports(&mut self, replica: &ReplicaId, ports: BTreeSet<HostPort>) {
         let Some(entry) = self.entry_mut(replica) else { return };
-        match entry.serving {
-            Some(_) => entry.ports.extend(&ports),
-            None => entry.ports = ports.clone(),
+        match entry.has_other() {
+            true => entry.ports.extend(&ports),
+            false => entry.ports = ports.clone(),
         }
         entry.target_ports = ports;
     }
@@ -293,6 +299,7 @@ impl Holding {
     pub fn next(&mut self, replica: &ReplicaId, bytes: &Bytes) -> Next {
         let max_fetches = self.config.max_fetches;
         let Some(entry) = self.entry_mut(replica) else { return Next::Nothing };
+        let has_other = entry.has_other();
         match (&mut entry.stage, bytes) {
             // The fetch need not wait until the claim is on disk.
             (Stage::Writing { .. }, Bytes::Missing { .. }) => Next::Fetch,
@@ -307,7 +314,7 @@ impl Holding {
             (Stage::Fetching, Bytes::Unusable(why)) => Next::Fail(why.clone()),
             // A revision that serves is not given up for bytes that no node may have.
             (Stage::Fetching, Bytes::Missing { tries, why })
-                if *tries > max_fetches && entry.serving.is_none() =>
+                if *tries > max_fetches && !has_other =>
             {
                 Next::Fail(why.clone())
             }
@@ -325,9 +332,13 @@ impl Holding {
         }
     }
 
-    /// The runtime reports that a revision runs and answers. Returns whether that is new.
+    /// The runtime reports that a revision runs and answers: the target, or an older one that did
+    /// not for a while. Returns whether that is new.
     pub fn ready(&mut self, now: Time, replica: &ReplicaId, revision: Revision) -> bool {
         let Some(entry) = self.entry_mut(replica) else { return false };
+        if entry.target != Some(revision) {
+            return entry.former_is_ready(now, revision);
+        }
         // A report of an earlier claim of the replica may come late.
         let was_ordered = match entry.stage {
             Stage::Starting
@@ -336,10 +347,11 @@ impl Holding {
             | Stage::GivingUp { .. } => true,
             Stage::Writing { .. } | Stage::Fetching | Stage::Ready | Stage::Stopping => false,
         };
-        if entry.target != Some(revision) || !was_ordered {
+        if !was_ordered {
             return false;
         }
         entry.stage = Stage::Ready;
+        entry.former = None;
         if entry.serving.is_none_or(|(serving, _)| serving != revision) {
             entry.serving = Some((revision, now));
         }
@@ -349,11 +361,14 @@ impl Holding {
         true
     }
 
-    /// The runtime reports why the target takes no requests: not yet, or no longer. Returns the
-    /// consequence: none if it was known, [`Waits::Down`] if the target served until now.
+    /// The runtime reports why a revision takes no requests: not yet, or no longer. Returns the
+    /// consequence: none if it was known, [`Waits::Down`] if the revision served until now.
     pub fn wait(&mut self, replica: &ReplicaId, revision: Revision, reason: &str) -> Waits {
         let Some(entry) = self.entry_mut(replica) else { return Waits::Known };
         let reason = short_reason(reason.to_owned());
+        if entry.target != Some(revision) {
+            return entry.former_waits(revision, reason);
+        }
         let is_known = match &entry.stage {
             Stage::Starting | Stage::Ready => false,
             Stage::Waiting { reason: known } => *known == reason,
@@ -364,7 +379,7 @@ impl Holding {
             | Stage::GivingUp { .. }
             | Stage::Stopping => true,
         };
-        if is_known || entry.target != Some(revision) {
+        if is_known {
             return Waits::Known;
         }
         entry.stage = Stage::Waiting { reason };
@@ -397,7 +412,8 @@ impl Holding {
         }
     }
 
-    /// A revision failed: retries it after a pause that doubles, or gives the replica up.
+    /// A revision failed: retries it after a pause that doubles, or gives the replica up. An older
+    /// one that is not to be retried (`is_retryable` is false) had to end for the target.
     pub fn fail(
         &mut self,
         now: Time,
@@ -408,22 +424,15 @@ impl Holding {
     ) -> Failed {
         let config = self.config.clone();
         let Some(entry) = self.entry_mut(replica) else { return Failed::Known };
-        if let Some((_, since)) = entry.serving.take_if(|(serving, _)| *serving == revision) {
-            if entry.retries.is_none() && now.since(since) >= config.forgiven_after {
-                entry.restarts = 0;
-            }
-            if entry.target != Some(revision) {
-                // The old revision failed before its replacement is ready: none serves.
-                if let Stage::BackingOff { reason, .. } = &entry.stage
-                    && entry.restarts >= config.max_restarts
-                {
-                    let (until, reason) = (now + config.give_up_after, reason.clone());
-                    entry.stage = Stage::GivingUp { until, reason };
-                }
-                return Failed::Down;
-            }
-        } else if entry.target != Some(revision) {
-            return Failed::Known;
+        if entry.target != Some(revision) {
+            return entry.former_fails(now, revision, reason, is_retryable, &config);
+        }
+        let served = entry.serving.take_if(|(serving, _)| *serving == revision);
+        if let Some((_, since)) = served
+            && entry.retries.is_none()
+            && now.since(since) >= config.forgiven_after
+        {
+            entry.restarts = 0;
         }
         match entry.stage {
             Stage::BackingOff { .. } | Stage::GivingUp { .. } | Stage::Writing { .. } => {
@@ -438,7 +447,7 @@ impl Holding {
         entry.is_reported = false;
         let reason = short_reason(reason.to_owned());
         let wait = config.restart_after.saturating_mul(1 << entry.restarts.min(16));
-        if entry.serving.is_some() {
+        if entry.has_other() {
             let wait = if is_retryable { wait } else { config.restart_at_most };
             entry.restarts = entry.restarts.saturating_add(1);
             let until = now + wait.min(config.restart_at_most);
@@ -460,7 +469,7 @@ impl Holding {
     /// stopped it. Returns the batch that an order to run it still waits for.
     pub fn release(&mut self, replica: &ReplicaId) -> Option<PersistId> {
         let entry = self.entry_mut(replica)?;
-        let (need, serves) = (entry.committed.clone(), entry.serving.is_some());
+        let (need, serves) = (entry.committed.clone(), entry.has_other());
         let waiting = match &entry.stage {
             Stage::Writing { batch, ordered, .. } => ordered.map(|_| *batch),
             _ => None,
@@ -472,7 +481,7 @@ impl Holding {
             return waiting;
         }
         entry.stage = Stage::Stopping;
-        entry.serving = None;
+        (entry.serving, entry.former) = (None, None);
         self.committed.remove(&need, 1);
         self.stopping.add(&need, 1);
         waiting
@@ -492,6 +501,12 @@ impl Holding {
     pub fn take_due(&mut self, now: Time) -> Vec<(ReplicaId, Due)> {
         let mut due = Vec::new();
         for ((_, replica), entry) in &mut self.replicas {
+            if let Some(former) = &mut entry.former
+                && former.stage.due().is_some_and(|until| until <= now)
+            {
+                former.stage = Stage::Starting;
+                due.push((*replica, Due::Again(former.revision)));
+            }
             match &entry.stage {
                 Stage::BackingOff { until, .. } if *until <= now => {
                     entry.stage = Stage::Fetching;
@@ -519,7 +534,11 @@ impl Holding {
     pub fn poll_timeout(&self) -> Option<Time> {
         self.replicas
             .values()
-            .flat_map(|entry| entry.stage.due().into_iter().chain(entry.report_held_until))
+            .flat_map(|entry| {
+                let former = entry.former.as_ref().and_then(|former| former.stage.due());
+                let own = entry.stage.due().into_iter().chain(entry.report_held_until);
+                own.chain(former)
+            })
             .min()
     }
 
@@ -545,6 +564,7 @@ impl Replica {
             retries: None,
             refused: None,
             serving: None,
+            former: None,
             is_reported: false,
             is_returning: false,
             report_held_until: None,

@@ -157,14 +157,13 @@ fn replica_is_given_up_when_both_revisions_fail() {
     holding.next(&REPLICA, &Bytes::Ready);
     for _ in 0..=Config::default().max_restarts {
         holding.fail(at(1), &REPLICA, NEW, "trap", true);
-        let due = holding.poll_timeout().unwrap();
-        if holding.fail(at(1), &REPLICA, OLD, "killed", true) == Failed::Down {
-            break;
-        }
-        holding.take_due(due);
+        holding.fail(at(1), &REPLICA, OLD, "killed", true);
+        assert_eq!(holding.serving(&REPLICA), None);
+        // The longest pauses are over.
+        holding.take_due(at(600));
         holding.next(&REPLICA, &Bytes::Ready);
     }
-    assert_eq!(holding.serving(&REPLICA), None);
+    assert_eq!(holding.former(&REPLICA), None);
     let mut now = at(1);
     let released = (0..10).find_map(|_| {
         now = holding.poll_timeout()?;
@@ -177,6 +176,59 @@ fn replica_is_given_up_when_both_revisions_fail() {
         None
     });
     assert_eq!(released.as_deref(), Some("trap"));
+}
+
+/// The old version, which serves until the new one is ready, is not ready for a while: it gets no
+/// requests meanwhile, and the replica stays here, whatever the new one does.
+#[test]
+fn old_revision_that_is_not_ready_serves_again_later() {
+    let mut holding = ready();
+    assert!(holding.replace(&REPLICA, NEW, LARGE, true));
+    holding.next(&REPLICA, &Bytes::Ready);
+    assert_eq!(holding.wait(&REPLICA, OLD, "not ready: 503"), Waits::Down);
+    assert_eq!(holding.serving(&REPLICA), None);
+    assert_eq!(holding.wait(&REPLICA, OLD, "not ready: 503"), Waits::Known);
+    let mut now = at(1);
+    for _ in 0..10 {
+        assert_eq!(holding.fail(now, &REPLICA, NEW, "trap", true), Failed::Replacement);
+        now = holding.poll_timeout().unwrap();
+        assert_eq!(holding.take_due(now), [(REPLICA, Due::Retry)]);
+        holding.next(&REPLICA, &Bytes::Ready);
+    }
+    let reason = "not ready: 503".to_owned();
+    assert_eq!(holding.former(&REPLICA), Some((OLD, Phase::Waiting { reason })));
+    assert!(holding.ready(now, &REPLICA, OLD));
+    assert!(!holding.ready(now, &REPLICA, OLD), "it is known");
+    assert_eq!(holding.serving(&REPLICA), Some(OLD));
+    assert!(holding.ready(now, &REPLICA, NEW));
+    assert_eq!(holding.wait(&REPLICA, OLD, "not ready: 503"), Waits::Known, "it is over");
+    assert_eq!((holding.serving(&REPLICA), holding.former(&REPLICA)), (Some(NEW), None));
+    assert_eq!(holding.committed().narrow().size, LARGE);
+}
+
+/// The old version fails while the new one is not ready: it is started again, after pauses that
+/// double, and given up after some tries. One that had to end for the new one is not.
+#[test]
+fn old_revision_that_fails_is_started_again() {
+    let mut holding = ready();
+    holding.replace(&REPLICA, NEW, SMALL, true);
+    holding.next(&REPLICA, &Bytes::Ready);
+    let mut now = at(1);
+    for pause in [1, 2, 4] {
+        assert_eq!(holding.fail(now, &REPLICA, OLD, "liveness: 503", true), Failed::Down);
+        assert_eq!(holding.fail(now, &REPLICA, OLD, "stopped", true), Failed::Known);
+        assert_eq!(holding.poll_timeout(), Some(now + Duration::from_secs(pause)));
+        now = now + Duration::from_secs(pause);
+        assert_eq!(holding.take_due(now), [(REPLICA, Due::Again(OLD))]);
+        assert!(holding.ready(now, &REPLICA, OLD));
+        assert_eq!(holding.serving(&REPLICA), Some(OLD));
+    }
+    assert_eq!(holding.fail(now, &REPLICA, OLD, "liveness: 503", true), Failed::Down);
+    assert_eq!((holding.former(&REPLICA), holding.poll_timeout()), (None, None));
+    let mut holding = ready();
+    holding.replace(&REPLICA, NEW, SMALL, true);
+    assert_eq!(holding.fail(at(1), &REPLICA, OLD, "it had to end", false), Failed::Down);
+    assert_eq!((holding.former(&REPLICA), holding.poll_timeout()), (None, None));
 }
 
 /// An operator goes back to the old version while the new one fails. The old revision serves all
@@ -336,5 +388,7 @@ fn old_revision_serves_while_its_replacement_waits() {
     holding.next(&REPLICA, &Bytes::Ready);
     assert_eq!(holding.wait(&REPLICA, NEW, "nothing listens"), Waits::NotYet);
     assert_eq!(holding.serving(&REPLICA), Some(OLD));
-    assert_eq!(holding.wait(&REPLICA, OLD, "paused"), Waits::Known);
+    // Then it does not answer itself, as any replica that is paused.
+    assert_eq!(holding.wait(&REPLICA, OLD, "paused"), Waits::Down);
+    assert_eq!(holding.serving(&REPLICA), None);
 }

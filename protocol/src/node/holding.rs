@@ -273,6 +273,20 @@ impl Node {
             return;
         }
         self.reroute([replica.uid]);
+        if self.holding.target(replica) != Some(revision) {
+            let name = self.replica_name(replica);
+            let message = "the old version answers again".to_owned();
+            self.emit_event(
+                now,
+                Level::Info,
+                "replica-healthy",
+                Some(name),
+                Some(self.me),
+                message,
+            );
+            self.show_progress(now, replica);
+            return self.on_own_change(replica);
+        }
         if self.may_report_healthy(now, replica) {
             self.slot_gossip.note(replica.slot());
         }
@@ -360,6 +374,13 @@ impl Node {
         else {
             return;
         };
+        if let Some(former) = self.holding.former(replica) {
+            let update = Update { revision: target, phase };
+            if let Some(slot) = self.claims.set_former(replica, former, update, since) {
+                self.issue_cached(now, slot);
+            }
+            return;
+        }
         let claimed = self.claims.my_claim(replica).map(|claim| claim.generation);
         match self.holding.serving(replica) {
             Some(serving) => {
@@ -488,6 +509,11 @@ impl Node {
         for (replica, due) in self.holding.take_due(now) {
             match due {
                 Due::Retry => self.due.holding = true,
+                Due::Again(generation) => {
+                    self.outbox.push(Action::Order(Order::Again { replica, generation }));
+                    self.show_progress(now, &replica);
+                    self.on_own_change(&replica);
+                }
                 Due::Release(reason) => {
                     if let Some(revision) = self.holding.target(&replica) {
                         self.auction.cool(now, replica, revision, &reason);

@@ -181,7 +181,15 @@ impl Node {
                 {
                     phase = update.phase.clone();
                 }
-                Some(replacing(from, to, progress.as_ref()))
+                let replacing = replacing(from, to, progress.as_ref());
+                // The old one does not answer now.
+                match details(&claim.phase).0 {
+                    Some(why) if claim.update.is_some() => {
+                        phase = claim.phase.clone();
+                        Some(format!("{why} (the old version); {replacing}"))
+                    }
+                    _ => Some(replacing),
+                }
             }
             Some(Step::Wait { why: why @ (Waiting::BackBy { .. } | Waiting::Grace), .. }) => {
                 match &claim.phase {

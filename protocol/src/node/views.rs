@@ -266,6 +266,7 @@ impl Node {
             best_effort: _,
             priority: _,
             after: _,
+            no_healthcheck: _,
             kind: _,
             update: _,
             previous: _,

@@ -5,8 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigLogConfig, Mount as EngineMount,
-    MountType, PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigLogConfig,
+    Mount as EngineMount, MountType, PortBinding, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use rustix::process::{Resource, Rlimit, getrlimit};
 use shoal_protocol::model::Digest;
@@ -190,6 +191,11 @@ pub(super) fn body(
         stop_signal: container.stop_signal.clone(),
         // Podman without it kills at once.
         stop_timeout: Some(grace),
+        // The node asks itself, also by the check that the image names: it is not run twice.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".into()]),
+            ..HealthConfig::default()
+        }),
         host_config: Some(HostConfig {
             binds: Some(given_files::binds(given, launch)),
             ..host_config(engine, config, launch, payload, ports)

@@ -205,6 +205,18 @@ impl Engine {
         within(SOON, raw::get(&self.socket, &path)).await
     }
 
+    /// An image with its health check, by its id. Podman's answer in the form of Docker's leaves
+    /// that out.
+    pub async fn image_by_id(&self, id: &str) -> Result<Image, CallError> {
+        match self.is_podman {
+            true => {
+                let path = format!("/v4.0.0/libpod/images/{}/json", encode(id));
+                within(SOON, raw::get(&self.socket, &path)).await
+            }
+            false => self.image(id).await,
+        }
+    }
+
     /// All images.
     pub async fn images(&self) -> Result<Vec<ListedImage>, CallError> {
         within(SOON, raw::get(&self.socket, "/images/json")).await

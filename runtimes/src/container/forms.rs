@@ -80,6 +80,8 @@ impl ListedVolume {
 pub(super) struct Inspected {
     pub state: Option<State>,
     pub network_settings: Option<NetworkSettings>,
+    /// The id of its image.
+    pub image: Option<String>,
 }
 
 /// The state of an inspected container.
@@ -128,6 +130,38 @@ pub(super) struct Image {
     pub architecture: Option<String>,
     pub id: Option<String>,
     pub repo_digests: Option<Vec<String>>,
+    pub config: Option<ImageConfig>,
+    /// The health check where Podman has it.
+    pub healthcheck: Option<Healthcheck>,
+}
+
+impl Image {
+    /// The settings for containers with the health check, wherever the engine has that.
+    pub fn settings(self) -> ImageConfig {
+        let config = self.config.unwrap_or_default();
+        ImageConfig { healthcheck: config.healthcheck.or(self.healthcheck), ..config }
+    }
+}
+
+/// The settings that an image has for its containers.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ImageConfig {
+    pub healthcheck: Option<Healthcheck>,
+    /// The shell that runs commands which are one text.
+    pub shell: Option<Vec<String>>,
+}
+
+/// A health check, with times in nanoseconds. 0 stands for docker's default.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Healthcheck {
+    pub test: Option<Vec<String>>,
+    pub interval: Option<i64>,
+    pub timeout: Option<i64>,
+    pub start_period: Option<i64>,
+    pub start_interval: Option<i64>,
+    pub retries: Option<i64>,
 }
 
 /// An image in a list.

@@ -1,8 +1,9 @@
 //! An instance as callers see it, while its task carries it through its life.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use shoal_protocol::model::spec::Health;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,8 @@ pub(super) struct Instance {
     pub ended: CancellationToken,
     /// The engine's id for its container, once there is one.
     container: Mutex<Option<String>>,
+    /// The probes that its image names, once its container is up.
+    own_probes: OnceLock<Option<Health>>,
     /// The last time at which the engine was ordered to signal or stop its container.
     ordered_at: Mutex<Option<Instant>>,
 }
@@ -51,6 +54,7 @@ impl Instance {
             refusals: watch::Sender::new(String::new()),
             ended: CancellationToken::new(),
             container: Mutex::default(),
+            own_probes: OnceLock::new(),
             ordered_at: Mutex::default(),
         }
     }
@@ -66,6 +70,20 @@ impl Instance {
 
     pub fn set_container(&self, id: &str) {
         *self.lock() = Some(id.to_owned());
+    }
+
+    pub fn own_probes(&self) -> Option<Health> {
+        self.own_probes.get().cloned().flatten()
+    }
+
+    /// Whether it is known which probes its image names.
+    pub fn knows_probes(&self) -> bool {
+        self.own_probes.get().is_some()
+    }
+
+    pub fn set_probes(&self, probes: Option<Health>) {
+        // An image does not change: the first answer stays.
+        let _ = self.own_probes.set(probes);
     }
 
     /// The engine says that it was ordered to signal or stop the container.

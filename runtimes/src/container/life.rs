@@ -23,7 +23,7 @@ use super::logs::Follower;
 
 use super::refusal::{CallError, Failure, Step, failure};
 use super::shared::Shared;
-use super::{create, death, given_files, image, load, logs, needs, removal, volumes};
+use super::{create, death, given_files, healthcheck, image, load, logs, needs, removal, volumes};
 use crate::endpoint::Endpoint;
 use crate::error::DeviceError;
 use crate::logs::{Log, LogStream};
@@ -287,6 +287,16 @@ impl Life {
                     () = instance.stopping.cancelled() => return End::Stop,
                     () = instance.wake.notified() => continue,
                     () = sleep(PAUSED_AGAIN_AFTER) => continue,
+                }
+            }
+            if !instance.knows_probes() {
+                match healthcheck::of_image(&self.shared, found.image.as_deref()).await {
+                    Ok(probes) => instance.set_probes(probes),
+                    // Without an answer it is not known whether it is well.
+                    Err(_) => tokio::select! {
+                        () = instance.stopping.cancelled() => return End::Stop,
+                        () = sleep(ENGINE_AGAIN_AFTER) => continue,
+                    },
                 }
             }
             let started = found.started_at().unwrap_or_default().to_owned();

@@ -35,6 +35,7 @@ mod export;
 mod forms;
 pub(crate) mod fuzzing;
 mod given_files;
+mod healthcheck;
 mod image;
 mod instance;
 mod life;
@@ -58,6 +59,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use shoal_protocol::model::spec::Health;
 use shoal_protocol::model::{Digest, InstanceState};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -132,6 +134,7 @@ impl Containers {
             volumes: Mutex::default(),
             volumes_changed: Notify::new(),
             loaded: loaded::Loaded::default(),
+            image_probes: Mutex::default(),
             given,
         });
         shared.node.spawn(events::run(shared.clone()));
@@ -242,6 +245,10 @@ impl Runtime for Containers {
         });
         async move { stopping.await.unwrap_or_else(|ended| Err(DeviceError::new(doing, ended))) }
             .boxed()
+    }
+
+    fn own_probes(&self, id: &InstanceId) -> Option<Health> {
+        self.shared.lock().get(id)?.own_probes()
     }
 
     fn statuses(&self) -> &StatusTable {

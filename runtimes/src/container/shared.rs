@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use shoal_protocol::model::spec::Health;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub volumes_changed: Notify,
     /// Images that this adapter gave the engine.
     pub loaded: Loaded,
+    /// The probes of images, by their ids; the number is bounded where they are read.
+    pub image_probes: Mutex<BTreeMap<String, Option<Health>>>,
     /// The folder in memory for the files of secrets and configs; none where the device has none.
     pub given: Option<PathBuf>,
 }

@@ -50,8 +50,19 @@ fn machine() -> &'static str {
 pub fn archives() -> Vec<Vec<u8>> {
     let layer = tar(&[("server", 0o755, program())]);
     let with = json!({ "Entrypoint": ["/server"], "Env": ["PATH=/"] });
+    let checked = json!({
+        "Entrypoint": ["/server"],
+        "Env": ["PATH=/"],
+        "Healthcheck": {
+            "Test": ["CMD", "/server", "end", "1"],
+            "Interval": 1_000_000_000u64,
+            "StartPeriod": 20_000_000_000u64,
+            "Retries": 2,
+        },
+    });
     vec![
         archive("localhost/shoal-test:1", machine(), &with, &layer),
+        archive("localhost/shoal-checked:1", machine(), &checked, &layer),
         archive("localhost/shoal-empty:1", machine(), &json!({}), &layer),
         archive("localhost/shoal-other:1", "s390x", &with, &layer),
     ]

@@ -32,6 +32,7 @@ impl World {
             generation,
             healthy: serves == Some(generation),
             old: serves.filter(|serves| *serves != generation),
+            unready: runs.and_then(|it| it.unready),
             start: self.starts,
             image: Some(image(spec)),
         };
@@ -196,7 +197,7 @@ impl World {
         let is_wanted = running.is_some_and(|running| {
             let is_it = running.generation == id.1;
             if is_it {
-                (running.healthy, running.old) = (true, None);
+                (running.healthy, running.old, running.unready) = (true, None, None);
             }
             is_it
         });
@@ -216,11 +217,12 @@ impl World {
             it.engine.clear(me, id);
         }
         let Some(running) = it.runtime.replicas.get_mut(&id.0) else { return };
+        let was_unready = running.unready.take_if(|unready| *unready == id.1).is_some();
         if running.generation == id.1 {
             running.healthy = false;
         } else if running.old == Some(id.1) {
             running.old = None;
-        } else {
+        } else if !was_unready {
             return;
         }
         self.report_state(
@@ -240,7 +242,9 @@ impl World {
         let it = &self.devices[device];
         let Some(running) = it.runtime.replicas.get(replica) else { return };
         let is_kept = |id: &Id| {
-            Some(id.1) == running.old || id.1 == running.generation && running.image.is_some()
+            Some(id.1) == running.old
+                || Some(id.1) == running.unready
+                || id.1 == running.generation && running.image.is_some()
         };
         let others: Vec<Id> =
             it.adapter.of(replica).map(|(id, _)| id).filter(|id| !is_kept(id)).collect();

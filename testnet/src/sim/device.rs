@@ -179,6 +179,8 @@ pub struct Running {
     pub healthy: bool,
     /// An older generation that serves until this one is healthy.
     pub old: Option<Digest>,
+    /// A generation that runs and is not ready, though it was.
+    pub unready: Option<Digest>,
     /// Number of this start, so that an event of an earlier start is not applied to it.
     pub start: u64,
     /// The image of a replica in a container; none for a component.

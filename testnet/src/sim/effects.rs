@@ -330,7 +330,8 @@ impl World {
                 let stops_first =
                     spec.rollout().is_some_and(|it| it.order == UpdateOrder::StopFirst);
                 let (old, cleared) = if stops_first { (None, old) } else { (old, None) };
-                let running = Running { generation, healthy, old, start, image: None };
+                let unready = runs.and_then(|it| it.unready);
+                let running = Running { generation, healthy, old, unready, start, image: None };
                 self.devices[device].runtime.replicas.insert(replica, running);
                 self.supersede(device, &replica);
                 if let Some(generation) = cleared {
@@ -340,6 +341,7 @@ impl World {
                 let after = 1_000 + below(&mut self.rng, 30_000);
                 self.schedule(self.now + after, Event::Started { device, boot, replica, start });
             }
+            Order::Again { replica, generation } => self.run_again(device, replica, generation),
             Order::Stop { replica } => {
                 let was = self.devices[device].runtime.replicas.remove(&replica);
                 if self.stop_containers(device, &replica) {

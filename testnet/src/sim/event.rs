@@ -43,6 +43,10 @@ pub enum Event {
     Stopped { device: usize, boot: u32, replica: ReplicaId, generation: Digest },
     /// The old instance of a replica is gone, as its update has it: the new one starts.
     Cleared { device: usize, boot: u32, replica: ReplicaId, generation: Digest },
+    /// A replica that was not ready is ready.
+    Ready { device: usize, boot: u32, replica: ReplicaId },
+    /// The old version of a replica was started again.
+    Again { device: usize, boot: u32, replica: ReplicaId, generation: Digest },
     /// The next step of an instance in a container is due.
     Life { device: usize, boot: u32, id: Id, number: u64 },
     /// An image takes long to come.
@@ -91,6 +95,8 @@ impl Event {
             | Event::Cleared { device, .. }
             | Event::Life { device, .. }
             | Event::Pulls { device, .. }
+            | Event::Ready { device, .. }
+            | Event::Again { device, .. }
             | Event::Look { device, .. }
             | Event::Strays { device, .. }
             | Event::Facts { device, .. }

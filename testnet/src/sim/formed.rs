@@ -68,6 +68,7 @@ impl World {
                 generation: claim.generation,
                 healthy: true,
                 old: None,
+                unready: None,
                 start: world.starts,
                 image: None,
             };

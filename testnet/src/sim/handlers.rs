@@ -132,7 +132,18 @@ impl World {
             Event::Cleared { device, boot, replica, generation } => {
                 self.alive(device, boot)?;
                 let why = "stopped: its replacement starts when it is gone";
-                self.failed(device, replica, generation, why);
+                let state = InstanceState::Failed { reason: why.into(), retryable: false };
+                self.input(device, Input::Report(Report { replica, generation, state }));
+                Some(device)
+            }
+            Event::Ready { device, boot, replica } => {
+                self.alive(device, boot)?;
+                self.turn_ready(device, replica);
+                Some(device)
+            }
+            Event::Again { device, boot, replica, generation } => {
+                self.alive(device, boot)?;
+                self.started_again(device, replica, generation);
                 Some(device)
             }
             Event::Died { device, boot, replica, start } => {
@@ -297,7 +308,7 @@ impl World {
             }
             FailureMode::Hangs if !running.healthy => return None,
             FailureMode::Works | FailureMode::Dies | FailureMode::Fails | FailureMode::Hangs => {
-                (running.healthy, running.old) = (true, None);
+                (running.healthy, running.old, running.unready) = (true, None, None);
                 if failure_mode == FailureMode::Dies {
                     let after = 1 + below(&mut self.rng, 3_000_000);
                     self.schedule(self.now + after, Event::Died { device, boot, replica, start });

@@ -18,6 +18,7 @@
 //! | `invariants` | what must hold after every step, and what without faults |
 //! | `stopping` | daemons end by a kill or a power cut |
 //! | `containers`, `engine_faults` | a daemon and its container engine; the engine and containers fail |
+//! | `probes` | replicas turn not ready and ready again, and are not live |
 //! | `fetches` | daemons fetch artifacts from one another |
 //! | `effects` | inputs of a daemon, and the effects that it asks for |
 //! | `lies` | what goes out in the name of a device that lies |
@@ -58,6 +59,7 @@ pub(crate) mod meter;
 mod network;
 pub(crate) mod operator;
 mod power;
+mod probes;
 mod report;
 mod revoking;
 mod rights;

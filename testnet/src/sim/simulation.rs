@@ -229,6 +229,7 @@ impl Simulation {
             world.devices[device].runtime.failure_mode = FailureMode::Works;
             world.end_stall(device);
             world.end_hanging(device);
+            world.end_unready(device);
             if world.devices[device].is_on {
                 world.turn_engine(device, EngineState::Works, true);
             }

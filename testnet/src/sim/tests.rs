@@ -10,6 +10,7 @@ mod moves;
 mod no_way;
 mod outgrown;
 mod priority;
+mod probes;
 mod promises;
 mod resources;
 mod returns;

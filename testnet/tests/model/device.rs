@@ -129,6 +129,10 @@ impl Device {
     }
 
     pub fn order(&mut self, order: Order) {
+        // Old versions do not fail here.
+        if let Order::Again { .. } = order {
+            return;
+        }
         self.runtime = match order {
             Order::Run { replica, generation, .. } => {
                 let before = self.runtime.as_ref().filter(|it| it.replica == replica);
@@ -137,7 +141,7 @@ impl Device {
                 let old = serves.filter(|old| *old != generation);
                 Some(Running { replica, generation, healthy: false, old })
             }
-            Order::Stop { .. } => None,
+            Order::Stop { .. } | Order::Again { .. } => None,
         };
     }
 

@@ -110,7 +110,7 @@ impl<'a> Work<'a> {
                 }
                 let stopped = match &order {
                     Order::Stop { replica } => Some(*replica),
-                    Order::Run { .. } => None,
+                    Order::Run { .. } | Order::Again { .. } => None,
                 };
                 Arc::make_mut(&mut self.state.devices[node]).order(order);
                 // A stop takes no time here.

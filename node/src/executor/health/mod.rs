@@ -100,6 +100,8 @@ impl Default for Permits {
 pub(super) struct Probes {
     health: Health,
     target: Target,
+    /// Behind each reason: where the probes come from, if not from the spec.
+    origin: &'static str,
 }
 
 impl Probes {
@@ -111,13 +113,29 @@ impl Probes {
         spec: &Spec,
     ) -> Option<Probes> {
         let target = || Target::new(runtime, id.clone(), name, spec);
-        (!spec.health.is_empty()).then(|| Probes { health: spec.health.clone(), target: target() })
+        let health = || spec.health.clone();
+        (!spec.health.is_empty()).then(|| Probes { health: health(), target: target(), origin: "" })
+    }
+
+    /// The probes that an instance brings with it, of a spec that has none and leaves them on.
+    pub(super) fn brought(
+        runtime: &Arc<dyn Runtime>,
+        id: &InstanceId,
+        spec: &Spec,
+    ) -> Option<Probes> {
+        if !spec.health.is_empty() || spec.later.no_healthcheck {
+            return None;
+        }
+        let health = runtime.own_probes(id)?;
+        let target = Target::new(runtime.clone(), id.clone(), &spec.name, spec);
+        Some(Probes { health, target, origin: " (HEALTHCHECK of its image)" })
     }
 
     /// Begins to probe. Dropping the result ends it.
     pub(super) fn start(&self, permits: Permits, verdicts: Verdicts, life: u64) -> Prober {
-        let Probes { health, target } = self.clone();
-        let prober = Watcher { health, target, permits, verdicts, life, since: Instant::now() };
+        let Probes { health, target, origin } = self.clone();
+        let since = Instant::now();
+        let prober = Watcher { health, target, origin, permits, verdicts, life, since };
         Prober(tokio::spawn(prober.run()))
     }
 }
@@ -134,6 +152,7 @@ impl Drop for Prober {
 struct Watcher {
     health: Health,
     target: Target,
+    origin: &'static str,
     permits: Permits,
     verdicts: Verdicts,
     life: u64,
@@ -165,7 +184,16 @@ impl Watcher {
 
     /// Says why it takes no requests.
     fn tell_not_ready(&self, probe: &str, what: &str, detail: &str) {
-        self.tell(Verdict::NotReady(format!("{NOT_READY}{probe}{}", with(what, detail))));
+        let text = self.text(what, detail);
+        self.tell(Verdict::NotReady(format!("{NOT_READY}{probe}{text}")));
+    }
+
+    fn text(&self, what: &str, detail: &str) -> String {
+        let origin = self.origin;
+        match detail.is_empty() {
+            true => format!("{what}{origin}"),
+            false => format!("{what}: {detail}{origin}"),
+        }
     }
 
     /// Whether it has only just been started, and need not say why it is not ready.
@@ -191,7 +219,7 @@ impl Watcher {
                         (failures, counts_at) = (failures + 1, began + probe.every);
                     }
                     if failures >= probe.failures {
-                        let text = with(&what, &detail);
+                        let text = self.text(&what, &detail);
                         self.tell(Verdict::Failed(format!("startup: {text}")));
                         return false;
                     }
@@ -239,7 +267,7 @@ impl Watcher {
                         (dead, counts_at) = (dead + 1, began + probe.every / 20 * 19);
                     }
                     if self.is_one_probe() && dead >= probe.failures {
-                        let text = with(&what, &detail);
+                        let text = self.text(&what, &detail);
                         return self.tell(Verdict::Failed(format!("liveness: {text}")));
                     }
                     is_ready &= failures < probe.failures;
@@ -268,7 +296,7 @@ impl Watcher {
                 Err(Trouble::Failed { what, detail }) => {
                     failures += 1;
                     if failures >= probe.failures {
-                        let text = with(&what, &detail);
+                        let text = self.text(&what, &detail);
                         return self.tell(Verdict::Failed(format!("liveness: {text}")));
                     }
                 }
@@ -318,13 +346,6 @@ impl<'a> Tries<'a> {
                 Err(Trouble::failed(format!("no answer to {} within {within:?}", question())))
             }
         }
-    }
-}
-
-fn with(what: &str, detail: &str) -> String {
-    match detail.is_empty() {
-        true => what.to_owned(),
-        false => format!("{what}: {detail}"),
     }
 }
 

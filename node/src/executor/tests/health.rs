@@ -150,6 +150,67 @@ async fn old_generation_serves_until_the_new_one_is_ready() {
     assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
 }
 
+/// The version that serves until the new one is ready is probed as before: while it is not ready it
+/// gets no requests, and it gets them again when it is.
+#[tokio::test(start_paused = true)]
+async fn readiness_of_the_old_generation_counts_during_an_update() {
+    let mut world = World::new();
+    let health = Health { readiness: Some(http()), ..Health::default() };
+    let old = run(&mut world, 1, health.clone());
+    world.until(0, InstanceState::Running).await;
+    *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
+    let new = run(&mut world, 2, health);
+    world.until(0, InstanceState::Starting).await;
+    serve(&world, Serving::Status(503));
+    let report = world.until(0, not_ready("HTTP 503 from GET /health")).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    serve(&world, Serving::Say);
+    let report = world.until(0, InstanceState::Running).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    let calls = world.runtime.calls(2).await;
+    assert_eq!(calls, [format!("start {old}"), format!("start {new}")], "nothing was restarted");
+}
+
+/// It is stopped when it is not live, started again when the core orders it, and stopped for good
+/// when the new one is ready.
+#[tokio::test(start_paused = true)]
+async fn old_generation_that_is_not_live_is_started_again() {
+    let mut world = World::new();
+    let health = Health { liveness: Some(http()), ..Health::default() };
+    let old = run(&mut world, 1, health.clone());
+    world.until(0, InstanceState::Running).await;
+    *world.runtime.on_start.lock().unwrap() = OnStart::Wait;
+    let new = run(&mut world, 2, health);
+    world.until(0, InstanceState::Starting).await;
+    serve(&world, Serving::Never);
+    let report = world.until(0, failed("liveness: no answer to GET /health within 1s")).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    assert_eq!(world.runtime.calls(3).await[2], format!("stop {old}"));
+    serve(&world, Serving::Say);
+    *world.runtime.on_start.lock().unwrap() = OnStart::Run;
+    let again = Order::Again { replica: replica(0), generation: Digest([1; 32]) };
+    world.orders.order(again.clone());
+    let report = world.until(0, InstanceState::Running).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    assert_eq!(world.runtime.calls(4).await[3], format!("start {old}"));
+    // It is probed as before.
+    serve(&world, Serving::Never);
+    let report = world.until(0, failed("liveness: no answer to GET /health within 1s")).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+    serve(&world, Serving::Say);
+    world.orders.order(again.clone());
+    world.until(0, InstanceState::Running).await;
+    world.runtime.tell(&new, InstanceState::Running);
+    let report = world.until(0, InstanceState::Running).await;
+    assert_eq!(report.generation, Digest([2; 32]));
+    let stops = [format!("stop {old}"), format!("start {old}"), format!("stop {old}")];
+    assert_eq!(world.runtime.calls(7).await[4..], stops);
+    // The new one has its place: a late order says so.
+    world.orders.order(again);
+    let report = world.until(0, ended("it cannot be started again beside its replacement")).await;
+    assert_eq!(report.generation, Digest([1; 32]));
+}
+
 /// A replica that was stopped is not asked any more.
 #[tokio::test(start_paused = true)]
 async fn probes_end_with_their_replica() {
@@ -222,6 +283,36 @@ async fn instance_that_is_not_up_is_not_asked() {
     serve(&world, Serving::Say);
     world.runtime.tell(&id, InstanceState::Running);
     world.until(0, InstanceState::Running).await;
+}
+
+/// A container of an image with a health check, and no probes of its own: the check counts, unless
+/// it is switched off.
+#[tokio::test(start_paused = true)]
+async fn health_check_of_the_image_counts_unless_it_is_off() {
+    let start = |is_off: bool| {
+        let mut world = World::with(FakeRuntime::of_kind("container"));
+        let own = Health { readiness: Some(exec()), liveness: Some(exec()), ..Health::default() };
+        *world.runtime.own_probes.lock().unwrap() = Some(own);
+        *world.runtime.exits.lock().unwrap() = Some(1);
+        let container = Container::of("main", Image::named("redis:7"));
+        let size = Resources { memory: 64 << 20, cpu: 100 };
+        let mut form = SpecForm::container_service("web".parse().unwrap(), container, 2, size);
+        form.later.no_healthcheck = is_off;
+        let id = world.run_spec(0, 1, form.try_into().unwrap());
+        (world, id)
+    };
+    let (mut world, id) = start(false);
+    let why = "`ping` ended with 1: ping says 1 (HEALTHCHECK of its image)";
+    world.until(0, not_ready(why)).await;
+    *world.runtime.exits.lock().unwrap() = Some(0);
+    world.until(0, InstanceState::Running).await;
+    *world.runtime.exits.lock().unwrap() = Some(1);
+    world.until(0, failed(&format!("liveness: {why}"))).await;
+    assert_eq!(world.runtime.calls(2).await[1], format!("stop {id}"));
+    let (mut world, _) = start(true);
+    world.until(0, InstanceState::Running).await;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(*world.runtime.executed.borrow(), 0);
 }
 
 /// The port is free: the message says so, and what to look at.

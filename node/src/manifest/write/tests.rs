@@ -253,7 +253,9 @@ fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
             let kind_is_stateful = kind.is_stateful();
             let mut it = workload.clone().kind(kind).memory(memory).cpu(cpu).envs(env);
             it = it.rules(rules).prefers(prefer).spread(spread).affinity(affinity);
+            let is_off = files && rest.1 == 2 && health.is_empty();
             it = it.tolerates(tolerate).given(values).health(health).restarts(rest.1);
+            it = it.no_healthcheck(is_off);
             let (disk, devices) = rest.4;
             it = it.resources(devices).disk(disk.unwrap_or_default());
             it = it.best_effort(rest.1 == 1).priority(memory as i32 % 1000 * (cpu as i32 % 2));

@@ -115,7 +115,76 @@ impl Check {
     }
 }
 
+/// A health check as docker has it, in a command line or in an image. Nothing stands for docker's
+/// default.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DockerCheck {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The pause between two checks.
+    pub interval: Option<Duration>,
+    /// The time of one.
+    pub timeout: Option<Duration>,
+    /// Failures in a row that count.
+    pub retries: Option<u32>,
+    /// The time that it has to start, in which failures do not count.
+    pub start_period: Option<Duration>,
+    /// The pause between two checks in that time; nothing for the same as later.
+    pub start_interval: Option<Duration>,
+}
+
+impl DockerCheck {
+    /// The interval and the time-out of docker.
+    pub const DEFAULT: Duration = Duration::from_secs(30);
+    /// The failures in a row that count for docker.
+    pub const DEFAULT_RETRIES: u32 = 3;
+    /// The pause between two checks of an image while it starts, for docker.
+    pub const DEFAULT_START_INTERVAL: Duration = Duration::from_secs(5);
+
+    /// The probes that act as it does with Swarm: a container that is not well gets no requests,
+    /// and is replaced.
+    pub fn health(&self) -> Health {
+        let interval = self.interval.unwrap_or(Self::DEFAULT);
+        let probe = Probe {
+            every: interval,
+            timeout: self.timeout.unwrap_or(Self::DEFAULT),
+            failures: self.retries.unwrap_or(Self::DEFAULT_RETRIES),
+            ..Probe::of(Check::Exec { command: self.command.clone() })
+        };
+        let startup = self.start_period.map(|period| {
+            let every = self.start_interval.unwrap_or(interval).min(interval);
+            let tries = |time: Duration| {
+                let tries = time.as_millis().div_ceil(every.as_millis().max(1));
+                u32::try_from(tries).unwrap_or(u32::MAX)
+            };
+            // Failures count from the end of the period on, at the later pace.
+            let counted = tries(interval.saturating_mul(probe.failures));
+            let failures = tries(period).saturating_add(counted);
+            Probe { every, failures, ..probe.clone() }
+        });
+        Health { startup, readiness: Some(probe.clone()), liveness: Some(probe) }
+    }
+}
+
 impl Health {
+    /// The probes with numbers within the bounds of a spec: an image may name others, and runs
+    /// nevertheless. A start-up probe keeps the time that it has.
+    pub fn clamped(mut self) -> Health {
+        if let Some(probe) = &mut self.startup {
+            let time = probe.every.saturating_mul(probe.failures);
+            probe.every = probe.every.max(time / MAX_COUNT);
+            let failures = time.as_millis().div_ceil(probe.every.as_millis().max(1));
+            probe.failures = u32::try_from(failures).unwrap_or(MAX_COUNT);
+        }
+        let Health { startup, readiness, liveness } = &mut self;
+        for probe in [startup, readiness, liveness].into_iter().flatten() {
+            probe.every = probe.every.clamp(MIN_PROBE, MAX_PROBE);
+            probe.timeout = probe.timeout.clamp(MIN_PROBE, MAX_PROBE_TIMEOUT);
+            probe.failures = probe.failures.clamp(1, MAX_COUNT);
+        }
+        self
+    }
+
     /// Whether there is no probe.
     pub fn is_empty(&self) -> bool {
         *self == Health::default()
@@ -374,6 +443,39 @@ mod tests {
         ] {
             assert!(refused.starts_with(&format!("health: startup: {part}: ")), "{refused}");
         }
+    }
+
+    /// What an image names must not keep it from running.
+    #[test]
+    fn numbers_of_an_image_are_brought_within_the_bounds() {
+        let check = DockerCheck {
+            command: vec!["true".into()],
+            interval: Some(Duration::from_millis(1)),
+            timeout: Some(Duration::from_secs(86_400)),
+            retries: Some(1_000_000),
+            start_period: None,
+            start_interval: None,
+        };
+        let of = |check: DockerCheck| {
+            let health = check.health().clamped();
+            let spec = with(container(), |it| *it = health.clone());
+            assert!(spec.is_ok(), "{spec:?}");
+            health
+        };
+        let probe = of(check.clone()).readiness.unwrap();
+        assert_eq!((probe.every, probe.timeout), (MIN_PROBE, MAX_PROBE_TIMEOUT));
+        assert_eq!(probe.failures, MAX_COUNT);
+        let health = of(DockerCheck {
+            interval: None,
+            retries: None,
+            start_period: Some(Duration::from_secs(10 * 3600)),
+            start_interval: Some(Duration::from_secs(5)),
+            ..check.clone()
+        });
+        let startup = health.startup.unwrap();
+        assert!(startup.every * startup.failures >= Duration::from_secs(10 * 3600), "{startup:?}");
+        let week = Some(Duration::from_secs(7 * 86_400));
+        of(DockerCheck { interval: week, start_period: Some(Duration::MAX), ..check });
     }
 
     #[test]

@@ -57,13 +57,15 @@ pub struct Later {
     pub mounts: Vec<Mount>,
     /// Workloads of its namespace that it waits for before it is placed for the first time.
     pub after: Vec<After>,
+    /// The health check that the container's image names does not count.
+    pub no_healthcheck: bool,
 }
 
 impl Later {
     /// The part whose change needs a restart, encoded; nothing for the defaults.
     pub(super) fn revised(&self) -> Vec<u8> {
         let Later { stdin, tty, exposed: _, values, require: _, set: _, restarts, .. } = self;
-        let Later { uses, best_effort, mounts, .. } = self;
+        let Later { uses, best_effort, mounts, no_healthcheck, .. } = self;
         let mut bytes = Vec::new();
         // Each part is there if it or one behind it is.
         let has_mounts = !mounts.is_empty();
@@ -87,6 +89,9 @@ impl Later {
         }
         if *best_effort {
             bytes.extend(codec::encode(&"best effort"));
+        }
+        if *no_healthcheck {
+            bytes.extend(codec::encode(&"no health check"));
         }
         bytes
     }
@@ -120,6 +125,7 @@ impl Later {
             ("reserve", best_effort.then(|| "none".to_owned())),
             ("priority", (*priority != 0).then(|| priority.to_string())),
             ("restarts", (*restarts != 0).then(|| restarts.to_string())),
+            ("health", self.no_healthcheck.then(|| "none".to_owned())),
         ]
         .into_iter()
         .filter_map(|(name, text)| Some((name, text?)))
@@ -134,6 +140,20 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
         && (*stdin || *tty || !exposed.is_empty())
     {
         return Err(InvalidSpec::NotSupported("stdin, tty and exposed ports of a component"));
+    }
+    if form.later.no_healthcheck {
+        let why = match &form.program {
+            Program::Wasm(_) => {
+                Some("a component has no health check to switch off: leave it away")
+            }
+            Program::Containers(_) if !form.health.is_empty() => {
+                Some("probes are there as well, and then that of the image counts for nothing")
+            }
+            Program::Containers(_) => None,
+        };
+        if let Some(why) = why {
+            return Err(InvalidSpec::Health { probe: "none", why: why.into() });
+        }
     }
     match &form.program {
         Program::Wasm(_) => container_checks::check_folders(&form.later.mounts, &form.storage)?,
@@ -364,6 +384,24 @@ mod tests {
         }
         let device = with(VolumeSource::Device("/srv".into()), &[("data", "/data")]);
         assert!(device.unwrap_err().contains("a path of the device"));
+    }
+
+    /// An older program would run a check that is switched off. Without the part nothing changed.
+    #[test]
+    fn health_check_that_is_off_is_of_form_3() {
+        let plain = spec(Later::default());
+        let off = spec(Later { no_healthcheck: true, ..Later::default() });
+        let value = Value::workload(&off);
+        assert!(matches!(&value, Value::Workload { version: 3, .. }));
+        assert_eq!(value.spec(), Some(off.clone()));
+        assert_ne!(off.revision(), plain.revision(), "it is started without the check");
+        assert!(off.later.options().contains(&("health", "none".into())));
+        let artifact = Artifact { digest: Digest([1; 32]), size: 9 };
+        let size = Resources { memory: 64 << 20, cpu: 100 };
+        let mut form = SpecForm::wasm_service("web".parse().unwrap(), artifact, 1, size);
+        form.later.no_healthcheck = true;
+        let refused = Spec::try_from(form).unwrap_err().to_string();
+        assert!(refused.starts_with("health: none: a component has no health check"), "{refused}");
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub use container::{
 };
 pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
 pub use facts::{Facts, Unfit};
-pub use health::{Check, Health, MAX_PROBE_TIMEOUT, Probe};
+pub use health::{Check, DockerCheck, Health, MAX_PROBE_TIMEOUT, Probe};
 pub use invalid::InvalidSpec;
 pub use kind::{Cron, Job, Kind, Missed, Overlap, Sequence, Stateful};
 pub use later::{Later, MAX_EXPOSED};

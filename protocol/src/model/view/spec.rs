@@ -122,6 +122,9 @@ pub struct SpecBody {
     /// Workloads that it waits for before it is placed for the first time: `db`, `migrate:done`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// The health check that the container's image names does not count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_healthcheck: bool,
 }
 
 fn is_default(number: &i32) -> bool {
@@ -161,7 +164,7 @@ impl From<&Spec> for SpecBody {
         } = &**spec;
         let Later { stdin, tty, exposed, values, require: rules, .. } = later;
         let Later { set, restarts, rollout, previous, autoscale, .. } = later;
-        let Later { uses, best_effort, priority, mounts, after, .. } = later;
+        let Later { uses, best_effort, priority, mounts, after, no_healthcheck, .. } = later;
         let (mut world, mut args) = (World::Http, Vec::new());
         let (artifact, container) = match program {
             Program::Wasm(component) => {
@@ -212,6 +215,7 @@ impl From<&Spec> for SpecBody {
             best_effort: *best_effort,
             priority: *priority,
             after: texts(after),
+            no_healthcheck: *no_healthcheck,
         }
     }
 }
@@ -291,6 +295,7 @@ impl TryFrom<SpecBody> for Spec {
             best_effort,
             priority,
             after,
+            no_healthcheck,
         } = body;
         let (name, resources) = (name.parse()?, Resources { memory, cpu });
         let form = match (runtime.as_str(), artifact, container) {
@@ -346,6 +351,7 @@ impl TryFrom<SpecBody> for Spec {
             priority,
             mounts,
             after: read("after", after)?,
+            no_healthcheck,
         };
         form.check_end()?;
         Ok(Spec::try_from(form)?)

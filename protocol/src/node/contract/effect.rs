@@ -103,8 +103,8 @@ pub enum Verdict {
     Reject,
 }
 
-/// An order to the runtime. Only the last order for a replica counts; the driver may leave out
-/// those before it.
+/// An order to the runtime. Only the last order for a replica counts, and besides a run the last
+/// [`Order::Again`] since the last stop; the driver may leave out those before them.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Order {
     /// Run a replica. If another generation of it runs: start the new one, and stop the old one
@@ -118,6 +118,15 @@ pub enum Order {
         generation: Digest,
         /// The spec to run. Its artifact is on this device, ready to start.
         spec: Spec,
+    },
+    /// Start an older generation again, which was ordered before the last one, served, and ended.
+    /// It is to serve until the one that was ordered last answers. Its reports name its generation;
+    /// that it cannot be started again is a failure that is not to be retried.
+    Again {
+        /// The replica.
+        replica: ReplicaId,
+        /// The generation of the instance that ended.
+        generation: Digest,
     },
     /// Stop all that runs of a replica, and forget it. Leads to `InstanceState::Stopped`.
     Stop {

@@ -152,7 +152,7 @@ fn new_value_replaces_the_replicas_that_use_it() {
     let runs = |founder: &Harness| -> Vec<Digest> {
         let generation = |order: &Order| match order {
             Order::Run { generation, .. } => Some(*generation),
-            Order::Stop { .. } => None,
+            Order::Stop { .. } | Order::Again { .. } => None,
         };
         founder.orders.iter().filter_map(generation).collect()
     };

@@ -180,6 +180,7 @@ impl Body {
             Action::Order(Order::Run { replica, generation, .. }) => {
                 self.orders.insert(replica, generation);
             }
+            Action::Order(Order::Again { .. }) => {}
             Action::Order(Order::Stop { replica }) => _ = self.orders.remove(&replica),
             Action::Fetch { artifact, candidates, .. } => {
                 assert!(candidates.len() <= 16, "{} candidates", candidates.len());

@@ -78,6 +78,8 @@ pub enum SimAction {
     Mend,
     /// Sets how gossip is delivered.
     Gossip(Gossip),
+    /// A replica on this device is not ready for this long.
+    Unready(Target, Duration),
     /// The device gets another address; its peers are not informed.
     Move(Target),
     /// The daemon is restarted as a newer version.
@@ -218,6 +220,7 @@ impl SimAction {
             SimAction::Flap { .. } => "flap",
             SimAction::Mend => "mend",
             SimAction::Gossip(_) => "gossip",
+            SimAction::Unready(..) => "unready",
             SimAction::Move(_) => "move",
             SimAction::Upgrade(_) => "upgrade",
             SimAction::Lie(..) => "lie",
@@ -264,6 +267,7 @@ impl fmt::Display for SimAction {
             SimAction::Lie(target, lie) => write!(f, " {target} {lie}"),
             SimAction::Leave(target, time)
             | SimAction::Pause(target, time)
+            | SimAction::Unready(target, time)
             | SimAction::Suspend(target, time)
             | SimAction::Slow(target, time)
             | SimAction::Stall(target, time) => write!(f, " {target} {}", in_words(*time)),

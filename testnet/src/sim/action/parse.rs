@@ -18,7 +18,7 @@ const MOST_PACE: u64 = 100_000;
 
 /// Each action's keyword and arguments, as `--list` and error messages show them. A RATE is per
 /// thousand.
-const KNOWN: [(&str, &str); 36] = [
+const KNOWN: [(&str, &str); 37] = [
     ("publish", "NAME REPLICAS [container] [version NUMBER] [via NODE]"),
     ("publish-kind", "NAME daemon|job|cron|rolling [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
@@ -52,6 +52,7 @@ const KNOWN: [(&str, &str); 36] = [
     ("flap", "NODE NODE every TIME for TIME"),
     ("mend", ""),
     ("gossip", "fair | late TIME | lost"),
+    ("unready", "NODE TIME"),
     ("move", "NODE"),
     ("upgrade", "NODE"),
     ("lie", "NODE award | claims | votes | rulings | ghosts | replay | have | texts | dumb"),
@@ -178,6 +179,7 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<SimAction, NotUnderstood> {
             "late" => Gossip::Late(words.micros()?),
             other => return Err(NotUnderstood(format!("gossip is not `{other}`"))),
         }),
+        "unready" => SimAction::Unready(words.target()?, words.time()?),
         "move" => SimAction::Move(words.target()?),
         "upgrade" => SimAction::Upgrade(words.target()?),
         "lie" => {
