@@ -16,6 +16,7 @@ use shoal_protocol::model::spec::{
 use shoal_protocol::model::{Artifact, DISK, Resources, Spec, SpecForm, WorkloadName};
 
 use super::parse;
+use super::update::leaves_some;
 use crate::publish::shown_port;
 use yaml::{Entries, Yaml};
 
@@ -108,7 +109,8 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
         .into_iter()
         .filter_map(|(name, it)| it.as_ref().map(|probe| (name.to_owned(), probe_of(probe))));
     out.put_if("health", !health.is_empty(), Yaml::Map(probes.collect()));
-    out.put_some("update", rollout.as_ref().map(update));
+    let most = scale.as_ref().map(|scale| scale.max).or(kind.replicas());
+    out.put_some("update", rollout.as_ref().map(|it| update(it, most)));
     out.put_some("autoscale", scale.as_ref().map(autoscale));
     if let Program::Wasm(_) = program {
         out.put_if("volumes", !mounts.is_empty(), volumes(mounts, spec));
@@ -246,7 +248,9 @@ fn probe_of(probe: &Probe) -> Yaml {
     Yaml::Map(out.0)
 }
 
-fn update(rollout: &Rollout) -> Yaml {
+/// `most`: the greatest number of replicas, where there is one. A canary of all of them, as after a
+/// scale down, never waits, and a manifest does not have it.
+fn update(rollout: &Rollout, most: Option<u32>) -> Yaml {
     let Rollout { parallel, order, min_ready, deadline, canary, on_failure, paused } = rollout;
     let default = Rollout::default();
     let mut out = Entries(Vec::new());
@@ -255,7 +259,8 @@ fn update(rollout: &Rollout) -> Yaml {
     out.put_if("order", *order == Order::StopFirst, Yaml::plain("stop-first"));
     out.put_if("min-ready", *min_ready != default.min_ready, time(*min_ready));
     out.put_if("deadline", *deadline != default.deadline, time(*deadline));
-    out.put_if("canary", *canary != default.canary, Yaml::plain(canary));
+    let waits = *canary != default.canary && leaves_some(*canary, most).is_ok();
+    out.put_if("canary", waits, Yaml::plain(canary));
     out.put_if("on-failure", *on_failure == OnFailure::RollBack, Yaml::plain("roll-back"));
     out.put_if("paused", *paused, Yaml::plain(true));
     Yaml::Map(out.0)
