@@ -66,7 +66,7 @@ fn once(cluster: &Cluster, run: u32, steps: &mut [Step]) -> Result<()> {
     let file = file.to_str().context("the component's path is not text")?;
     cluster.shoal(
         0,
-        &["run", file, "--name", NAME, "--replicas", "1", "--memory", "1MiB", "--cpu", "0.001"],
+        &["run", file, "--name", NAME, "--replicas", "1", "--memory", "2MiB", "--cpu", "0.001"],
     )?;
     cluster.held_everywhere(0, NAME)?;
     let mut at = 1;
