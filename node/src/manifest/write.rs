@@ -20,12 +20,14 @@ use super::update::leaves_some;
 use crate::publish::shown_port;
 use yaml::{Entries, Yaml};
 
-/// The spec as a document of a manifest.
+/// The spec as a document of a manifest. A canary of all replicas, as after a scale down, is left
+/// out: it never waits, and a manifest cannot have it.
 ///
 /// # Errors
 /// It has a part that a manifest cannot have, as a program may give it that embeds a node; the
 /// error names the workload.
 pub fn manifest(spec: &Spec) -> Result<String, String> {
+    let spec = &without_vain_canary(spec);
     let text = Yaml::Map(document(spec)).document();
     let read = parse(&text, Path::new("/")).map_err(|error| error.to_string());
     let again = read.and_then(|all| {
@@ -42,6 +44,17 @@ pub fn manifest(spec: &Spec) -> Result<String, String> {
         }
         Err(why) => Err(format!("`{}` cannot be written as a manifest: {why}", spec.name)),
     }
+}
+
+fn without_vain_canary(spec: &Spec) -> Spec {
+    let mut form = SpecForm::from(spec.clone());
+    let scale = form.later.autoscale.as_ref();
+    let most = scale.map(|scale| scale.max).or(form.kind.replicas());
+    match &mut form.later.rollout {
+        Some(rollout) if leaves_some(rollout.canary, most).is_err() => rollout.canary = 0,
+        _ => return spec.clone(),
+    }
+    form.try_into().unwrap_or_else(|_| spec.clone())
 }
 
 fn is_component(spec: &Spec) -> bool {
@@ -109,8 +122,7 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
         .into_iter()
         .filter_map(|(name, it)| it.as_ref().map(|probe| (name.to_owned(), probe_of(probe))));
     out.put_if("health", !health.is_empty(), Yaml::Map(probes.collect()));
-    let most = scale.as_ref().map(|scale| scale.max).or(kind.replicas());
-    out.put_some("update", rollout.as_ref().map(|it| update(it, most)));
+    out.put_some("update", rollout.as_ref().map(update));
     out.put_some("autoscale", scale.as_ref().map(autoscale));
     if let Program::Wasm(_) = program {
         out.put_if("volumes", !mounts.is_empty(), volumes(mounts, spec));
@@ -248,9 +260,7 @@ fn probe_of(probe: &Probe) -> Yaml {
     Yaml::Map(out.0)
 }
 
-/// `most`: the greatest number of replicas, where there is one. A canary of all of them, as after a
-/// scale down, never waits, and a manifest does not have it.
-fn update(rollout: &Rollout, most: Option<u32>) -> Yaml {
+fn update(rollout: &Rollout) -> Yaml {
     let Rollout { parallel, order, min_ready, deadline, canary, on_failure, paused } = rollout;
     let default = Rollout::default();
     let mut out = Entries(Vec::new());
@@ -259,8 +269,7 @@ fn update(rollout: &Rollout, most: Option<u32>) -> Yaml {
     out.put_if("order", *order == Order::StopFirst, Yaml::plain("stop-first"));
     out.put_if("min-ready", *min_ready != default.min_ready, time(*min_ready));
     out.put_if("deadline", *deadline != default.deadline, time(*deadline));
-    let waits = *canary != default.canary && leaves_some(*canary, most).is_ok();
-    out.put_if("canary", waits, Yaml::plain(canary));
+    out.put_if("canary", *canary != default.canary, Yaml::plain(canary));
     out.put_if("on-failure", *on_failure == OnFailure::RollBack, Yaml::plain("roll-back"));
     out.put_if("paused", *paused, Yaml::plain(true));
     Yaml::Map(out.0)
