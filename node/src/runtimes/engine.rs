@@ -62,8 +62,8 @@ pub struct Parts<'a> {
     pub allowed: Allowed,
 }
 
-/// The adapter for the engine that the setting names. `None` if the setting is `none` or `noop`. Returns
-/// after the first search; the next ones go on beside.
+/// The adapter for the engine that the setting names. `None` if the setting is `none` or `noop`.
+/// Returns after the first search; the next ones go on beside.
 pub async fn engine(parts: Parts<'_>) -> Option<Engine> {
     let Parts { setting, owner, dns, logs, artifacts, allowed } = parts;
     if matches!(setting, Some(NONE | NOOP)) {
