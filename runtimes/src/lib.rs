@@ -36,7 +36,7 @@
 //!
 //! ```text
 //! model, artifacts, images <- error <- endpoint <- status <- logs, session <- runtime <- contract,
-//! wasm, container
+//! wasm, container, noop
 //! ```
 
 pub mod artifacts;
@@ -54,6 +54,7 @@ pub mod given;
 pub mod images;
 pub mod logs;
 mod model;
+pub mod noop;
 mod runtime;
 pub mod session;
 mod status;

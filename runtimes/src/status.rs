@@ -152,6 +152,12 @@ impl StatusTable {
         entries.by_id.get(id).map(|entry| entry.status(id))
     }
 
+    /// The latest report on each instance.
+    pub(crate) fn all(&self) -> Vec<Status> {
+        let entries = self.lock();
+        entries.by_id.iter().map(|(id, entry)| entry.status(id)).collect()
+    }
+
     /// The endpoint of a running instance.
     ///
     /// # Errors

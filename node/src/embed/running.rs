@@ -15,6 +15,7 @@ use shoal_protocol::model::volume::MAX_VOLUMES;
 use shoal_protocol::model::{ClusterId, Facts, KeptVolume, NodeId, ProgramKind};
 use shoal_protocol::node::{self, Node, Saved};
 use shoal_runtimes::artifacts::{ArtifactStore, Limits};
+use shoal_runtimes::noop::Noop;
 use shoal_runtimes::wasm::{self, Wasm};
 use shoal_runtimes::{Runtime, VolumeKey};
 use tokio::net::TcpListener;
@@ -97,15 +98,23 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let api = Socket::bind(&socket_path)?;
     api.open_to(config.socket_group.as_deref(), &state)?;
     let artifacts = ArtifactStore::open(state.join("artifacts"), Limits::default()).await?;
-    let wasm_config = wasm::Config {
-        compiler,
-        volumes: Some(state.join("volumes")),
-        ..wasm::Config::new(state.join("cache"), state.join("logs"))
-    };
-    let wasm = Wasm::new(wasm_config, artifacts.clone()).await?;
     let setting = config.engine.as_deref();
+    let components: Arc<dyn Runtime> = match setting {
+        Some(engine::NOOP) => {
+            warn!("components are not run, and reported as running: `noop` is for benchmarks");
+            Arc::new(Noop::new("wasm"))
+        }
+        _ => {
+            let wasm_config = wasm::Config {
+                compiler,
+                volumes: Some(state.join("volumes")),
+                ..wasm::Config::new(state.join("cache"), state.join("logs"))
+            };
+            Arc::new(Wasm::new(wasm_config, artifacts.clone()).await?)
+        }
+    };
     let names = match setting {
-        Some(engine::NONE) => None,
+        Some(engine::NONE | engine::NOOP) => None,
         _ => names::bind(identity.node()).await,
     };
     let engine = engine::engine(engine::Parts {
@@ -120,8 +129,7 @@ pub(super) async fn start(plan: Plan) -> Result<Running, StartError> {
     let engine = engine.map(Arc::new);
     let images = Images::open(&state.join("artifacts"), engine.clone());
     let containers = engine.clone().map(|it| it as Arc<dyn Runtime>);
-    let runtimes =
-        RuntimeSet::new([Arc::new(wasm) as Arc<dyn Runtime>].into_iter().chain(containers));
+    let runtimes = RuntimeSet::new([components].into_iter().chain(containers));
     let told = told_volumes(&saved, &identity.cluster(), identity.node());
     let opener = Opener::of(identity.node_seed());
     let sealing = Some(opener.public());

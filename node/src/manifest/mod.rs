@@ -398,7 +398,9 @@ impl Document {
         let affinity = placement::relations(self.affinity.take(), &name)?;
         let env = text::pairs(std::mem::take(&mut self.env));
         let kind = self.kind(replicas)?;
-        let update = update::update(self.update.take(), &kind)?;
+        let scale = autoscale::autoscale(self.autoscale.take())?;
+        let most = scale.as_ref().map(|scale| scale.max).or(kind.replicas());
+        let update = update::update(self.update.take(), &kind, most)?;
         let mut program = self.program(name, base)?.kind(kind);
         if let Some(world) = self.world(program.source())? {
             program = program.world(world);
@@ -414,7 +416,7 @@ impl Document {
         if let Some(update) = update {
             workload = workload.update(update);
         }
-        if let Some(scale) = autoscale::autoscale(self.autoscale.take())? {
+        if let Some(scale) = scale {
             workload = workload.autoscale(scale);
         }
         if let Some(memory) = memory {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shoal_protocol::model::spec::NO_CPU_LIMIT;
+use shoal_protocol::model::spec::{NO_CPU_LIMIT, unit_of_size};
 
 /// A text that is not of the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,32 +15,12 @@ pub struct NotAQuantity {
 /// Bytes: `64MiB`, `64Mi`, `64M` (each in its own sense: `M` is a million), `1.5GiB`, or plain
 /// bytes.
 pub fn size(text: &str) -> Result<u64, NotAQuantity> {
-    const UNITS: [(&str, u64); 15] = [
-        ("tib", 1 << 40),
-        ("ti", 1 << 40),
-        ("kib", 1 << 10),
-        ("ki", 1 << 10),
-        ("mib", 1 << 20),
-        ("mi", 1 << 20),
-        ("gib", 1 << 30),
-        ("gi", 1 << 30),
-        ("kb", 1_000),
-        ("k", 1_000),
-        ("mb", 1_000_000),
-        ("m", 1_000_000),
-        ("gb", 1_000_000_000),
-        ("g", 1_000_000_000),
-        ("b", 1),
-    ];
     let wrong = || NotAQuantity {
         text: text.to_owned(),
         what: "a size: a number with a unit is expected, as in `64MiB`",
     };
     let (number, unit) = split(text);
-    let factor = match unit.to_ascii_lowercase().as_str() {
-        "" => 1,
-        unit => UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1,
-    };
+    let factor = unit_of_size(unit).ok_or_else(wrong)?;
     let thousandths = thousandths(number).ok_or_else(wrong)?;
     thousandths
         .checked_mul(u128::from(factor))
@@ -129,8 +109,14 @@ pub fn duration(text: &str) -> Result<Duration, NotAQuantity> {
 
 /// `67108864` as `64 MiB`: the largest unit that leaves at most one decimal.
 pub fn show_size(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 4] =
-        [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    const UNITS: [(&str, u64); 6] = [
+        ("EiB", 1 << 60),
+        ("PiB", 1 << 50),
+        ("TiB", 1 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+    ];
     let Some((unit, size)) = UNITS.iter().find(|(_, size)| bytes >= *size) else {
         return format!("{bytes} B");
     };
@@ -186,6 +172,13 @@ mod tests {
         assert_eq!(size("64M"), Ok(64_000_000));
         assert_eq!(size("1.5 GiB"), Ok(3 << 29));
         assert_eq!(size("4096"), Ok(4096));
+        // Kubernetes and Docker have the greater ones, too.
+        assert_eq!(size("1PiB"), size("1024TiB"));
+        assert_eq!([size("1Pi"), size("2EiB")], [Ok(1 << 50), Ok(2 << 60)]);
+        assert_eq!([size("1T"), size("1TB")], [Ok(1_000_000_000_000), Ok(1_000_000_000_000)]);
+        assert_eq!(size("3PB"), size("3000T"));
+        assert_eq!(size("3P"), Ok(3_000_000_000_000_000));
+        assert_eq!(size("1E"), Ok(1_000_000_000_000_000_000));
         for wrong in [
             "",
             "MiB",
@@ -194,6 +187,8 @@ mod tests {
             "1.2.3M",
             "99999999999999999999",
             "18446744073709551615G",
+            "16EiB",
+            "1e3",
             "é",
         ] {
             assert!(size(wrong).is_err(), "{wrong}");
@@ -260,12 +255,13 @@ mod tests {
 
     #[test]
     fn shown_sizes_parse_back() {
-        for bytes in [0, 1023, 1024, 64 << 20, 3 << 29, 1 << 40] {
+        for bytes in [0, 1023, 1024, 64 << 20, 3 << 29, 1 << 40, 3 << 50, u64::MAX / 2] {
             let read = size(&show_size(bytes)).unwrap();
             assert!(read.abs_diff(bytes) * 20 <= bytes, "{bytes} came back as {read}");
         }
         assert_eq!(show_size(64 << 20), "64 MiB");
         assert_eq!(show_size(1_610_612_736), "1.5 GiB");
+        assert_eq!(show_size(1 << 50), "1 PiB");
         assert_eq!(show_size(1), "1 B");
         assert_eq!(show_cpu(100), "0.1");
         assert_eq!(show_cpu(2000), "2");

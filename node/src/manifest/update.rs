@@ -34,20 +34,23 @@ pub(super) struct UpdateText {
     paused: Option<At<bool>>,
 }
 
-/// The update that the document of a workload of this kind describes; none if it has none.
+/// The update that the document of a workload of this kind describes; none if it has none. `most`:
+/// the greatest number of its replicas; none if nodes decide it.
 pub(super) fn update(
     text: Option<UpdateText>,
     kind: &Kind,
+    most: Option<u32>,
 ) -> Result<Option<Rollout>, ManifestError> {
     let Some(text) = text else { return Ok(None) };
     let UpdateText { parallel, order, min_ready, deadline, canary, on_failure, paused } = text;
     let mut all = kind.rollout();
-    for (name, given, into) in [
-        ("update: parallel", parallel, &mut all.parallel),
-        ("update: canary", canary, &mut all.canary),
-    ] {
+    for (name, given, into) in
+        [("update: parallel", parallel, &mut all.parallel), (CANARY, canary, &mut all.canary)]
+    {
         if let Some(text) = given {
             *into = field(name, &text, quantity::count)?;
+            let most = most.filter(|_| name == CANARY);
+            field(name, &text, |_| leaves_some(*into, most))?;
         }
     }
     for (name, given, into) in [
@@ -66,6 +69,27 @@ pub(super) fn update(
     }
     all.paused = paused.is_some_and(At::take);
     Ok(Some(all))
+}
+
+const CANARY: &str = "update: canary";
+
+/// A canary that is all replicas would never wait for anybody. With no replica at all there is
+/// nothing to compare: somebody scales it later.
+pub(super) fn leaves_some(canary: u32, most: Option<u32>) -> Result<(), String> {
+    match most {
+        Some(most) if most > 0 && canary >= most => {
+            let will_do = match most {
+                1 => "leave it out, or have more replicas".to_owned(),
+                2 => "1 will do".to_owned(),
+                _ => format!("1 to {} will do", most - 1),
+            };
+            Err(format!(
+                "{canary}, and there are {most} replicas at most: all would be replaced, and the \
+                 update never waits for `shoal resume`; {will_do}"
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -101,7 +125,42 @@ mod tests {
             on_failure: OnFailure::RollBack,
             paused: true,
         };
-        assert_eq!(read(all), Ok(Some(rollout)));
+        assert_eq!(read(&format!("replicas: 4\n{all}")), Ok(Some(rollout)));
+    }
+
+    /// With `canary: 5` of one replica that one was replaced, and nothing waited.
+    #[test]
+    fn canary_of_all_replicas_is_refused() {
+        let refused = |rest: &str| {
+            let text = format!("name: web\nimage: nginx:1.27\n{rest}");
+            let error = parse(&text, Path::new("/")).map(drop).unwrap_err();
+            (error.line, error.column, error.message)
+        };
+        let (line, column, message) = refused("update: { canary: 5 }\nreplicas: 1\n");
+        assert_eq!((line, column), (Some(3), Some(19)));
+        assert_eq!(
+            message,
+            "update: canary: 5, and there are 1 replicas at most: all would be replaced, and the \
+             update never waits for `shoal resume`; leave it out, or have more replicas"
+        );
+        for (rest, will_do) in [
+            ("update: { canary: 1 }\n", "leave it out, or have more replicas"),
+            ("replicas: 2\nupdate: { canary: 2 }\n", "1 will do"),
+            ("replicas: 4\nupdate: { canary: 4 }\n", "1 to 3 will do"),
+            ("autoscale: { min: 1, max: 3, cpu: 50 }\nupdate: { canary: 3 }\n", "1 to 2 will do"),
+        ] {
+            let (.., message) = refused(rest);
+            assert!(message.ends_with(&format!("; {will_do}")), "{rest}{message}");
+        }
+        for good in [
+            "replicas: 2\nupdate: { canary: 1 }",
+            "replicas: 0\nupdate: { canary: 1 }",
+            "autoscale: { min: 1, max: 3, cpu: 50 }\nupdate: { canary: 2 }",
+            "kind: daemon\nupdate: { canary: 7 }",
+            "update: { canary: 0 }",
+        ] {
+            assert!(read(good).is_ok(), "{good}: {:?}", read(good));
+        }
     }
 
     /// Two of one replica are never wanted, so an order that would run them is refused.

@@ -17,15 +17,18 @@ use shoal_protocol::model::spec::{
 use shoal_protocol::model::{Artifact, DISK, Resources, Spec, SpecForm, WorkloadName};
 
 use super::parse;
+use super::update::leaves_some;
 use crate::publish::shown_port;
 use yaml::{Entries, Yaml};
 
-/// The spec as a document of a manifest.
+/// The spec as a document of a manifest. A canary of all replicas, as after a scale down, is left
+/// out: it never waits, and a manifest cannot have it.
 ///
 /// # Errors
 /// It has a part that a manifest cannot have, as a program may give it that embeds a node; the
 /// error names the workload.
 pub fn manifest(spec: &Spec) -> Result<String, String> {
+    let spec = &without_vain_canary(spec);
     let text = Yaml::Map(document(spec)).document();
     let read = parse(&text, Path::new("/")).map_err(|error| error.to_string());
     let again = read.and_then(|all| {
@@ -42,6 +45,17 @@ pub fn manifest(spec: &Spec) -> Result<String, String> {
         }
         Err(why) => Err(format!("`{}` cannot be written as a manifest: {why}", spec.name)),
     }
+}
+
+fn without_vain_canary(spec: &Spec) -> Spec {
+    let mut form = SpecForm::from(spec.clone());
+    let scale = form.later.autoscale.as_ref();
+    let most = scale.map(|scale| scale.max).or(form.kind.replicas());
+    match &mut form.later.rollout {
+        Some(rollout) if leaves_some(rollout.canary, most).is_err() => rollout.canary = 0,
+        _ => return spec.clone(),
+    }
+    form.try_into().unwrap_or_else(|_| spec.clone())
 }
 
 fn is_component(spec: &Spec) -> bool {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -95,12 +95,20 @@ async fn act(
             Ok(frames.sender.send([Frame::End, Frame::Exit(None)]).await?)
         }
         Action::WriteVolume { beside, .. } => {
-            if asked.is_used && !beside {
+            let is_component = asked.kind == ProgramKind::Wasm;
+            if asked.is_used && (!beside || is_component) {
+                let more = match is_component {
+                    true => {
+                        "--force is for containers: the node itself writes a component's files, \
+                         and a program that changes them meanwhile could lead it elsewhere."
+                    }
+                    false => "--force unpacks the files over those of the running program.",
+                };
+                let workload = &asked.replica.workload;
                 return Err(in_use(asked)
                     .hint(format!(
-                        "Stop it first: `shoal scale {}=0`, restore, and scale it up again. \
-                         --force unpacks the files over those of the running program.",
-                        asked.replica.workload
+                        "Stop it first: `shoal scale {workload}=0`, restore, and scale it up \
+                         again. {more}"
                     ))
                     .into());
             }
@@ -212,6 +220,11 @@ fn no_tar(error: io::Error) -> String {
     }
 }
 
+/// Whether a path has a part that leads upwards.
+fn climbs(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
+}
+
 /// Why a file is no whole tar archive.
 fn check(path: &Path) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
@@ -231,6 +244,18 @@ fn check(path: &Path) -> Result<(), String> {
         let entry = entry.map_err(no_tar)?;
         let header = entry.header();
         let path = entry.path().map_err(no_tar)?.into_owned();
+        // Adapters leave such an entry out, and the volume would lack a file without a word.
+        if climbs(&path) {
+            return Err(format!("{:?} in it leads out of the volume by `..`", path.display()));
+        }
+        let target = header.entry_type().is_hard_link().then(|| entry.link_name());
+        let target = target.transpose().map_err(no_tar)?.flatten();
+        if let Some(target) = target.filter(|target| climbs(target)) {
+            let (path, target) = (path.display(), target.display());
+            return Err(format!(
+                "{path:?} in it is the file {target:?}, out of the volume by `..`"
+            ));
+        }
         // The engine refuses it in the middle, when the files before are gone.
         if let Some(link) = path.ancestors().skip(1).find(|above| links.contains(*above)) {
             let (path, link) = (path.display(), link.display());
@@ -282,5 +307,43 @@ mod tests {
         assert!(checked(&[0x1f, 0x8b, 8, 0]).unwrap_err().contains("gunzip"));
         assert_eq!(checked(&[0; 2048]).unwrap_err(), "there are no files in it");
         assert!(checked(&[b'a'; 2048]).is_err());
+    }
+
+    /// An archive with a header of this path, which `tar` itself does not write.
+    fn named(path: &str, link: Option<&str>) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(0);
+        let old = header.as_old_mut();
+        old.name[..path.len()].copy_from_slice(path.as_bytes());
+        if let Some(link) = link {
+            old.linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_entry_type(tar::EntryType::Link);
+        }
+        header.set_cksum();
+        builder.append(&header, io::empty()).unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    /// Such an entry was left out, and the restore said that all was well.
+    #[test]
+    fn archive_that_leads_out_of_the_volume_is_refused_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive");
+        let checked = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            check(&path)
+        };
+        for bad in ["../harmless", "sub/../../harmless", "sub/..", "./../harmless"] {
+            let why = checked(&named(bad, None)).unwrap_err();
+            assert!(why.contains(bad) && why.contains("out of the volume"), "{why}");
+        }
+        let why = checked(&named("file", Some("../harmless"))).unwrap_err();
+        assert!(why.contains("\"file\"") && why.contains("../harmless"), "{why}");
+        for good in ["..harmless", "a..b/c", "sub/...", "./file"] {
+            assert_eq!(checked(&named(good, None)), Ok(()), "{good}");
+        }
+        assert_eq!(checked(&named("file", Some("other"))), Ok(()));
     }
 }

@@ -59,9 +59,23 @@ impl Index {
             .holders
             .range((first, FIRST_NODE)..)
             .take_while(|((found, _), _)| found.uid == *uid);
-        holders
-            .filter_map(|((replica, node), slot)| Some((*node, self.find(node, *slot, replica)?)))
-            .collect()
+        // Holders and the claims of a slot are both in the order of replicas, so each slot is read
+        // once from one end to the other: a search for each claim would cost far more.
+        let mut unread: BTreeMap<(NodeId, u8), &[Claim]> = BTreeMap::new();
+        let claim = |((replica, node), slot): (&(ReplicaId, NodeId), &u8)| {
+            let claims = unread.entry((*node, *slot)).or_insert_with(|| {
+                let claims = self.slot(node, *slot).map_or(&[][..], |slot| &slot.claims);
+                &claims[claims.partition_point(|claim| claim.replica < *replica)..]
+            });
+            let before = claims.iter().take_while(|claim| claim.replica < *replica).count();
+            let (found, rest) = claims[before..].split_first()?;
+            if found.replica != *replica {
+                return None;
+            }
+            *claims = rest;
+            Some((*node, found))
+        };
+        holders.filter_map(claim).collect()
     }
 
     /// The last place of a workload that one of these nodes claims.

@@ -3,6 +3,7 @@
 use crate::desired::Workload;
 use crate::model::Time;
 use crate::model::{Claim, Digest, NodeId, Phase, WorkloadName};
+use crate::workload::revision_at;
 
 use super::Node;
 use super::contract::{Route, Routes};
@@ -47,10 +48,15 @@ impl Node {
         let claims = self.claims.of_workload(&workload.uid).into_iter();
         let mut found: Vec<Route> = self.believed(claims).into_iter().filter_map(route).collect();
         // During a replacement requests go to the new revision where it answers, else to the old.
-        let is_current = |route: &Route| demand.revision(&route.replica) == Some(route.generation);
-        if found.iter().any(is_current) {
-            found.retain(is_current);
-        }
+        demand.with_view(workload, |view| {
+            let is_current = |route: &Route| {
+                let current = revision_at(&workload.spec, view, route.replica.place);
+                current == Some(route.generation)
+            };
+            if found.iter().any(is_current) {
+                found.retain(is_current);
+            }
+        });
         found
     }
 

@@ -90,7 +90,7 @@ impl Reading {
 
 /// CPU time of all threads, from the scheduler's count in nanoseconds; /proc/PID/stat would round
 /// to 10 ms.
-fn cpu_ns(node: &Daemon) -> Result<u64> {
+pub(super) fn cpu_ns(node: &Daemon) -> Result<u64> {
     let folder = format!("/proc/{}/task", node.pid()?);
     let mut sum = 0;
     for thread in fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))? {

@@ -10,6 +10,7 @@ mod figures;
 mod footprint;
 mod image_spread;
 mod older;
+mod placements;
 mod publish;
 mod rounds;
 mod scale_step;
@@ -141,6 +142,22 @@ pub enum Bench {
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
     },
+    /// Placements. Case rate: how many a second, of one workload that grows to 10,000 replicas on
+    /// three nodes whose runtime does nothing. Cases p99-1000 and p99-10000: how long a single one
+    /// takes in a simulated cluster of so many nodes, and its CPU time, for which this program
+    /// should be a release build: `cargo run --release --package shoal-testnet -- bench
+    /// placements`. The greatest cluster takes some 8 GB.
+    Placements {
+        /// Only this case; may be given several times.
+        #[arg(long = "case", value_enum)]
+        cases: Vec<placements::Case>,
+        /// How many times the workload grows, each with a fresh cluster.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: u32,
+        /// How many single placements a simulated cluster.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        times: u32,
+    },
 }
 
 /// Options with another default when an older commit is measured: Swarm would take turns, too.
@@ -149,8 +166,10 @@ const COMPARISON_DEFAULTS: [(&str, &str); 1] = [("--swarm-times", "0")];
 /// Runs a benchmark and prints its figures. `benches` was parsed from `matches`.
 pub fn run(workspace: &Workspace, benches: &Benches, matches: &ArgMatches) -> Result<()> {
     let Some(commit) = &benches.against else {
-        let options = built(workspace)?;
-        let all = benches.bench.measure(workspace, &options)?;
+        let all = match benches.bench.simulated() {
+            Some(measured) => measured?,
+            None => benches.bench.measure(workspace, &built(workspace)?)?,
+        };
         show(all.iter().map(Figures::shown));
         return Ok(());
     };
@@ -194,6 +213,13 @@ fn show<'a>(all: impl Iterator<Item = Shown<'a>> + Clone) {
 }
 
 impl Bench {
+    /// The figures of a benchmark that starts no real node, for which no daemon has to be built.
+    fn simulated(&self) -> Option<Result<Vec<Figures>>> {
+        let Bench::Placements { cases, runs, times } = self else { return None };
+        let is_real = placements::Case::chosen(cases).contains(&placements::Case::Rate);
+        (!is_real).then(|| placements::measure(None, cases, *runs, *times))
+    }
+
     fn measure(&self, workspace: &Workspace, options: &Options) -> Result<Vec<Figures>> {
         match self {
             Bench::Failover { runs, flood: Some(connections), .. } => {
@@ -214,6 +240,9 @@ impl Bench {
             Bench::Update { runs } => update::update(options, *runs),
             Bench::Drain { runs } => update::drain(options, *runs),
             Bench::ScaleStep { runs } => scale_step::measure(options, *runs),
+            Bench::Placements { cases, runs, times } => {
+                placements::measure(Some(options), cases, *runs, *times)
+            }
             Bench::Footprint { seconds } => {
                 footprint::measure(options, Duration::from_secs(*seconds))
             }

@@ -199,6 +199,7 @@ impl Net {
             http: format!("{address}:{}", PORTS.1),
             state: None,
             engine: None,
+            options: Vec::new(),
         }
     }
 

@@ -101,10 +101,11 @@ impl Cluster {
             Some(first) => Some(invite(first)?),
             None => None,
         };
-        let Place { listen, http, engine, .. } = node.place.clone();
+        let Place { listen, http, engine, options, .. } = node.place.clone();
         let mut arguments = vec!["--name", &name, "--listen", &listen, "--http", &http];
         arguments.extend(line.iter().flat_map(|line| ["--join", line]));
         arguments.extend(engine.iter().flat_map(|engine| ["--engine", engine]));
+        arguments.extend(options.iter().map(String::as_str));
         let started = node.start(&arguments);
         // Added even when the start failed, so that its last lines can be shown.
         self.nodes.push(node);

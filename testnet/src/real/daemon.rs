@@ -32,6 +32,8 @@ pub struct Place {
     pub state: Option<PathBuf>,
     /// The socket of its container engine, or `none`; without it the daemon looks for one.
     pub engine: Option<String>,
+    /// Further options of `shoal up` at its first start.
+    pub options: Vec<String>,
 }
 
 impl Place {
@@ -45,6 +47,7 @@ impl Place {
             http: any(),
             state: None,
             engine: None,
+            options: Vec::new(),
         }
     }
 }

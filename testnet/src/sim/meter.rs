@@ -39,6 +39,8 @@ pub struct Notification {
 #[derive(Default, Debug)]
 pub struct Meter {
     pub is_on: bool,
+    /// Events alone are noted: the counts cost time.
+    pub is_events_only: bool,
     /// Messages over links, by kind.
     pub sent: BTreeMap<&'static str, Flow>,
     /// Gossip by kind; each relayed copy counts.
@@ -56,6 +58,15 @@ impl Meter {
         *self = Meter { is_on: true, by_device: vec![0; devices], ..Meter::default() };
     }
 
+    /// Clears all counts and notes events from now on, and nothing else.
+    pub fn reset_to_events(&mut self) {
+        *self = Meter { is_on: true, is_events_only: true, ..Meter::default() };
+    }
+
+    fn counts(&self) -> bool {
+        self.is_on && !self.is_events_only
+    }
+
     /// The sum of links and gossip.
     pub fn total(&self) -> Flow {
         let both = self.sent.values().chain(self.gossiped.values());
@@ -66,7 +77,7 @@ impl Meter {
     }
 
     pub(super) fn sends(&mut self, device: usize, message: &Message) {
-        if self.is_on {
+        if self.counts() {
             let bytes = wire::encode(message).len() as u64;
             Self::count(&mut self.sent, message.kind(), bytes);
             self.by_device[device] += bytes;
@@ -74,14 +85,14 @@ impl Meter {
     }
 
     pub(super) fn relays(&mut self, device: usize, rumour: &Rumour) {
-        if self.is_on {
+        if self.counts() {
             Self::count(&mut self.gossiped, rumour.message.kind(), rumour.bytes);
             self.by_device[device] += rumour.bytes;
         }
     }
 
     pub(super) fn reaches(&mut self, now: u64, rumour: &Rumour, hops: u32) {
-        if self.is_on {
+        if self.counts() {
             let spread = self.spreads.entry((rumour.born, rumour.id)).or_default();
             spread.kind = rumour.message.kind();
             spread.reached.push((now - rumour.born, hops));

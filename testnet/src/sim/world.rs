@@ -257,6 +257,11 @@ impl World {
         self.meter.reset(self.devices.len());
     }
 
+    /// Forgets all counts and notes the events of nodes from now on, without counting messages.
+    pub fn observe(&mut self) {
+        self.meter.reset_to_events();
+    }
+
     /// Adds an input to the history's hash.
     pub(super) fn hash_event(&mut self, device: usize, what: &str) {
         if self.is_hashed {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest_state_machine::ReferenceStateMachine;
 
-use super::state::{Disk, Life, State};
+use super::state::{Device, Disk, Life, State};
 use super::step::{LONG, NAMES, Request, Step, Twist, Workload};
 
 /// Devices in a history at most, joined ones included.
@@ -114,7 +114,13 @@ impl ReferenceStateMachine for Reference {
             Step::Free(device) => !works(device) && lives(device, &[Life::Runs, Life::Stopped]),
             Step::Lose(device) => {
                 let lost = state.devices.iter().filter(|it| it.life == Life::Gone).count();
+                // The simulator asks for another member with a disk, and does not count the
+                // founder, who was never admitted.
+                let stays = |(other, it): (usize, &Device)| {
+                    other != 0 && other != *device && it.is_member && it.life != Life::Gone
+                };
                 !lives(device, &[Life::Gone])
+                    && state.devices.iter().enumerate().any(stays)
                     && it(device).is_some()
                     && lost < MOST_LOST
                     && state.devices.len() < MOST

@@ -35,6 +35,7 @@ mod step;
 mod trial;
 mod user;
 
+use proptest_state_machine::ReferenceStateMachine;
 use state::State;
 use step::{Request, Step, Twist, Workload};
 
@@ -53,6 +54,18 @@ fn random_histories_match_the_reference() {
     let seed =
         number("SHOAL_SEED").unwrap_or_else(|| if cases.is_some() { fresh() } else { GATE.1 });
     run::random(seed, cases.unwrap_or(GATE.0)).unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// Seed 11 drew these two, and the simulator refuses the second: the founder was never admitted, so
+/// n1 is the last member that it knows.
+#[test]
+fn last_admitted_member_is_not_lost() {
+    let mut state = State::new(11, 3);
+    let may = |state: &State, device| draw::Reference::preconditions(state, &Step::Lose(device));
+    assert!(may(&state, 1) && may(&state, 2));
+    state.take(&Step::Lose(2));
+    assert!(!may(&state, 1));
+    assert!(may(&state, 0), "n1 can admit others");
 }
 
 /// A device wins several places at once, and its disk turns out to be full before the claims are

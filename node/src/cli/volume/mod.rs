@@ -49,13 +49,16 @@ enum Verb {
     /// Replace all files of a volume by those of a tar archive
     ///
     /// Its replica must not run; it starts on the volume only when all files are there. The archive
-    /// is received and checked before anything is replaced.
+    /// is received and checked before anything is replaced: one with an entry that leads out of the
+    /// volume by `..` is refused whole.
     Restore {
         /// The volume, as `shoal volume ls` lists it: WORKLOAD/NUMBER/NAME
         volume: VolumeName,
         /// The archive; `-` for standard input
         file: String,
-        /// Also while its replica runs: the files are unpacked over those that it is using
+        /// Also while its replica, a container, runs: the files are unpacked over those that it is
+        /// using. A component must be stopped all the same: the node itself writes its files, and
+        /// a program that changes them meanwhile could lead it elsewhere
         #[arg(long)]
         force: bool,
         /// The node that keeps it, or on which it is made if no node does

@@ -250,7 +250,7 @@ fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
         move |((kind, memory, cpu), (most, most_cpu), env, placing, values, health, rest)| {
             let (rules, prefer, spread, affinity, tolerate) = placing;
             let is_service = matches!(kind, Kind::Service { .. });
-            let kind_is_stateful = kind.is_stateful();
+            let (kind_is_stateful, replicas) = (kind.is_stateful(), kind.replicas());
             let mut it = workload.clone().kind(kind).memory(memory).cpu(cpu).envs(env);
             it = it.rules(rules).prefers(prefer).spread(spread).affinity(affinity);
             let is_off = files && rest.1 == 2 && health.is_empty();
@@ -265,6 +265,11 @@ fn common(workload: Workload, files: bool) -> impl Strategy<Value = Workload> {
             if let Some(mut rollout) = rest.2 {
                 if kind_is_stateful {
                     rollout.order = Order::StopFirst;
+                }
+                // A manifest refuses a canary of all replicas.
+                let scale = rest.3.as_ref().filter(|_| is_service);
+                if let Some(most) = scale.map(|scale| scale.max).or(replicas).filter(|it| *it > 0) {
+                    rollout.canary = rollout.canary.min(most - 1);
                 }
                 it = it.update(rollout);
             }
@@ -450,6 +455,22 @@ fn defaults_are_left_out() {
     let kind = "schedule: \"@daily\"\noverlap: forbid\ndeadline: 600s\n";
     let text = format!("name: report\nimage: \"report:1\"\n{kind}");
     assert_eq!(manifest(&spec).unwrap(), text);
+}
+
+/// A manifest with such a canary is refused, and what is exported can be published.
+#[test]
+fn canary_of_all_replicas_is_left_out() {
+    let rollout = Rollout { canary: 2, ..Rollout::default() };
+    let of = |replicas| {
+        let workload = Workload::image("web", "nginx:1.27").unwrap();
+        let workload = workload.kind(Kind::Service { replicas }).update(rollout.clone());
+        let text = manifest(&workload.spec(None).unwrap()).unwrap();
+        assert_eq!(parse(&text, Path::new("/")).map(|all| all.len()), Ok(1), "{text}");
+        text
+    };
+    assert!(of(3).contains("canary: 2"), "{}", of(3));
+    // As after `shoal scale web=2`.
+    assert!(!of(2).contains("canary"), "{}", of(2));
 }
 
 /// The bytes tell what a component is, and an export does not have them.

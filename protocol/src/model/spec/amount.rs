@@ -27,26 +27,46 @@ pub enum NotAnAmount {
     NoVersion(String),
 }
 
-/// Units and what they multiply by, in thousandths. Compared without regard to case, but `m`.
-const UNITS: [(&str, u64); 17] = [
-    ("", 1_000),
-    ("b", 1_000),
-    ("k", 1_000_000),
-    ("kb", 1_000_000),
-    ("mb", 1_000_000_000),
-    ("g", 1_000_000_000_000),
-    ("gb", 1_000_000_000_000),
-    ("t", 1_000_000_000_000_000),
-    ("tb", 1_000_000_000_000_000),
-    ("ki", 1_000 << 10),
-    ("kib", 1_000 << 10),
-    ("mi", 1_000 << 20),
-    ("mib", 1_000 << 20),
-    ("gi", 1_000 << 30),
-    ("gib", 1_000 << 30),
-    ("ti", 1_000 << 40),
-    ("tib", 1_000 << 40),
+/// Units of sizes, in lower case, and the bytes of one.
+const UNITS: [(&str, u64); 26] = [
+    ("", 1),
+    ("b", 1),
+    ("k", 1_000),
+    ("kb", 1_000),
+    ("m", 1_000_000),
+    ("mb", 1_000_000),
+    ("g", 1_000_000_000),
+    ("gb", 1_000_000_000),
+    ("t", 1_000_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("p", 1_000_000_000_000_000),
+    ("pb", 1_000_000_000_000_000),
+    ("e", 1_000_000_000_000_000_000),
+    ("eb", 1_000_000_000_000_000_000),
+    ("ki", 1 << 10),
+    ("kib", 1 << 10),
+    ("mi", 1 << 20),
+    ("mib", 1 << 20),
+    ("gi", 1 << 30),
+    ("gib", 1 << 30),
+    ("ti", 1 << 40),
+    ("tib", 1 << 40),
+    ("pi", 1 << 50),
+    ("pib", 1 << 50),
+    ("ei", 1 << 60),
+    ("eib", 1 << 60),
 ];
+
+/// Bytes of the greatest unit of a rule. Nodes of an older program know no greater one, and all
+/// nodes must judge a rule alike.
+const GREATEST_OF_A_RULE: u64 = 1 << 40;
+
+/// How many bytes a unit of a size has, as in `MiB`, `Mi` (the same), `MB` and `M` (a million);
+/// none for a text that is no unit. Upper and lower case are the same.
+pub fn unit_of_size(unit: &str) -> Option<u64> {
+    let unit = unit.to_ascii_lowercase();
+    UNITS.iter().find(|(name, _)| *name == unit).map(|(_, bytes)| *bytes)
+}
 
 /// Bytes of an amount.
 const MAX_AMOUNT: usize = 63;
@@ -94,12 +114,11 @@ fn number(text: &str) -> Result<Amount, NotAnAmount> {
     if !is_number || part.len() > 9 {
         return Err(NotAnAmount::NoNumber(text.into()));
     }
-    let lower = unit.to_ascii_lowercase();
     let factor = match unit {
+        // A thousandth, and not a million: facts that are no sizes have it.
         "m" => 1,
-        "M" => 1_000_000_000,
-        _ => match UNITS.iter().find(|(name, _)| *name == lower) {
-            Some((_, factor)) => *factor,
+        _ => match unit_of_size(unit).filter(|bytes| *bytes <= GREATEST_OF_A_RULE) {
+            Some(factor) => u128::from(factor) * 1_000,
             None => return Err(NotAnAmount::Unit(unit.into())),
         },
     };
@@ -107,7 +126,6 @@ fn number(text: &str) -> Result<Amount, NotAnAmount> {
     // A number of digits alone that does not parse is too long.
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_much())? };
     let nano: u64 = format!("{part:0<9}").parse().map_err(|_| too_much())?;
-    let factor = u128::from(factor);
     let thousandths = u128::from(whole) * factor + u128::from(nano) * factor / 1_000_000_000;
     u64::try_from(thousandths).map(Amount::Number).map_err(|_| too_much())
 }

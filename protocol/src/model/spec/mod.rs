@@ -47,6 +47,7 @@ pub use allow::{
     Allowance, Allowed, MAX_ALLOWANCE, MAX_ALLOWED, NO_NEW_PRIVILEGES, NotAnAllowance, capability,
     is_below, is_plain_path,
 };
+pub use amount::unit_of_size;
 pub use autoscale::{Autoscale, MAX_PERCENT, MAX_REQUESTS, MAX_WINDOW, MIN_DOWN};
 pub use container::{
     Container, Device, Image, Mount, NetworkMode, Privileges, PullPolicy, Tmpfs, Ulimit,

@@ -395,6 +395,7 @@ mod tests {
             ("cores>", "a number is expected"),
             ("cores>many", "a number is expected"),
             ("disk.free>2 furlongs", "`furlongs` is no unit"),
+            ("disk.free>2PiB", "`PiB` is no unit"),
             ("disk.free>99999999999TiB", "more than any node has"),
             ("version>new", "a version is expected"),
         ] {
