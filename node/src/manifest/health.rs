@@ -11,7 +11,7 @@ use super::{ManifestError, field, quantity};
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(untagged))]
 pub(super) enum HealthForm {
     Off(Word),
-    Probes(HealthText),
+    Probes(Box<HealthText>),
 }
 
 impl TextOr for HealthForm {
@@ -22,7 +22,7 @@ impl TextOr for HealthForm {
     }
 
     fn of_map<'de, D: Deserializer<'de>>(map: D) -> Result<Self, D::Error> {
-        HealthText::deserialize(map).map(HealthForm::Probes)
+        HealthText::deserialize(map).map(|it| HealthForm::Probes(Box::new(it)))
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) fn health(text: Option<At<HealthForm>>) -> Result<(Health, bool), Man
     let Some(text) = text else { return Ok((Health::default(), false)) };
     let line = text.line();
     match text.take() {
-        HealthForm::Probes(text) => Ok((probes(text)?, false)),
+        HealthForm::Probes(text) => Ok((probes(*text)?, false)),
         HealthForm::Off(Word(word)) if word == "none" => Ok((Health::default(), true)),
         HealthForm::Off(Word(word)) => {
             let why = format!("health: `{word}`: `none` or probes are expected");

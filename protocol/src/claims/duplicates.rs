@@ -5,8 +5,8 @@
 //! drops its own open question about the replica. If both were to stop, each would have asked after
 //! it had answered, and answered after it was asked: a contradiction.
 //!
-//! **A stateful workload never has two of one**, so a replica of it that leaves its node stops there
-//! when the keeper itself answers that it claims it, and starts at the keeper afterwards.
+//! **A stateful workload never has two of one**, so a replica of it that leaves its node stops
+//! there when the keeper itself answers that it claims it, and starts at the keeper afterwards.
 //!
 //! A node whose container engine is gone learns nothing of its containers' ends. It goes on to
 //! claim them healthy, because they may serve without the engine; but nobody stops for such a

@@ -267,6 +267,11 @@ impl Claims {
         keeper(&holders, current, Credit { knows: &knows, ..credit })
     }
 
+    /// The greatest token seen for a replica in claims that are gone, if it is above all others.
+    pub fn token_of_gone(&self, replica: &ReplicaId) -> Option<Token> {
+        self.tokens.above_claims(replica)
+    }
+
     /// The greatest token seen for a replica, also of claims that are gone.
     pub fn highest_token(&self, replica: &ReplicaId) -> Option<Token> {
         self.tokens.above_claims(replica).max(self.index.highest_token(replica))

@@ -251,7 +251,8 @@ impl Holding {
         true
     }
 
-    /// This node has no place for a revision, while another one serves. Returns whether that is new.
+    /// This node has no place for a revision, while another one serves. Returns whether that is
+    /// new.
     pub fn refuse(&mut self, replica: &ReplicaId, revision: Revision, why: &str) -> bool {
         let Some(entry) = self.entry_mut(replica) else { return false };
         let refused = Some((revision, why.to_owned()));

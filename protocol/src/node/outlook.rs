@@ -169,8 +169,9 @@ impl Outlook<'_> {
                 self.holder(*node, claim, is_alone(at), is_due)
             })
             .collect();
+        // Those of claims stand in the holders.
         let seen =
-            |place: Place| self.claims.highest_token(&ReplicaId { uid: workload.uid, place });
+            |place: Place| self.claims.token_of_gone(&ReplicaId { uid: workload.uid, place });
         let places = self.demand.places(workload);
         let steps = self.bound(workload, None, plan(&places, &holders, &seen));
         let steps = match workload.spec.kind.is_ordered() {
@@ -265,7 +266,8 @@ impl Outlook<'_> {
     }
 
     /// The latest home of each place of a workload with volumes, or of one place, by
-    /// [`Place::of_volumes`]: by the records of members, and by the claims of nodes that are down, which may have made the volumes.
+    /// [`Place::of_volumes`]: by the records of members, and by the claims of nodes that are down,
+    /// which may have made the volumes.
     fn homes(&self, workload: &Workload, only: Option<Place>) -> BTreeMap<Place, Home> {
         let spec = &workload.spec;
         let names = || spec.kept().map(|volume| volume.name.as_str());

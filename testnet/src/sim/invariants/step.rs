@@ -287,8 +287,8 @@ impl World {
         .count()
     }
 
-    /// Whether a device runs a wanted replica, healthy, and its disk gives no reason to stop it. Of a
-    /// version that is wanted no more it counts as well: it serves until the next one does.
+    /// Whether a device runs a wanted replica, healthy, and its disk gives no reason to stop it. Of
+    /// a version that is wanted no more it counts as well: it serves until the next one does.
     fn is_good(&self, device: usize, replica: &ReplicaId) -> bool {
         let it = &self.devices[device];
         let (Some(node), Some(runs)) = (&it.node, it.runtime.replicas.get(replica)) else {
