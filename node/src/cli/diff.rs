@@ -4,7 +4,8 @@ use clap::Args;
 
 use super::context::Context;
 use super::error::{CliError, Exit};
-use super::files::Files;
+use super::files::{Content, Files};
+use super::given::ValueStep;
 use super::publish::{Making, show};
 
 /// Show what publishing files would change, and change nothing
@@ -38,12 +39,14 @@ impl Diff {
     }
 
     async fn differs(&self, context: &Context) -> Result<bool, CliError> {
-        let all = self.files.read()?;
+        let Content { placed: all, values, warnings, .. } = self.files.read()?;
+        warnings.iter().for_each(|it| context.note(&format!("warning: {it}")));
         let made = Making::prepare(context, &all).await?;
+        let values = made.values(values).await?;
         let removed = if self.files.prune { made.left_over(&all).await? } else { Vec::new() };
         let plan = made.plan(&removed, self.force).await?;
-        show(context, &plan.steps)?;
-        Ok(plan.changes())
+        show(context, &plan.steps, &values)?;
+        Ok(plan.changes() || values.iter().any(ValueStep::changes))
     }
 }
 

@@ -1,5 +1,5 @@
-//! The files of a publish: one or several, a folder's, or standard input. What they describe is
-//! read as one set, in which no workload stands twice.
+//! The files of a publish: one or several, a folder's, or standard input, written for shoal, Compose
+//! or Kubernetes. What they describe is read as one set, in which no workload stands twice.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use shoal_protocol::model::{Label, WorkloadName};
 
+use super::doors::{self, Foreign, Found, MAX_FILE, Reading, Tool, tool_of};
 use super::error::CliError;
-use crate::manifest::{self, Described, MAX_MANIFEST};
+use crate::manifest::bundle::Given;
+use crate::manifest::verdict::Note;
+use crate::manifest::{self, Described};
 use crate::publish::Workload;
 
 /// Files that one command takes: far more than people name, and few enough to hold in memory.
@@ -31,6 +34,21 @@ pub struct Files {
     /// that the files name
     #[arg(long)]
     pub prune: bool,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// All that the files describe.
+#[derive(Default)]
+pub struct Content {
+    /// The workloads.
+    pub placed: Vec<Placed>,
+    /// The secrets and configs, which are set before the workloads.
+    pub values: Vec<Given>,
+    /// Fields of other tools that count less here.
+    pub warnings: Vec<String>,
+    /// What becomes of each field of files of other tools, each with its place.
+    pub explained: Vec<(String, Note)>,
 }
 
 /// A workload of a file, and where it stands.
@@ -43,27 +61,52 @@ pub struct Placed {
 
 impl Files {
     /// All that the files describe.
-    pub fn read(&self) -> Result<Vec<Placed>, CliError> {
-        let mut all: Vec<Placed> = Vec::new();
+    pub fn read(&self) -> Result<Content, CliError> {
+        let mut content = Content::default();
         let mut known: BTreeMap<WorkloadName, String> = BTreeMap::new();
+        let mut foreign = Vec::new();
         for file in expanded(self.files.iter().chain(&self.named))? {
-            let (name, described) = described(&file)?;
-            let is_only = described.len() == 1;
-            for (at, Described { workload, line }) in described.into_iter().enumerate() {
-                let id = workload.name().clone();
-                if let Some(first) = known.insert(id.clone(), format!("{name}, line {line}")) {
-                    let why = format!("`{id}` stands twice: {first}, and {name}, line {line}");
-                    return Err(CliError::usage(why).hint("Nothing was published."));
-                }
-                let place = match is_only {
-                    true => name.clone(),
-                    false => format!("{name}: document {}, `{id}`", at + 1),
-                };
-                let workload = self.marked(workload, &place)?;
-                all.push(Placed { workload, place: Some(place) });
+            let found = found(&file)?;
+            match tool_of(&found.path, &found.text) {
+                Tool::Shoal => self.take(&mut content, &mut known, found)?,
+                tool => foreign.push((tool, found)),
             }
         }
-        Ok(all)
+        let Foreign { placed, values, warnings, explained } = doors::load(foreign, &self.reading)?;
+        for Placed { workload, place } in placed {
+            let place = place.unwrap_or_default();
+            note(&mut known, workload.name(), place.clone())?;
+            let workload = self.marked(workload, &place)?;
+            content.placed.push(Placed { workload, place: Some(place) });
+        }
+        (content.values, content.warnings, content.explained) = (values, warnings, explained);
+        Ok(content)
+    }
+
+    /// Adds the workloads of a manifest of shoal.
+    fn take(
+        &self,
+        content: &mut Content,
+        known: &mut BTreeMap<WorkloadName, String>,
+        found: Found,
+    ) -> Result<(), CliError> {
+        let Found { path, name, text } = found;
+        let here = Path::new(".");
+        let base = if path == Path::new("-") { here } else { path.parent().unwrap_or(here) };
+        let described =
+            manifest::read(&text, base).map_err(|error| CliError::of_manifest(&name, error))?;
+        let is_only = described.len() == 1;
+        for (at, Described { workload, line }) in described.into_iter().enumerate() {
+            let id = workload.name().clone();
+            note(known, &id, format!("{name}, line {line}"))?;
+            let place = match is_only {
+                true => name.clone(),
+                false => format!("{name}: document {}, `{id}`", at + 1),
+            };
+            let workload = self.marked(workload, &place)?;
+            content.placed.push(Placed { workload, place: Some(place) });
+        }
+        Ok(())
     }
 
     /// The workload, as one of the set.
@@ -117,21 +160,36 @@ fn unreadable(file: &Path, error: &io::Error) -> CliError {
     CliError::usage(format!("{} cannot be read: {error}", file.display()))
 }
 
-/// The name of a file for people, and the workloads in it.
-fn described(file: &Path) -> Result<(String, Vec<Described>), CliError> {
+/// Notes where a workload stands, and that it stands there alone.
+fn note(
+    known: &mut BTreeMap<WorkloadName, String>,
+    id: &WorkloadName,
+    place: String,
+) -> Result<(), CliError> {
+    match known.insert(id.clone(), place.clone()) {
+        Some(first) => Err(CliError::usage(format!("`{id}` stands twice: {first}, and {place}"))
+            .hint("Nothing was published.")),
+        None => Ok(()),
+    }
+}
+
+/// A file and its text.
+fn found(file: &Path) -> Result<Found, CliError> {
     let from_stdin = file == Path::new("-");
     let name = if from_stdin { "standard input".to_owned() } else { file.display().to_string() };
     let text = read(file, from_stdin)
         .map_err(|error| CliError::usage(format!("{name} cannot be read: {error}")))?;
-    let base = if from_stdin { Path::new(".") } else { file.parent().unwrap_or(Path::new(".")) };
-    let all = manifest::read(&text, base).map_err(|error| CliError::of_manifest(&name, error))?;
-    Ok((name, all))
+    if text.len() as u64 > MAX_FILE {
+        let most = MAX_FILE / (1024 * 1024);
+        return Err(CliError::usage(format!("{name} is larger than {most} MiB")));
+    }
+    Ok(Found { path: file.to_owned(), name, text })
 }
 
 fn read(file: &Path, from_stdin: bool) -> io::Result<String> {
     let mut text = String::new();
-    // Reads one byte above the bound, so that the manifest's own check reports it.
-    let most = MAX_MANIFEST as u64 + 1;
+    // Reads one byte above the bound, so that the check reports it.
+    let most = MAX_FILE + 1;
     if from_stdin {
         io::stdin().lock().take(most).read_to_string(&mut text)?;
     } else {
@@ -146,7 +204,8 @@ mod tests {
 
     fn files(all: &[PathBuf], set: Option<&str>) -> Files {
         let set = set.map(|set| set.parse().unwrap());
-        Files { files: all.to_vec(), named: Vec::new(), set, prune: false }
+        let reading = Reading::default();
+        Files { files: all.to_vec(), named: Vec::new(), set, prune: false, reading }
     }
 
     fn refusal(files: &Files) -> String {
@@ -170,7 +229,7 @@ mod tests {
         }
         let again = refusal(&files(&[one.clone(), one.clone()], None));
         assert!(again.ends_with("a.yaml is given twice"), "{again}");
-        assert_eq!(files(&[one], None).read().unwrap().len(), 2);
+        assert_eq!(files(&[one], None).read().unwrap().placed.len(), 2);
     }
 
     #[test]
@@ -188,7 +247,7 @@ mod tests {
         let file = folder.path().join("a.yaml");
         std::fs::write(&file, "name: a\nwasm: a\nset: shop\n").unwrap();
         let set_of = |set| {
-            let all = files(std::slice::from_ref(&file), set).read()?;
+            let all = files(std::slice::from_ref(&file), set).read()?.placed;
             Ok::<_, CliError>(all[0].workload.set_name().map(ToString::to_string))
         };
         assert_eq!(set_of(None).unwrap().as_deref(), Some("shop"));

@@ -23,11 +23,13 @@ mod autoscale;
 mod completions;
 mod config;
 mod contexts;
+mod convert;
 mod cp;
 mod cron;
 mod describe;
 mod detach;
 mod diff;
+mod doors;
 mod down;
 mod drain;
 mod events;
@@ -36,6 +38,7 @@ mod explain;
 mod export;
 mod from_docker;
 pub(crate) mod fuzzing;
+mod given;
 mod history;
 mod image;
 mod invite;
@@ -119,6 +122,7 @@ enum Verb {
     Run(Box<run::Run>),
     Publish(publish::Publish),
     Diff(diff::Diff),
+    Convert(convert::Convert),
     Image(image::Image),
     Ps(ps::Ps),
     Nodes(nodes::Nodes),
@@ -216,6 +220,7 @@ fn run(context: &Context, verb: Verb) -> Result<(), CliError> {
             Verb::Run(run) => run.run(context).await,
             Verb::Publish(publish) => publish.run(context).await,
             Verb::Diff(diff) => diff.run(context).await,
+            Verb::Convert(convert) => convert.run(context),
             Verb::Image(image) => image.run(context).await,
             Verb::Ps(ps) => ps.run(context).await,
             Verb::Nodes(nodes) => nodes.run(context).await,

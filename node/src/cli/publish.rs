@@ -10,12 +10,14 @@ use shoal_protocol::model::{Spec, WorkloadName};
 use super::client::{Client, path_of};
 use super::context::Context;
 use super::error::CliError;
-use super::files::{Files, Placed};
+use super::files::{Content, Files, Placed};
+use super::given::{self, ValueStep};
 use super::progress::Progress;
 use super::wait::{WaitArgs, gone, healthy, running, stopped};
 use super::{out, render, terminal};
 use crate::api::StatusBody;
 use crate::api::images::form::ImageProgress;
+use crate::manifest::bundle::Given;
 use crate::publish::bases::Bases;
 use crate::publish::plan::{self, Plan, Step};
 use crate::publish::{self as writing, Operator, Outcome, Published, Ready, ready};
@@ -89,26 +91,31 @@ impl From<&Consent> for How {
 
 impl Publish {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let all = self.files.read()?;
+        let content = self.files.read()?;
         let how = How { prune: self.files.prune, ..How::from(&self.consent) };
-        publish(context, &all, &how, &self.consent.wait).await
+        publish(context, content, &how, &self.consent.wait).await
     }
 }
 
 /// Shows what would change, publishes all workloads, waits for them, and prints their URLs.
 pub(super) async fn publish(
     context: &Context,
-    workloads: &[Placed],
+    content: Content,
     how: &How,
     wait: &WaitArgs,
 ) -> Result<(), CliError> {
+    let Content { placed, values, warnings, .. } = content;
+    let workloads = placed.as_slice();
+    warnings.iter().for_each(|warning| context.note(&format!("warning: {warning}")));
     let made = Making::prepare(context, workloads).await?;
+    let values = made.values(values).await?;
     let removed = if how.prune { made.left_over(workloads).await? } else { Vec::new() };
     let plan = made.plan(&removed, how.force).await?;
     if how.dry_run {
-        return show(context, &plan.steps);
+        return show(context, &plan.steps, &values);
     }
-    agree(context, &plan, how)?;
+    agree(context, &plan, &values, how)?;
+    given::carry_out(context, &made.client, &made.operator, values).await?;
     carry_out(context, &made, plan, &removed, wait).await
 }
 
@@ -168,7 +175,11 @@ pub(super) async fn carry_out(
 }
 
 /// Prints a plan as the command's answer.
-pub(super) fn show(context: &Context, steps: &[Step]) -> Result<(), CliError> {
+pub(super) fn show(
+    context: &Context,
+    steps: &[Step],
+    values: &[ValueStep],
+) -> Result<(), CliError> {
     if context.json() {
         return out::say_json(&render::plan_body(steps));
     }
@@ -177,11 +188,16 @@ pub(super) fn show(context: &Context, steps: &[Step]) -> Result<(), CliError> {
             context.note(&format!("warning: {}: {warning}", step.name));
         }
     }
-    out::say_raw(&render::plan(steps))
+    out::say_raw(&(given::shown(values) + &render::plan(steps)))
 }
 
 /// Prints a plan, and asks a person where something that runs is replaced or stops.
-pub(super) fn agree(context: &Context, plan: &Plan<'_>, how: &How) -> Result<(), CliError> {
+pub(super) fn agree(
+    context: &Context,
+    plan: &Plan<'_>,
+    values: &[ValueStep],
+    how: &How,
+) -> Result<(), CliError> {
     let steps = &plan.steps;
     let disturbed: Vec<String> =
         steps.iter().filter(|it| it.disturbs()).map(|it| it.name.to_string()).collect();
@@ -192,7 +208,7 @@ pub(super) fn agree(context: &Context, plan: &Plan<'_>, how: &How) -> Result<(),
         .collect();
     let is_overtaken = steps.iter().any(|step| step.overtaken.is_some()) && !how.force;
     let asks = how.asks && !is_overtaken && !disturbed.is_empty() && terminal::is_asked();
-    let text = render::plan(steps);
+    let text = given::shown(values) + &render::plan(steps);
     // Whoever is asked must see what about, whatever was said about notes.
     match asks {
         true => out::complain(text.trim_end()),
@@ -254,6 +270,11 @@ impl Making {
         let operator = context.operator()?;
         let bases = Bases::of(&context.keys.config, operator.cluster());
         Ok(Making { client, operator, bases, all, status })
+    }
+
+    /// What becomes of secrets and configs that come with the workloads.
+    pub async fn values(&self, all: Vec<Given>) -> Result<Vec<ValueStep>, CliError> {
+        given::plan(&self.client, self.bases.folder(), all).await
     }
 
     /// The plan of publishing them and removing others.

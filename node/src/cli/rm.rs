@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use shoal_protocol::model::WorkloadName;
 use shoal_protocol::model::view::WorkloadView;
+use shoal_protocol::model::{Label, WorkloadName};
 
-use super::client::path_of;
+use super::client::{Client, path_of};
 use super::context::Context;
 use super::error::CliError;
 use super::publish::outcome_line;
@@ -19,12 +19,19 @@ use crate::publish as writing;
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  shoal rm hello\n  shoal rm hello shop/till --no-wait\n  shoal rm \
-        hello --force   # also while the node that knows it is away"
+        hello --force   # also while the node that knows it is away\n  shoal rm --all -n shop   # \
+        all workloads of a namespace, such as a Compose project"
 )]
 pub struct Rm {
     /// The workloads, NAME or NAMESPACE/NAME
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     names: Vec<WorkloadName>,
+    /// Remove all workloads of a namespace
+    #[arg(long, requires = "namespace", conflicts_with = "names")]
+    all: bool,
+    /// The namespace of --all
+    #[arg(short, long, value_name = "NAME", requires = "all")]
+    namespace: Option<Label>,
     /// Do it even if this node does not know them, while others that may cannot be asked
     #[arg(long)]
     force: bool,
@@ -38,12 +45,27 @@ fn distinct(names: &[WorkloadName]) -> Vec<WorkloadName> {
     names.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
+/// All workloads of a namespace.
+async fn of_namespace(client: &Client, namespace: &Label) -> Result<Vec<WorkloadName>, CliError> {
+    let views: Vec<WorkloadView> = client.get("/v1/workloads").await?;
+    let here = views.iter().filter(|view| view.namespace == namespace.as_str());
+    let names = here.filter_map(|view| format!("{}/{}", view.namespace, view.name).parse().ok());
+    Ok(names.collect())
+}
+
 impl Rm {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client();
         // Before the operator's key is read: a missing daemon is the more important error.
         client.get_bytes("/v1/status").await?;
-        let names = distinct(&self.names);
+        let names = match &self.namespace {
+            Some(namespace) => of_namespace(&client, namespace).await?,
+            None => distinct(&self.names),
+        };
+        if names.is_empty() {
+            context.note("There are no workloads in this namespace; nothing was changed.");
+            return Ok(());
+        }
         let operator = context.operator()?;
         let deadline = self.wait.deadline();
         let mut ending = Vec::new();

@@ -52,13 +52,13 @@ impl Rollback {
         let made = Making::of(context, vec![ready]).await?;
         let plan = made.plan(&[], self.consent.force).await?;
         if self.consent.dry_run {
-            return show(context, &plan.steps);
+            return show(context, &plan.steps, &[]);
         }
         if !is_there {
             let (number, name, by) = (version.number, &version.name, &version.by);
             context.note(&format!("back to version {number} ({name}) of {by}, {}", version.at));
         }
-        agree(context, &plan, &How::from(&self.consent))?;
+        agree(context, &plan, &[], &How::from(&self.consent))?;
         carry_out(context, &made, plan, &[], &self.consent.wait).await
     }
 }

@@ -13,7 +13,7 @@ use shoal_protocol::model::spec::{
 
 use super::context::Context;
 use super::error::CliError;
-use super::files::Placed;
+use super::files::{Content, Placed};
 use super::from_docker;
 use super::job::to_the_end;
 use super::publish::{How, publish};
@@ -214,12 +214,13 @@ impl Run {
         }
         let workload = self.workload()?;
         let (name, is_job) = (workload.name().clone(), workload.is_job());
-        let workload = Placed { workload, place: None };
+        let placed = vec![Placed { workload, place: None }];
+        let content = Content { placed, ..Content::default() };
         let how = How { force: self.force, ..How::default() };
         if !(is_job && self.wait.is_asked()) {
-            return publish(context, &[workload], &how, &self.wait).await;
+            return publish(context, content, &how, &self.wait).await;
         }
-        publish(context, &[workload], &how, &WaitArgs::none()).await?;
+        publish(context, content, &how, &WaitArgs::none()).await?;
         to_the_end(context, &name).await
     }
 

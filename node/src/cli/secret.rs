@@ -17,7 +17,7 @@ use super::values::{Ls, Rm, full, read_value};
 use crate::secrets::seal::{DataKey, Of};
 
 /// Bytes of a secret. A change has 48 KiB, and the rest is for the keys of its readers.
-const MAX_SECRET: usize = 16 * 1024;
+pub(super) const MAX_SECRET: usize = 16 * 1024;
 /// Nodes to which one secret is sealed: at some 120 bytes each they fit a change beside the longest
 /// value. Others get the key from those.
 const MAX_READERS: usize = 200;
@@ -108,7 +108,7 @@ impl Set {
 }
 
 /// The secret as it travels, and to how many nodes it was sealed, in words.
-fn seal(
+pub(super) fn seal(
     of: Of<'_>,
     value: &[u8],
     readers: &ReadersView,

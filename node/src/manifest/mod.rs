@@ -40,6 +40,8 @@
 //! would only be found in production.
 
 pub mod bundle;
+pub mod compose;
+pub mod kubernetes;
 pub mod quantity;
 pub mod tree;
 pub mod verdict;

@@ -14,11 +14,11 @@ use shoal_protocol::model::spec::{
     Requirements, Rollout, Sequence, Stateful, Target, Tmpfs, ValueKind, ValueUse, VolumeSource,
     World,
 };
-use shoal_protocol::model::{Artifact, DISK, Resources, Spec, SpecForm, WorkloadName};
+use shoal_protocol::model::{Artifact, DISK, Digest, Resources, Spec, SpecForm, WorkloadName};
 
 use super::parse;
 use super::update::leaves_some;
-use crate::publish::shown_port;
+use crate::publish::{Source, Workload, shown_port};
 use yaml::{Entries, Yaml};
 
 /// The spec as a document of a manifest. A canary of all replicas, as after a scale down, is left
@@ -45,6 +45,34 @@ pub fn manifest(spec: &Spec) -> Result<String, String> {
         }
         Err(why) => Err(format!("`{}` cannot be written as a manifest: {why}", spec.name)),
     }
+}
+
+/// A workload that was not published, as a document of a manifest: what it runs is named as its
+/// file named it.
+///
+/// # Errors
+/// It is no valid workload; the error names it.
+pub fn written(workload: &Workload) -> Result<String, String> {
+    let unread = Artifact { digest: Digest([1; 32]), size: 1 };
+    let artifact = match workload.source() {
+        Source::Held(artifact) => *artifact,
+        _ => unread,
+    };
+    let is_wasm = !matches!(workload.source(), Source::Engine | Source::Image(_));
+    let spec = workload.spec(is_wasm.then_some(artifact));
+    let spec = spec.map_err(|error| format!("`{}`: {error}", workload.name()))?;
+    let mut entries = document(&spec);
+    let source = match workload.source() {
+        Source::File(path) => Some(("artifact", "wasm", path)),
+        Source::Image(path) => Some(("image", "image", path)),
+        Source::Bytes(_) | Source::Held(_) | Source::Engine => None,
+    };
+    if let Some((before, key, path)) = source
+        && let Some(entry) = entries.iter_mut().find(|(name, _)| name == before)
+    {
+        *entry = (key.to_owned(), Yaml::text(path.display().to_string()));
+    }
+    Ok(Yaml::Map(entries).document())
 }
 
 fn without_vain_canary(spec: &Spec) -> Spec {

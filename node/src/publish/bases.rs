@@ -60,6 +60,11 @@ impl Bases {
         Bases(Some(operator.join(FOLDER).join(cluster.short())))
     }
 
+    /// The folder of the notes.
+    pub fn folder(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+
     /// The base of a workload, if it was noted.
     pub fn get(&self, name: &WorkloadName) -> Option<Base> {
         let file = self.file(name)?;

@@ -1,0 +1,58 @@
+//! `shoal convert`.
+
+use clap::Args;
+
+use super::context::Context;
+use super::error::CliError;
+use super::files::Files;
+use super::out;
+use crate::manifest::write::written;
+
+/// Print files of Compose or Kubernetes as manifests of shoal, and change nothing
+///
+/// With --explain it prints each field of the files, what becomes of it, and why. No daemon is
+/// asked. Secrets and configs of the files are named, and their content is not printed.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  shoal convert compose.yaml > shop.yaml\n  \
+    shoal convert --explain compose.yaml\n  helm template shop ./chart | shoal convert -")]
+pub struct Convert {
+    #[command(flatten)]
+    files: Files,
+    /// Print what becomes of each field
+    #[arg(long)]
+    explain: bool,
+}
+
+impl Convert {
+    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+        let read = self.files.read()?;
+        read.warnings.iter().for_each(|warning| context.note(&format!("warning: {warning}")));
+        if self.explain {
+            return explain(context, &read.explained);
+        }
+        for given in &read.values {
+            let (word, namespace, name) = (given.kind.word(), &given.namespace, &given.name);
+            context.note(&format!(
+                "{word} {namespace}/{name} comes with the files: `shoal publish` sets it"
+            ));
+        }
+        let documents = read.placed.iter().map(|it| written(&it.workload));
+        let documents = documents.collect::<Result<Vec<_>, _>>().map_err(CliError::failed)?;
+        out::say_raw(&documents.join("---\n"))
+    }
+}
+
+fn explain(
+    context: &Context,
+    all: &[(String, crate::manifest::verdict::Note)],
+) -> Result<(), CliError> {
+    if all.is_empty() {
+        context.note("These are manifests of shoal: every field counts.");
+        return Ok(());
+    }
+    let mut text = String::new();
+    for (place, note) in all {
+        text += &format!("{place}  {}  {}: {}\n", note.field, note.verdict.as_str(), note.text);
+    }
+    out::say_raw(&text)
+}
