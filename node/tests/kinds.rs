@@ -430,7 +430,11 @@ async fn examples_of_components_are_published() {
     for kind in ["hello", "stateful", "daemon", "job", "cron"] {
         assert!(names.contains(&format!("manifests/{kind}.yaml")), "{names:?}");
     }
-    world.shoal(&["wait", "backup"]).await.done();
+    let waited = world.shoal(&["wait", "backup"]).await;
+    if waited.code != 0 {
+        let described = world.shoal(&["describe", "backup"]).await.out;
+        panic!("{waited:?}\n{described}{}", world.shoal(&["events"]).await.out);
+    }
     world.runs("agent", &["agent/n0"]).await;
     world.runs("db", &["db/0", "db/1", "db/2"]).await;
     world.shoal(&["ps"]).await.says(0, &["5/5 done", "next in "]);

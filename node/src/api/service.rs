@@ -409,7 +409,10 @@ impl Service {
         let is_free = known.is_none_or(|view| matches!(view.kind.as_str(), "cron" | "job"));
         match named.place.parse() {
             Ok(place) if is_free => Ok(ReplicaName { workload: named.workload, place }),
-            _ => self.replica(named).await,
+            _ => {
+                let ReplicaName { workload, place } = self.replica(named).await?;
+                Ok(ReplicaName { workload, place: place.of_volumes() })
+            }
         }
     }
 

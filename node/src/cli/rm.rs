@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
+use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::view::WorkloadView;
 use shoal_protocol::model::{Label, WorkloadName};
 
@@ -27,10 +28,10 @@ pub struct Rm {
     #[arg(required_unless_present = "all")]
     names: Vec<WorkloadName>,
     /// Remove all workloads of a namespace
-    #[arg(long, requires = "namespace", conflicts_with = "names")]
+    #[arg(long)]
     all: bool,
-    /// The namespace of --all
-    #[arg(short, long, value_name = "NAME", requires = "all")]
+    /// The namespace of --all, and of names that have none
+    #[arg(short, long, value_name = "NAME")]
     namespace: Option<Label>,
     /// Do it even if this node does not know them, while others that may cannot be asked
     #[arg(long)]
@@ -43,6 +44,17 @@ pub struct Rm {
 /// behind it.
 fn distinct(names: &[WorkloadName]) -> Vec<WorkloadName> {
     names.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The names, of which those without a namespace are in this one.
+fn within(names: &[WorkloadName], namespace: Option<&Label>) -> Vec<WorkloadName> {
+    let placed = |name: &WorkloadName| match namespace {
+        Some(namespace) if name.namespace.as_str() == DEFAULT_NAMESPACE => {
+            WorkloadName { namespace: namespace.clone(), name: name.name.clone() }
+        }
+        _ => name.clone(),
+    };
+    names.iter().map(placed).collect()
 }
 
 /// All workloads of a namespace.
@@ -58,9 +70,17 @@ impl Rm {
         let client = context.client();
         // Before the operator's key is read: a missing daemon is the more important error.
         client.get_bytes("/v1/status").await?;
-        let names = match &self.namespace {
-            Some(namespace) => of_namespace(&client, namespace).await?,
-            None => distinct(&self.names),
+        let names = match (self.all, &self.namespace) {
+            (true, Some(namespace)) if self.names.is_empty() => {
+                of_namespace(&client, namespace).await?
+            }
+            (true, _) => {
+                let why = "--all removes all workloads of a namespace, which -n names; nothing was \
+                           removed";
+                return Err(CliError::usage(why)
+                    .hint("shoal rm --all -n NAMESPACE; or shoal rm NAMESPACE/NAME"));
+            }
+            (false, namespace) => distinct(&within(&self.names, namespace.as_ref())),
         };
         if names.is_empty() {
             context.note("There are no workloads in this namespace; nothing was changed.");
@@ -89,5 +109,23 @@ impl Rm {
             stopped(&client, ending, deadline, self.wait.timeout()).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `-n shop web` means one workload, as with kubectl.
+    #[test]
+    fn namespace_goes_with_names_that_have_none() {
+        let names = ["web", "other/db"].map(|name| name.parse().unwrap());
+        let shown = |namespace: Option<&str>| {
+            let namespace = namespace.map(|it| it.parse().unwrap());
+            let all = within(&names, namespace.as_ref());
+            all.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(Some("shop")), ["shop/web", "other/db"]);
+        assert_eq!(shown(None), ["web", "other/db"]);
     }
 }

@@ -1,8 +1,9 @@
 //! The routing table of ingress: the replicas that answer, and their nodes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::desired::Workload;
-use crate::model::Time;
-use crate::model::{Claim, Digest, NodeId, Phase, WorkloadName};
+use crate::model::{Claim, Digest, NodeId, Phase, Place, Revision, Time, WorkloadName};
 use crate::workload::revision_at;
 
 use super::Node;
@@ -47,15 +48,25 @@ impl Node {
         };
         let claims = self.claims.of_workload(&workload.uid).into_iter();
         let mut found: Vec<Route> = self.believed(claims).into_iter().filter_map(route).collect();
-        // During a replacement requests go to the new revision where it answers, else to the old.
+        // Of one place requests go to the revision that belongs there where it answers, else to
+        // the one before: in an update those that have not had their turn serve as well. A place
+        // that is no more gets none while others answer.
         demand.with_view(workload, |view| {
-            let is_current = |route: &Route| {
-                let current = revision_at(&workload.spec, view, route.replica.place);
-                current == Some(route.generation)
-            };
-            if found.iter().any(is_current) {
-                found.retain(is_current);
-            }
+            let wanted: BTreeMap<Place, Option<Revision>> = found
+                .iter()
+                .map(|route| route.replica.place)
+                .map(|place| (place, revision_at(&workload.spec, view, place)))
+                .collect();
+            let is_current =
+                |route: &&Route| wanted.get(&route.replica.place) == Some(&Some(route.generation));
+            let served: BTreeSet<Place> =
+                found.iter().filter(is_current).map(|route| route.replica.place).collect();
+            let any_wanted = wanted.values().any(Option::is_some);
+            found.retain(|route| {
+                let place = &route.replica.place;
+                let exists = wanted.get(place).is_some_and(Option::is_some);
+                (exists || !any_wanted) && (is_current(&route) || !served.contains(place))
+            });
         });
         found
     }

@@ -74,6 +74,7 @@ impl VolumeName {
             }
             (meant, _) => meant?,
         };
+        let meant = ReplicaName { place: meant.place.of_volumes(), ..meant };
         session::open_at(&client, &operator, &path, &meant, self, action).await
     }
 }

@@ -209,6 +209,10 @@ fn update_replaces_one_at_a_time_although_its_owner_dies() {
         let mut most = 0;
         for step in 0..400 {
             assert_eq!(serving(&sim.world).len(), 4, "seed {seed}, {step} ms");
+            // Those that have not had their turn get requests as well.
+            let (_, routes) = sim.world.node(0).unwrap().routes();
+            let routes = &routes[&"web".parse().unwrap()];
+            assert_eq!(routes.len(), 4, "seed {seed}, {step} ms: {routes:?}");
             let replaced = sim.world.running().into_iter().flat_map(|device| {
                 sim.world.devices[device].runtime.replicas.values().filter(|it| it.old.is_some())
             });
