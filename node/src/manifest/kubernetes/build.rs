@@ -66,7 +66,10 @@ pub(super) fn build(draft: &Draft, world: &mut World, out: &mut Judged) -> Optio
     workload = sized(workload, container, draft.autoscale.is_some(), out);
     workload = workload.disk(placed.disk.saturating_add(disk));
     let (env, uses) = variables(container, placed.files.len());
-    workload = workload.envs(env).given(uses).given(placed.files);
+    let mut uses: Vec<ValueUse> = uses.into_iter().chain(placed.files).collect();
+    // In the order of a manifest.
+    uses.sort_by_key(|it| it.kind);
+    workload = workload.envs(env).given(uses);
     workload = workload.storage(placed.volumes).streams(container.stdin, container.tty);
     let of_it = container.clone();
     let (mounts, tmpfs, devices) = (placed.mounts, placed.tmpfs, placed.devices);

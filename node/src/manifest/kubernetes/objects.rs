@@ -237,6 +237,9 @@ impl Reader<'_> {
         }
         without_words_of_tools(&mut tree);
         known.table().judge(&tree, "", &mut found);
+        if let Some(note) = found.notes.iter_mut().find(|it| it.field == "kind") {
+            note.text = known.becomes.to_owned();
+        }
         let namespace = in_namespace;
         let object = Object { kind: known.name, at, name, name_at, namespace, tree, hook };
         object.tell(found, self.all);

@@ -53,7 +53,7 @@ pub(super) enum Source {
     Device(String),
     /// A claim, and that it is only read.
     Claim(String, bool),
-    /// Files.
+    /// Values, each as a file below the mount.
     Files(Vec<File>),
 }
 

@@ -147,7 +147,7 @@ pub(super) const CONTAINER: &[Row] = &[
     row(
         "env.*.valueFrom.fieldRef",
         Honoured,
-        "`metadata.namespace`, `metadata.labels['NAME']`; what a node knows has `SHOAL_*` variables",
+        "`metadata.namespace`, `metadata.labels['NAME']`; for others see `SHOAL_*` variables",
     ),
     row(
         "env.*.valueFrom.resourceFieldRef",

@@ -40,7 +40,7 @@ pub(super) fn documents(file: FileId, text: &str) -> (Vec<Tree>, Vec<Problem>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for Chunk { line, text, wrong } in chunks(text) {
         if let Some(wrong) = wrong {
-            problems.push(Problem::new(at(line), wrong.0).hint(wrong.1));
+            problems.push(Problem::new(at(line - 1), wrong.0).hint(wrong.1));
         }
         let lines: Vec<&str> = text.lines().collect();
         if let Some(end) = lines.iter().position(|it| it.trim_end() == "...") {

@@ -127,7 +127,8 @@ pub(super) const OBJECT: &[Row] = &[
     row("metadata.generateName", Degraded, "the `name` counts"),
 ];
 
-const TEMPLATE: &[Row] = &[
+/// Fields of a template besides those of the pod.
+pub(super) const TEMPLATE: &[Row] = &[
     row("metadata.name", Degraded, "replicas are named by their workload"),
     row("metadata.namespace", Degraded, "that of the object counts"),
     row("metadata.labels", Honoured, "`labels` of the container, and found by selectors"),

@@ -1,7 +1,5 @@
 //! Files as people bring them, and what becomes of them.
 
-use shoal_protocol::model::spec::ValueKind;
-
 use super::super::bundle::{Bundle, Refusal};
 use super::super::verdict::Verdict;
 use super::super::write::manifest;
@@ -86,8 +84,107 @@ fn well_known_examples_are_taken_as_they_are() {
         matchLabels:\n      app: nginx\n  template:\n    metadata:\n      labels:\n        \
         app: nginx\n    spec:\n      containers:\n      - name: nginx\n        \
         image: nginx:1.14.2\n        ports:\n        - containerPort: 80\n";
-    let plain = "name: nginx-deployment\n";
-    println!("{}", manifests(deployment));
+    let plain = "name: nginx-deployment\nimage: \"nginx:1.14.2\"\nreplicas: 3\nlimit:\n  \
+        memory: 1024GiB\nreserve: none\nhealth: none\nupdate:\n  parallel: 1\nlabels:\n  \
+        app: nginx\nstop_grace: 30s\nexposed: [80]\n";
     assert_eq!(manifests(deployment), plain);
-    let _ = ValueKind::Config;
+    let scaled = format!(
+        "{deployment}---\napiVersion: autoscaling/v1\nkind: HorizontalPodAutoscaler\nmetadata:\n  \
+         name: nginx\nspec:\n  scaleTargetRef:\n    apiVersion: apps/v1\n    kind: Deployment\n    \
+         name: nginx-deployment\n  minReplicas: 1\n  maxReplicas: 10\n  \
+         targetCPUUtilizationPercentage: 50\n"
+    );
+    let with_scale = plain
+        .replace("reserve: none\n", "")
+        .replace("labels:\n", "autoscale:\n  min: 1\n  max: 10\n  cpu: 50\nlabels:\n");
+    assert_eq!(manifests(&scaled), with_scale);
+    assert_eq!(
+        degraded(&scaled),
+        ["HorizontalPodAutoscaler/nginx: spec.scaleTargetRef: the container requests no CPU: \
+          percents are those of 0.1, which is reserved"]
+    );
+    let served = format!(
+        "{deployment}---\napiVersion: v1\nkind: Service\nmetadata:\n  name: my-service\nspec:\n  \
+         type: NodePort\n  selector:\n    app: nginx\n  ports:\n  - port: 80\n    \
+         targetPort: 80\n    nodePort: 30007\n"
+    );
+    let with_ports = plain
+        .replace("labels:\n", "port: 80\nlabels:\n")
+        .replace("stop_grace", "ports: [\"30007:80\"]\nstop_grace")
+        .replace("exposed: [80]\n", "");
+    let (mut got, mut wanted): (Vec<_>, Vec<_>) =
+        (manifests(&served).lines().map(str::to_owned).collect(), with_ports.lines().collect());
+    got.sort();
+    wanted.sort();
+    assert_eq!(got, wanted);
+    assert_eq!(
+        degraded(&served),
+        ["Service/my-service: metadata.name: `my-service` takes effect with networking; until \
+          then it is reached as `nginx-deployment`"]
+    );
+}
+
+/// Two MiB of objects are read in a time that grows with their number alone: each field was
+/// compared with each row.
+#[test]
+fn many_objects_are_all_read() {
+    let all: Vec<String> = (0..1_000)
+        .map(|number| {
+            let name = format!("web-{number}");
+            deployment("terminationGracePeriodSeconds: 5", "env: [{ name: A, value: b }]")
+                .replace("name: web }", &format!("name: {name} }}"))
+                .replace("app: web", &format!("app: {name}"))
+        })
+        .collect();
+    let bundle = taken(&all.join("---\n"));
+    assert_eq!(bundle.workloads.len(), 1_000);
+    assert!(bundle.notes.len() > 9_000);
+}
+
+#[test]
+fn every_reason_is_told_at_once_with_its_place() {
+    let text = deployment(
+        "nodeName: n1\nhostPID: true\nvolumes: [{ name: a, nfs: { server: b, path: /c } }]",
+        "imagePullPolicy: Sometimes\nenv: [{ name: A, value: yes }, { name: B, valu: c }]\n\
+         resources: { limits: { memory: 512MB } }\nports: [{ containerPort: \"80\" }]",
+    );
+    let pod = "Deployment/web: spec.template.spec";
+    let container = format!("{pod}.containers[0]");
+    assert_eq!(
+        refusal(&text),
+        [
+            format!(
+                "a.yaml:9:7 {pod}.nodeName: give the node a label, and write it as `nodeSelector`"
+            ),
+            format!(
+                "a.yaml:10:7 {pod}.hostPID: it would see all programs of the device, and no node \
+                 allows that | Write `hostPID: false`, or leave it away."
+            ),
+            format!(
+                "a.yaml:11:28 {pod}.volumes[0].nfs: a volume here is a folder of the node: write \
+                 `hostPath`, `emptyDir` or a claim"
+            ),
+            format!(
+                "a.yaml:15:9 {container}.imagePullPolicy: `Sometimes` is no policy | Write \
+                 `Always`, `IfNotPresent` or `Never`."
+            ),
+            format!(
+                "a.yaml:16:26 {container}.env[0].value: `yes` without quotes is the value true, \
+                 and a text is expected | Write it in quotes: \"yes\""
+            ),
+            format!(
+                "a.yaml:16:51 {container}.env[1].valu: there is no such field | Did you mean \
+                 `value`?"
+            ),
+            format!(
+                "a.yaml:17:32 {container}.resources.limits.memory: `512MB` is no quantity: a \
+                 number with a unit is expected, as in `64Mi` | Write `512M` for a power of 1000, \
+                 or `512Mi` for one of 1024."
+            ),
+            format!(
+                "a.yaml:18:19 {container}.ports[0].containerPort: \"80\" is a text, and a number \
+                 is expected | Write it without quotes: 80"
+            ),
+        ]
+    );
 }
