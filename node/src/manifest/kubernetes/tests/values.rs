@@ -105,9 +105,9 @@ fn environment_names_values_and_is_written_out() {
              }\nconfigs { source: site-greeting, env: X_GREETING }",
         ),
         (
-            "env: [{ name: N, valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }, { \
+            "env: [{ name: NS, valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }, { \
              name: L, valueFrom: { fieldRef: { fieldPath: \"metadata.labels['app']\" } } }]",
-            "env:\n  L: web\n  N: default",
+            "env:\n  L: web\n  NS: default",
         ),
         (
             "resources: { limits: { cpu: 1500m } }\nenv: [{ name: C, valueFrom: { \
