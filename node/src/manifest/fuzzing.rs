@@ -4,7 +4,7 @@ use std::path::Path;
 
 use shoal_protocol::fuzzing::Target;
 
-use super::{parse, quantity};
+use super::{kubernetes, parse, quantity};
 
 /// The text of a file.
 pub const TARGET: Target = Target { name: "manifest", run, seeds, most: 4_096 };
@@ -23,6 +23,15 @@ fn run(data: &[u8]) {
             }
         }
         Err(error) => assert!(!error.to_string().is_empty(), "an error without a word"),
+    }
+    let files = vec![("a.yaml".to_owned(), text.clone().into_owned())];
+    match kubernetes::load(files, None) {
+        Ok(bundle) => {
+            for item in bundle.workloads {
+                assert!(item.workload.spec(None).is_ok(), "what is taken can be published");
+            }
+        }
+        Err(refusal) => assert!(!refusal.problems.is_empty(), "a refusal without a reason"),
     }
     if let Ok(bytes) = quantity::size(&text) {
         assert!(quantity::size(&quantity::show_size(bytes)).is_ok(), "{bytes}");
@@ -45,7 +54,21 @@ fn seeds() -> Vec<Vec<u8>> {
     let compose = "version: '3'\nservices:\n  web:\n    image: nginx\n    ports: ['80:80']\n";
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec: {}\n";
     let anchors = "name: &a hello\nwasm: *a\nenv: &e { A: b }\nrequire: { <<: *e }\n";
+    let objects = "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec:\n  \
+        replicas: 010\n  selector: { matchLabels: { app: web } }\n  template:\n    metadata: { \
+        labels: { app: web } }\n    spec:\n      volumes: [{ name: v, configMap: { name: c } }]\n      \
+        containers: [{ name: a, image: a, args: [\"$(A)\"], env: [{ name: A, value: b }], \
+        resources: { limits: { memory: 64Mi, cpu: 1e-1 } }, volumeMounts: [{ name: v, mountPath: \
+        /v }], livenessProbe: { httpGet: { port: 80 } } }]\n---\napiVersion: v1\nkind: \
+        ConfigMap\nmetadata: { name: c }\ndata: { yes: a }\n--- # x\n{\"kind\":\"List\",\
+        \"apiVersion\":\"v1\",\"items\":[]}{}\n...\n";
+    let cron = "apiVersion: batch/v1\nkind: CronJob\nmetadata: { name: a }\nspec:\n  schedule: \
+        '@every 1h'\n  jobTemplate: { spec: { template: { spec: { restartPolicy: Never, \
+        containers: [{ name: a, image: a }] } } } }\n---\napiVersion: v1\nkind: Service\n\
+        metadata: { name: s }\nspec: { selector: { a: b }, ports: [{ port: 80 }] }\n";
     let two = format!("{component}---\n{container}");
-    let texts = [component, container, compose, pod, anchors, &two, "64MiB", "1h30m", "250m"];
+    let texts = [
+        component, objects, cron, container, compose, pod, anchors, &two, "64MiB", "1h30m", "250m",
+    ];
     texts.map(|text| text.as_bytes().to_vec()).into()
 }

@@ -2,6 +2,7 @@
 //! and makes the format's page**, so that the two cannot disagree: a field that no row names is
 //! refused, and none is dropped without a word.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::tree::{Entry, Position, Problem, Tree, Value};
@@ -85,95 +86,160 @@ impl Judged {
 
 /// Judges every field below `tree`, whose own path is `path` (empty for a whole file).
 pub fn judge(table: &[Row], tree: &Tree, path: &str, judged: &mut Judged) {
-    let pattern: Vec<&str> = path.split('.').filter(|it| !it.is_empty()).collect();
-    walk(table, tree, &pattern, path, judged);
+    Table::new().with("", table).judge(tree, path, judged);
 }
 
-fn walk(table: &[Row], tree: &Tree, pattern: &[&str], shown: &str, judged: &mut Judged) {
+/// The rows of a format by their paths: a field is found in as many steps as its path has parts,
+/// however many rows there are.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// The first one stands for the whole file.
+    nodes: Vec<Node>,
+    /// A field that is refused may be there without content: templates write `{}` and `[]`.
+    takes_empty: bool,
+}
+
+#[derive(Clone, Default, Debug)]
+struct Node {
+    row: Option<Row>,
+    names: BTreeMap<String, usize>,
+    /// The node of any name or item.
+    any: Option<usize>,
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table::new()
+    }
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new() -> Table {
+        Table { nodes: vec![Node::default()], takes_empty: false }
+    }
+
+    /// The same for a format in which a mapping or list without content means that the field is
+    /// not there.
+    pub fn takes_empty(self) -> Table {
+        Table { takes_empty: true, ..self }
+    }
+
+    /// The same with these rows below the path `prefix`. Of two rows of one path the first counts.
+    pub fn with(mut self, prefix: &str, rows: &[Row]) -> Table {
+        for row in rows {
+            let parts = prefix.split('.').chain(row.path.split('.')).filter(|it| !it.is_empty());
+            let mut at = 0;
+            for part in parts {
+                at = self.below(at, part);
+            }
+            self.nodes[at].row.get_or_insert(*row);
+        }
+        self
+    }
+
+    fn below(&mut self, at: usize, part: &str) -> usize {
+        let node = &self.nodes[at];
+        let known = if part == "*" { node.any } else { node.names.get(part).copied() };
+        if let Some(known) = known {
+            return known;
+        }
+        let new = self.nodes.len();
+        self.nodes.push(Node::default());
+        match part {
+            "*" => self.nodes[at].any = Some(new),
+            name => _ = self.nodes[at].names.insert(name.to_owned(), new),
+        }
+        new
+    }
+
+    /// Judges every field below `tree`, whose own path is `path` (empty for a whole file).
+    pub fn judge(&self, tree: &Tree, path: &str, judged: &mut Judged) {
+        let parts = path.split('.').filter(|it| !it.is_empty());
+        let at = parts.fold(vec![0], |at, part| self.step(&at, Some(part)));
+        self.walk(tree, &at, path, judged);
+    }
+
+    /// The nodes below these for a field of this name, or for an item of a list. One with the name
+    /// comes before one for any name.
+    fn step(&self, at: &[usize], name: Option<&str>) -> Vec<usize> {
+        let named = at.iter().filter_map(|at| self.nodes[*at].names.get(name?).copied());
+        named.chain(at.iter().filter_map(|at| self.nodes[*at].any)).collect()
+    }
+
+    fn walk(&self, tree: &Tree, at: &[usize], shown: &str, judged: &mut Judged) {
+        match &tree.value {
+            Value::Map(entries) => {
+                for entry in entries {
+                    self.walk_entry(entry, at, shown, judged);
+                }
+            }
+            Value::List(items) => {
+                let below = self.step(at, None);
+                for (index, item) in items.iter().enumerate() {
+                    self.walk(item, &below, &format!("{shown}[{index}]"), judged);
+                }
+            }
+            Value::Scalar(_) => {}
+        }
+    }
+
+    fn walk_entry(&self, entry: &Entry, at: &[usize], shown: &str, judged: &mut Judged) {
+        let name = match shown {
+            "" => entry.key.clone(),
+            _ => format!("{shown}.{}", entry.key),
+        };
+        let below = self.step(at, Some(&entry.key));
+        let row = below.iter().find_map(|at| self.nodes[*at].row);
+        match row {
+            Some(Row { verdict: Verdict::Refused, .. })
+                if self.takes_empty && is_empty(&entry.value) =>
+            {
+                return;
+            }
+            Some(Row { verdict: Verdict::Refused, text, .. }) => {
+                judged.refuse(Problem::new(entry.at, text).field(name));
+                return;
+            }
+            Some(Row { verdict, text, .. }) => {
+                judged.notes.push(Note {
+                    at: entry.at,
+                    field: name.clone(),
+                    verdict,
+                    text: text.to_owned(),
+                });
+            }
+            None => {}
+        }
+        let has_below = |at: &usize| {
+            let Node { names, any, .. } = &self.nodes[*at];
+            !names.is_empty() || any.is_some()
+        };
+        match below.iter().any(has_below) {
+            true => self.walk(&entry.value, &below, &name, judged),
+            false if row.is_none() => {
+                let known: BTreeSet<&str> =
+                    at.iter().flat_map(|at| self.nodes[*at].names.keys()).map(|it| &**it).collect();
+                let problem = Problem::new(entry.at, "there is no such field").field(name);
+                judged.refuse(match did_you_mean(&entry.key, known.iter().copied()) {
+                    Some(hint) => problem.hint(hint),
+                    None => {
+                        let known: Vec<&str> = known.into_iter().collect();
+                        problem.hint(format!("Known are {}.", known.join(", ")))
+                    }
+                });
+            }
+            false => {}
+        }
+    }
+}
+
+fn is_empty(tree: &Tree) -> bool {
     match &tree.value {
-        Value::Map(entries) => {
-            for entry in entries {
-                walk_entry(table, entry, pattern, shown, judged);
-            }
-        }
-        Value::List(items) => {
-            let below = [pattern, &["*"]].concat();
-            for (index, item) in items.iter().enumerate() {
-                walk(table, item, &below, &format!("{shown}[{index}]"), judged);
-            }
-        }
-        Value::Scalar(_) => {}
+        Value::Map(entries) => entries.is_empty(),
+        Value::List(items) => items.is_empty(),
+        Value::Scalar(_) => tree.is_null(),
     }
-}
-
-fn walk_entry(table: &[Row], entry: &Entry, pattern: &[&str], shown: &str, judged: &mut Judged) {
-    let name = match shown {
-        "" => entry.key.clone(),
-        _ => format!("{shown}.{}", entry.key),
-    };
-    let below = [pattern, &[entry.key.as_str()]].concat();
-    let row = find(table, &below);
-    match row {
-        Some(Row { verdict: Verdict::Refused, text, .. }) => {
-            judged.refuse(Problem::new(entry.at, *text).field(name));
-            return;
-        }
-        Some(Row { verdict, text, .. }) => {
-            judged.notes.push(Note {
-                at: entry.at,
-                field: name.clone(),
-                verdict: *verdict,
-                text: (*text).to_owned(),
-            });
-        }
-        None => {}
-    }
-    match has_below(table, &below) {
-        true => walk(table, &entry.value, &below, &name, judged),
-        false if row.is_none() => {
-            let known = names_below(table, pattern);
-            let problem = Problem::new(entry.at, "there is no such field").field(name);
-            judged.refuse(match did_you_mean(&entry.key, known.iter().copied()) {
-                Some(hint) => problem.hint(hint),
-                None => problem.hint(format!("Known are {}.", known.join(", "))),
-            });
-        }
-        false => {}
-    }
-}
-
-fn matches(row: &Row, path: &[&str]) -> bool {
-    let mut parts = row.path.split('.');
-    path.iter().all(|name| parts.next().is_some_and(|part| part == "*" || part == *name))
-        && parts.next().is_none()
-}
-
-/// The row of a field: one with its name comes before one for any name.
-fn find<'a>(table: &'a [Row], path: &[&str]) -> Option<&'a Row> {
-    let all = table.iter().filter(|row| matches(row, path));
-    all.min_by_key(|row| row.path.split('.').filter(|part| *part == "*").count())
-}
-
-fn is_prefix(row: &Row, path: &[&str]) -> bool {
-    let mut parts = row.path.split('.');
-    path.iter()
-        .all(|name| parts.next().is_some_and(|part| part == "*" || *name == "*" || part == *name))
-        && parts.next().is_some()
-}
-
-fn has_below(table: &[Row], path: &[&str]) -> bool {
-    table.iter().any(|row| is_prefix(row, path))
-}
-
-/// The names of the fields that a mapping may have.
-fn names_below<'a>(table: &'a [Row], path: &[&str]) -> Vec<&'a str> {
-    let below = table.iter().filter(|row| is_prefix(row, path));
-    let mut names: Vec<&str> =
-        below.filter_map(|row| row.path.split('.').nth(path.len())).collect();
-    names.retain(|name| *name != "*");
-    names.sort_unstable();
-    names.dedup();
-    names
 }
 
 /// The rows as a table of a page.

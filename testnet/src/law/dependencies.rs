@@ -92,6 +92,7 @@ const PACKAGES: &[Package] = &[
             ("shlex", "the words of a command that was given as one text"),
             ("serde", "the API's types"),
             ("serde_json", "the API's bodies"),
+            ("base64", "the values of a Secret of Kubernetes"),
             ("granit-parser", "YAML with the place of each part, for files of other tools"),
             ("serde-saphyr", "YAML at the door"),
             (

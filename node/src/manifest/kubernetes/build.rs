@@ -1,0 +1,466 @@
+//! From what was read to workloads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shoal_protocol::model::nearest::did_you_mean;
+use shoal_protocol::model::spec::{
+    Affinity, DEFAULT_MEMORY, Device, HostPort, Kind, MAX_MEMORY, MAX_PRIORITY, MAX_USES, Mount,
+    NetworkMode, OnLoss, Port, Target, Tmpfs, ValueKind, ValueUse, Volume, VolumeSource,
+};
+use shoal_protocol::model::{Label, WorkloadName};
+
+use super::super::bundle::Item;
+use super::super::tree::Problem;
+use super::super::verdict::Judged;
+use super::container::{Boxed, Mounted};
+use super::env::Content;
+use super::placement::{HOST, Relation};
+use super::pod::{File, Pod, Source};
+use super::quantity::Quantity;
+use super::values::name_here;
+use super::workloads::Draft;
+use crate::publish::Workload;
+
+/// What the files say besides workloads.
+#[derive(Default)]
+pub(super) struct World {
+    /// The bytes of each claim.
+    pub claims: BTreeMap<(Label, String), Option<u64>>,
+    /// The priority of each class.
+    pub classes: BTreeMap<String, i64>,
+    /// The priority of workloads that name no class.
+    pub priority: Option<i64>,
+    /// The labels of the pods of each workload.
+    pub pods: Vec<(WorkloadName, BTreeMap<String, String>)>,
+    /// The first workload that mounts a claim.
+    pub mounted: BTreeMap<(Label, String), String>,
+}
+
+/// The least memory of a container.
+const LEAST_MEMORY: u64 = 6 << 20;
+/// Bytes of the folder in which files of ConfigMaps and Secrets stand: they are bound into it.
+const FOLDER: u64 = 64 << 10;
+
+/// The workload of a draft, or the reasons against it.
+pub(super) fn build(draft: &Draft, world: &mut World, out: &mut Judged) -> Option<Item> {
+    let pod = &draft.pod;
+    let container = only_container(draft, out)?;
+    let mut workload = Workload::container(draft.name.clone(), container.image.clone());
+    workload = workload.kind(draft.kind.clone());
+    if let Some(rollout) = &draft.rollout {
+        workload = workload.update(rollout.clone());
+    }
+    if let Some(scale) = &draft.autoscale {
+        workload = workload.autoscale(scale.clone());
+    }
+    workload = workload.priority(priority(pod, world, out)).after(draft.after.clone());
+    workload = workload.rules(pod.rules.clone()).prefers(pod.preferences.clone());
+    workload = workload.tolerates(pod.tolerations.clone());
+    let (affinity, spread) = relations(draft, world, out);
+    workload = workload.affinity(affinity).spread(spread);
+    let mut placed = Placed::default();
+    for mount in &container.mounts {
+        placed.mount(mount, draft, world, out);
+    }
+    let disk = container.resources.request("ephemeral-storage").map_or(0, Quantity::bytes);
+    workload = sized(workload, container, draft.autoscale.is_some(), out);
+    workload = workload.disk(placed.disk.saturating_add(disk));
+    let (env, uses) = variables(container, placed.files.len());
+    let mut uses: Vec<ValueUse> = uses.into_iter().chain(placed.files).collect();
+    // In the order of a manifest.
+    uses.sort_by_key(|it| it.kind);
+    workload = workload.envs(env).given(uses);
+    workload = workload.storage(placed.volumes).streams(container.stdin, container.tty);
+    let of_it = container.clone();
+    let (mounts, tmpfs, devices) = (placed.mounts, placed.tmpfs, placed.devices);
+    let labels = pod.labels.clone();
+    workload = workload.with_container(|it| {
+        it.image.pull = of_it.pull;
+        (it.entrypoint, it.command) = (of_it.entrypoint, of_it.command);
+        it.workdir = of_it.workdir;
+        it.user = of_it.user;
+        it.hostname = pod.hostname.clone();
+        it.labels = labels;
+        it.http = draft.http;
+        (it.mounts, it.tmpfs) = (mounts, tmpfs);
+        it.read_only = of_it.read_only;
+        it.stop_signal = of_it.stop_signal;
+        it.stop_grace = Some(pod.grace);
+        it.sysctls = of_it.sysctls;
+        it.privileges = of_it.privileges;
+        it.privileges.devices = devices;
+        if pod.is_host_network {
+            it.network = NetworkMode::Host;
+        }
+    });
+    workload = workload.no_healthcheck(container.health.is_empty());
+    workload = workload.health(container.health.clone());
+    workload = workload.ports(published(draft, container));
+    let exposed = container.ports.iter().filter(|it| !it.udp).map(|it| it.port);
+    workload = workload.exposes(draft.exposed.iter().copied().chain(exposed));
+    if !out.problems.is_empty() {
+        return None;
+    }
+    match workload.spec(None) {
+        Ok(_) => Some(Item { workload, at: draft.at }),
+        Err(error) => {
+            out.refuse(Problem::new(draft.at, error.to_string()));
+            None
+        }
+    }
+}
+
+/// The one place that refuses groups of containers.
+fn only_container<'a>(draft: &'a Draft, out: &mut Judged) -> Option<&'a Boxed> {
+    let Pod { containers, inits, .. } = &draft.pod;
+    let others = inits.iter().chain(containers.iter().skip(1));
+    for other in others {
+        let what = match inits.iter().any(|it| it.at == other.at) {
+            true => "an init container",
+            false => "a second container",
+        };
+        let name = &other.name;
+        let why = format!("a replica is one container here, and `{name}` is {what}");
+        let problem = Problem::new(other.at, why).field(other.path.clone());
+        out.refuse(problem.hint(
+            "Write it as a workload of its own; what runs before others can be a Job that they \
+             wait for (`after`).",
+        ));
+    }
+    let first = containers.first();
+    if first.is_none() && out.problems.is_empty() {
+        let field = format!("{}.containers", draft.pod.path);
+        out.refuse(Problem::new(draft.pod.at, "there is no container").field(field));
+    }
+    first.filter(|_| out.problems.is_empty())
+}
+
+fn priority(pod: &Pod, world: &World, out: &mut Judged) -> i32 {
+    let value = match &pod.priority_class {
+        None => world.priority.unwrap_or(0),
+        Some((at, name)) => match (world.classes.get(name), name.as_str()) {
+            (Some(value), _) => *value,
+            (None, "system-cluster-critical" | "system-node-critical") => i64::from(MAX_PRIORITY),
+            (None, _) => {
+                let text = format!("PriorityClass `{name}` is not in these files: taken as 0");
+                out.degrade(*at, format!("{}.priorityClassName", pod.path), text);
+                0
+            }
+        },
+    };
+    let most = i64::from(MAX_PRIORITY);
+    i32::try_from(value.clamp(-most, most)).unwrap_or_default()
+}
+
+/// The relations to workloads, and labels to be spread over.
+fn relations(draft: &Draft, world: &World, out: &mut Judged) -> (Vec<Affinity>, Vec<String>) {
+    let mut spread = draft.pod.spread.clone();
+    let mut all: Vec<Affinity> = Vec::new();
+    for relation in &draft.pod.relations {
+        let Relation { at, field, apart, weight, selector, namespaces, topology } = relation;
+        let is_here = |name: &WorkloadName| match namespaces.is_empty() {
+            true => name.namespace == draft.name.namespace,
+            false => namespaces.iter().any(|it| it == name.namespace.as_str()),
+        };
+        let found: Vec<&WorkloadName> = world
+            .pods
+            .iter()
+            .filter(|(name, labels)| is_here(name) && selector.finds(labels))
+            .map(|(name, _)| name)
+            .collect();
+        let is_required = weight.is_none();
+        if topology != HOST {
+            if *apart && found == [&draft.name] && !is_required {
+                if !spread.contains(topology) {
+                    spread.push(topology.clone());
+                }
+            } else if is_required {
+                let why = format!(
+                    "it is about nodes with one value of `{topology}`, and shoal \
+                    knows single nodes"
+                );
+                let problem = Problem::new(*at, why).field(field.clone());
+                out.refuse(problem.hint(format!(
+                    "Write `topologyKey: {HOST}`, or `topologySpreadConstraints` over `{topology}`."
+                )));
+            } else {
+                let text = format!("left out: it is about nodes with one value of `{topology}`");
+                out.degrade(*at, field.clone(), text);
+            }
+            continue;
+        }
+        if found.is_empty() {
+            let shown = selector.shown();
+            let why = format!("no workload of these files has the labels {shown}");
+            match is_required && !apart {
+                true => out.refuse(Problem::new(*at, why).field(field.clone())),
+                false => out.degrade(*at, field.clone(), format!("left out: {why}")),
+            }
+        }
+        for workload in found {
+            // Near itself: it is where it is.
+            if !apart && *workload == draft.name {
+                if is_required {
+                    let why = "all replicas on one node is not a rule that a workload can have";
+                    let problem = Problem::new(*at, why).field(field.clone());
+                    out.refuse(problem.hint("Require a label of that node (`nodeSelector`)."));
+                }
+                continue;
+            }
+            let new = Affinity { workload: workload.clone(), apart: *apart, weight: *weight };
+            match all.iter_mut().find(|it| it.workload == *workload && it.apart == *apart) {
+                // What must be comes before what is better.
+                Some(known) if known.weight.is_some() => *known = new,
+                Some(_) => {}
+                None => all.push(new),
+            }
+        }
+    }
+    (all, spread)
+}
+
+/// The workload with what its container requests and is limited to.
+fn sized(workload: Workload, container: &Boxed, is_scaled: bool, out: &mut Judged) -> Workload {
+    let asked = &container.resources;
+    let some = |it: Quantity| (it > Quantity::whole(0)).then_some(it);
+    let (memory, cpu) =
+        (asked.request("memory").and_then(some), asked.request("cpu").and_then(some));
+    let limit = |name: &str| asked.limits.get(name).copied().and_then(some);
+    let (most, most_cpu) = (limit("memory"), limit("cpu"));
+    let most = most.map(Quantity::bytes);
+    let mut reserved = memory.map_or(DEFAULT_MEMORY, Quantity::bytes);
+    if let Some(most) = most.filter(|_| memory.is_none()) {
+        reserved = reserved.min(most);
+    }
+    if reserved < LEAST_MEMORY && most.is_none_or(|it| it >= LEAST_MEMORY) {
+        let field = format!("{}.resources.requests.memory", container.path);
+        out.degrade(container.at, field, "taken as 6Mi, which is the least of a container");
+        reserved = LEAST_MEMORY;
+    }
+    let mut workload = workload.memory(reserved);
+    if let Some(cpu) = cpu {
+        workload = workload.cpu(cpu.millis().max(1));
+    }
+    // Without a limit it may take all that its node has.
+    workload = workload.limit(Some(most.unwrap_or(MAX_MEMORY)), most_cpu.map(Quantity::millis));
+    let is_best_effort = memory.is_none() && cpu.is_none() && !is_scaled;
+    workload = workload.best_effort(is_best_effort);
+    let names: BTreeSet<&String> = asked.requests.keys().chain(asked.limits.keys()).collect();
+    let own = |name: &&&String| !["cpu", "memory", "ephemeral-storage"].contains(&name.as_str());
+    let mut counted = Vec::new();
+    for name in names.iter().filter(own) {
+        let field = format!("{}.resources.limits.{name}", container.path);
+        match asked.request(name).map(Quantity::count) {
+            Some(Some(0)) | None => {}
+            Some(Some(_)) if name.starts_with("hugepages-") => {
+                let why = "pages of memory of a fixed size are not handed out here";
+                out.refuse(Problem::new(container.at, why).field(field));
+            }
+            Some(Some(amount)) => counted.push(((*name).clone(), amount)),
+            Some(None) => {
+                let why = "a whole number is expected: it is counted";
+                out.refuse(Problem::new(container.at, why).field(field));
+            }
+        }
+    }
+    workload.resources(counted)
+}
+
+/// The variables with their texts, and those that are values of shoal. More configs than a workload
+/// may have values are written out.
+fn variables(container: &Boxed, files: usize) -> (Vec<(String, String)>, Vec<ValueUse>) {
+    let is_value = |it: &&super::env::Env| matches!(it.value, Content::Value { .. });
+    let are_many = container.env.iter().filter(is_value).count() + files > MAX_USES;
+    let (mut plain, mut uses) = (Vec::new(), Vec::new());
+    for variable in &container.env {
+        let name = variable.name.clone();
+        match &variable.value {
+            Content::Plain(text) => plain.push((name, text.clone())),
+            Content::Value { kind: ValueKind::Config, text: Some(text), .. } if are_many => {
+                plain.push((name, text.clone()));
+            }
+            Content::Value { kind, label, .. } => {
+                let to = Target::Env(name);
+                uses.push(ValueUse { kind: *kind, name: label.clone(), to });
+            }
+        }
+    }
+    (plain, uses)
+}
+
+fn published(draft: &Draft, container: &Boxed) -> Vec<Port> {
+    if draft.pod.is_host_network {
+        return Vec::new();
+    }
+    let of_pod = container.ports.iter().filter_map(|it| {
+        Some(Port { device: it.host?, replica: it.port, udp: it.udp, address: it.address })
+    });
+    let mut taken = BTreeSet::new();
+    let all = of_pod.chain(draft.published.iter().cloned());
+    all.filter(|it| taken.insert(HostPort { port: it.device, udp: it.udp })).collect()
+}
+
+/// The volumes and files of a container.
+#[derive(Default)]
+struct Placed {
+    volumes: Vec<Volume>,
+    mounts: Vec<Mount>,
+    tmpfs: Vec<Tmpfs>,
+    devices: Vec<Device>,
+    files: Vec<ValueUse>,
+    /// The bytes of its volumes, each counted once.
+    disk: u64,
+}
+
+impl Placed {
+    fn mount(&mut self, mount: &Mounted, draft: &Draft, world: &mut World, out: &mut Judged) {
+        let wrong = |why: String| Problem::new(mount.at, why).field(mount.field.clone());
+        let templates = &draft.templates;
+        if let Some(bytes) = templates.get(&mount.volume) {
+            return self.kept(&mount.volume, *bytes, OnLoss::Wait, mount, out);
+        }
+        let Some(volume) = draft.pod.volumes.get(&mount.volume) else {
+            let names = draft.pod.volumes.keys().chain(templates.keys()).map(String::as_str);
+            let problem = wrong(format!("there is no volume `{}`", mount.volume));
+            return out.refuse(match did_you_mean(&mount.volume, names) {
+                Some(hint) => problem.hint(hint),
+                None => problem.hint("Name it below `volumes` of the pod."),
+            });
+        };
+        match volume {
+            Source::Files(files) => return self.files(files, mount, out),
+            _ if mount.file.is_some() => {
+                let problem = wrong("a part of a volume cannot be mounted".into());
+                return out.refuse(problem.hint("Leave `subPath` away, and mount it as a whole."));
+            }
+            Source::Empty(bytes) => self.kept(&mount.volume, *bytes, OnLoss::Empty, mount, out),
+            Source::Memory(size) => {
+                let path = mount.path.clone();
+                self.tmpfs.push(Tmpfs { path, size: *size, exec: true });
+            }
+            Source::Host(path) => {
+                let text = format!("{}:{}", path, mount.path);
+                match crate::publish::volume::volume(&text) {
+                    Ok(read) => {
+                        let of = read.mount();
+                        let source = VolumeSource::Device(path.trim_end_matches('/').to_owned());
+                        let name = of.volume.clone();
+                        self.add(Volume { name, source, on_loss: OnLoss::Wait }, of, mount);
+                    }
+                    Err(why) => out.refuse(wrong(why)),
+                }
+            }
+            Source::Device(host) => {
+                let (host, path) = (host.clone(), mount.path.clone());
+                self.devices.push(Device { host, path });
+            }
+            Source::Claim(name, read_only) => {
+                self.claim(name, *read_only, mount, draft, world, out);
+            }
+        }
+    }
+
+    fn claim(
+        &mut self,
+        name: &str,
+        read_only: bool,
+        mount: &Mounted,
+        draft: &Draft,
+        world: &mut World,
+        out: &mut Judged,
+    ) {
+        let field = || mount.field.clone();
+        let key = (draft.name.namespace.clone(), name.to_owned());
+        let first = world.mounted.entry(key.clone()).or_insert_with(|| draft.shown.clone());
+        if *first != draft.shown {
+            let why = format!("{first} mounts `{name}`, too, and a volume belongs to one replica");
+            let problem = Problem::new(mount.at, why).field(field());
+            return out.refuse(problem.hint("Give each a claim of its own."));
+        }
+        if draft.most().is_none_or(|most| most > 1) {
+            let several = match draft.most() {
+                Some(most) => format!("{most} replicas would share `{name}`"),
+                None => format!("all replicas would share `{name}`"),
+            };
+            let why = format!("{several}, and here each would get a volume of its own");
+            let problem = Problem::new(mount.at, why).field(field());
+            return out.refuse(match &draft.kind {
+                Kind::Service { .. } => {
+                    problem.hint("Write one replica, or a StatefulSet with `volumeClaimTemplates`.")
+                }
+                Kind::Daemon => problem.hint("Write a `hostPath`."),
+                _ => problem.hint("Write a `hostPath`, or one replica."),
+            });
+        }
+        let bytes = match world.claims.get(&key) {
+            Some(bytes) => *bytes,
+            None => {
+                let text = format!("claim `{name}` is not in these files: a volume is made");
+                out.degrade(mount.at, field(), text);
+                None
+            }
+        };
+        let of = Mounted { read_only: mount.read_only || read_only, ..mount.clone() };
+        self.kept(name, bytes, OnLoss::Wait, &of, out);
+    }
+
+    /// A volume that nodes keep.
+    fn kept(
+        &mut self,
+        name: &str,
+        bytes: Option<u64>,
+        on_loss: OnLoss,
+        mount: &Mounted,
+        out: &mut Judged,
+    ) {
+        if mount.file.is_some() {
+            let problem = Problem::new(mount.at, "a part of a volume cannot be mounted");
+            let problem = problem.field(mount.field.clone());
+            return out.refuse(problem.hint("Leave `subPath` away, and mount it as a whole."));
+        }
+        let name = match name_here(name) {
+            Ok(name) => name.to_string(),
+            Err(why) => return out.refuse(Problem::new(mount.at, why).field(mount.field.clone())),
+        };
+        if self.volumes.iter().all(|it| it.name != name) {
+            self.disk = self.disk.saturating_add(bytes.unwrap_or_default());
+        }
+        let (path, read_only) = (mount.path.clone(), mount.read_only);
+        let of = Mount { volume: name.clone(), path, read_only };
+        self.add(Volume { name, source: VolumeSource::Kept, on_loss }, of, mount);
+    }
+
+    fn add(&mut self, volume: Volume, of: Mount, mount: &Mounted) {
+        if self.volumes.iter().all(|it| it.name != volume.name) {
+            self.volumes.push(volume);
+        }
+        self.mounts.push(Mount { read_only: mount.read_only, ..of });
+    }
+
+    fn files(&mut self, files: &[File], mount: &Mounted, out: &mut Judged) {
+        let used = |file: &File, path: String| ValueUse {
+            kind: file.kind,
+            name: file.value.clone(),
+            to: Target::File { path, mode: file.mode, uid: None, gid: None },
+        };
+        let Some(wanted) = &mount.file else {
+            if files.is_empty() {
+                return;
+            }
+            // What the image has there is hidden, as in Kubernetes.
+            let path = mount.path.clone();
+            self.tmpfs.push(Tmpfs { path, size: Some(FOLDER), exec: false });
+            let all = files.iter().map(|it| used(it, format!("{}/{}", mount.path, it.path)));
+            return self.files.extend(all);
+        };
+        match files.iter().find(|it| it.path == *wanted) {
+            Some(file) => self.files.push(used(file, mount.path.clone())),
+            None => {
+                let why = format!("the volume has no file `{wanted}`");
+                let problem = Problem::new(mount.at, why).field(format!("{}.subPath", mount.field));
+                let names: Vec<&str> = files.iter().map(|it| it.path.as_str()).collect();
+                out.refuse(problem.hint(format!("It has {}.", names.join(", "))));
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The fields of a pod and of its containers, which all kinds of workloads share.
+
+use super::super::verdict::Verdict::{Degraded, Honoured, Refused};
+use super::super::verdict::{Row, row};
+
+const NO_SUCH_VOLUME: &str =
+    "a volume here is a folder of the node: write `hostPath`, `emptyDir` or a claim";
+const NETWORK_NAMES: &str = "names are looked up as the node does; write addresses or full names";
+
+/// Below `spec` of a pod; containers have rows of their own.
+pub(super) const POD: &[Row] = &[
+    row("spec.restartPolicy", Honoured, "`Always`; `OnFailure` and `Never` are of jobs"),
+    row("spec.terminationGracePeriodSeconds", Honoured, "`stop_grace`; 30s without it"),
+    row("spec.activeDeadlineSeconds", Honoured, "`deadline`, of jobs alone"),
+    row("spec.nodeSelector", Honoured, "`require`; `kubernetes.io/arch` is the fact `arch`"),
+    row("spec.nodeName", Refused, "give the node a label, and write it as `nodeSelector`"),
+    row(
+        "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+        Honoured,
+        "`require`; of several terms only those that are values of one label",
+    ),
+    row(
+        "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution",
+        Honoured,
+        "`prefer`, each expression by itself",
+    ),
+    row(
+        "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+        Honoured,
+        "`affinity.near`, of a node alone",
+    ),
+    row(
+        "spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution",
+        Honoured,
+        "`affinity.near` with its weight, of a node alone",
+    ),
+    row(
+        "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+        Honoured,
+        "`affinity.apart`, of a node alone",
+    ),
+    row(
+        "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution",
+        Honoured,
+        "`affinity.apart` with its weight; of itself over another label: `spread`",
+    ),
+    row("spec.tolerations.*.key", Honoured, "`tolerate`"),
+    row("spec.tolerations.*.operator", Honoured, "`Exists` or `Equal`"),
+    row("spec.tolerations.*.value", Honoured, "`tolerate`"),
+    row("spec.tolerations.*.effect", Degraded, "a taint here has one effect"),
+    row("spec.tolerations.*.tolerationSeconds", Degraded, "it stays for as long as it runs"),
+    row("spec.topologySpreadConstraints.*.topologyKey", Honoured, "`spread`"),
+    row("spec.topologySpreadConstraints.*.maxSkew", Degraded, "replicas are balanced as they fit"),
+    row("spec.topologySpreadConstraints.*.whenUnsatisfiable", Degraded, "as `ScheduleAnyway`"),
+    row("spec.topologySpreadConstraints.*.labelSelector", Honoured, "the workload's own alone"),
+    row("spec.topologySpreadConstraints.*.matchLabelKeys", Degraded, "all replicas count"),
+    row("spec.topologySpreadConstraints.*.minDomains", Degraded, "replicas go where they fit"),
+    row("spec.topologySpreadConstraints.*.nodeAffinityPolicy", Degraded, "nodes that fit count"),
+    row("spec.topologySpreadConstraints.*.nodeTaintsPolicy", Degraded, "nodes that fit count"),
+    row("spec.priorityClassName", Honoured, "`priority`, by a PriorityClass of the same files"),
+    row("spec.priority", Degraded, "`priorityClassName` counts"),
+    row("spec.preemptionPolicy", Degraded, "above 0 a workload takes the place of lower ones"),
+    row("spec.schedulerName", Degraded, "the auction places it"),
+    row("spec.schedulingGates", Refused, "nothing opens them here"),
+    row("spec.readinessGates", Refused, "nothing opens them here; write a `readinessProbe`"),
+    row("spec.runtimeClassName", Refused, "the engine of the node runs it"),
+    row("spec.overhead", Refused, "write it into the requests of the container"),
+    row("spec.os", Honoured, "`require: { os: .. }`"),
+    row("spec.hostNetwork", Honoured, "`network: host`, where a node allows it"),
+    row("spec.hostPID", Honoured, "`false` alone"),
+    row("spec.hostIPC", Honoured, "`false` alone"),
+    row("spec.hostUsers", Honoured, "`true` alone"),
+    row("spec.shareProcessNamespace", Honoured, "`false`, or a single container"),
+    row("spec.hostname", Honoured, "`hostname`"),
+    row("spec.subdomain", Degraded, "takes effect with networking"),
+    row("spec.setHostnameAsFQDN", Degraded, "takes effect with networking"),
+    row("spec.dnsPolicy", Honoured, "`ClusterFirst`, `Default`; names of workloads are known"),
+    row("spec.dnsConfig", Refused, NETWORK_NAMES),
+    row("spec.hostAliases", Refused, NETWORK_NAMES),
+    row("spec.enableServiceLinks", Degraded, "no variables of services are set"),
+    row("spec.serviceAccountName", Degraded, "there is no API of Kubernetes here"),
+    row("spec.serviceAccount", Degraded, "there is no API of Kubernetes here"),
+    row("spec.automountServiceAccountToken", Honoured, "no token is ever given"),
+    row("spec.imagePullSecrets", Degraded, "nodes have logins of their own: `shoal image login`"),
+    row("spec.resourceClaims", Refused, "write a counted resource into `limits`"),
+    row("spec.resources", Refused, "write them into the container"),
+    row("spec.ephemeralContainers", Refused, "`shoal exec` runs a program beside it"),
+    row("spec.securityContext.runAsUser", Honoured, "`user`"),
+    row("spec.securityContext.runAsGroup", Honoured, "`user`, behind the `:`"),
+    row("spec.securityContext.runAsNonRoot", Honoured, "needs a `runAsUser` that is not 0"),
+    row("spec.securityContext.fsGroup", Degraded, "a volume has the owner that its image gives"),
+    row("spec.securityContext.fsGroupChangePolicy", Degraded, "a volume keeps its owner"),
+    row("spec.securityContext.supplementalGroups", Refused, "write `runAsGroup`"),
+    row("spec.securityContext.supplementalGroupsPolicy", Degraded, "as `Merge`"),
+    row("spec.securityContext.seccompProfile", Honoured, "`RuntimeDefault` or `Unconfined`"),
+    row("spec.securityContext.appArmorProfile", Honoured, "`security_opt: [apparmor=..]`"),
+    row("spec.securityContext.seLinuxOptions", Refused, "the engine of the node labels it"),
+    row("spec.securityContext.seLinuxChangePolicy", Degraded, "the engine of the node labels it"),
+    row("spec.securityContext.sysctls", Honoured, "`sysctls`"),
+    row("spec.securityContext.windowsOptions", Refused, "nodes run Linux"),
+    row("spec.volumes.*.name", Honoured, "named by the mounts of the container"),
+    row("spec.volumes.*.configMap", Honoured, "a file for each key, as it is when published"),
+    row("spec.volumes.*.secret", Honoured, "a file in memory for each key"),
+    row("spec.volumes.*.projected", Honoured, "files of `configMap` and `secret`"),
+    row("spec.volumes.*.emptyDir.medium", Honoured, "`Memory`: `tmpfs`"),
+    row("spec.volumes.*.emptyDir.sizeLimit", Honoured, "the size of a `tmpfs`, else `disk`"),
+    row(
+        "spec.volumes.*.emptyDir",
+        Degraded,
+        "a volume of the replica: elsewhere it begins empty, and here it outlives the replica",
+    ),
+    row("spec.volumes.*.hostPath", Honoured, "a path of the device, where a node allows it"),
+    row("spec.volumes.*.persistentVolumeClaim", Honoured, "a volume of the replica"),
+    row("spec.volumes.*.downwardAPI", Refused, "the program finds its own in `SHOAL_*` variables"),
+    row("spec.volumes.*.ephemeral", Refused, "write `emptyDir`"),
+    row("spec.volumes.*.image", Refused, "copy its files into the image of the container"),
+    row("spec.volumes.*.nfs", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.csi", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.iscsi", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.fc", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.cephfs", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.rbd", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.glusterfs", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.gitRepo", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.flexVolume", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.awsElasticBlockStore", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.gcePersistentDisk", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.azureDisk", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.azureFile", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.vsphereVolume", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.portworxVolume", Refused, NO_SUCH_VOLUME),
+    row("spec.volumes.*.cinder", Refused, NO_SUCH_VOLUME),
+];
+
+/// Of a container.
+pub(super) const CONTAINER: &[Row] = &[
+    row("name", Honoured, "named by others of the pod"),
+    row("image", Honoured, "`image`"),
+    row("imagePullPolicy", Honoured, "`pull`; `Always` for `:latest` without it"),
+    row("command", Honoured, "`entrypoint`; `$(NAME)` is replaced when it is published"),
+    row("args", Honoured, "`command`; `$(NAME)` is replaced when it is published"),
+    row("workingDir", Honoured, "`workdir`"),
+    row("env.*.name", Honoured, "`env`"),
+    row("env.*.value", Honoured, "`env`; `$(NAME)` is replaced when it is published"),
+    row("env.*.valueFrom.configMapKeyRef", Honoured, "`configs`"),
+    row("env.*.valueFrom.secretKeyRef", Honoured, "`secrets`"),
+    row(
+        "env.*.valueFrom.fieldRef",
+        Honoured,
+        "`metadata.namespace`, `metadata.labels['NAME']`; for others see `SHOAL_*` variables",
+    ),
+    row(
+        "env.*.valueFrom.resourceFieldRef",
+        Honoured,
+        "what the container requests and is limited to",
+    ),
+    row("env.*.valueFrom.fileKeyRef", Refused, "write the value, or a Secret"),
+    row("envFrom.*.prefix", Honoured, "before each name"),
+    row("envFrom.*.configMapRef", Honoured, "`configs`, each key that is a name of a variable"),
+    row("envFrom.*.secretRef", Honoured, "`secrets`, each key that is a name of a variable"),
+    row("ports.*.name", Honoured, "named by probes and Services"),
+    row("ports.*.containerPort", Honoured, "`exposed`: reached by the name of the workload"),
+    row("ports.*.hostPort", Honoured, "`ports` of the device"),
+    row("ports.*.hostIP", Honoured, "the address of the port of the device"),
+    row("ports.*.protocol", Honoured, "`TCP` or `UDP`"),
+    row("resources.requests.cpu", Honoured, "`cpu`"),
+    row("resources.requests.memory", Honoured, "`memory`"),
+    row("resources.requests.ephemeral-storage", Honoured, "`disk`: counted, and not enforced"),
+    row("resources.requests.*", Honoured, "`resources`: counted, by the same name"),
+    row("resources.limits.cpu", Honoured, "`limit.cpu`"),
+    row("resources.limits.memory", Honoured, "`limit.memory`; none without it"),
+    row("resources.limits.ephemeral-storage", Degraded, "disk has no limit"),
+    row("resources.limits.*", Honoured, "`resources`: counted, by the same name"),
+    row("resources.claims", Refused, "write a counted resource into `limits`"),
+    row("resizePolicy", Degraded, "other resources are another version"),
+    row("restartPolicy", Refused, "a container that runs beside others: see `initContainers`"),
+    row("restartPolicyRules", Refused, "the exit code alone decides here"),
+    row("volumeMounts.*.name", Honoured, "the volume"),
+    row("volumeMounts.*.mountPath", Honoured, "its path"),
+    row("volumeMounts.*.readOnly", Honoured, "`:ro`"),
+    row("volumeMounts.*.recursiveReadOnly", Degraded, "mounts within it are as they are"),
+    row("volumeMounts.*.subPath", Honoured, "one file of a ConfigMap or Secret"),
+    row("volumeMounts.*.subPathExpr", Refused, "mount the volume as a whole"),
+    row("volumeMounts.*.mountPropagation", Honoured, "`None` alone"),
+    row("volumeDevices", Refused, "a volume here is a folder"),
+    row("livenessProbe", Honoured, "`health.liveness`"),
+    row("readinessProbe", Honoured, "`health.readiness`"),
+    row("startupProbe", Honoured, "`health.startup`"),
+    row("lifecycle.stopSignal", Honoured, "`stop_signal`"),
+    row("lifecycle.preStop", Degraded, "not run: it gets its stop signal at once"),
+    row("lifecycle.postStart", Refused, "nothing is run beside its program: start it from there"),
+    row("stdin", Honoured, "`stdin`"),
+    row("stdinOnce", Degraded, "its standard input stays open"),
+    row("tty", Honoured, "`tty`"),
+    row("terminationMessagePath", Degraded, "`shoal describe` shows its last lines"),
+    row("terminationMessagePolicy", Degraded, "`shoal describe` shows its last lines"),
+    row("securityContext.runAsUser", Honoured, "`user`"),
+    row("securityContext.runAsGroup", Honoured, "`user`, behind the `:`"),
+    row("securityContext.runAsNonRoot", Honoured, "needs a `runAsUser` that is not 0"),
+    row("securityContext.privileged", Honoured, "`privileged`, where a node allows it"),
+    row("securityContext.allowPrivilegeEscalation", Honoured, "`false`: `no-new-privileges`"),
+    row("securityContext.readOnlyRootFilesystem", Honoured, "`read_only`"),
+    row("securityContext.capabilities.add", Honoured, "`cap_add`, where a node allows it"),
+    row("securityContext.capabilities.drop", Honoured, "`cap_drop`"),
+    row("securityContext.seccompProfile", Honoured, "`RuntimeDefault` or `Unconfined`"),
+    row("securityContext.appArmorProfile", Honoured, "`security_opt: [apparmor=..]`"),
+    row("securityContext.procMount", Honoured, "`Default` alone"),
+    row("securityContext.seLinuxOptions", Refused, "the engine of the node labels it"),
+    row("securityContext.windowsOptions", Refused, "nodes run Linux"),
+];
+
+/// Of a probe.
+pub(super) const PROBE: &[Row] = &[
+    row("httpGet.path", Honoured, "`http.path`"),
+    row("httpGet.port", Honoured, "`http.port`, by number or name"),
+    row("httpGet.httpHeaders.*.name", Honoured, "`http.headers`"),
+    row("httpGet.httpHeaders.*.value", Honoured, "`http.headers`"),
+    row("httpGet.scheme", Honoured, "`HTTP` alone; write `tcpSocket` for HTTPS"),
+    row("httpGet.host", Refused, "the replica itself is asked; a header `Host` names one"),
+    row("tcpSocket.port", Honoured, "`tcp.port`, by number or name"),
+    row("tcpSocket.host", Refused, "the replica itself is asked"),
+    row("exec.command", Honoured, "`exec`"),
+    row("grpc", Refused, "write `tcpSocket`, or an `exec` of grpc_health_probe"),
+    row("initialDelaySeconds", Honoured, "`delay`"),
+    row("periodSeconds", Honoured, "`every`"),
+    row("timeoutSeconds", Honoured, "`timeout`"),
+    row("successThreshold", Honoured, "`successes`, of readiness alone"),
+    row("failureThreshold", Honoured, "`failures`"),
+    row("terminationGracePeriodSeconds", Degraded, "that of the pod counts"),
+];
+
+/// Of a volume of a ConfigMap or Secret.
+pub(super) const FILES: &[Row] = &[
+    row("name", Honoured, "the ConfigMap, or the Secret of a projected volume"),
+    row("secretName", Honoured, "the Secret"),
+    row("optional", Honoured, "no files if it is not in the files"),
+    row("defaultMode", Honoured, "`mode` of the files; 0644 without it"),
+    row("items.*.key", Honoured, "the value"),
+    row("items.*.path", Honoured, "the file"),
+    row("items.*.mode", Honoured, "`mode` of the file"),
+];
+
+/// Below a volume.
+pub(super) const SOURCES: &[Row] = &[
+    row("hostPath.path", Honoured, "the path"),
+    row("hostPath.type", Honoured, "the path must be there; `CharDevice`: `devices`"),
+    row("persistentVolumeClaim.claimName", Honoured, "the name of the volume"),
+    row("persistentVolumeClaim.readOnly", Honoured, "`:ro`"),
+    row("projected.defaultMode", Honoured, "`mode` of the files; 0644 without it"),
+    row("projected.sources.*.serviceAccountToken", Refused, "there is no API of Kubernetes here"),
+    row("projected.sources.*.downwardAPI", Refused, "see `SHOAL_*` variables"),
+    row("projected.sources.*.clusterTrustBundle", Refused, "write the certificate as a ConfigMap"),
+    row("projected.sources.*.podCertificate", Refused, "write the certificate as a Secret"),
+];
+
+/// Of a reference to a key.
+pub(super) const KEY: &[Row] = &[
+    row("name", Honoured, "the ConfigMap or Secret"),
+    row("key", Honoured, "its key"),
+    row("optional", Honoured, "nothing is set if it is not in the files"),
+];
+
+/// Of a selector of labels.
+pub(super) const SELECTOR: &[Row] = &[
+    row("matchLabels", Honoured, "all must fit"),
+    row("matchExpressions.*.key", Honoured, "the label"),
+    row("matchExpressions.*.operator", Honoured, "`In`, `NotIn`, `Exists`, `DoesNotExist`"),
+    row("matchExpressions.*.values", Honoured, "the values"),
+];
+
+/// Of a term about nodes.
+pub(super) const NODE_TERM: &[Row] = &[
+    row("matchExpressions.*.key", Honoured, "a label or fact"),
+    row(
+        "matchExpressions.*.operator",
+        Honoured,
+        "`In`, `NotIn`, `Exists`, `DoesNotExist`, `Gt`, `Lt`",
+    ),
+    row("matchExpressions.*.values", Honoured, "the values"),
+    row("matchFields", Refused, "give the node a label, and write it as an expression"),
+];
+
+/// Of a term about pods.
+pub(super) const POD_TERM: &[Row] = &[
+    row("topologyKey", Honoured, "`kubernetes.io/hostname`"),
+    row("namespaces", Honoured, "of other namespaces"),
+    row("namespaceSelector", Refused, "name the `namespaces`"),
+    row("matchLabelKeys", Degraded, "all replicas count"),
+    row("mismatchLabelKeys", Refused, "write the labels into `labelSelector`"),
+];
+
+/// Of a profile of a security module.
+pub(super) const PROFILE: &[Row] = &[
+    row("type", Honoured, "`RuntimeDefault`, `Unconfined`; `Localhost` of AppArmor alone"),
+    row("localhostProfile", Honoured, "the profile of AppArmor"),
+];
