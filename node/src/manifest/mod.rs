@@ -40,6 +40,7 @@
 //! would only be found in production.
 
 pub mod bundle;
+pub mod compose;
 pub mod quantity;
 pub mod tree;
 pub mod verdict;

@@ -149,7 +149,7 @@ fn matches(row: &Row, path: &[&str]) -> bool {
 }
 
 /// The row of a field: one with its name comes before one for any name.
-fn find<'a>(table: &'a [Row], path: &[&str]) -> Option<&'a Row> {
+pub(super) fn find<'a>(table: &'a [Row], path: &[&str]) -> Option<&'a Row> {
     let all = table.iter().filter(|row| matches(row, path));
     all.min_by_key(|row| row.path.split('.').filter(|part| *part == "*").count())
 }
