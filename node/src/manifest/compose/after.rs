@@ -107,6 +107,8 @@ pub(super) fn read(service: &mut Service<'_>) -> Vec<After> {
             service.degrade(at, &format!("{field}.restart"), why);
         }
         match service.shared.names.get(&other) {
+            // Refused as a circle.
+            Some(_) if other == service.name => {}
             Some(workload) => after.push(After { workload: workload.clone(), until }),
             None if service.shared.off.contains(&other) && !is_required => {
                 let why = format!("left out: no profile switches `{other}` on");

@@ -1,5 +1,5 @@
-//! `x-shoal` of a service: fields of a manifest. **The reader of manifests reads them**: the service
-//! is written as a manifest, these fields are put in, and the result is read.
+//! `x-shoal` of a service: fields of a manifest. **The reader of manifests reads them**: the
+//! service is written as a manifest, these fields are put in, and the result is read.
 
 use std::fmt::Write;
 

@@ -12,7 +12,7 @@ use super::{label_of, values};
 use crate::publish::given as options;
 
 const KINDS: [(ValueKind, &str); 2] =
-    [(ValueKind::Config, "configs"), (ValueKind::Secret, "secrets")];
+    [(ValueKind::Secret, "secrets"), (ValueKind::Config, "configs")];
 
 /// The values that a service gets.
 pub(super) fn uses(service: &mut Service<'_>) -> Vec<ValueUse> {

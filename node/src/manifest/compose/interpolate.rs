@@ -124,9 +124,9 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Some2(Vec<String>);
+    struct Shell(Vec<String>);
 
-    impl Variables for Some2 {
+    impl Variables for Shell {
         fn get(&self, name: &str) -> Option<&str> {
             match name {
                 "A" => Some("a"),
@@ -153,9 +153,9 @@ mod tests {
             ("${A?no}", "a"),
             ("<$X>", "<>"),
         ] {
-            assert_eq!(interpolate(text, &mut Some2::default()).as_deref(), Ok(expected), "{text}");
+            assert_eq!(interpolate(text, &mut Shell::default()).as_deref(), Ok(expected), "{text}");
         }
-        let mut vars = Some2::default();
+        let mut vars = Shell::default();
         interpolate("$X ${Y} ${Z:-}", &mut vars).unwrap();
         assert_eq!(vars.0, ["X", "Y"]);
     }
@@ -163,11 +163,11 @@ mod tests {
     #[test]
     fn other_forms_are_refused() {
         for text in ["${1}", "${V:=x}", "${V#x}", "${ V }", "${A.B}", "${}", "${A"] {
-            assert!(interpolate(text, &mut Some2::default()).is_err(), "{text}");
+            assert!(interpolate(text, &mut Shell::default()).is_err(), "{text}");
         }
-        let refused = interpolate("${Q:?set Q}", &mut Some2::default()).unwrap_err();
+        let refused = interpolate("${Q:?set Q}", &mut Shell::default()).unwrap_err();
         assert_eq!(refused, "the variable Q is required and has no value: set Q");
         let deep = "${X:-".repeat(100) + &"}".repeat(100);
-        assert!(interpolate(&deep, &mut Some2::default()).unwrap_err().contains("more than 32"));
+        assert!(interpolate(&deep, &mut Shell::default()).unwrap_err().contains("more than 32"));
     }
 }

@@ -41,7 +41,10 @@ pub(super) struct Service<'a> {
 impl<'a> Service<'a> {
     /// The path of a field, for people.
     pub fn path(&self, field: &str) -> String {
-        format!("services.{}.{field}", self.name)
+        match field {
+            "" => format!("services.{}", self.name),
+            field => format!("services.{}.{field}", self.name),
+        }
     }
 
     pub fn refuse(&mut self, at: Position, field: &str, why: impl Into<String>) {
