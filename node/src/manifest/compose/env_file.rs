@@ -54,7 +54,7 @@ pub(super) fn read(
                 };
                 match quote {
                     '"' => expanded(&unescaped(&inner), outer, &all).map_err(|why| (begun, why))?,
-                    _ => inner,
+                    _ => inner.replace("\\'", "'"),
                 }
             }
             _ => {
@@ -163,6 +163,8 @@ mod tests {
             ("export A=b", "A", Some("b")),
             ("A=\"b c\" rest", "A", Some("b c")),
             ("A='$HOST'", "A", Some("$HOST")),
+            ("A='it\\'s'", "A", Some("it's")),
+            ("A=\"a\\$b\"", "A", Some("a$b")),
             ("A=b # c", "A", Some("b")),
             ("A=b#c", "A", Some("b#c")),
             ("A=\"x\ny\"", "A", Some("x\ny")),

@@ -32,7 +32,7 @@ pub(super) fn merge(path: &[&str], base: Option<Tree>, over: Tree) -> Option<Tre
     let Some(base) = base else { return Some(plain(path, over)) };
     let is_variable = matches!(path, ["services", _, "environment", _]);
     if over.is_null() {
-        let is_cleared = matches!(path, ["services", _, "command"]) || is_variable;
+        let is_cleared = matches!(path, ["services", _, "command" | "entrypoint"]) || is_variable;
         return Some(if is_cleared { over } else { base });
     }
     if is_service && REPLACED.contains(&field) {

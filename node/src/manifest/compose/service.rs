@@ -75,8 +75,9 @@ impl<'a> Service<'a> {
         }
     }
 
+    /// A text; an empty one is none.
     pub fn text(&mut self, field: &str) -> Option<String> {
-        self.get(field, values::text)
+        self.get(field, values::text).filter(|text| !text.is_empty())
     }
 
     fn flag(&mut self, field: &str) -> bool {
@@ -250,7 +251,8 @@ impl<'a> Service<'a> {
                 continue;
             };
             let path = self.files.path(item.at, path);
-            if part("required") == Some("false") && !path.exists() {
+            let required = item.get("required").map_or(Ok(true), values::boolean);
+            if required == Ok(false) && !path.exists() {
                 continue;
             }
             let text = match self.files.open_text(&path) {

@@ -467,6 +467,8 @@ fn files_are_merged_by_the_rules_of_compose() {
         ("ports: ['1:1']", "ports: !override ['2:2']", "ports: [\"2:2\"]\n"),
         ("ports: ['1:1']", "ports: !reset []", ""),
         ("command: a", "command:", ""),
+        ("entrypoint: a", "entrypoint:", ""),
+        ("stop_signal: A", "stop_signal: ''", ""),
         ("user: a", "user:", "user: a\n"),
         ("command: [a, b]", "command: [c]", "command: [c]\n"),
         ("environment: [A=1, B=2]", "environment: { B: x }", "env:\n  A: \"1\"\n  B: x\n"),

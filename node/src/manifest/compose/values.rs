@@ -114,6 +114,10 @@ pub(super) fn size(tree: &Tree) -> Result<u64, String> {
     };
     let scalar = tree.as_scalar().ok_or_else(|| wrong("a list or mapping"))?;
     let text = scalar.text.as_str();
+    // No limit, as 0 is.
+    if text == "-1" {
+        return Ok(0);
+    }
     if scalar.is_plain
         && let Some(number) = integer(text)
     {
@@ -252,7 +256,12 @@ pub(super) fn words(tree: &Tree) -> Result<Vec<String>, String> {
     while let Some(c) = chars.next() {
         match (quote, c) {
             (None | Some('"'), '\\') => word.get_or_insert_default().extend(chars.next()),
-            (Some(open), c) if open == c => quote = None,
+            (Some(open), c) if open == c => {
+                quote = None;
+                if matches!(c, ')' | '`') {
+                    word.get_or_insert_default().push(c);
+                }
+            }
             (None, '"' | '\'') => {
                 quote = Some(c);
                 word.get_or_insert_default();
@@ -265,6 +274,11 @@ pub(super) fn words(tree: &Tree) -> Result<Vec<String>, String> {
             }
             (None, '(') if before != '$' => {
                 return Err("`(` is for a shell; write `[sh, -c, \"..\"]`".into());
+            }
+            // They stay as they are, since no shell reads them.
+            (None, '(' | '`') => {
+                quote = Some(if c == '(' { ')' } else { c });
+                word.get_or_insert_default().push(c);
             }
             (None, c) if c.is_whitespace() => words.extend(word.take()),
             (_, c) => word.get_or_insert_default().push(c),
@@ -358,6 +372,7 @@ mod tests {
         }
         assert_eq!(words(&of("a 'b; c' \"d|e\" f#g #h")).unwrap(), ["a", "b; c", "d|e", "f#g"]);
         assert_eq!(words(&of("\"a #b $(c) *\"")).unwrap(), ["a", "#b", "$(c)", "*"]);
+        assert_eq!(words(&of("\"a $(b c) `d e`f\"")).unwrap(), ["a", "$(b c)", "`d e`f"]);
         assert_eq!(words(&of("[a, 010]")).unwrap(), ["a", "8"]);
     }
 }
