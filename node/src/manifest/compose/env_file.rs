@@ -28,21 +28,23 @@ pub(super) fn read(
             continue;
         }
         let trimmed = trimmed.strip_prefix("export ").unwrap_or(trimmed).trim_start();
-        let Some(end) = trimmed.find(['=', ':']) else {
+        let Some((name, value)) = trimmed.split_once(['=', ':']) else {
             let name = trimmed.split(" #").next().unwrap_or(trimmed).trim();
             all.push((checked(name, line)?, None));
             continue;
         };
-        let name = checked(trimmed[..end].trim(), line)?;
-        let value = trimmed[end + 1..].trim_start();
-        let value = match value.chars().next() {
+        let name = checked(name.trim(), line)?;
+        let value = value.trim_start();
+        let mut chars = value.chars();
+        let value = match chars.next() {
             Some(quote @ ('"' | '\'')) => {
                 let begun = line;
-                let mut quoted = value[1..].to_owned();
+                let mut quoted = chars.as_str().to_owned();
                 // A quoted value goes on in the next lines.
                 let inner = loop {
                     if let Some(end) = closing(&quoted, quote) {
-                        break quoted[..end].to_owned();
+                        quoted.truncate(end);
+                        break quoted;
                     }
                     if rest.is_empty() {
                         return Err((begun, format!("{name}: the quote {quote} is not closed")));
@@ -130,8 +132,8 @@ fn expanded(
     let mut all = Looked(BTreeMap::new());
     for part in text.split('$').skip(1) {
         let part = part.trim_start_matches('{');
-        let end = part.find(|c: char| c != '_' && !c.is_ascii_alphanumeric());
-        let name = &part[..end.unwrap_or(part.len())];
+        let is_other = |c: char| c != '_' && !c.is_ascii_alphanumeric();
+        let name = part.split(is_other).next().unwrap_or_default();
         if let Some(value) = outer(name).or_else(|| of_file(name)) {
             all.0.insert(name.to_owned(), value);
         }

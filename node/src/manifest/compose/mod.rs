@@ -37,6 +37,9 @@ pub use project::files_in;
 use project::{Project, read_project};
 use service::{Service, Shared};
 
+/// Services of one project: more than people write, and few enough to compare each with all.
+const MAX_SERVICES: usize = 1_000;
+
 /// The files of a project, and what decides how they are read.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
@@ -61,6 +64,12 @@ pub struct Request<'a> {
 /// Every reason for which the files are refused.
 pub fn load(request: Request<'_>) -> Result<Bundle, Refusal> {
     let Project { name, mut tree, off, mut files, mut judged } = read_project(&request);
+    let services = tree.get("services").and_then(Tree::as_map).unwrap_or_default().len();
+    if services > MAX_SERVICES {
+        let why = format!("{services} services, at most {MAX_SERVICES} are allowed");
+        let problem = Problem::new(tree.at, why).field("services");
+        return Err(Refusal::one(problem, files.sources));
+    }
     take_extensions(&mut tree, &mut Vec::new());
     take_neutral(&mut tree, &mut Vec::new());
     verdict::judge(table::TABLE, &tree, "", &mut judged);

@@ -18,6 +18,8 @@ const MAX_FILES: usize = 256;
 const MAX_DEPTH: usize = 32;
 /// Bytes of all values after their variables were replaced.
 const MAX_TEXT: usize = 16 << 20;
+/// Values of all files together, those that services extend each time anew.
+const MAX_PARTS: usize = 2_000_000;
 /// The names that a Compose file has in its folder, the first that is there.
 const NAMES: [&str; 4] =
     ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
@@ -122,6 +124,7 @@ pub(super) fn read_project(request: &Request<'_>) -> Project {
         texts: 0,
         unset: BTreeSet::new(),
         scopes: 0,
+        parts: 0,
         extended: BTreeMap::new(),
     };
     let vars = loader.variables(request, &folder);
@@ -195,6 +198,7 @@ struct Loader<'a> {
     texts: usize,
     unset: BTreeSet<String>,
     scopes: usize,
+    parts: usize,
     /// Files that services extend, by their paths and the variables that count in them.
     extended: BTreeMap<(PathBuf, usize), Option<Tree>>,
 }
@@ -205,6 +209,16 @@ type Stack = Vec<(PathBuf, String)>;
 impl Loader<'_> {
     fn refuse(&mut self, at: Position, field: &str, why: impl Into<String>) {
         self.judged.refuse(Problem::new(at, why).field(field));
+    }
+
+    /// Whether there is room for the values of another part.
+    fn has_room(&mut self, tree: &Tree) -> bool {
+        self.parts = self.parts.saturating_add(size(tree));
+        if self.parts > MAX_PARTS {
+            let why = "with all that it extends and includes, it has more than 2 million values";
+            self.refuse(Position { line: 0, column: 0, ..tree.at }, "", why);
+        }
+        self.parts <= MAX_PARTS
     }
 
     /// The variables of the project: those of the shell win.
@@ -324,6 +338,9 @@ impl Loader<'_> {
                 "",
                 "the file is empty; the least is `services: { web: { image: .. } }`",
             );
+        }
+        if !documents.iter().all(|it| self.has_room(it)) {
+            return Vec::new();
         }
         for document in &mut documents {
             if document.as_map().is_none() {
@@ -521,7 +538,10 @@ impl Loader<'_> {
             self.refuse(at, &field, why);
             return service;
         };
-        merge(&["services", name], Some(base), service.clone()).unwrap_or(service)
+        match self.has_room(&base) {
+            true => merge(&["services", name], Some(base), service.clone()).unwrap_or(service),
+            false => service,
+        }
     }
 }
 
@@ -537,6 +557,14 @@ impl Loader<'_> {
         }
         self.extended.insert(key, merged.clone());
         merged
+    }
+}
+
+fn size(tree: &Tree) -> usize {
+    match &tree.value {
+        Value::Scalar(_) => 1,
+        Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Value::Map(entries) => 1 + entries.iter().map(|it| size(&it.value)).sum::<usize>(),
     }
 }
 

@@ -552,6 +552,17 @@ fn circles_and_missing_files_are_named() {
     }
 }
 
+/// Each of many services that extend a large one has all of its values.
+#[test]
+fn files_that_grow_without_bound_are_refused() {
+    let large = "x, ".repeat(20_000);
+    let many: String = (0..200).map(|at| format!("  s{at}: {{ extends: z }}\n")).collect();
+    let text = format!("services:\n{many}  z: {{ image: a, x-a: [{large}] }}\n");
+    assert!(refused(&text).join("").contains("more than 2 million values"));
+    let many: String = (0..1001).map(|at| format!("  s{at}: {{ image: a }}\n")).collect();
+    assert!(refused(&format!("services:\n{many}")).join("").contains("1001 services, at most"));
+}
+
 /// A service that is switched off is not read, but its variables are.
 #[test]
 fn profiles_switch_services_on() {

@@ -37,13 +37,10 @@ fn integer(text: &str) -> Option<i64> {
         return None;
     }
     let digits = digits.replace('_', "");
-    let (base, digits) = match digits.get(..2) {
-        Some("0x" | "0X") => (16, &digits[2..]),
-        Some("0o" | "0O") => (8, &digits[2..]),
-        Some("0b" | "0B") => (2, &digits[2..]),
-        Some(start) if start.starts_with('0') => (8, &digits[1..]),
-        _ => (10, digits.as_str()),
-    };
+    let lower = digits.to_ascii_lowercase();
+    let bases = [("0x", 16), ("0o", 8), ("0b", 2), ("0", 8)];
+    let found = bases.iter().find_map(|(start, base)| Some((*base, lower.strip_prefix(start)?)));
+    let (base, digits) = found.filter(|_| lower != "0").unwrap_or((10, lower.as_str()));
     i64::from_str_radix(&format!("{sign}{digits}"), base).ok()
 }
 
