@@ -3,7 +3,7 @@
 /// Expressions within expressions.
 const MAX_DEPTH: usize = 32;
 
-/// What a text refers to.
+/// The variables that a text refers to.
 pub(super) trait Variables {
     /// The value of a variable.
     fn get(&self, name: &str) -> Option<&str>;

@@ -6,7 +6,7 @@ use super::super::verdict::page;
 use super::table::TABLE;
 
 const PAGE: &str = "../docs/compose.md";
-/// What stands above the table is written by people.
+/// People write all that stands above the table.
 const MARK: &str =
     "<!-- The table is made of the rows that decide; SHOAL_WRITE=1 writes it. -->\n\n";
 

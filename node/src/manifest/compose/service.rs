@@ -1,4 +1,4 @@
-//! One service of the merged tree, as a workload.
+//! A service of the merged tree, as a workload.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use super::{deploy, env_file, extra, given, ports, values, volumes};
 use crate::publish::container::{ContainerOptions, Words};
 use crate::publish::{Workload, volume};
 
-/// What services share.
+/// The parts that services share.
 pub(super) struct Shared<'a> {
     /// The whole tree.
     pub tree: &'a Tree,

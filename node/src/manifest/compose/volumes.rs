@@ -8,7 +8,7 @@ use super::{label_of, values};
 use crate::publish::container;
 use crate::publish::volume::{Mounted, volume};
 
-/// What is mounted.
+/// All that is mounted.
 #[derive(Default)]
 pub(super) struct Mounts {
     pub volumes: Vec<Mounted>,
