@@ -234,6 +234,17 @@ impl Table {
     }
 }
 
+/// The row of a field: one with its name comes before one for any name.
+pub(super) fn find<'a>(table: &'a [Row], path: &[&str]) -> Option<&'a Row> {
+    let is_it = |row: &&Row| {
+        let parts = row.path.split('.');
+        parts.clone().count() == path.len()
+            && parts.zip(path).all(|(part, name)| part == "*" || part == *name)
+    };
+    let all = table.iter().filter(is_it);
+    all.min_by_key(|row| row.path.split('.').filter(|part| *part == "*").count())
+}
+
 fn is_empty(tree: &Tree) -> bool {
     match &tree.value {
         Value::Map(entries) => entries.is_empty(),

@@ -290,6 +290,11 @@ impl Workload {
         self
     }
 
+    /// The secrets and configs that its replicas get.
+    pub fn values(&self) -> &[ValueUse] {
+        &self.form.later.values
+    }
+
     /// Sets its health probes.
     pub fn health(mut self, health: Health) -> Workload {
         self.form.health = health;

@@ -146,6 +146,11 @@ impl Tree {
         }
     }
 
+    /// The text of a scalar, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        self.as_scalar().map(|scalar| scalar.text.as_str())
+    }
+
     /// The fields, if it is a mapping.
     pub fn as_map(&self) -> Option<&[Entry]> {
         match &self.value {

@@ -1,0 +1,462 @@
+//! A service of the merged tree, as a workload.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shoal_protocol::model::spec::{self, DockerCheck, Health, NetworkMode, PullPolicy};
+use shoal_protocol::model::{Label, WorkloadName};
+
+use super::super::tree::{Position, Problem, Tree};
+use super::super::verdict::Judged;
+use super::project::Files;
+use super::{deploy, env_file, extra, given, ports, values, volumes};
+use crate::publish::container::{ContainerOptions, Words};
+use crate::publish::{Workload, volume};
+
+/// The parts that services share.
+pub(super) struct Shared<'a> {
+    /// The whole tree.
+    pub tree: &'a Tree,
+    /// The namespace.
+    pub namespace: Label,
+    /// The services that are switched on, by their names in the file.
+    pub names: BTreeMap<String, Label>,
+    /// The services that are switched off.
+    pub off: BTreeSet<String>,
+    /// Services that another one awaits until they have ended.
+    pub awaited: BTreeSet<String>,
+    /// Services of each volume.
+    pub volumes: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// A service that is being read.
+pub(super) struct Service<'a> {
+    pub name: &'a str,
+    pub at: Position,
+    pub tree: &'a Tree,
+    pub shared: &'a Shared<'a>,
+    pub judged: &'a mut Judged,
+    pub files: &'a mut Files,
+}
+
+impl<'a> Service<'a> {
+    /// The path of a field, for people.
+    pub fn path(&self, field: &str) -> String {
+        match field {
+            "" => format!("services.{}", self.name),
+            field => format!("services.{}.{field}", self.name),
+        }
+    }
+
+    pub fn refuse(&mut self, at: Position, field: &str, why: impl Into<String>) {
+        let field = self.path(field);
+        self.judged.refuse(Problem::new(at, why).field(field));
+    }
+
+    pub fn degrade(&mut self, at: Position, field: &str, why: impl Into<String>) {
+        let field = self.path(field);
+        self.judged.degrade(at, field, why);
+    }
+
+    /// A field below a path, unless there is nothing in it.
+    pub fn find(&self, field: &str) -> Option<&'a Tree> {
+        let path: Vec<&str> = field.split('.').collect();
+        self.tree.at_path(&path).filter(|it| !it.is_null())
+    }
+
+    /// The same, read; a fault is noted.
+    pub fn get<T>(&mut self, field: &str, read: impl Fn(&Tree) -> Result<T, String>) -> Option<T> {
+        let tree = self.find(field)?;
+        match read(tree) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.refuse(tree.at, field, why);
+                None
+            }
+        }
+    }
+
+    /// A text; an empty one is none.
+    pub fn text(&mut self, field: &str) -> Option<String> {
+        self.get(field, values::text).filter(|text| !text.is_empty())
+    }
+
+    fn flag(&mut self, field: &str) -> bool {
+        self.get(field, values::boolean).unwrap_or_default()
+    }
+
+    /// The items of a list, each read by a reader of options.
+    fn list<T>(&mut self, field: &str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let mut all = Vec::new();
+        for (index, (at, text)) in
+            self.get(field, values::texts).unwrap_or_default().into_iter().enumerate()
+        {
+            match read(&text) {
+                Ok(item) => all.push(item),
+                Err(why) => self.refuse(at, &format!("{field}[{index}]"), why),
+            }
+        }
+        all
+    }
+
+    /// Names with their values; a name without one has an empty text.
+    pub fn pairs(&mut self, field: &str) -> Vec<(String, String)> {
+        let all = self.get(field, |tree| values::pairs(field, tree)).unwrap_or_default();
+        for pair in &all {
+            self.note_pair(field, pair);
+        }
+        all.into_iter().map(|it| (it.name, it.value.unwrap_or_default())).collect()
+    }
+
+    fn note_pair(&mut self, field: &str, pair: &values::Pair) {
+        let field = format!("{field}.{}", pair.name);
+        if pair.is_date {
+            let value = pair.value.clone().unwrap_or_default();
+            let why = format!("Compose makes `{value}` of a plain date; put it in quotes");
+            self.degrade(pair.at, &field, why);
+        }
+        if pair.is_extension {
+            let why = "it counts here; Compose takes `x-..` in a mapping for an extension";
+            self.degrade(pair.at, &field, why);
+        }
+    }
+
+    /// The workload. It is there, with what could be read, even if the service is refused.
+    pub fn workload(mut self) -> Option<Workload> {
+        let label = self.shared.names.get(self.name)?.clone();
+        let name = WorkloadName { namespace: self.shared.namespace.clone(), name: label };
+        let image = self.image()?;
+        let is_component = extra::is_component(self.find("x-shoal"));
+        let mounts = volumes::read(&mut self);
+        let ports = ports::read(&mut self);
+        let options = ContainerOptions {
+            port: None,
+            entrypoint: self.get("entrypoint", values::words).map(Words),
+            user: self.text("user"),
+            workdir: self.text("working_dir"),
+            hostname: self.text("hostname"),
+            labels: self.labels(),
+            network: self.network(),
+            tmpfs: mounts.tmpfs,
+            interactive: self.flag("stdin_open"),
+            tty: self.flag("tty"),
+            read_only: self.flag("read_only"),
+            init: self.flag("init"),
+            publish: ports.published,
+            volumes: mounts.volumes,
+            mounts: Vec::new(),
+            volume_on_loss: None,
+            devices: self.devices(),
+            cap_add: self.list("cap_add", |it| Ok(it.to_owned())),
+            security_opt: self.list("security_opt", security),
+            privileged: self.flag("privileged"),
+            cap_drop: self.list("cap_drop", |it| Ok(it.to_owned())),
+            stop_signal: self.text("stop_signal"),
+            stop_grace: self.get("stop_grace_period", values::duration),
+            shm_size: self.get("shm_size", values::size).filter(|size| *size > 0),
+            ulimits: self.ulimits(),
+            sysctls: self.pairs("sysctls"),
+            pull: self.pull(),
+        };
+        let mut workload = match options.apply(Workload::container(name, image)) {
+            Ok(workload) => workload.exposes(ports.exposed),
+            Err(why) => {
+                self.refuse(self.at, "volumes", why);
+                return None;
+            }
+        };
+        if let Some(words) = self.get("command", values::words) {
+            workload = workload.command(words);
+        }
+        workload = workload.envs(self.environment()).given(given::uses(&mut self));
+        let (health, is_off) = self.health();
+        workload = workload.health(health).no_healthcheck(is_off);
+        self.check_values();
+        let after = super::after::read(&mut self);
+        workload = deploy::apply(&mut self, workload.after(after), is_component);
+        match self.find("x-shoal") {
+            Some(tree) => extra::apply(&mut self, workload, tree),
+            None => {
+                if let Err(why) = workload.spec(None) {
+                    self.refuse(self.at, "", why.to_string());
+                }
+                Some(workload)
+            }
+        }
+    }
+
+    fn image(&mut self) -> Option<String> {
+        let build = self.find("build");
+        let image = self.text("image").filter(|it| !it.is_empty());
+        if extra::has_program(self.find("x-shoal")) {
+            return Some(extra::ANY_IMAGE.to_owned());
+        }
+        if image.is_none() {
+            let (at, field, why) = match build {
+                Some(build) => {
+                    let folder = build.as_text().or_else(|| build.get("context")?.as_text());
+                    let folder = folder.unwrap_or(".");
+                    let name = self.shared.names.get(self.name).map_or("app", Label::as_str);
+                    let why = format!(
+                        "shoal builds no images. Build it, give it to the cluster, and write \
+                         `image: {name}`:  docker build -t {name} {folder} && docker save {name} \
+                         -o {name}.tar && shoal image push {name}.tar --name {name}"
+                    );
+                    (build.at, "build", why)
+                }
+                None => (self.at, "image", "the image is missing, as in `image: redis:7`".into()),
+            };
+            self.refuse(at, field, why);
+        }
+        if let Some(text) = &image
+            && crate::publish::container::is_file(text)
+        {
+            let why = format!("`{text}` is a file; write `x-shoal: {{ image: {text} }}`");
+            self.refuse(self.find("image").map_or(self.at, |it| it.at), "image", why);
+        }
+        image
+    }
+
+    fn labels(&mut self) -> Vec<(String, String)> {
+        let mut all = BTreeMap::new();
+        for (at, path) in self.get("label_file", values::texts).unwrap_or_default() {
+            let path = self.files.path(at, &path);
+            let pairs = self.files.open_text(&path).and_then(|text| {
+                env_file::read(&text, &|_| None)
+                    .map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))
+            });
+            match pairs {
+                Ok(pairs) => {
+                    let pairs = pairs.into_iter().map(|(name, it)| (name, it.unwrap_or_default()));
+                    all.extend(pairs);
+                }
+                Err(why) => self.refuse(at, "label_file", why),
+            }
+        }
+        all.extend(self.pairs("labels"));
+        all.into_iter().collect()
+    }
+
+    fn environment(&mut self) -> BTreeMap<String, String> {
+        let mut all: BTreeMap<String, Option<String>> = BTreeMap::new();
+        let shell = self.files.shell.clone();
+        let items: Vec<&Tree> = match self.find("env_file") {
+            Some(tree) => tree.as_list().map_or(vec![tree], |items| items.iter().collect()),
+            None => Vec::new(),
+        };
+        for (index, item) in items.into_iter().enumerate() {
+            let field = format!("env_file[{index}]");
+            let part = |name: &str| item.get(name).and_then(Tree::as_text);
+            let Some(path) = item.as_text().or_else(|| part("path")) else {
+                self.refuse(item.at, &field, "the path of a file is expected");
+                continue;
+            };
+            let path = self.files.path(item.at, path);
+            let required = item.get("required").map_or(Ok(true), values::boolean);
+            if required == Ok(false) && !path.exists() {
+                continue;
+            }
+            let text = match self.files.open_text(&path) {
+                Ok(text) => text,
+                Err(why) => {
+                    self.refuse(item.at, &field, why);
+                    continue;
+                }
+            };
+            let pairs = match part("format") {
+                None => env_file::read(&text, &|name| shell.get(name).cloned()),
+                Some("raw") => Ok(env_file::read_raw(&text)),
+                Some(other) => {
+                    self.refuse(item.at, &field, format!("the format `{other}` is not `raw`"));
+                    continue;
+                }
+            };
+            match pairs {
+                Ok(pairs) => all.extend(pairs),
+                Err((line, why)) => {
+                    self.refuse(item.at, &field, format!("{}:{line}: {why}", path.display()));
+                }
+            }
+        }
+        let own = self.get("environment", |tree| values::pairs("environment", tree));
+        for pair in own.unwrap_or_default() {
+            self.note_pair("environment", &pair);
+            all.insert(pair.name, pair.value);
+        }
+        // A name alone is the variable of the shell, or left out.
+        let value = |(name, value): (String, Option<String>)| {
+            let value = value.or_else(|| shell.get(&name).cloned())?;
+            Some((name, value))
+        };
+        all.into_iter().filter_map(value).collect()
+    }
+
+    fn network(&mut self) -> Option<NetworkMode> {
+        let mode = self.text("network_mode")?;
+        let at = self.find("network_mode")?.at;
+        match mode.as_str() {
+            "" | "default" => None,
+            "bridge" => Some(NetworkMode::Bridge),
+            "host" => Some(NetworkMode::Host),
+            "none" => Some(NetworkMode::None),
+            other => {
+                let why = format!(
+                    "`{other}`: bridge, none and host are known; a container has no part of \
+                     another one's network: reach it by its name"
+                );
+                self.refuse(at, "network_mode", why);
+                None
+            }
+        }
+    }
+
+    fn devices(&mut self) -> Vec<spec::Device> {
+        let Some(items) = self.find("devices").and_then(Tree::as_list) else { return Vec::new() };
+        let mut all = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let part = |name: &str| item.get(name).and_then(Tree::as_text);
+            let text = match item.as_text() {
+                Some(text) => text.to_owned(),
+                None => {
+                    let source = part("source").unwrap_or_default();
+                    let target = part("target").unwrap_or(source);
+                    format!("{source}:{target}:{}", part("permissions").unwrap_or("rwm"))
+                }
+            };
+            match volume::device(&text) {
+                Ok(device) => all.push(device),
+                Err(why) => self.refuse(item.at, &format!("devices[{index}]"), why),
+            }
+        }
+        all
+    }
+
+    fn ulimits(&mut self) -> Vec<(String, spec::Ulimit)> {
+        let Some(entries) = self.find("ulimits").and_then(Tree::as_map) else { return Vec::new() };
+        let mut all = Vec::new();
+        for entry in entries {
+            let field = format!("ulimits.{}", entry.key);
+            let number = |tree: Option<&Tree>| match tree {
+                Some(tree) => values::int(tree),
+                None => Err("`soft` and `hard` are expected".into()),
+            };
+            let both = match entry.value.as_map() {
+                Some(_) => number(entry.value.get("soft"))
+                    .and_then(|soft| Ok((soft, number(entry.value.get("hard"))?))),
+                None => values::int(&entry.value).map(|it| (it, it)),
+            };
+            match both {
+                Ok((soft, hard)) => all.push((entry.key.clone(), spec::Ulimit { soft, hard })),
+                Err(why) => self.refuse(entry.at, &field, why),
+            }
+        }
+        all
+    }
+
+    fn pull(&mut self) -> Option<PullPolicy> {
+        let text = self.text("pull_policy")?;
+        let at = self.find("pull_policy")?.at;
+        match text.as_str() {
+            "always" => Some(PullPolicy::Always),
+            "never" => Some(PullPolicy::Never),
+            "missing" | "if_not_present" | "" => None,
+            "build" => {
+                self.degrade(at, "pull_policy", "nodes build nothing: as `missing`");
+                None
+            }
+            text if matches!(text, "daily" | "weekly" | "refresh")
+                || text.starts_with("every_") =>
+            {
+                let why = "as `missing`: the bytes of an image are settled when it is published";
+                self.degrade(at, "pull_policy", why);
+                None
+            }
+            other => {
+                let why = format!("`{other}` is none of always, missing and never");
+                self.refuse(at, "pull_policy", why);
+                None
+            }
+        }
+    }
+
+    /// The probes, and whether the check of the image does not count.
+    fn health(&mut self) -> (Health, bool) {
+        let none = (Health::default(), false);
+        let Some(check) = self.find("healthcheck") else { return none };
+        if self.flag("healthcheck.disable") {
+            return (Health::default(), true);
+        }
+        let Some(test) = self.find("healthcheck.test") else {
+            if check.as_map().is_some_and(|entries| !entries.is_empty()) {
+                let why = "the image's own check counts with its own numbers; write `test`";
+                self.degrade(check.at, "healthcheck", why);
+            }
+            return none;
+        };
+        let shell = |text: &str| vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()];
+        let words = match values::texts(test) {
+            Ok(words) => words.into_iter().map(|(_, word)| word).collect::<Vec<_>>(),
+            Err(why) => {
+                self.refuse(test.at, "healthcheck.test", why);
+                return none;
+            }
+        };
+        let command = match (test.as_list(), words.split_first()) {
+            (None, Some((text, _))) => shell(text),
+            (Some(_), Some((first, rest))) => match first.as_str() {
+                "NONE" => return (Health::default(), true),
+                "CMD" => rest.to_vec(),
+                "CMD-SHELL" => shell(&rest.join(" ")),
+                other => {
+                    let why = format!("`{other}` comes first: CMD, CMD-SHELL or NONE is expected");
+                    self.refuse(test.at, "healthcheck.test", why);
+                    return none;
+                }
+            },
+            _ => return none,
+        };
+        let mut time = |name: &str| {
+            let time = self.get(&format!("healthcheck.{name}"), values::duration);
+            // Docker takes 0 for its default.
+            time.filter(|it| !it.is_zero())
+        };
+        let (interval, timeout) = (time("interval"), time("timeout"));
+        let (start_period, start_interval) = (time("start_period"), time("start_interval"));
+        let retries = self.get("healthcheck.retries", values::count).filter(|it| *it > 0);
+        let check =
+            DockerCheck { command, interval, timeout, retries, start_period, start_interval };
+        (check.health().clamped(), false)
+    }
+
+    /// Fields that are honoured for some of their values.
+    fn check_values(&mut self) {
+        for (field, known, why) in [
+            ("cgroup", ["private", ""].as_slice(), "a container has control groups of its own"),
+            ("ipc", &["private", "shareable", "none", ""], "no memory is shared with others"),
+            ("runtime", &["runc", "crun", ""], "the engine of each node chooses it"),
+        ] {
+            let Some(text) = self.text(field) else { continue };
+            if !known.contains(&text.as_str()) {
+                let at = self.find(field).map_or(self.at, |it| it.at);
+                self.refuse(at, field, format!("`{text}`: {why}; leave it out"));
+            }
+        }
+        if let Some(name) = self.text("container_name")
+            && self.shared.names.get(self.name).is_some_and(|own| own.as_str() != name)
+        {
+            let at = self.find("container_name").map_or(self.at, |it| it.at);
+            let why = format!(
+                "replicas have names of their own, and others reach it as `{}`, not as `{name}`",
+                self.shared.names[self.name]
+            );
+            self.degrade(at, "container_name", why);
+        }
+    }
+}
+
+/// An option of the security modules; docker took `seccomp:unconfined` once.
+fn security(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.contains('=') => volume::security(&format!("{name}={value}")),
+        _ => volume::security(text),
+    }
+}
