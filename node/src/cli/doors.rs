@@ -39,11 +39,11 @@ pub struct Reading {
 /// The tool that a file was written for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tool {
-    /// A manifest of shoal.
+    /// None: a manifest of shoal.
     Shoal,
-    /// Docker Compose.
+    /// A project of Docker Compose.
     Compose,
-    /// Kubernetes.
+    /// Objects, as kubectl takes them.
     Kubernetes,
 }
 

@@ -1,5 +1,5 @@
-//! The files of a publish: one or several, a folder's, or standard input, written for shoal, Compose
-//! or Kubernetes. What they describe is read as one set, in which no workload stands twice.
+//! The files of a publish: one or several, a folder's, or standard input, written for shoal,
+//! Compose or Kubernetes. What they describe is read as one set, in which no workload stands twice.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};

@@ -54,14 +54,17 @@ fn seeds() -> Vec<Vec<u8>> {
     let compose = "version: '3'\nservices:\n  web:\n    image: nginx\n    ports: ['80:80']\n";
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec: {}\n";
     let anchors = "name: &a hello\nwasm: *a\nenv: &e { A: b }\nrequire: { <<: *e }\n";
-    let objects = "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec:\n  \
-        replicas: 010\n  selector: { matchLabels: { app: web } }\n  template:\n    metadata: { \
-        labels: { app: web } }\n    spec:\n      volumes: [{ name: v, configMap: { name: c } }]\n      \
-        containers: [{ name: a, image: a, args: [\"$(A)\"], env: [{ name: A, value: b }], \
-        resources: { limits: { memory: 64Mi, cpu: 1e-1 } }, volumeMounts: [{ name: v, mountPath: \
-        /v }], livenessProbe: { httpGet: { port: 80 } } }]\n---\napiVersion: v1\nkind: \
-        ConfigMap\nmetadata: { name: c }\ndata: { yes: a }\n--- # x\n{\"kind\":\"List\",\
-        \"apiVersion\":\"v1\",\"items\":[]}{}\n...\n";
+    let objects = concat!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: web }\nspec:\n",
+        "  replicas: 010\n  selector: { matchLabels: { app: web } }\n  template:\n",
+        "    metadata: { labels: { app: web } }\n    spec:\n",
+        "      volumes: [{ name: v, configMap: { name: c } }]\n",
+        "      containers: [{ name: a, image: a, args: [\"$(A)\"], env: [{ name: A, value: b }], ",
+        "resources: { limits: { memory: 64Mi, cpu: 1e-1 } }, ",
+        "volumeMounts: [{ name: v, mountPath: /v }], livenessProbe: { httpGet: { port: 80 } } }]\n",
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: { name: c }\ndata: { yes: a }\n",
+        "--- # x\n{\"kind\":\"List\",\"apiVersion\":\"v1\",\"items\":[]}{}\n...\n",
+    );
     let cron = "apiVersion: batch/v1\nkind: CronJob\nmetadata: { name: a }\nspec:\n  schedule: \
         '@every 1h'\n  jobTemplate: { spec: { template: { spec: { restartPolicy: Never, \
         containers: [{ name: a, image: a }] } } } }\n---\napiVersion: v1\nkind: Service\n\

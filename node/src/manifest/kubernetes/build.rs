@@ -328,10 +328,10 @@ impl Placed {
             });
         };
         match volume {
-            Source::Files(files) => return self.files(files, mount, out),
+            Source::Files(files) => self.files(files, mount, out),
             _ if mount.file.is_some() => {
                 let problem = wrong("a part of a volume cannot be mounted".into());
-                return out.refuse(problem.hint("Leave `subPath` away, and mount it as a whole."));
+                out.refuse(problem.hint("Leave `subPath` away, and mount it as a whole."));
             }
             Source::Empty(bytes) => self.kept(&mount.volume, *bytes, OnLoss::Empty, mount, out),
             Source::Memory(size) => {

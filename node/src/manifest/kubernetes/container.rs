@@ -274,8 +274,8 @@ fn user(mine: &Part<'_>, pod: &Part<'_>, out: &mut Judged) -> Option<String> {
 }
 
 fn privileges(mine: &Part<'_>, pod: &Part<'_>, out: &mut Judged) -> Privileges {
-    let mut all = Privileges::default();
-    all.privileged = mine.get("privileged").is_true(out);
+    let privileged = mine.get("privileged").is_true(out);
+    let mut all = Privileges { privileged, ..Privileges::default() };
     let names = |field: &str, out: &mut Judged| -> Vec<String> {
         let names = mine.at(&["capabilities", field]).texts(out);
         names.iter().map(|name| capability(name)).collect()

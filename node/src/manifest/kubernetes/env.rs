@@ -53,9 +53,9 @@ impl Environment {
     pub fn expand(&self, text: &str) -> Result<String, String> {
         let mut expanded = String::with_capacity(text.len());
         let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            expanded.push_str(&rest[..at]);
-            rest = &rest[at + 1..];
+        while let Some((before, behind)) = rest.split_once('$') {
+            expanded.push_str(before);
+            rest = behind;
             if let Some(after) = rest.strip_prefix('$') {
                 expanded.push('$');
                 rest = after;

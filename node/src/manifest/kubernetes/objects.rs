@@ -255,8 +255,11 @@ fn scalar(tree: &Tree, key: &str) -> Option<String> {
 pub(super) const BEFORE: &str = "pre-install";
 pub(super) const AFTER: &str = "post-install";
 
+/// The phases of a hook of Helm, and its weight.
+type Phases = (Vec<String>, i64);
+
 /// The phases of a hook of Helm and its weight, or why it never runs; none for no hook.
-fn hook(tree: &Tree) -> Option<(Position, Result<(Vec<String>, i64), String>)> {
+fn hook(tree: &Tree) -> Option<(Position, Result<Phases, String>)> {
     let annotations = tree.at_path(&["metadata", "annotations"])?;
     let entry = annotations.entry("helm.sh/hook")?;
     let text = &entry.value.as_scalar()?.text;

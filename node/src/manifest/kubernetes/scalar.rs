@@ -59,14 +59,12 @@ fn integer(text: &str) -> Option<i128> {
         let is_number = !digits.is_empty() && !digits.starts_with(['+', '-']);
         i128::from_str_radix(digits, base).ok().filter(|_| is_number)
     };
-    let number = match digits.as_bytes() {
-        [b'0', b'x' | b'X', ..] => with(&digits[2..], 16),
-        [b'0', b'o' | b'O', ..] => with(&digits[2..], 8),
-        [b'0', b'b' | b'B', ..] => with(&digits[2..], 2),
-        [b'0', _, ..] => with(digits, 8),
-        _ => with(digits, 10),
-    };
-    Some(sign * number?)
+    let behind = |signs: [char; 2]| digits.strip_prefix('0')?.strip_prefix(signs);
+    let bases = [(['x', 'X'], 16), (['o', 'O'], 8), (['b', 'B'], 2)];
+    let named = bases.into_iter().find_map(|(signs, base)| Some((behind(signs)?, base)));
+    let octal = digits.len() > 1 && digits.starts_with('0');
+    let (digits, base) = named.unwrap_or((digits, if octal { 8 } else { 10 }));
+    Some(sign * with(digits, base)?)
 }
 
 /// A number, or a text that names something.

@@ -89,7 +89,11 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
     for (index, line) in text.split_inclusive('\n').enumerate() {
         if let Some(rest) = line.strip_prefix("---") {
             let rest = rest.trim();
-            chunks.push(Chunk { line: first, text: &text[start..offset], wrong: wrong.take() });
+            chunks.push(Chunk {
+                line: first,
+                text: part(text, start, offset),
+                wrong: wrong.take(),
+            });
             (start, first) = (offset + line.len(), index + 2);
             if !rest.is_empty() && !rest.starts_with('#') {
                 let shown: String = line.trim_end().chars().take(40).collect();
@@ -99,8 +103,13 @@ fn chunks(text: &str) -> Vec<Chunk<'_>> {
         }
         offset += line.len();
     }
-    chunks.push(Chunk { line: first, text: &text[start..], wrong });
+    chunks.push(Chunk { line: first, text: part(text, start, text.len()), wrong });
     chunks
+}
+
+/// A part of a text between two of its own boundaries.
+fn part(text: &str, from: usize, to: usize) -> &str {
+    text.get(from..to).unwrap_or_default()
 }
 
 /// The objects of a text in JSON, each with the number of lines before it; any other text is one.
@@ -121,8 +130,8 @@ fn objects_of_json(text: &str) -> Vec<(usize, &str)> {
             b'"' => in_text = !in_text,
             _ if in_text => {}
             b'{' | b'[' => {
-                if depth == 0 && !text[start..index].trim().is_empty() {
-                    parts.push((lines_before, &text[start..index]));
+                if depth == 0 && !part(text, start, index).trim().is_empty() {
+                    parts.push((lines_before, part(text, start, index)));
                     (lines_before, start) = (lines, index);
                 }
                 depth += 1;
@@ -135,7 +144,7 @@ fn objects_of_json(text: &str) -> Vec<(usize, &str)> {
     if depth != 0 || in_text {
         return whole;
     }
-    parts.push((lines_before, &text[start..]));
+    parts.push((lines_before, part(text, start, text.len())));
     parts
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_protocol::model::spec::Kind;
-use shoal_protocol::model::{Place, ReplicaId, Spec, SpecForm};
+use shoal_protocol::model::{Place, ReplicaId, Spec, SpecForm, WorkloadName};
 
 use super::*;
 use crate::sim::action::KindWord;
@@ -211,7 +211,7 @@ fn update_replaces_one_at_a_time_although_its_owner_dies() {
             assert_eq!(serving(&sim.world).len(), 4, "seed {seed}, {step} ms");
             // Those that have not had their turn get requests as well.
             let (_, routes) = sim.world.node(0).unwrap().routes();
-            let routes = &routes[&"web".parse().unwrap()];
+            let routes = &routes[&"web".parse::<WorkloadName>().unwrap()];
             assert_eq!(routes.len(), 4, "seed {seed}, {step} ms: {routes:?}");
             let replaced = sim.world.running().into_iter().flat_map(|device| {
                 sim.world.devices[device].runtime.replicas.values().filter(|it| it.old.is_some())
