@@ -56,3 +56,48 @@ fn explain(
     }
     out::say_raw(&text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        files: Files,
+    }
+
+    /// The examples of Compose and Kubernetes say the same as manifests of shoal, which are read
+    /// back.
+    #[test]
+    fn examples_of_other_tools_are_manifests_of_ours() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        let converted = |file: &str| {
+            let file = folder.join(file).display().to_string();
+            let read = Line::parse_from(["convert", &file]).files.read().unwrap_or_else(|error| {
+                panic!("{file}: {}", error.message);
+            });
+            let documents: Vec<String> =
+                read.placed.iter().map(|it| written(&it.workload).unwrap()).collect();
+            let text = documents.join("---\n");
+            let again = crate::manifest::parse(&text, Path::new("/")).unwrap();
+            let workloads: Vec<_> = read.placed.into_iter().map(|it| it.workload).collect();
+            assert_eq!(again, workloads, "{text}");
+            text
+        };
+        let has = |text: &str, all: &[&str]| {
+            all.iter().for_each(|line| assert!(text.contains(line), "`{line}` in:\n{text}"));
+        };
+        let shop = converted("compose/compose.yaml");
+        has(&shop, &["name: web\nnamespace: shop\nimage: \"nginx:1.27\"\nreplicas: 2\n", "after:"]);
+        has(&shop, &["name: db\nnamespace: shop\nimage: \"redis:7\"\n", "on-failure: roll-back"]);
+        let scaled = converted("kubernetes/hpa.yaml");
+        has(&scaled, &["name: web\nimage: \"nginx:1.27\"\nreplicas: 2\n", "min: 2", "max: 10"]);
+        let site = converted("kubernetes/service.yaml");
+        has(&site, &["replicas: 3\n", "zone", "source: site-greeting, env: GREETING"]);
+    }
+}

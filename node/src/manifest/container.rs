@@ -22,7 +22,7 @@ pub(super) enum Command {
 }
 
 impl TextOr for Command {
-    const EXPECTED: &'static str = "a list of words, or one text, is expected";
+    const EXPECTED: &'static str = "a list of words, or one text,";
 
     fn of_text(text: String) -> Self {
         Command::Text(Text(text))
@@ -47,7 +47,7 @@ pub(super) enum VolumeText {
 }
 
 impl TextOr for VolumeText {
-    const EXPECTED: &'static str = "a volume as `data:/var/lib/db`, or its parts, is expected";
+    const EXPECTED: &'static str = "a volume as `data:/var/lib/db`, or its parts,";
 
     fn of_text(text: String) -> Self {
         VolumeText::Text(text)

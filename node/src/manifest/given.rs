@@ -37,7 +37,7 @@ pub(super) struct ValueParts {
 }
 
 impl TextOr for Given {
-    const EXPECTED: &'static str = "a text as `db:env=VARIABLE`, or its parts, is expected";
+    const EXPECTED: &'static str = "a text as `db:env=VARIABLE`, or its parts,";
 
     fn of_text(text: String) -> Self {
         Given::Text(text)

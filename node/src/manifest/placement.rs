@@ -77,7 +77,7 @@ impl TextOr for Require {
 }
 
 impl TextOr for Texts {
-    const EXPECTED: &'static str = "a text, or a list of texts, is expected";
+    const EXPECTED: &'static str = "a text, or a list of texts,";
 
     fn of_text(text: String) -> Self {
         Texts::One(text)

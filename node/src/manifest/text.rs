@@ -151,12 +151,12 @@ pub(super) trait TextOr: Sized {
 
     /// The value that is written as a list.
     fn of_list<'de, D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(D::Error::custom(format!("{} expected", Self::EXPECTED)))
+        Err(D::Error::custom(format!("{} is expected", Self::EXPECTED)))
     }
 
     /// The value that is written as a mapping.
     fn of_map<'de, D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(D::Error::custom(format!("{} expected", Self::EXPECTED)))
+        Err(D::Error::custom(format!("{} is expected", Self::EXPECTED)))
     }
 }
 

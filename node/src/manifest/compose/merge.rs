@@ -22,7 +22,9 @@ const REPLACED: [&str; 4] = ["command", "entrypoint", "test", "extends"];
 /// `over` laid over `base`. `path` is the path of both.
 pub(super) fn merge(path: &[&str], base: Option<Tree>, over: Tree) -> Option<Tree> {
     let field = path.last().copied().unwrap_or_default();
-    let is_service = matches!(path, ["services", _, ..]);
+    // What `x-` fields hold is no field of Compose, whatever its name.
+    let is_service =
+        matches!(path, ["services", _, ..]) && !path.get(2).is_some_and(|it| it.starts_with("x-"));
     match over.tag {
         Some(Tag::Reset) => return None,
         Some(Tag::Override) => return Some(plain(path, over)),

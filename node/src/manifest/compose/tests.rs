@@ -579,6 +579,10 @@ fn component_stands_in_a_compose_file() {
     let all = bundle(text);
     let source = all.workloads[0].workload.source().clone();
     assert_eq!(source, crate::publish::Source::File("./hello.wasm".into()));
+    // `args` is a field of a build in Compose, whose lists are mappings.
+    let args = text.replace("wasm: hello.wasm", "wasm: hello.wasm, kind: job, args: [a, '2']");
+    let written = write::written(&bundle(&args).workloads[0].workload).unwrap();
+    assert!(written.contains("args: [a, \"2\"]"), "{written}");
     let container = text.replace("environment: { A: b }", "ports: ['80:80']");
     assert!(refused(&container).join("").contains("only a container has it"));
 }
