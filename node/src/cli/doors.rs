@@ -100,7 +100,7 @@ pub struct Foreign {
     pub values: Vec<Given>,
     /// Warnings, each once.
     pub warnings: Vec<String>,
-    /// What becomes of each field, each with its place.
+    /// The fate of each field, each with its place.
     pub explained: Vec<(String, Note)>,
 }
 
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(tool("a.yaml", "name: a\ninclude: [b.yaml]\n"), Tool::Compose);
         assert_eq!(tool("a.yaml", "# x\n---\napiVersion: v1\nkind: Pod\n"), Tool::Kubernetes);
         assert_eq!(tool("a.yaml", "kind: job\nname: a\nwasm: b\n"), Tool::Shoal);
-        // What cannot be read is refused by the reader that its author meant.
+        // A text that cannot be read is refused by the reader that its author meant.
         assert_eq!(tool("docker-compose.yml", "services:\n\tweb: {}\n"), Tool::Compose);
         assert_eq!(tool("a.yaml", "apiVersion: v1\n\tkind: Pod\n"), Tool::Kubernetes);
         assert_eq!(tool("compose.override.yaml", ""), Tool::Compose);

@@ -47,7 +47,7 @@ pub struct Content {
     pub values: Vec<Given>,
     /// Fields of other tools that count less here.
     pub warnings: Vec<String>,
-    /// What becomes of each field of files of other tools, each with its place.
+    /// The fate of each field of files of other tools, each with its place.
     pub explained: Vec<(String, Note)>,
 }
 

@@ -75,7 +75,7 @@ impl Notes {
     }
 }
 
-/// What becomes of each secret and config.
+/// The fate of each secret and config.
 pub(super) async fn plan(
     client: &Client,
     folder: Option<&Path>,

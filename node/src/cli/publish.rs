@@ -272,7 +272,7 @@ impl Making {
         Ok(Making { client, operator, bases, all, status })
     }
 
-    /// What becomes of secrets and configs that come with the workloads.
+    /// The fate of the secrets and configs that come with the workloads.
     pub async fn values(&self, all: Vec<Given>) -> Result<Vec<ValueStep>, CliError> {
         given::plan(&self.client, self.bases.folder(), all).await
     }

@@ -15,7 +15,7 @@ pub struct Bundle {
     pub workloads: Vec<Item>,
     /// The secrets and configs, which are there before the workloads.
     pub values: Vec<Given>,
-    /// What becomes of each field.
+    /// The fate of each field.
     pub notes: Vec<Note>,
     /// Names that had to change to be DNS labels: as in the file, and here.
     pub renamed: Vec<(String, String)>,

@@ -1,4 +1,4 @@
-//! What becomes of each field of a file of another tool. **One table of rows per format decides it
+//! The fate of each field of a file of another tool. **One table of rows per format decides it
 //! and makes the format's page**, so that the two cannot disagree: a field that no row names is
 //! refused, and none is dropped without a word.
 
@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::tree::{Entry, Position, Problem, Tree, Value};
 use crate::nearest::did_you_mean;
 
-/// What becomes of a field.
+/// The fate of a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// It does what it does elsewhere.
@@ -37,7 +37,7 @@ impl Verdict {
 pub struct Row {
     /// The path.
     pub path: &'static str,
-    /// What becomes of it.
+    /// Its fate.
     pub verdict: Verdict,
     /// What it becomes, or why it does not count, and what to do instead.
     pub text: &'static str,
@@ -55,7 +55,7 @@ pub struct Note {
     pub at: Position,
     /// The field, as in `services.web.ports`.
     pub field: String,
-    /// What becomes of it.
+    /// Its fate.
     pub verdict: Verdict,
     /// What it becomes, or why it does not count.
     pub text: String,

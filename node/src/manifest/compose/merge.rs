@@ -22,7 +22,7 @@ const REPLACED: [&str; 4] = ["command", "entrypoint", "test", "extends"];
 /// `over` laid over `base`. `path` is the path of both.
 pub(super) fn merge(path: &[&str], base: Option<Tree>, over: Tree) -> Option<Tree> {
     let field = path.last().copied().unwrap_or_default();
-    // What `x-` fields hold is no field of Compose, whatever its name.
+    // No field below an `x-` field is one of Compose, whatever its name.
     let is_service =
         matches!(path, ["services", _, ..]) && !path.get(2).is_some_and(|it| it.starts_with("x-"));
     match over.tag {

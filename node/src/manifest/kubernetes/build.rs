@@ -21,7 +21,7 @@ use super::values::name_here;
 use super::workloads::Draft;
 use crate::publish::Workload;
 
-/// What the files say besides workloads.
+/// The content of the files besides workloads.
 #[derive(Default)]
 pub(super) struct World {
     /// The bytes of each claim.

@@ -36,7 +36,7 @@ fn tables() -> String {
         table(kind.name, &about, kind.rows);
     }
     table("Pods", "Below the template of a workload, or in a Pod.", POD);
-    table("Templates", "What else a template has.", TEMPLATE);
+    table("Templates", "The other fields of a template.", TEMPLATE);
     table("Containers", "Below `spec.containers.*` of a pod.", CONTAINER);
     table("Probes", "Below each probe of a container.", PROBE);
     table("Volumes", "Below `spec.volumes.*` of a pod.", SOURCES);
