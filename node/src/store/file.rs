@@ -8,16 +8,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use shoal_protocol::model::{ClusterId, NodeId};
 use shoal_protocol::node::{Record, Saved};
 
 use super::disk::{Disk, DiskCounters};
-use super::row::{self, RowKey};
+use super::row::{self, BadRow, RowKey};
 use super::{FILE, StoreError};
 
 /// The table of the records.
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+/// Records of kinds that came later: a program of before opens the file without them. They are not
+/// part of the sum, because each can be missing.
+const LATER: TableDefinition<&[u8], &[u8]> = TableDefinition::new("later");
 /// The table that describes the file.
 const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
 
@@ -183,6 +186,20 @@ impl StateFile {
             row::load(RowKey(key.value().to_vec()), value.value(), &mut saved)
                 .map_err(|error| FileFault::Damaged(error.to_string()))?;
         }
+        match transaction.open_table(LATER) {
+            Ok(rows) => {
+                for entry in rows.iter().map_err(redb::Error::from)? {
+                    let (key, value) = entry.map_err(redb::Error::from)?;
+                    // A kind of a newer program waits for it.
+                    match row::load(RowKey(key.value().to_vec()), value.value(), &mut saved) {
+                        Ok(()) | Err(BadRow::Kind(_)) => {}
+                        Err(error) => return Err(FileFault::Damaged(error.to_string())),
+                    }
+                }
+            }
+            Err(TableError::TableDoesNotExist(_)) => {}
+            Err(error) => return Err(redb::Error::from(error).into()),
+        }
         if sum != fixed(&about, "sum")? {
             return Err(FileFault::Damaged(
                 "rows are missing, or older than they should be".into(),
@@ -228,7 +245,17 @@ impl StateFile {
                 Some(sum) => sum.value().try_into().map_err(|_| corrupted())?,
                 None => return Err(corrupted()),
             };
-            for (key, record) in records {
+            let is_later = |(key, _): &(&RowKey, &Record)| key.is_later();
+            if records.iter().any(|row| is_later(&row)) {
+                let mut rows = transaction.open_table(LATER)?;
+                for (key, record) in records.iter().filter(is_later) {
+                    match row::value(key, record) {
+                        Some(value) => drop(rows.insert(key.0.as_slice(), value.as_slice())?),
+                        None => drop(rows.remove(key.0.as_slice())?),
+                    }
+                }
+            }
+            for (key, record) in records.iter().filter(|row| !is_later(row)) {
                 let key_bytes = key.0.as_slice();
                 let old = match row::value(key, record) {
                     Some(value) => {

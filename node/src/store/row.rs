@@ -14,6 +14,14 @@ const DESIRED: u8 = 2;
 const SLOT: u8 = 3;
 const NODE: u8 = 4;
 const RULING: u8 = 5;
+const OLD_VERSION: u8 = 6;
+
+impl RowKey {
+    /// Whether programs of before this kind of row refuse a table that has it.
+    pub fn is_later(&self) -> bool {
+        self.0.first() == Some(&OLD_VERSION)
+    }
+}
 
 /// The key of a record's row. A later record with the same key replaces the row.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -40,6 +48,9 @@ pub(super) fn key(record: &Record) -> RowKey {
         Record::Slot { node, slot } => (SLOT, &[node.as_bytes(), &slot_number(slot)]),
         Record::Node { node, .. } => (NODE, &[node.as_bytes()]),
         Record::Ruling { key, .. } | Record::NoRuling { key } => (RULING, &[key.as_bytes()]),
+        Record::OldVersion { uid, generation, .. } => {
+            (OLD_VERSION, &[uid.as_bytes(), generation.as_bytes()])
+        }
     };
     RowKey([&[kind], parts.concat().as_slice()].concat())
 }
@@ -64,6 +75,7 @@ pub(super) fn value(key: &RowKey, record: &Record) -> Option<Vec<u8>> {
         Record::Slot { slot, .. } => bytes.extend(codec::encode(slot)),
         Record::Node { record, .. } => bytes.extend(codec::encode(record)),
         Record::Ruling { ruling, .. } => bytes.extend(codec::encode(ruling)),
+        Record::OldVersion { version, .. } => bytes.extend(codec::encode(version.as_ref()?)),
     }
     let check = checksum(key, &bytes);
     bytes.extend(check);
@@ -118,6 +130,14 @@ pub(super) fn load(key: RowKey, value: &[u8], saved: &mut Saved) -> Result<(), B
         }
         Some(&NODE) => saved.nodes.push(codec::decode(bytes).map_err(malformed)?),
         Some(&RULING) => saved.rulings.push(codec::decode(bytes).map_err(malformed)?),
+        Some(&OLD_VERSION) => {
+            let parts = key.0.get(1..).and_then(|parts| parts.split_at_checked(32));
+            let digest = |part: &[u8]| Some(Digest(part.try_into().ok()?));
+            let (uid, generation) =
+                parts.and_then(|(uid, at)| Some((digest(uid)?, digest(at)?))).ok_or_else(short)?;
+            let version = codec::decode(bytes).map_err(malformed)?;
+            saved.old_versions.push((uid, generation, version));
+        }
         Some(_) | None => return Err(BadRow::Kind(name())),
     }
     Ok(())

@@ -79,7 +79,10 @@ impl Claims {
             };
             if claim.phase != Phase::Healthy || claim.generation != *revision {
                 (claim.generation, claim.phase, claim.since) = (*revision, Phase::Healthy, since);
-                (claim.update, changed) = (None, true);
+                changed = true;
+                // It still has no place for another one.
+                let is_refused = |it: &Update| it.no_place().is_some() && it.revision != *revision;
+                claim.update = claim.update.take().filter(is_refused);
             }
         }
         changed.then(|| self.issue(number, counter, claims))

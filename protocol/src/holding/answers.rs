@@ -45,7 +45,7 @@ pub enum Next {
 /// A due step for a replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Due {
-    /// Retry the target.
+    /// Retry the target, or see whether it is still the right one.
     Retry,
     /// Start this older revision again, which is to serve until the target is ready.
     Again(Revision),

@@ -22,6 +22,9 @@ pub struct Config {
     pub late_report_after: Duration,
     /// The time for which a claim shows why it failed before it is released. 2 s.
     pub give_up_after: Duration,
+    /// The time that a version has to be ready after a start of the daemon before the one that is
+    /// wished for takes its place. 2 min.
+    pub returns_within: Duration,
 }
 
 impl Default for Config {
@@ -34,6 +37,7 @@ impl Default for Config {
             forgiven_after: Duration::from_secs(60),
             late_report_after: Duration::from_secs(1),
             give_up_after: Duration::from_secs(2),
+            returns_within: Duration::from_secs(120),
         }
     }
 }

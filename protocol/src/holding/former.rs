@@ -47,6 +47,11 @@ impl Replica {
         self.serving.is_some() || self.former.is_some()
     }
 
+    /// Whether something besides the target may run: also one that never served.
+    pub(super) fn runs_other(&self) -> bool {
+        self.has_other() || self.ordered.is_some_and(|ordered| self.target != Some(ordered))
+    }
+
     /// What the runtime reports of `revision`, which is not the target, is about: the revision
     /// that serves, or the one before it. None for an older one.
     fn former_of(&mut self, revision: Revision) -> Option<&mut Former> {
@@ -77,6 +82,13 @@ impl Replica {
 
     /// It answers. Returns whether that is new.
     pub(super) fn former_is_ready(&mut self, now: Time, revision: Revision) -> bool {
+        // It was the target until another one was wished for, and nothing serves before it. A claim
+        // that came back is reported by its target only.
+        if !self.has_other() && !self.is_returning && self.ordered == Some(revision) {
+            self.former = Some(Former::of(revision));
+            self.serving = Some((revision, now));
+            return true;
+        }
         let former = self.former.as_mut();
         let Some(former) = former.filter(|it| it.revision == revision) else { return false };
         if former.stage == Stage::Ready {
@@ -96,6 +108,7 @@ impl Replica {
         is_retryable: bool,
         config: &Config,
     ) -> Failed {
+        self.ordered.take_if(|ordered| *ordered == revision);
         let served = self.serving.filter(|(serving, _)| *serving == revision);
         let Some(former) = self.former_of(revision) else { return Failed::Known };
         if matches!(former.stage, Stage::BackingOff { .. }) {

@@ -1,7 +1,7 @@
 //! Held replicas, their stages, and what of them may be reported. Only `reported` and `stalled`
 //! change anything.
 
-use crate::model::{Digest, Need, NeedSum, Phase, Place, ReplicaId, Revision};
+use crate::model::{Digest, Need, NeedSum, Phase, Place, ReplicaId, Revision, Time};
 
 use super::{Held, Holding, Stage};
 
@@ -39,21 +39,32 @@ impl Holding {
         self.entry(replica)?.serving.map(|(revision, _)| revision)
     }
 
+    /// Whether a replica serves, or has served in its present version and is to come back: it takes
+    /// no requests for a moment, or is started again.
+    pub fn has_served(&self, replica: &ReplicaId) -> bool {
+        self.entry(replica).is_some_and(|entry| {
+            entry.has_other() || entry.has_served && !matches!(entry.stage, Stage::GivingUp { .. })
+        })
+    }
+
+    /// Whether a replica that ran before the daemon started is still to come back.
+    pub fn returns(&self, now: Time, replica: &ReplicaId) -> bool {
+        self.entry(replica).is_some_and(|entry| {
+            entry.returns_until.is_some_and(|until| now < until)
+                && !matches!(entry.stage, Stage::GivingUp { .. })
+        })
+    }
+
     /// The revision that this node has no place for, and why.
     pub fn refused(&self, replica: &ReplicaId) -> Option<(Revision, &str)> {
         let (revision, why) = self.entry(replica)?.refused.as_ref()?;
         Some((*revision, why))
     }
 
-    /// Whether there is a revision that this node has no place for.
-    pub fn refuses_any(&self) -> bool {
-        self.replicas.values().any(|entry| entry.refused.is_some())
-    }
-
     /// Whether the runtime was told to run something of a replica that is held.
     pub fn is_begun(&self, replica: &ReplicaId) -> bool {
         self.entry(replica).is_some_and(|entry| match entry.stage {
-            Stage::Writing { .. } | Stage::Fetching => entry.has_other(),
+            Stage::Writing { .. } | Stage::Fetching => entry.runs_other(),
             _ => true,
         })
     }
@@ -145,7 +156,7 @@ impl Holding {
         let mut after = need.clone();
         if let Some(entry) = self.entry(replica) {
             sum.remove(&entry.committed, 1);
-            if entry.has_other() {
+            if entry.runs_other() {
                 after = entry.committed.or_more(&need);
             }
         }

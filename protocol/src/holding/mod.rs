@@ -50,6 +50,8 @@ pub struct Holding {
     unwritten: BTreeMap<u8, PersistId>,
     committed: NeedSum,
     stopping: NeedSum,
+    /// A revision waits for the room of what is being stopped.
+    awaits_room: bool,
 }
 
 /// A replica of this node.
@@ -71,6 +73,13 @@ struct Replica {
     restarts: u32,
     /// The most further tries of a program that ended by itself, and may; none before it did.
     retries: Option<u32>,
+    /// The revision that the runtime was told last to run, while that may still run.
+    ordered: Option<Revision>,
+    /// The target has served, or served before the daemon ended, as far as its claim says.
+    has_served: bool,
+    /// It ran before the daemon started: until then no other revision takes its place, unless it
+    /// fails for good.
+    returns_until: Option<Time>,
     /// A revision that this node has no place for, and why, while another one serves.
     refused: Option<(Revision, String)>,
     /// The revision that runs and answers, and the time at which it became ready.
@@ -94,6 +103,7 @@ impl Holding {
             unwritten: BTreeMap::new(),
             committed: NeedSum::default(),
             stopping: NeedSum::default(),
+            awaits_room: false,
         }
     }
 
@@ -122,11 +132,14 @@ impl Holding {
     }
 
     /// Holds a replica that this node claimed in an earlier run. It does not run yet.
-    pub fn adopt(&mut self, replica: ReplicaId, need: impl Into<Need>) {
-        self.insert(
-            replica,
-            Replica { is_returning: true, ..Replica::new(Stage::Fetching, need.into()) },
-        );
+    pub fn adopt(&mut self, now: Time, replica: ReplicaId, need: impl Into<Need>) {
+        let adopted = Replica {
+            is_returning: true,
+            has_served: true,
+            returns_until: Some(now + self.config.returns_within),
+            ..Replica::new(Stage::Fetching, need.into())
+        };
+        self.insert(replica, adopted);
     }
 
     /// Holds a replica that runs and was reported healthy. For simulated clusters that do not start
@@ -141,6 +154,7 @@ impl Holding {
         let ready = Replica {
             target: Some(revision),
             serving: Some((revision, now)),
+            has_served: true,
             is_reported: true,
             ..Replica::new(Stage::Ready, need.into())
         };
@@ -202,6 +216,7 @@ impl Holding {
             }
             awards.push((*batch, award.clone()));
             let is_ordered = ordered.is_some() && *ordered == entry.target;
+            entry.ordered = ordered.filter(|_| is_ordered);
             entry.stage = if is_ordered { Stage::Starting } else { Stage::Fetching };
         }
         awards.sort_by_key(|(batch, _)| *batch);
@@ -232,6 +247,8 @@ impl Holding {
         if entry.target == Some(to) {
             return false;
         }
+        // The first target after a start of the daemon is the one of before, or takes its place.
+        entry.has_served &= entry.target.is_none();
         entry.target = Some(to);
         entry.refused = None;
         entry.restarts = 0;
@@ -243,12 +260,24 @@ impl Holding {
         }
         entry.former.take_if(|former| former.revision == to);
         entry.need = need.clone();
-        let committed = match entry.has_other() {
+        let committed = match entry.runs_other() {
             true => entry.committed.or_more(&need),
             false => need,
         };
         self.commit(replica, committed);
         true
+    }
+
+    /// A revision has a place here once what is being stopped is gone.
+    pub fn await_room(&mut self) {
+        self.awaits_room = true;
+    }
+
+    /// Whether something stopped may have made the room that a revision waits for, or that one was
+    /// refused for. Ask after [`Holding::stopped`].
+    pub fn has_more_room(&mut self) -> bool {
+        std::mem::take(&mut self.awaits_room)
+            || self.replicas.values().any(|entry| entry.refused.is_some())
     }
 
     /// This node has no place for a revision, while another one serves. Returns whether that is
@@ -267,7 +296,7 @@ impl Holding {
     /// The target of a replica requires these ports of the device. Call it with each new target.
     pub fn require_ports(&mut self, replica: &ReplicaId, ports: BTreeSet<HostPort>) {
         let Some(entry) = self.entry_mut(replica) else { return };
-        match entry.has_other() {
+        match entry.runs_other() {
             true => entry.ports.extend(&ports),
             false => entry.ports = ports.clone(),
         }
@@ -310,6 +339,7 @@ impl Holding {
             }
             (Stage::Fetching, Bytes::Ready) => {
                 entry.stage = Stage::Starting;
+                entry.ordered = entry.target;
                 Next::Run { after: None }
             }
             (Stage::Fetching, Bytes::Unusable(why)) => Next::Fail(why.clone()),
@@ -340,6 +370,7 @@ impl Holding {
         if entry.target != Some(revision) {
             return entry.former_is_ready(now, revision);
         }
+        entry.returns_until = None;
         // A report of an earlier claim of the replica may come late.
         let was_ordered = match entry.stage {
             Stage::Starting
@@ -352,6 +383,7 @@ impl Holding {
             return false;
         }
         entry.stage = Stage::Ready;
+        entry.has_served = true;
         entry.former = None;
         if entry.serving.is_none_or(|(serving, _)| serving != revision) {
             entry.serving = Some((revision, now));
@@ -428,6 +460,7 @@ impl Holding {
         if entry.target != Some(revision) {
             return entry.former_fails(now, revision, reason, is_retryable, &config);
         }
+        entry.ordered = None;
         let served = entry.serving.take_if(|(serving, _)| *serving == revision);
         if let Some((_, since)) = served
             && entry.retries.is_none()
@@ -470,7 +503,7 @@ impl Holding {
     /// stopped it. Returns the batch that an order to run it still waits for.
     pub fn release(&mut self, replica: &ReplicaId) -> Option<PersistId> {
         let entry = self.entry_mut(replica)?;
-        let (need, serves) = (entry.committed.clone(), entry.has_other());
+        let (need, serves) = (entry.committed.clone(), entry.runs_other());
         let waiting = match &entry.stage {
             Stage::Writing { batch, ordered, .. } => ordered.map(|_| *batch),
             _ => None,
@@ -502,6 +535,9 @@ impl Holding {
     pub fn take_due(&mut self, now: Time) -> Vec<(ReplicaId, Due)> {
         let mut due = Vec::new();
         for ((_, replica), entry) in &mut self.replicas {
+            if entry.returns_until.take_if(|until| *until <= now).is_some() {
+                due.push((*replica, Due::Retry));
+            }
             if let Some(former) = &mut entry.former
                 && former.stage.due().is_some_and(|until| until <= now)
             {
@@ -538,6 +574,7 @@ impl Holding {
             .flat_map(|entry| {
                 let former = entry.former.as_ref().and_then(|former| former.stage.due());
                 let own = entry.stage.due().into_iter().chain(entry.report_held_until);
+                let own = own.chain(entry.returns_until);
                 own.chain(former)
             })
             .min()
@@ -563,6 +600,9 @@ impl Replica {
             ports: BTreeSet::new(),
             restarts: 0,
             retries: None,
+            ordered: None,
+            has_served: false,
+            returns_until: None,
             refused: None,
             serving: None,
             former: None,

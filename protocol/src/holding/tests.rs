@@ -339,7 +339,7 @@ fn released_replica_takes_room_until_it_is_stopped() {
 #[test]
 fn claim_of_an_earlier_run_is_reported_after_comparing() {
     let mut holding = Holding::new(Config::default());
-    holding.adopt(REPLICA, SMALL);
+    holding.adopt(at(0), REPLICA, SMALL);
     assert!(holding.replace(&REPLICA, OLD, SMALL, true));
     assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
     assert!(holding.ready(at(0), &REPLICA, OLD));

@@ -23,6 +23,7 @@ use super::asking::Questions;
 use super::budgets::Budgets;
 use super::contract::Saved;
 use super::doors::Doors;
+use super::old_versions::OldVersions;
 use super::outbox::Outbox;
 use super::ownership::Ownership;
 use super::pending_sends::PendingSends;
@@ -91,6 +92,7 @@ impl Node {
             auction,
             holding: Holding::new(config.holding.clone()),
             artifacts: Artifacts::default(),
+            old_versions: OldVersions::default(),
             readiness: Readiness::waiting(false, None),
             rescue_throttle: RescueThrottle::new(config.rescue_throttle.clone()),
             ownership: Ownership::default(),
@@ -197,7 +199,8 @@ impl Node {
             self.issue_cached(now, slot);
         }
         self.publish_profile(now);
-        self.adopt_own_claims();
+        unreadable += self.restore_versions(saved.old_versions);
+        self.adopt_own_claims(now);
         if unreadable > 0 {
             let message = format!(
                 "{unreadable} saved records were left out, they cannot be read; the others will \

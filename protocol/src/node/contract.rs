@@ -17,7 +17,7 @@ mod routes;
 pub use crate::membership::Answerer;
 pub use crate::model::PersistId;
 pub use command::{Command, Draft, MAX_UNHEARD, Refusal, Reply, Version};
-pub use disk::{Record, Saved};
+pub use disk::{OldVersion, Record, Saved};
 pub use effect::{Action, Effect, Order, Verdict};
 pub use input::{
     DialFailure, DialTarget, FetchOutcome, Input, OwnAddresses, Report, RequestId, Ticket,

@@ -141,14 +141,17 @@ impl Node {
 
     /// Forgets artifacts if the room `artifacts` is full. Returns whether it has space then.
     pub(super) fn prune_artifacts(&mut self) -> bool {
-        let desired = &self.desired;
-        self.artifacts.prune(desired.artifacts(), |digest| desired.names_artifact(digest))
+        let (desired, old) = (&self.desired, &self.old_versions);
+        let is_named =
+            |digest: &Digest| desired.names_artifact(digest) || old.names_artifact(digest);
+        self.artifacts.prune(desired.artifacts(), is_named)
     }
 
     /// Forgets artifacts that neither a workload names nor a user uploaded lately.
     pub(super) fn forget_unwanted(&mut self) {
-        let desired = &self.desired;
-        self.artifacts.retain(|digest| desired.names_artifact(digest));
+        let (desired, old) = (&self.desired, &self.old_versions);
+        self.artifacts
+            .retain(|digest| desired.names_artifact(digest) || old.names_artifact(digest));
     }
 
     /// A user uploaded an artifact. One that a workload names is always accepted.

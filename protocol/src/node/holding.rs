@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::claims::SheetFull;
-use crate::desired::Workload;
 use crate::holding::{Bytes, Due, Failed, Next, Waits};
 use crate::model::claim::{Update, short_reason};
 use crate::model::spec::HostPort;
 use crate::model::{
     Artifact, Award, Claim, Digest, InstanceState, NodeId, PersistId, Phase, Place, ReplicaId,
-    Revision, Signed, Time,
+    Revision, Signed, Spec, Time,
 };
 use crate::plan::{Step, Surplus, Waiting};
 
@@ -98,19 +97,21 @@ impl Node {
     }
 
     /// At boot: every own claim is held again, and `hold` runs it.
-    pub(super) fn adopt_own_claims(&mut self) {
-        let mine: Vec<ReplicaId> = self.claims.mine().map(|claim| claim.replica).collect();
-        for replica in mine {
-            let workload = self.desired.by_uid(&replica.uid);
-            let need = workload.map(|workload| workload.spec.need()).unwrap_or_default();
-            let ports = workload.map(|workload| workload.spec.host_ports()).unwrap_or_default();
-            self.holding.adopt(replica, need);
+    pub(super) fn adopt_own_claims(&mut self, now: Time) {
+        let mine = self.claims.mine().map(|claim| (claim.replica, claim.generation));
+        for (replica, generation) in mine.collect::<Vec<_>>() {
+            let wished = self.desired.by_uid(&replica.uid).map(|workload| &workload.spec);
+            let spec = self.spec_of(&replica.uid, generation).or(wished);
+            let need = spec.map(|spec| spec.need()).unwrap_or_default();
+            let ports = spec.map(|spec| spec.host_ports()).unwrap_or_default();
+            self.holding.adopt(now, replica, need);
             self.holding.require_ports(&replica, ports);
         }
     }
 
     /// Carries out the steps of the plan that are addressed to this node.
     pub(super) fn hold(&mut self, now: Time) {
+        self.drop_versions();
         for replica in self.holding.replicas().collect::<Vec<_>>() {
             let outlook = self.outlook(now);
             match outlook.own_step(&replica) {
@@ -124,8 +125,7 @@ impl Node {
                     };
                     self.end(now, &replica, kind, why.to_string());
                 }
-                // What runs serves until its turn comes. What does not run takes the new revision:
-                // the spec of the old one is gone.
+                // What runs serves until its turn comes. What does not run takes the new revision.
                 Some(Step::Wait { why: Waiting::Turn { from, .. }, .. })
                     if self.holding.serving(&replica) == Some(from)
                         && self.holding.target(&replica) == Some(from) => {}
@@ -148,6 +148,7 @@ impl Node {
     /// this node replaces it where it fits here. The old revision serves until its replacement is
     /// ready, here or on another node; a claim of which nothing serves is released.
     fn replace(&mut self, now: Time, replica: &ReplicaId, to: Revision) {
+        let to = self.first_version(now, replica, to);
         if self.holding.target(replica) == Some(to) {
             if self.holding.keeps_target(replica) {
                 self.show_progress(now, replica);
@@ -155,14 +156,21 @@ impl Node {
             }
             return self.advance(now, replica);
         }
-        let Some(workload) = self.desired.by_uid(&replica.uid) else { return };
-        let (need, ports) = (workload.spec.need(), workload.spec.host_ports());
+        let Some(spec) = self.spec_of(&replica.uid, to) else { return };
+        let (need, ports) = (spec.need(), spec.host_ports());
         let is_new = self.claims.my_claim(replica).is_some_and(|claim| claim.generation != to);
-        if let Some(why) = self.no_replacement(replica, workload).filter(|_| is_new) {
-            return match self.holding.serving(replica) {
-                Some(_) => self.refuse_revision(now, replica, to, &why),
-                None => self.end(now, replica, "replica-moves", why),
-            };
+        if let Some(why) = self.no_replacement(replica, spec).filter(|_| is_new) {
+            if self.holding.target(replica).is_none() || !self.holding.has_served(replica) {
+                return self.end(now, replica, "replica-moves", why);
+            }
+            self.refuse_revision(now, replica, to, &why);
+            return self.advance(now, replica);
+        }
+        let used = self.holding.committed_after(replica, need.clone());
+        let used = used.plus(self.holding.stopping());
+        if is_new && !self.device.facts.offer().holds(&used.narrow()) {
+            self.holding.await_room();
+            return self.advance(now, replica);
         }
         let has_compared = self.has_compared();
         if !self.holding.replace(replica, to, need, has_compared || !is_new) {
@@ -187,19 +195,19 @@ impl Node {
     }
 
     /// The reason why a new revision cannot run here.
-    fn no_replacement(&self, replica: &ReplicaId, workload: &Workload) -> Option<String> {
-        if let Err(unfit) = self.device.facts.fits(&workload.spec) {
+    fn no_replacement(&self, replica: &ReplicaId, spec: &Spec) -> Option<String> {
+        if let Err(unfit) = self.device.facts.fits(spec) {
             return Some(format!("the new version does not fit here: {unfit}"));
         }
         if self.saving.read_only.is_some() {
             return Some("there is a new version, and the disk takes no writes".into());
         }
         let taken = |port: &HostPort| Some((*port, self.holding.port_holder(port, Some(replica))?));
-        if let Some((port, by)) = workload.spec.host_ports().iter().find_map(taken) {
+        if let Some((port, by)) = spec.host_ports().iter().find_map(taken) {
             let by = self.replica_name(&by);
             return Some(format!("the new version needs port {port}, which {by} has here"));
         }
-        let used = self.holding.committed_after(replica, workload.spec.need());
+        let used = self.holding.committed_after(replica, spec.need());
         let has_room = self.device.facts.offer().holds(&used.narrow());
         (!has_room).then(|| "the new version finds no room here".into())
     }
@@ -207,8 +215,9 @@ impl Node {
     /// Takes the next step for a replica: fetches its artifact, or orders the runtime to run it.
     fn advance(&mut self, now: Time, replica: &ReplicaId) {
         let Some(workload) = self.desired.by_uid(&replica.uid) else { return };
-        let (spec, name) = (workload.spec.clone(), workload.name.clone());
-        let generation = workload.generation;
+        let generation = self.holding.target(replica).unwrap_or(workload.generation);
+        let Some(spec) = self.spec_of(&replica.uid, generation) else { return };
+        let (spec, name) = (spec.clone(), workload.name.clone());
         let local = |artifact: Artifact| match self.artifacts.local(&artifact.digest) {
             Local::Ready => Bytes::Ready,
             Local::Unusable(why) => Bytes::Unusable(why.clone()),
@@ -382,23 +391,30 @@ impl Node {
             return;
         }
         let claimed = self.claims.my_claim(replica).map(|claim| claim.generation);
-        match self.holding.serving(replica) {
-            Some(serving) => {
+        let refused = self.holding.refused(replica);
+        let refused = refused.map(|(revision, why)| Update::refused(revision, why));
+        match (self.holding.serving(replica), refused) {
+            (Some(serving), refused) => {
                 let under_way = (serving != target).then_some(Update { revision: target, phase });
-                let refused = self.holding.refused(replica);
-                let refused = refused.map(|(revision, why)| Update::refused(revision, why));
                 let update = refused.or(under_way);
                 if let Some(slot) = self.claims.set_update(replica, update) {
                     self.issue_cached(now, slot);
                 }
             }
-            None if claimed == Some(target) => {
+            // It is to serve again: the new version has no place here.
+            (None, Some(refused)) => {
+                if let Some(slot) = self.claims.set_former(replica, (target, phase), refused, since)
+                {
+                    self.issue_cached(now, slot);
+                }
+            }
+            (None, None) if claimed == Some(target) => {
                 if let Some(slot) = self.claims.set_phase(replica, phase, since) {
                     self.issue_cached(now, slot);
                 }
             }
             // On disk, so that a restart starts the target and not a revision that is gone.
-            None => {
+            (None, None) => {
                 if let Some(slot) = self.claims.set_generation(replica, target, phase, since) {
                     self.issue(now, &[slot]);
                 }
@@ -433,7 +449,7 @@ impl Node {
             return;
         }
         // There is more room than before.
-        self.due.holding |= self.holding.refuses_any();
+        self.due.holding |= self.holding.has_more_room();
         if let Some(slot) = self.claims.release(replica) {
             self.issue(now, &[slot]);
             self.on_own_change(replica);
@@ -530,6 +546,8 @@ impl Node {
         self.due.dirty.insert(replica.uid);
         self.await_turn(&replica.uid);
         self.due.duplicates = true;
+        // One that was wished for before may have its replacement now, or be over.
+        self.due.holding |= !self.old_versions.is_empty();
         self.reroute([replica.uid]);
         self.shown.version += 1;
     }

@@ -61,6 +61,7 @@ mod joining;
 mod links;
 mod membership_facts;
 mod message;
+mod old_versions;
 mod outbox;
 mod outlook;
 mod ownership;
@@ -238,6 +239,7 @@ pub struct Node {
     auction: Auction,
     holding: Holding,
     artifacts: Artifacts,
+    old_versions: old_versions::OldVersions,
     readiness: Readiness,
     rescue_throttle: RescueThrottle,
 
@@ -441,8 +443,8 @@ impl Node {
         self.write_cache();
     }
 
-    /// Artifacts that must not be evicted: those of workloads that this node claims or guards, and
-    /// fresh uploads.
+    /// Artifacts that must not be evicted: those of workloads that this node claims or guards, also
+    /// of old versions that it serves, and fresh uploads.
     pub fn pinned(&self) -> BTreeSet<Digest> {
         let claimed =
             self.claims.mine().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
@@ -450,6 +452,7 @@ impl Node {
         let wanted = workloads.flat_map(|workload| workload.spec.program.artifacts());
         wanted
             .map(|artifact| artifact.digest)
+            .chain(self.old_versions.artifacts())
             .chain(self.artifacts.uploads.iter().copied())
             .collect()
     }

@@ -112,11 +112,12 @@ impl Node {
         }
     }
 
-    /// Writes all concurrent changes of a key.
-    pub(super) fn persist_key(&mut self, key: &Key) {
+    /// Writes all concurrent changes of a key, and `also` in the same batch.
+    pub(super) fn persist_key(&mut self, key: &Key, also: Option<Record>) {
         let hash = key.hash();
         let changes = self.changes_for_row(&hash);
-        self.persist(vec![Record::Desired { key: hash, changes }]);
+        let records = std::iter::once(Record::Desired { key: hash, changes }).chain(also);
+        self.persist(records.collect());
     }
 
     /// Writes own slots that were just issued, in one batch. No peer gets them, by gossip or

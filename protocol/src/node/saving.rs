@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Change, Digest, Key, NodeId, NodeRecord, Signed, Time};
+use crate::model::{Change, Digest, Key, NodeId, NodeRecord, Revision, Signed, Time};
 
 use super::contract::{Action, Command, PersistId, Record, Refusal, Reply, RequestId};
 use super::message::Message;
@@ -46,6 +46,7 @@ pub(super) enum Row {
     Desired(Digest),
     Slot(NodeId, u8),
     Ruling(Digest),
+    OldVersion(Digest, Revision),
 }
 
 /// A change on its way to disk, which no other node holds.
@@ -74,6 +75,7 @@ impl Row {
             Record::Desired { key, .. } => Some(Row::Desired(*key)),
             Record::Slot { node, slot } => Some(Row::Slot(*node, slot.peek().ok()?.slot)),
             Record::Ruling { key, .. } => Some(Row::Ruling(*key)),
+            Record::OldVersion { uid, generation, .. } => Some(Row::OldVersion(*uid, *generation)),
             Record::Incarnation(_) | Record::Node { .. } | Record::NoRuling { .. } => None,
         }
     }
@@ -122,7 +124,13 @@ impl Node {
             self.on_saved(now, change, then);
             return Ok(());
         };
-        let Some(batch) = self.persist(vec![Record::Desired { key: at, changes }]) else {
+        // In one batch: a crash after it leaves the version that serves.
+        let mut records = vec![Record::Desired { key: at, changes }];
+        let revision = |change: &Change| Some(change.signed.value.spec()?.revision());
+        let old = self.claimed_version(&change.signed.key);
+        let old = old.filter(|(_, _, old, _)| revision(old) != revision(&change));
+        records.extend(old.and_then(|old| self.keep_version(old)));
+        let Some(batch) = self.persist(records) else {
             return Err(Refusal::ReadOnly(self.saving.read_only.clone().unwrap_or_default()));
         };
         self.saving.staged.insert(at, Staged { batch, change, then });
@@ -144,7 +152,7 @@ impl Node {
                 Ok(()) => self.on_saved(now, change, then),
                 // Changes from other nodes took the last room meanwhile: delete it from disk.
                 Err(full) => {
-                    self.persist_key(&key);
+                    self.persist_key(&key, None);
                     self.refuse(now, then, Refusal::Full(full));
                 }
             }
@@ -256,6 +264,7 @@ impl Node {
                 Some(ruling) => Record::Ruling { key, ruling: ruling.wire() },
                 None => Record::NoRuling { key },
             }),
+            Row::OldVersion(uid, generation) => Some(self.old_versions.record(uid, generation)),
         }
     }
 }

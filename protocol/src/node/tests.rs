@@ -6,6 +6,7 @@ mod endings;
 mod harness;
 mod history;
 mod hostile;
+mod old_versions;
 mod placing;
 mod reach;
 mod refused;

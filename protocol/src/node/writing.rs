@@ -6,7 +6,7 @@ use crate::claims::Claims;
 use crate::desired::{Applied, Moved};
 use crate::membership::Membership;
 use crate::model::claim::SLOTS;
-use crate::model::{Change, Digest, Key, Label, NodeId, PublicKey, Signed, Time, Value};
+use crate::model::{Change, Digest, Key, Label, NodeId, PublicKey, Revision, Signed, Time, Value};
 use crate::sync::Tree;
 
 use super::contract::{Action, Record};
@@ -26,6 +26,7 @@ impl Node {
     fn take(&mut self, now: Time, change: Change, is_written: bool) -> Result<(), String> {
         let key = change.signed.key.clone();
         let before = self.desired.effective(&key).map(Change::uid);
+        let served = self.claimed_version(&key);
         let noted = self.config.history.then(|| (self.before(&key), change.clone()));
         let applied = self.desired.apply(change).map_err(|full| full.to_string())?;
         let (effective, also) = match applied {
@@ -36,7 +37,11 @@ impl Node {
         if let Some((before, change)) = noted {
             self.note_change(now, &change, before, effective, is_written);
         }
-        self.on_key_changed(now, &key, is_written);
+        let is_other = |(uid, generation, ..): &(Digest, Revision, Change, bool)| {
+            self.desired.by_uid(uid).is_some_and(|it| it.generation != *generation)
+        };
+        let served = served.filter(is_other).and_then(|served| self.keep_version(served));
+        self.on_key_changed(now, &key, is_written, served);
         if effective {
             self.on_effective(now, &key, before);
         }
@@ -44,16 +49,18 @@ impl Node {
             self.on_revoked(now, &key);
         }
         for Moved { key, before } in also {
-            self.on_key_changed(now, &key, false);
+            self.on_key_changed(now, &key, false, None);
             self.on_effective(now, &key, before);
         }
         Ok(())
     }
 
-    /// The changes of a key are other ones.
-    fn on_key_changed(&mut self, now: Time, key: &Key, is_written: bool) {
-        if !is_written {
-            self.persist_key(key);
+    /// The changes of a key are other ones; `also` goes to disk with them.
+    fn on_key_changed(&mut self, now: Time, key: &Key, is_written: bool, also: Option<Record>) {
+        match (is_written, also) {
+            (false, also) => self.persist_key(key, also),
+            (true, Some(also)) => _ = self.persist(vec![also]),
+            (true, None) => {}
         }
         match self.desired.digest(key) {
             Some((key, hash)) => self.repair.note(now, Tree::Desired, key, hash),

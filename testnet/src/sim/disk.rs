@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use imbl::OrdMap;
 use shoal_protocol::model::{Digest, NodeId, NodeRecord, RawChange, Ruling, Slot, Unverified};
-use shoal_protocol::node::{PersistId, Record, Saved};
+use shoal_protocol::node::{OldVersion, PersistId, Record, Saved};
 
 /// A disk. Equal records of several disks share memory.
 #[derive(Clone, Default)]
@@ -14,6 +14,7 @@ pub struct Disk {
     pub slots: OrdMap<(NodeId, u8), Unverified<Slot>>,
     pub nodes: OrdMap<NodeId, Unverified<NodeRecord>>,
     pub rulings: OrdMap<Digest, Unverified<Ruling>>,
+    pub old_versions: OrdMap<(Digest, Digest), OldVersion>,
     /// Batches that are not durable yet, in order.
     pub pending: VecDeque<(PersistId, Vec<Record>)>,
     /// The disk has no room.
@@ -61,6 +62,12 @@ impl Disk {
             Record::NoRuling { key } => {
                 self.rulings.remove(&key);
             }
+            Record::OldVersion { uid, generation, version } => {
+                match version {
+                    Some(version) => self.old_versions.insert((uid, generation), version),
+                    None => self.old_versions.remove(&(uid, generation)),
+                };
+            }
         }
     }
 
@@ -73,6 +80,9 @@ impl Disk {
             slots: self.slots.iter().map(|((node, _), slot)| (*node, slot.clone())).collect(),
             nodes: self.nodes.values().cloned().collect(),
             rulings: self.rulings.values().cloned().collect(),
+            old_versions: (self.old_versions.iter())
+                .map(|((uid, generation), old)| (*uid, *generation, old.clone()))
+                .collect(),
         }
     }
 }

@@ -116,6 +116,7 @@ impl World {
             slots: formed.slots.iter().map(|(node, slot)| (*node, slot.wire())).collect(),
             nodes: Vec::new(),
             rulings: Vec::new(),
+            old_versions: Vec::new(),
         };
         let wall = it.clock.wall(0);
         let mut node = Node::new(
@@ -295,6 +296,7 @@ impl FormedState {
             slots: self.slots.iter().map(|(node, slot)| (*node, apart(&slot.wire()))).collect(),
             nodes: self.records.iter().skip(1).map(|record| apart(&record.wire())).collect(),
             rulings: Vec::new(),
+            old_versions: Vec::new(),
         };
         let wall = WallClock(EPOCH);
         let config = Config { name: "n0".into(), founder: true, ..Config::default() };

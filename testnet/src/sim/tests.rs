@@ -13,6 +13,7 @@ mod priority;
 mod probes;
 mod promises;
 mod resources;
+mod restarts;
 mod returns;
 mod scaling;
 mod stateful;

@@ -6,7 +6,7 @@ use shoal_protocol::claims::awarded_under;
 use shoal_protocol::model::{
     Claim, Digest, NodeId, RawChange, ReplicaId, Ruling, Slot, Time, Token, Unverified, WallClock,
 };
-use shoal_protocol::node::{Action, Input, Node, Order, PersistId, Record, Saved};
+use shoal_protocol::node::{Action, Input, Node, OldVersion, Order, PersistId, Record, Saved};
 
 use super::digest;
 
@@ -44,6 +44,7 @@ pub struct Disk {
     changes: BTreeMap<Digest, Vec<RawChange>>,
     slots: BTreeMap<(NodeId, u8), Unverified<Slot>>,
     rulings: BTreeMap<Digest, Unverified<Ruling>>,
+    old_versions: BTreeMap<(Digest, Digest), OldVersion>,
     pending: VecDeque<(PersistId, Vec<Record>)>,
     stored: u64,
 }
@@ -72,6 +73,9 @@ impl Device {
             changes: disk.changes.values().flatten().cloned().collect(),
             slots: disk.slots.iter().map(|((node, _), slot)| (*node, slot.clone())).collect(),
             rulings: disk.rulings.values().cloned().collect(),
+            old_versions: (disk.old_versions.iter())
+                .map(|((uid, generation), old)| (*uid, *generation, old.clone()))
+                .collect(),
             ..Saved::default()
         };
         disk.stored = 0;
@@ -174,7 +178,8 @@ impl Device {
 
     /// A hash of everything that decides the device's future, as seen at `now`.
     pub fn digest(&self, now: Time) -> u64 {
-        let Disk { incarnation, changes: _, slots, rulings, pending, stored } = &self.disk;
+        let Disk { incarnation, changes: _, slots, rulings, old_versions, pending, stored } =
+            &self.disk;
         let pending: Vec<_> =
             pending.iter().map(|(id, records)| (id, slot_records(records))).collect();
         let due = self.node.as_ref().and_then(Node::poll_timeout);
@@ -186,6 +191,7 @@ impl Device {
                 incarnation,
                 slots,
                 rulings,
+                old_versions,
                 pending,
                 &self.held,
                 &self.runtime,
@@ -233,6 +239,10 @@ impl Disk {
             Record::Node { .. } => {}
             Record::Ruling { key, ruling } => _ = self.rulings.insert(key, ruling),
             Record::NoRuling { key } => _ = self.rulings.remove(&key),
+            Record::OldVersion { uid, generation, version } => match version {
+                Some(version) => _ = self.old_versions.insert((uid, generation), version),
+                None => _ = self.old_versions.remove(&(uid, generation)),
+            },
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The records on disk.
 
-use crate::model::{Digest, NodeId, NodeRecord, RawChange, Ruling, Slot, Unverified};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Digest, NodeId, NodeRecord, RawChange, Revision, Ruling, Slot, Unverified};
 
 /// A row on disk. A row replaces the one with the same key.
 #[derive(Clone, Debug)]
@@ -41,6 +43,25 @@ pub enum Record {
         /// The hash of the ruling's key.
         key: Digest,
     },
+    /// A version that this node serves and that is wished for no more. The row's key is the
+    /// workload and the version.
+    OldVersion {
+        /// The workload.
+        uid: Digest,
+        /// The version.
+        generation: Revision,
+        /// The version. `None`: delete the row.
+        version: Option<OldVersion>,
+    },
+}
+
+/// The spec of a version that is wished for no more.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OldVersion {
+    /// The change that wished for it, as its author signed it.
+    pub change: RawChange,
+    /// It is the version that the change names as the one to go back to.
+    pub is_previous: bool,
 }
 
 /// The state on disk at start; empty for a fresh node. No list needs an order, but changes in the
@@ -58,4 +79,6 @@ pub struct Saved {
     pub nodes: Vec<Unverified<NodeRecord>>,
     /// All rulings that were not deleted.
     pub rulings: Vec<Unverified<Ruling>>,
+    /// Versions that this node served and that were wished for no more, each with its workload.
+    pub old_versions: Vec<(Digest, Revision, OldVersion)>,
 }

@@ -215,6 +215,8 @@ pub struct Harness {
     tickets: u64,
     pub broadcasts: Vec<Message>,
     pub fetch_outcome: FetchOutcome,
+    /// What is ordered to run answers at once.
+    pub runs: bool,
     /// Fetches do not end.
     pub fetch_hangs: bool,
     pub requests: u64,
@@ -231,6 +233,11 @@ impl Harness {
     }
 
     pub fn new(node: Node) -> Self {
+        Self::of(node, true)
+    }
+
+    /// A runtime that starts nothing by itself if `runs` is false.
+    pub fn of(node: Node, runs: bool) -> Self {
         let mut harness = Harness {
             node,
             now: Time::ZERO,
@@ -249,6 +256,7 @@ impl Harness {
             tickets: 0,
             broadcasts: Vec::new(),
             fetch_outcome: FetchOutcome::Ready,
+            runs,
             fetch_hangs: false,
             requests: 0,
         };
@@ -339,7 +347,9 @@ impl Harness {
             Action::Persist { id, .. } => self.last_batch = id,
             Action::Order(order) => {
                 self.orders.push(order.clone());
-                if let Order::Run { replica, generation, .. } = order {
+                if let Order::Run { replica, generation, .. } = order
+                    && self.runs
+                {
                     let report = Report { replica, generation, state: InstanceState::Running };
                     self.input(Input::Report(report));
                 }
@@ -393,6 +403,10 @@ pub fn saved(records: &[Record]) -> Saved {
             Record::Node { record, .. } => saved.nodes.push(record),
             Record::Ruling { ruling, .. } => saved.rulings.push(ruling),
             Record::NoRuling { .. } => {}
+            Record::OldVersion { uid, generation, version } => {
+                saved.old_versions.retain(|(of, it, _)| (*of, *it) != (uid, generation));
+                saved.old_versions.extend(version.map(|it| (uid, generation, it)));
+            }
         }
     }
     saved.changes = desired.into_values().flatten().collect();

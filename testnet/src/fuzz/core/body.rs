@@ -224,6 +224,7 @@ impl Body {
             }
             Record::Node { node, .. } => (3, node.0.to_vec()),
             Record::Ruling { key, .. } | Record::NoRuling { key } => (4, key.0.to_vec()),
+            Record::OldVersion { uid, generation, .. } => (5, [uid.0, generation.0].concat()),
         };
         self.disk.insert(key, record);
     }
@@ -239,6 +240,9 @@ impl Body {
                 Record::Node { record, .. } => saved.nodes.push(record),
                 Record::Ruling { ruling, .. } => saved.rulings.push(ruling),
                 Record::NoRuling { .. } => {}
+                Record::OldVersion { uid, generation, version } => {
+                    saved.old_versions.extend(version.map(|it| (uid, generation, it)));
+                }
             }
         }
         saved

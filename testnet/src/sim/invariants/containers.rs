@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shoal_protocol::model::{Claim, ProgramKind, ReplicaId};
 use shoal_protocol::node::Node;
 
+use crate::sim::device::Running;
 use crate::sim::engine::{ContainerState, EngineState, Id, Stage};
 use crate::sim::world::World;
 
@@ -68,7 +69,8 @@ impl World {
         });
         let is_kept = |(replica, generation): &Id| {
             let running = it.runtime.replicas.get(replica);
-            running.is_some_and(|it| it.generation == *generation || it.old == Some(*generation))
+            let others = |it: &Running| [it.old, it.unready].contains(&Some(*generation));
+            running.is_some_and(|it| it.generation == *generation || others(it))
         };
         goes_on.map(|(id, _)| *id).find(|id| !is_kept(id))
     }

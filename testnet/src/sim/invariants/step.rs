@@ -76,7 +76,8 @@ impl World {
                 | Record::Incarnation(_)
                 | Record::Node { .. }
                 | Record::Ruling { .. }
-                | Record::NoRuling { .. } => {}
+                | Record::NoRuling { .. }
+                | Record::OldVersion { .. } => {}
             }
         }
     }

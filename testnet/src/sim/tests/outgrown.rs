@@ -7,7 +7,7 @@ use shoal_protocol::model::{ReplicaId, Resources, Spec, SpecForm};
 
 use super::*;
 
-fn sized(version: u32, replicas: u32, mib: u64) -> Spec {
+pub(super) fn sized(version: u32, replicas: u32, mib: u64) -> Spec {
     let mut form = SpecForm::from(workload("web", version, replicas));
     let size = Resources { memory: mib << 20, cpu: 100 };
     (form.resources.reservation, form.resources.limit) = (size, size);
@@ -15,7 +15,7 @@ fn sized(version: u32, replicas: u32, mib: u64) -> Spec {
 }
 
 /// The number of replicas that a version has, and of those that run at all.
-fn serving(world: &World, version: &Spec) -> (usize, usize) {
+pub(super) fn serving(world: &World, version: &Spec) -> (usize, usize) {
     let devices = world.running().into_iter();
     let served: Vec<(ReplicaId, bool)> = devices
         .flat_map(|device| world.devices[device].runtime.replicas.iter())
