@@ -64,8 +64,17 @@ impl Judge<'_> {
     /// Whether the replica is to leave this node, and not the rival's, which was awarded it by a
     /// node that may: then this node is to yield.
     fn moves(&self, me: NodeId, mine: &Claim, rival: &NodeId, claim: &Claim) -> bool {
+        self.leads_to(me, mine, rival, claim) && self.is_credible(me, rival, claim)
+    }
+
+    fn leads_to(&self, me: NodeId, mine: &Claim, rival: &NodeId, claim: &Claim) -> bool {
         let leaves = self.credit.leaves;
-        leaves(&me, mine) && !leaves(rival, claim) && (self.credit.plausible)(rival, claim)
+        leaves(&me, mine) && !leaves(rival, claim)
+    }
+
+    /// Whether a rival was awarded it by a node that may, or by this one.
+    fn is_credible(&self, me: NodeId, rival: &NodeId, claim: &Claim) -> bool {
+        claim.award.by().0 == me.0 || (self.credit.plausible)(rival, claim)
     }
 
     /// The rivals that this node, which is healthy, would yield to and must not, each with the
@@ -103,6 +112,8 @@ struct Dispute {
     keeper: Keeper,
     /// The question whose answer counts.
     question: Option<u64>,
+    /// The award of the keeper that was credible when this node looked: owners change meanwhile.
+    credible: Option<Token>,
     /// The revision that the keeper must run before this node yields to it: set when this node's
     /// own replica is good.
     generation: Option<Revision>,
@@ -212,8 +223,16 @@ impl Duplicates {
                 dispute.keeper = kept;
                 let sees = (judge.credit.knows)(&me, replica);
                 dispute.generation = wanted.filter(|wanted| sees && is_good(mine, Some(wanted)));
+                if let Some((node, claim)) = rival
+                    && judge.is_credible(me, node, claim)
+                {
+                    dispute.credible = Some(awarded_under(claim));
+                }
                 dispute.stops_first = (judge.stops_first)(replica)
-                    && rival.is_some_and(|(node, claim)| judge.moves(me, mine, node, claim));
+                    && rival.is_some_and(|(node, claim)| {
+                        judge.leads_to(me, mine, node, claim)
+                            && dispute.credible == Some(awarded_under(claim))
+                    });
                 if dispute.ask_at <= now {
                     due.push((dispute.wait, *replica, mine.token));
                 }
@@ -326,6 +345,7 @@ impl Dispute {
         Dispute {
             keeper,
             question: None,
+            credible: None,
             generation: None,
             stops_first: false,
             ask_at: now,

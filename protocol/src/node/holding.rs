@@ -463,6 +463,9 @@ impl Node {
     /// them, look again whether it is their turn.
     pub(super) fn await_turn(&mut self, uid: &Digest) {
         let workload = self.desired.by_uid(uid).filter(|it| it.spec.kind.is_stateful());
+        // One that leaves this node stops when all others are ready.
+        self.due.duplicates |=
+            workload.is_some() && self.claims.contested().any(|replica| replica.uid == *uid);
         self.due.holding |= workload.is_some_and(|workload| {
             let places = self.demand().count(workload);
             let mine = self.claims.last_place(uid, |node| *node == self.me);
