@@ -187,12 +187,17 @@ impl World {
         if self.watch.refused.contains(&raw.change.hash()) {
             return Some("it tells of a change that was refused".into());
         }
-        let key = raw.change.peek().ok()?.key.hash();
+        // A liar admits devices that are on nobody's disk, and no user was promised anything.
+        if self.watch.liars.contains(&NodeId(raw.change.by().0)) {
+            return None;
+        }
+        let named = raw.change.peek().ok()?.key;
+        let key = named.hash();
         let has = |it: &crate::sim::device::Device| {
             it.disk.desired.get(&key).is_some_and(|kept| is_kept(raw, kept))
         };
         let is_written = has(&self.devices[device]) || self.devices.iter().any(has);
-        (!is_written).then(|| "it tells of a change that is on no disk".into())
+        (!is_written).then(|| format!("it tells of a change of {named:?} that is on no disk"))
     }
 
     /// Notes that a change was refused to a user. No node may have it, now or later.
