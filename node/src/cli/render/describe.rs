@@ -8,7 +8,7 @@ use shoal_protocol::model::{Place, WallClock};
 
 use super::short;
 use super::table::table;
-use super::workloads::{replicas, updating, url};
+use super::workloads::{old, replicas, updating, url};
 use crate::api::short_name;
 use crate::manifest::quantity::{show_cpu, show_cpu_limit, show_size};
 use crate::publish::shown_port;
@@ -49,7 +49,11 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
             line("image", &format!("{image} ({}), {held}", show_size(view.artifact_size)));
         }
     }
-    line("replicas", &format!("{} of {} healthy", view.healthy, view.desired));
+    let old = match old(view) {
+        0 => String::new(),
+        count => format!(", and {count} of an old version"),
+    };
+    line("replicas", &format!("{} of {} healthy{old}", view.healthy, view.desired));
     if let Some(job) = &view.job {
         line("job", job);
     }

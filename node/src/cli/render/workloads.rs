@@ -24,7 +24,7 @@ pub fn workloads(views: &[WorkloadView], now: u64) -> String {
         .map(|view| {
             vec![
                 short_name(view),
-                format!("{}/{}", view.healthy, view.desired),
+                format!("{}/{}", serving(view), view.desired),
                 state(view, now),
                 nodes(view),
                 view.image.clone().unwrap_or_else(|| short(&view.artifact)),
@@ -150,6 +150,18 @@ fn row(view: &ReplicaView, now: u64) -> Vec<String> {
     ]
 }
 
+/// The replicas that answer, also those of an old version that serves until the new one does.
+fn serving(view: &WorkloadView) -> u32 {
+    let old = u32::try_from(old(view)).unwrap_or(u32::MAX);
+    view.healthy.saturating_add(old).min(view.desired).max(view.healthy)
+}
+
+/// The replicas of an old version that answer.
+pub(super) fn old(view: &WorkloadView) -> usize {
+    let is_old = |replica: &&ReplicaView| replica.phase == "healthy" && !replica.current;
+    view.replicas.iter().filter(is_old).count()
+}
+
 /// `healthy`, or the phases of replicas that are not: `1 missing, 1 starting`.
 fn state(view: &WorkloadView, now: u64) -> String {
     let ended = job_state(view).or_else(|| cron_state(view, now));
@@ -178,7 +190,10 @@ fn state(view: &WorkloadView, now: u64) -> String {
             false => parts.join(", "),
             // The old version serves where its turn has not come.
             true if view.update.is_some() => "healthy".to_owned(),
-            true => "settling".to_owned(),
+            true => match old(view) {
+                0 => "settling".to_owned(),
+                count => format!("healthy, {count} of an old version"),
+            },
         }
     };
     if let Some(word) = view.update.as_ref().and_then(update_word) {
@@ -256,6 +271,23 @@ pub fn url(namespace: &str, name: &str, http: &str) -> String {
 mod tests {
     use super::*;
     use crate::fakes::{replica_view, workload_view};
+
+    /// A version for which no node has room leaves the old one in service: `0/2 settling` would
+    /// look like an outage.
+    #[test]
+    fn replicas_of_an_old_version_count_while_they_serve() {
+        let old = |name: &str| ReplicaView {
+            current: false,
+            ..replica_view(name, "healthy", Some("n1"))
+        };
+        let mut view = workload_view("web", vec![old("web/0"), old("web/1")]);
+        (view.desired, view.healthy) = (2, 0);
+        assert_eq!(super::state(&view, 0), "healthy, 2 of an old version");
+        assert!(workloads(&[view.clone()], 0).contains(" 2/2 "));
+        view.replicas[1].phase = "starting".into();
+        assert_eq!(super::state(&view, 0), "1 starting");
+        assert!(workloads(&[view], 0).contains(" 1/2 "));
+    }
 
     /// All replicas answer during an update, so the state is no `settling`, which says nothing.
     #[test]
