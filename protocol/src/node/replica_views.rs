@@ -15,6 +15,9 @@ use super::Node;
 use super::planning::is_within;
 use crate::artifacts::Local;
 
+/// Said of a replica that is to leave its node, where this node knows of no refusal.
+const MOVES: &str = "it moves when another node has room for it";
+
 impl Node {
     /// The number of nodes that announced that they hold the artifact, or that run it.
     /// Announcements may be lost; claims are not.
@@ -159,6 +162,13 @@ impl Node {
                 shown_phase = Some("lost");
                 self.membership.why_down(&node)
             }
+            // It serves until all others are ready.
+            Some(Step::Stop { why: Surplus::Duplicate { keeper }, .. })
+                if self.waits_to_leave(workload, &node, claim) =>
+            {
+                let keeper = self.name_of(keeper);
+                Some(format!("it moves to {keeper} when all others are ready"))
+            }
             Some(Step::Stop { why, .. }) => {
                 shown_phase = Some("stopping");
                 Some(match why {
@@ -213,13 +223,15 @@ impl Node {
             }
             Some(Step::Auction { place, why: why @ Free::Outgrown { .. }, .. }) => {
                 let why = self.describe_free(why);
-                let taker = self.why_no_taker(workload, *place).unwrap_or("it moves".into());
+                let taker = self.why_no_taker(workload, *place).unwrap_or_else(|| MOVES.into());
                 Some(format!("generation {} serves: {why}: {taker}", claim.generation.short()))
             }
             Some(Step::Auction { why: why @ Free::Moves { .. }, .. }) => {
                 Some(format!("it moves: {}", self.describe_free(why)))
             }
-            Some(Step::Wait { why: why @ Waiting::Kept { .. }, .. }) => Some(why.to_string()),
+            Some(Step::Wait {
+                why: why @ (Waiting::Kept { .. } | Waiting::Turn { .. }), ..
+            }) => Some(why.to_string()),
             Some(Step::Wait { why: Waiting::Order { after }, .. }) => {
                 shown_phase = Some("stopping");
                 Some(format!("stops when {} is gone", self.named(workload, after)))
@@ -245,11 +257,19 @@ impl Node {
         }
     }
 
+    /// Whether a replica of a stateful workload is to leave its node, and serves until its turn.
+    fn waits_to_leave(&self, workload: &Workload, node: &NodeId, claim: &Claim) -> bool {
+        workload.spec.kind.is_stateful()
+            && claim.phase == Phase::Healthy
+            && self.sight().leaves(node, claim).is_some()
+            && !self.outlook(self.device.clock.1).others_are_ready(workload, &claim.replica)
+    }
+
     /// The reason why a replica is still on a node that is drained.
     fn why_not_moved(&self, workload: &Workload, place: Place) -> String {
         match self.why_no_taker(workload, place) {
             Some(why) => format!("its node is drained, and it stays: {why}"),
-            None => "its node is drained: it moves".into(),
+            None => format!("its node is drained: {MOVES}"),
         }
     }
 
