@@ -96,6 +96,13 @@ fn kind(service: &mut Service<'_>) -> Kind {
             service.refuse(service.at, "deploy.replicas", why);
         }
         let retries = retries.unwrap_or(Job::default().retries);
+        if retries > MAX_RETRIES {
+            let is_policy = service.find("deploy.restart_policy").is_some();
+            let field = if is_policy { "deploy.restart_policy.max_attempts" } else { "restart" };
+            let at = service.find(field).map_or(service.at, |it| it.at);
+            let why = format!("{retries} tries: at most {MAX_RETRIES} are possible; write fewer");
+            service.refuse(at, field, why);
+        }
         Kind::Job(Job {
             completions: count,
             parallel: count,

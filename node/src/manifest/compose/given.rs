@@ -6,7 +6,7 @@ use shoal_protocol::model::spec::{ValueKind, ValueUse};
 use super::super::bundle::Given;
 use super::super::tree::{Entry, Problem, Scalar, Tree};
 use super::super::verdict::Judged;
-use super::project::Files;
+use super::reading::Files;
 use super::service::Service;
 use super::{label_of, values};
 use crate::publish::given as options;

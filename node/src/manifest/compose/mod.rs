@@ -9,12 +9,17 @@
 mod after;
 mod deploy;
 mod env_file;
+mod extends;
 mod extra;
 mod given;
+mod include;
 mod interpolate;
 mod merge;
+mod merged;
 mod ports;
 mod project;
+mod reading;
+mod schema;
 mod service;
 mod table;
 mod values;
@@ -33,8 +38,10 @@ use shoal_protocol::model::Label;
 use super::bundle::{Bundle, Item, Refusal};
 use super::tree::{Entry, Problem, Tree, Value};
 use super::verdict::{self, Judged, Verdict};
-pub use project::files_in;
+#[doc(hidden)]
+pub use merged::merged;
 use project::{Project, read_project};
+pub use reading::files_in;
 use service::{Service, Shared};
 
 /// Services of one project: more than people write, and few enough to compare each with all.
@@ -102,12 +109,12 @@ pub fn load(request: Request<'_>) -> Result<Bundle, Refusal> {
     let used: Vec<_> = workloads.iter().flat_map(|it| it.workload.values().to_vec()).collect();
     let values = given::values(&tree, &used, &shared.namespace, &mut files, &mut judged);
     let Judged { mut notes, mut problems } = judged;
+    notes.sort_by_key(|it| it.at);
     if !problems.is_empty() {
         problems.sort_by_key(|it| it.at);
         problems.dedup();
-        return Err(Refusal { problems, sources: files.sources });
+        return Err(Refusal { problems, notes, sources: files.sources });
     }
-    notes.sort_by_key(|it| it.at);
     Ok(Bundle { workloads, values, notes, renamed, sources: files.sources })
 }
 
@@ -162,8 +169,6 @@ fn names(
             continue;
         }
         if label.as_str() != entry.key {
-            let text = format!("it is called `{label}` here: others reach it by that name");
-            judged.degrade(entry.at, field, text);
             renamed.push((entry.key.clone(), label.as_str().to_owned()));
         }
         names.insert(entry.key.clone(), label);

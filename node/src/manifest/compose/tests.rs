@@ -1,5 +1,7 @@
 //! Small files, each with the manifest that it becomes or the reasons for its refusal.
 
+mod files;
+
 use std::path::Path;
 
 use super::super::write;
@@ -147,7 +149,7 @@ fn fields_become_those_of_a_manifest() {
         ),
         ("deploy: { update_config: { parallelism: 0 } }", ""),
         (
-            "user: 1000\nworking_dir: /w\nhostname: h\nread_only: true\ninit: yes\ntty: true\n\
+            "user: '1000'\nworking_dir: /w\nhostname: h\nread_only: true\ninit: yes\ntty: true\n\
                  stdin_open: true",
             "user: \"1000\"\nworkdir: /w\nhostname: h\nread_only: true\ninit: true\nstdin: \
                  true\ntty: true\n",

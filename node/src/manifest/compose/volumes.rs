@@ -29,7 +29,7 @@ pub(super) fn read(service: &mut Service<'_>) -> Mounts {
     for (index, item) in items.iter().enumerate() {
         let field = format!("volumes[{index}]");
         let added = match item.as_text() {
-            Some(text) => short(service, item.at, &field, text),
+            Some(text) => Some(short(service, item.at, &field, text)),
             None => long(item, &mut mounts).transpose(),
         };
         let written = match added {
@@ -56,20 +56,35 @@ pub(super) fn read(service: &mut Service<'_>) -> Mounts {
     mounts
 }
 
+/// The parts of `[SOURCE:]TARGET[:OPTION,..]`.
+pub(super) struct Short<'a> {
+    pub kind: &'static str,
+    pub source: &'a str,
+    pub target: &'a str,
+    pub options: &'a str,
+}
+
+/// Takes the short form apart. `h/x` is the name of a volume for Compose, and no legal one.
+pub(super) fn parts(text: &str) -> Result<Short<'_>, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [target] => ("", *target, ""),
+        [source, target] => (*source, *target, ""),
+        [source, target, options] => (*source, *target, *options),
+        _ => return Err(format!("`{text}` is not of the form SOURCE:/PATH[:ro]")),
+    };
+    let is_path = source.contains(['/', '~']) || source == "." || source == "..";
+    Ok(Short { kind: if is_path { "bind" } else { "volume" }, source, target, options })
+}
+
 /// Reads `[SOURCE:]TARGET[:OPTION,..]`.
 fn short<'a>(
     service: &mut Service<'_>,
     at: Position,
     field: &str,
     text: &'a str,
-) -> Option<Result<Written<'a>, String>> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, options) = match parts.as_slice() {
-        [target] => ("", *target, ""),
-        [source, target] => (*source, *target, ""),
-        [source, target, options] => (*source, *target, *options),
-        _ => return Some(Err(format!("`{text}` is not of the form SOURCE:/PATH[:ro]"))),
-    };
+) -> Result<Written<'a>, String> {
+    let Short { kind, source, target, options } = parts(text)?;
     let mut read_only = false;
     for option in options.split(',').filter(|it| !it.is_empty()) {
         match option {
@@ -79,19 +94,13 @@ fn short<'a>(
             "cached" | "delegated" | "consistent" => {
                 service.degrade(at, field, format!("`{option}` is only of other systems"));
             }
-            _ => return Some(Err(format!("`{option}` is none of ro and rw"))),
+            _ => return Err(format!("`{option}` is none of ro and rw")),
         }
     }
     if source.len() == 1 && target.starts_with('/') {
         service.degrade(at, field, "a volume; Compose takes one letter for a drive of Windows");
     }
-    let kind = if source.contains(['/', '~']) || source == "." || source == ".." {
-        "bind"
-    } else {
-        "volume"
-    };
-    // `h/x` is the name of a volume for Compose, and no legal one.
-    Some(Ok(Written { kind, source, target, read_only }))
+    Ok(Written { kind, source, target, read_only })
 }
 
 /// Reads the long form; nothing for files in memory, which are added.
