@@ -119,6 +119,22 @@ pub(super) fn values(
             }
         }
     }
+    for (name, (path, at)) in std::mem::take(&mut files.mounted) {
+        let content = match name.parse::<Label>() {
+            Ok(name) if all.iter().any(|it| it.kind == ValueKind::Config && it.name == name) => {
+                Err(format!("there is a config `{name}`, and this file is called so, too"))
+            }
+            Ok(name) => files.open(&path).map(|content| (name, content)),
+            Err(_) => Err(format!("`{}` leaves no name", path.display())),
+        };
+        match content {
+            Ok((name, content)) => {
+                let (kind, namespace) = (ValueKind::Config, namespace.clone());
+                all.push(Given { kind, namespace, name, content, at });
+            }
+            Err(why) => judged.refuse(Problem::new(at, why).field("volumes")),
+        }
+    }
     all
 }
 

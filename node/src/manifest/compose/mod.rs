@@ -94,7 +94,8 @@ pub fn load(request: Request<'_>) -> Result<Bundle, Refusal> {
     let awaited = after::ends(services, &mut judged);
     check_networks(&tree, services, &mut judged);
     let volumes = users(services);
-    let shared = Shared { tree: &tree, namespace, names, off, awaited, volumes };
+    let is_read_only = is_read_only(&tree, &mut judged);
+    let shared = Shared { tree: &tree, namespace, names, off, awaited, is_read_only, volumes };
     let mut workloads = Vec::new();
     for Entry { key, at, value } in services.as_map().unwrap_or_default() {
         if value.as_map().is_none() {
@@ -176,17 +177,27 @@ fn names(
     names
 }
 
+/// Whether the file says that its relative paths are only read.
+fn is_read_only(tree: &Tree, judged: &mut Judged) -> bool {
+    let Some(tree) = tree.at_path(&["x-shoal", "files"]) else { return false };
+    if tree.as_text() != Some("read-only") {
+        judged.refuse(Problem::new(tree.at, "`read-only` is expected").field("x-shoal.files"));
+    }
+    true
+}
+
 /// The services that use each named volume.
 fn users(services: &Tree) -> BTreeMap<String, BTreeSet<String>> {
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for entry in services.as_map().unwrap_or_default() {
         for item in entry.value.get("volumes").and_then(Tree::as_list).unwrap_or_default() {
-            let source = match item.as_text() {
-                Some(text) => text.split_once(':').map(|(source, _)| source),
-                None => item.get("source").and_then(Tree::as_text),
+            let part = |name: &str| item.get(name).and_then(Tree::as_text);
+            let source = match item.as_text().map(volumes::parts) {
+                Some(Ok(it)) => (it.kind == "volume").then_some(it.source),
+                Some(Err(_)) => None,
+                None => part("source").filter(|_| part("type") == Some("volume")),
             };
-            if let Some(source) = source.filter(|it| !it.contains(['/', '~', '.']) || it.len() > 2)
-            {
+            if let Some(source) = source.filter(|it| !it.is_empty()) {
                 all.entry(source.to_owned()).or_default().insert(entry.key.clone());
             }
         }

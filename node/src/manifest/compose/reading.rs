@@ -33,12 +33,14 @@ pub(super) struct Files {
     /// The variables of the shell.
     pub shell: BTreeMap<String, String>,
     read: usize,
+    /// Files that become configs because a service mounts them, by the names of the configs.
+    pub mounted: BTreeMap<String, (PathBuf, Position)>,
 }
 
 impl Files {
     /// None so far.
     pub fn new(shell: BTreeMap<String, String>) -> Files {
-        Files { sources: Sources::default(), bases: Vec::new(), shell, read: 0 }
+        Files { sources: Sources::default(), bases: Vec::new(), shell, ..Files::default() }
     }
 
     /// Reads a file that another one names.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use shoal_protocol::model::spec::{self, DockerCheck, Health, NetworkMode, PullPolicy};
 use shoal_protocol::model::{Label, WorkloadName};
 
-use super::super::tree::{Position, Problem, Tree};
-use super::super::verdict::Judged;
+use super::super::tree::{Entry, Position, Problem, Tree};
+use super::super::verdict::{Judged, find};
 use super::reading::Files;
+use super::table::TABLE;
 use super::{deploy, env_file, extra, given, ports, values, volumes};
 use crate::publish::container::{ContainerOptions, Words};
 use crate::publish::{Workload, volume};
@@ -24,6 +25,8 @@ pub(super) struct Shared<'a> {
     pub off: BTreeSet<String>,
     /// Services that another one awaits until they have ended.
     pub awaited: BTreeSet<String>,
+    /// Relative paths are only read.
+    pub is_read_only: bool,
     /// Services of each volume.
     pub volumes: BTreeMap<String, BTreeSet<String>>,
 }
@@ -54,6 +57,12 @@ impl<'a> Service<'a> {
 
     pub fn degrade(&mut self, at: Position, field: &str, why: impl Into<String>) {
         let field = self.path(field);
+        // This word stands in place of the table's.
+        let path = field.replace('[', ".").replace(']', "");
+        let path: Vec<&str> = path.split('.').collect();
+        if let Some(row) = find(TABLE, &path) {
+            self.judged.notes.retain(|note| note.field != field || note.text != row.text);
+        }
         self.judged.degrade(at, field, why);
     }
 
@@ -168,6 +177,7 @@ impl<'a> Service<'a> {
             workload = workload.command(words);
         }
         workload = workload.envs(self.environment()).given(given::uses(&mut self));
+        workload = workload.given(mounts.configs);
         let (health, is_off) = self.health();
         workload = workload.health(health).no_healthcheck(is_off);
         self.check_values();
@@ -345,7 +355,8 @@ impl<'a> Service<'a> {
             return (Health::default(), true);
         }
         let Some(test) = self.find("healthcheck.test") else {
-            if check.as_map().is_some_and(|entries| !entries.is_empty()) {
+            let says = |it: &Entry| it.key != "disable" && !it.value.is_null();
+            if check.as_map().is_some_and(|entries| entries.iter().any(says)) {
                 let why = "the image's own check counts with its own numbers; write `test`";
                 self.degrade(check.at, "healthcheck", why);
             }

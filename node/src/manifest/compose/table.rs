@@ -34,9 +34,13 @@ pub(super) const TABLE: &[Row] = &[
     row("services.*.ports.*.name", Degraded, "ports have no names"),
     row("services.*.ports.*.app_protocol", Degraded, "only a remark"),
     row("services.*.expose", Honoured, "`exposed`: other workloads reach it by name"),
-    row("services.*.volumes", Honoured, "`volumes`, `tmpfs`; a relative path is refused"),
+    row(
+        "services.*.volumes",
+        Honoured,
+        "`volumes`, `tmpfs`; a relative path that is `:ro` becomes configs",
+    ),
     row("services.*.volumes.*.type", Honoured, "volume, bind or tmpfs; others are refused"),
-    row("services.*.volumes.*.source", Honoured, "a name, or an absolute path of the device"),
+    row("services.*.volumes.*.source", Honoured, "a name, or a path; see below"),
     row("services.*.volumes.*.target", Honoured, "the path in the container"),
     row("services.*.volumes.*.read_only", Honoured, "`:ro`"),
     row("services.*.volumes.*.consistency", Degraded, "only of other systems than Linux"),
@@ -267,5 +271,6 @@ pub(super) const TABLE: &[Row] = &[
     row("secrets.*.driver_opts", Refused, "set it with `shoal secret set`"),
     row("secrets.*.template_driver", Refused, "write the text itself"),
     row("models", Refused, "run the model as a service"),
+    row("x-shoal.files", Honoured, "read-only: relative paths become configs, also without `:ro`"),
     row("x-shoal.networks", Honoured, "open: services that share no network may reach one another"),
 ];

@@ -228,7 +228,10 @@ fn fields_that_would_change_meaning_are_refused() {
         ("ports: ['80:80/sctp']", "`sctp` is none of tcp and udp"),
         ("ports: ['80:80', '80:81']", "port 80 of the device stands there twice"),
         ("expose: [http]", "`http` is no port"),
-        ("volumes: ['./a:/b']", "`./a` is relative"),
+        (
+            "volumes: ['./a:/b']",
+            "`./a` is relative, and each node has folders of its own; ././a is not there",
+        ),
         ("volumes: ['data:/b']", "the volume `data` is not declared"),
         ("volumes: ['/a:/x', '/b:/x']", "two are mounted at /x"),
         ("volumes: [{ type: npipe, target: /x }]", "none of volume, bind and tmpfs"),

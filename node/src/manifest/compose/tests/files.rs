@@ -103,3 +103,64 @@ fn doubles_of_a_list_count_once() {
         web("cap_add: [NET_ADMIN]\nports: ['80:80']\nexpose: [9]")
     );
 }
+
+/// No node has the folder of the publisher: what is only read comes with the files.
+#[test]
+fn relative_paths_that_are_only_read_become_configs() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("etc/a.conf", "a");
+    write("etc/more/b.conf", "b");
+    write("site.conf", "c");
+    let loaded = |project: &str| {
+        write("compose.yaml", project);
+        load(Request {
+            files: files_in(folder.path()),
+            stdin: None,
+            env: &env(),
+            env_files: Vec::new(),
+            profiles: Vec::new(),
+            project: Some("shop".into()),
+        })
+    };
+    let marked = "services:\n  web: { image: a, volumes: ['./etc:/etc/x/:ro', './site.conf:/s:ro'] }\n  \
+        db: { image: a, volumes: ['./site.conf:/t:ro'] }\n";
+    let open = format!("x-shoal: {{ files: read-only }}\n{}", marked.replace(":ro", ""));
+    for project in [marked, &open] {
+        let bundle = loaded(project).unwrap_or_else(|refusal| panic!("{:?}", shown(&refusal)));
+        let values: Vec<(String, String)> = bundle
+            .values
+            .iter()
+            .map(|it| (it.name.to_string(), String::from_utf8(it.content.clone()).unwrap()))
+            .collect();
+        let expected =
+            [("file-etc-a-conf", "a"), ("file-etc-more-b-conf", "b"), ("file-site-conf", "c")];
+        assert_eq!(values, expected.map(|(name, it)| (name.to_owned(), it.to_owned())));
+        let text = manifests(&bundle);
+        assert!(text.contains("/etc/x/more/b.conf") && text.contains("/etc/x/a.conf"), "{text}");
+        assert!(bundle.notes.iter().any(|it| it.text.contains("2 of its files are configs")));
+    }
+    let bare = loaded(&marked.replace(":ro", "")).unwrap_err();
+    assert!(shown(&bare)[0].contains("write `./etc:/etc/x/:ro`"), "{:?}", shown(&bare));
+    write("big/a", &"x".repeat(40_000));
+    let big = loaded("services: { web: { image: a, volumes: ['./big:/b:ro'] } }").unwrap_err();
+    assert!(shown(&big)[0].contains("more than 32 KiB"), "{:?}", shown(&big));
+}
+
+/// `/` is no letter, and a file that says only that the check counts says nothing more.
+#[test]
+fn notes_are_about_what_stands_there() {
+    let notes = |fields: &str| -> Vec<String> {
+        let text =
+            format!("services:\n  web:\n    image: a\n    mem_limit: 9m\n{}", indented(fields));
+        let less = bundle(&text).notes.into_iter().filter(|it| it.verdict == Verdict::Degraded);
+        less.map(|it| format!("{}: {}", it.field, it.text)).collect()
+    };
+    assert_eq!(notes("volumes: ['/:/host:ro']\nhealthcheck: { disable: false }"), [""; 0]);
+    let [told] = &notes("container_name: other")[..] else { panic!("told once") };
+    assert!(told.contains("not as `other`"), "{told}");
+}
