@@ -154,7 +154,7 @@ async fn project_of_compose_runs(kind: Kind) {
     place.answers("web.shop", "/read?/etc/own/a.conf", "of the folder").await;
     place.answers("web.shop", "/write?/scratch/a", "written").await;
     place.answers("web.shop", "/write?/etc/a", "ead-only file system").await;
-    place.answers("web.shop", "/fetch?db:8080", "SHOAL_WORKLOAD=shop/db").await;
+    place.answers("web.shop", "/fetch?db:8080", "SHOAL_REPLICA=shop/db/0").await;
     for container in place.engine.containers(&place.node.id().to_string()) {
         let id = container["Id"].as_str().unwrap();
         let limits = &place.engine.get(&format!("/containers/{id}/json"))["HostConfig"];
@@ -165,7 +165,7 @@ async fn project_of_compose_runs(kind: Kind) {
     }
 
     let again = place.shoal(&["publish", "-f", "shop", "--yes"]).await;
-    again.says(0, &["up to date"]);
+    again.says(0, &["0 to change, 0 to remove, 3 unchanged"]);
     let renamed = SHOP.replace("compose}", "updated}").replace("of the config", "a new config");
     place.write("shop/compose.yaml", &renamed);
     place.shoal(&["publish", "-f", "shop", "--yes"]).await.says(0, &["shop/web"]);
