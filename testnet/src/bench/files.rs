@@ -5,7 +5,6 @@
 //! - `kubernetes`: a rendered chart of some 2 MB, `shoal convert` beside `kubectl kustomize`, which
 //!   reads and writes the same objects.
 
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,7 +18,7 @@ use crate::real::Options;
 /// Services of the project.
 const SERVICES: usize = 200;
 /// Objects of the chart: a ConfigMap, a Deployment and a Service for each.
-const PARTS: usize = 1_000;
+const PARTS: usize = 1_300;
 
 /// A case: its name, our command and theirs.
 struct Case {
@@ -107,65 +106,124 @@ fn time(command: &mut Command) -> Result<f64> {
     Ok(took.as_secs_f64() * 1e3)
 }
 
-/// A project with what services mostly have.
+/// A service with what services mostly have.
+const SERVICE: &str = "  s{n}:
+    image: registry.example/app:${TAG:-1}
+    command: [serve, --port, '8080', --name, s{n}]
+    environment:
+      NAME: s{n}
+      LEVEL: ${LEVEL:-info}
+      NUMBER: {n}
+    ports: ['{port}:8080']
+    expose: ['9090']
+    volumes: ['data{n}:/data', '/etc/localtime:/etc/localtime:ro']
+    mem_limit: 64m
+    restart: unless-stopped
+    labels: { team: a, tier: web }
+    healthcheck:
+      test: [CMD, check, --quick]
+      interval: 10s
+      retries: 3
+    logging: { driver: json-file, options: { max-size: 10m } }
+";
+/// The objects of a part of a chart, as helm prints them.
+const OBJECTS: &str = "---
+# Source: chart/templates/p{n}.yaml
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: p{n}
+  labels:
+    app.kubernetes.io/name: p{n}
+data:
+  settings: |
+    listen = 0.0.0.0:8080
+    level = info
+    upstream = http://p{n}:8080/path
+    timeout = 30s
+    greeting = a text of some length, as settings have them
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: p{n}
+  labels:
+    app.kubernetes.io/name: p{n}
+    app.kubernetes.io/managed-by: Helm
+spec:
+  replicas: 2
+  selector:
+    matchLabels:
+      app.kubernetes.io/name: p{n}
+  template:
+    metadata:
+      labels:
+        app.kubernetes.io/name: p{n}
+    spec:
+      containers:
+        - name: main
+          image: 'registry.example/app:1.2.3'
+          imagePullPolicy: IfNotPresent
+          args: [serve, --config, /etc/app/settings]
+          env:
+            - name: NAME
+              value: 'p{n}'
+            - name: SETTINGS
+              valueFrom:
+                configMapKeyRef:
+                  name: p{n}
+                  key: settings
+          ports:
+            - name: http
+              containerPort: 8080
+              protocol: TCP
+          livenessProbe:
+            httpGet:
+              path: /live
+              port: http
+          readinessProbe:
+            httpGet:
+              path: /ready
+              port: http
+          resources:
+            limits:
+              memory: 128Mi
+            requests:
+              cpu: 100m
+              memory: 64Mi
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: p{n}
+  labels:
+    app.kubernetes.io/name: p{n}
+spec:
+  type: ClusterIP
+  ports:
+    - port: 80
+      targetPort: http
+      protocol: TCP
+      name: http
+  selector:
+    app.kubernetes.io/name: p{n}
+";
+
 fn services() -> String {
     let mut text = "name: large\nservices:\n".to_owned();
     for number in 0..SERVICES {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "  s{number}:\n    image: registry.example/app:${{TAG:-1}}\n    \
-             command: [serve, --port, \"8080\", --name, s{number}]\n    \
-             environment:\n      NAME: s{number}\n      LEVEL: ${{LEVEL:-info}}\n      \
-             NUMBER: {number}\n    ports: [\"{}:8080\"]\n    expose: [\"9090\"]\n    \
-             volumes: [\"data{number}:/data\", \"/etc/localtime:/etc/localtime:ro\"]\n    \
-             mem_limit: 64m\n    restart: unless-stopped\n    labels: {{ team: a, tier: web }}\n    \
-             healthcheck:\n      test: [CMD, check, --quick]\n      interval: 10s\n      \
-             retries: 3\n    logging: {{ driver: json-file, options: {{ max-size: 10m }} }}\n",
-            20_000 + number
-        );
+        let port = (20_000 + number).to_string();
+        text += &SERVICE.replace("{n}", &number.to_string()).replace("{port}", &port);
         if number > 0 {
-            let _ = writeln!(text, "    depends_on: [s{}]", (number - 1) / 2);
+            text += &format!("    depends_on: [s{}]\n", (number - 1) / 2);
         }
     }
-    text.push_str("volumes:\n");
-    for number in 0..SERVICES {
-        let _ = writeln!(text, "  data{number}:");
-    }
-    text
+    text += "volumes:\n";
+    text + &(0..SERVICES).map(|number| format!("  data{number}:\n")).collect::<String>()
 }
 
-/// The objects of a chart as helm prints them.
 fn objects() -> String {
-    let mut text = String::new();
-    for number in 0..PARTS {
-        let labels = format!("app.kubernetes.io/name: p{number}");
-        let _ = write!(
-            text,
-            "---\n# Source: chart/templates/p{number}.yaml\napiVersion: v1\nkind: ConfigMap\n\
-             metadata:\n  name: p{number}\n  labels:\n    {labels}\ndata:\n  settings: |\n    \
-             listen = 0.0.0.0:8080\n    level = info\n    upstream = http://p{number}:8080/path\n    \
-             timeout = 30s\n    greeting = a text of some length, as settings have them\n\
-             ---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: p{number}\n  labels:\n    \
-             {labels}\n    app.kubernetes.io/managed-by: Helm\nspec:\n  replicas: 2\n  selector:\n    \
-             matchLabels:\n      {labels}\n  template:\n    metadata:\n      labels:\n        \
-             {labels}\n    spec:\n      containers:\n        - name: main\n          \
-             image: \"registry.example/app:1.2.3\"\n          imagePullPolicy: IfNotPresent\n          \
-             args: [serve, --config, /etc/app/settings]\n          env:\n            \
-             - name: NAME\n              value: \"p{number}\"\n            - name: SETTINGS\n              \
-             valueFrom:\n                configMapKeyRef:\n                  name: p{number}\n                  \
-             key: settings\n          ports:\n            - name: http\n              \
-             containerPort: 8080\n              protocol: TCP\n          livenessProbe:\n            \
-             httpGet:\n              path: /live\n              port: http\n          \
-             readinessProbe:\n            httpGet:\n              path: /ready\n              \
-             port: http\n          resources:\n            limits:\n              memory: 128Mi\n            \
-             requests:\n              cpu: 100m\n              memory: 64Mi\n\
-             ---\napiVersion: v1\nkind: Service\nmetadata:\n  name: p{number}\n  labels:\n    {labels}\n\
-             spec:\n  type: ClusterIP\n  ports:\n    - port: 80\n      targetPort: http\n      \
-             protocol: TCP\n      name: http\n  selector:\n    {labels}\n"
-        );
-    }
-    text
+    (0..PARTS).map(|number| OBJECTS.replace("{n}", &number.to_string())).collect()
 }
 
 #[cfg(test)]

@@ -127,8 +127,8 @@ fn relative_paths_that_are_only_read_become_configs() {
             project: Some("shop".into()),
         })
     };
-    let marked = "services:\n  web: { image: a, volumes: ['./etc:/etc/x/:ro', './site.conf:/s:ro'] }\n  \
-        db: { image: a, volumes: ['./site.conf:/t:ro'] }\n";
+    let marked = "services:\n  web:\n    image: a\n    volumes: ['./etc:/etc/x/:ro', \
+        './site.conf:/s:ro']\n  db: { image: a, volumes: ['./site.conf:/t:ro'] }\n";
     let open = format!("x-shoal: {{ files: read-only }}\n{}", marked.replace(":ro", ""));
     for project in [marked, &open] {
         let bundle = loaded(project).unwrap_or_else(|refusal| panic!("{:?}", shown(&refusal)));
