@@ -41,6 +41,9 @@ fn either<T: PartialEq>(
     first.or(second)
 }
 
+/// The most processes of a container, which the node sets for each.
+const MAX_PROCESSES: i64 = 2048;
+
 /// When the engine starts a container again.
 enum Restart {
     Always,
@@ -199,6 +202,15 @@ fn sized(service: &mut Service<'_>, workload: Workload, is_component: bool) -> W
     }
     let cpu = cpu.or(of_quota).filter(|it| *it > 0);
     let reserved_cpu = service.get("deploy.resources.reservations.cpus", values::cores);
+    let processes = ("pids_limit", "deploy.resources.limits.pids");
+    if let Some(most) = either(service, processes, values::int)
+        && most > MAX_PROCESSES
+    {
+        let field = if service.find(processes.0).is_some() { processes.0 } else { processes.1 };
+        let at = service.find(field).map_or(service.at, |it| it.at);
+        let why = format!("{most}: a container has at most {MAX_PROCESSES} processes");
+        service.refuse(at, field, why);
+    }
     let amounts = amounts(service);
     if let (Some(limit), Some(reserved)) = (limit, reserved)
         && limit < reserved
@@ -220,13 +232,12 @@ fn sized(service: &mut Service<'_>, workload: Workload, is_component: bool) -> W
     workload.limit(most.filter(|_| !is_component || limit.is_some()), cpu)
 }
 
-/// A period in microseconds, or as a duration.
+/// A period in microseconds; the durations of the reference are refused elsewhere, too.
 fn period(tree: &Tree) -> Result<i64, String> {
-    let micros = values::int(tree).or_else(|_| {
-        let time = values::duration(tree)?;
-        i64::try_from(time.as_micros()).map_err(|_| "it is too long".to_owned())
-    })?;
-    if micros > 0 { Ok(micros) } else { Err("it is above 0".into()) }
+    match values::int(tree)? {
+        micros @ 1.. => Ok(micros),
+        _ => Err("it is above 0".into()),
+    }
 }
 
 fn amounts(service: &mut Service<'_>) -> Vec<(String, u64)> {

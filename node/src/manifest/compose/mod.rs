@@ -318,7 +318,7 @@ fn take_neutral(tree: &mut Tree, path: &mut Vec<String>) {
                 below.push(&it.key);
                 let row = verdict::find(table::TABLE, &below);
                 let is_refused = row.is_some_and(|row| row.verdict == Verdict::Refused);
-                !(is_refused && is_neutral(&it.key, &it.value))
+                !(is_refused && is_neutral(&it.value))
             });
             for Entry { key, value, .. } in entries {
                 path.push(key.clone());
@@ -335,13 +335,9 @@ fn take_neutral(tree: &mut Tree, path: &mut Vec<String>) {
     }
 }
 
-fn is_neutral(key: &str, tree: &Tree) -> bool {
+fn is_neutral(tree: &Tree) -> bool {
     match &tree.value {
-        Value::Scalar(scalar) => {
-            let is_no_limit =
-                matches!(key, "pids_limit" | "pids") && matches!(scalar.text.as_str(), "0" | "-1");
-            tree.is_null() || scalar.text.is_empty() || scalar.text == "false" || is_no_limit
-        }
+        Value::Scalar(scalar) => tree.is_null() || scalar.text.is_empty() || scalar.text == "false",
         Value::List(items) => items.is_empty(),
         Value::Map(entries) => entries.is_empty(),
     }

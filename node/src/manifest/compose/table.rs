@@ -117,7 +117,11 @@ pub(super) const TABLE: &[Row] = &[
         Honoured,
         "`limit: { memory }`; without a limit it is 1 GiB",
     ),
-    row("services.*.deploy.resources.limits.pids", Refused, "write `ulimits: { nproc: 100 }`"),
+    row(
+        "services.*.deploy.resources.limits.pids",
+        Degraded,
+        "a container has at most 2048 processes",
+    ),
     row("services.*.deploy.resources.reservations.cpus", Honoured, "`cpu`"),
     row("services.*.deploy.resources.reservations.memory", Honoured, "`memory`"),
     row(
@@ -190,7 +194,7 @@ pub(super) const TABLE: &[Row] = &[
     row("services.*.oom_score_adj", Degraded, "shoal sets it"),
     row("services.*.blkio_config", Degraded, "input and output have no limits"),
     row("services.*.storage_opt", Degraded, "the disk of containers has no limit"),
-    row("services.*.pids_limit", Refused, "write `ulimits: { nproc: 100 }`"),
+    row("services.*.pids_limit", Degraded, "a container has at most 2048 processes"),
     row("services.*.profiles", Honoured, "without one of them switched on, it is left out"),
     row("services.*.extends", Honoured, "merged as Compose does it"),
     row("services.*.container_name", Degraded, "replicas have names of their own"),
