@@ -193,17 +193,15 @@ fn service(tree: &Tree, env: BTreeMap<String, Option<String>>, files: &Files) ->
     {
         *test = json!(["CMD-SHELL", text]);
     }
-    for place in ["/gpus", "/deploy/resources/reservations/devices"] {
-        all_of(&mut all, place);
+    for (field, below) in [("gpus", ""), ("deploy", "/resources/reservations/devices")] {
+        all_of(&mut all, field, below);
     }
     all.into()
 }
 
 /// A reservation of devices without a number is one of all.
-fn all_of(service: &mut Map<String, Json>, place: &str) {
-    let (first, rest) = place[1..].split_once('/').unwrap_or((&place[1..], ""));
-    let rest = if rest.is_empty() { String::new() } else { format!("/{rest}") };
-    let items = service.get_mut(first).and_then(|it| it.pointer_mut(&rest));
+fn all_of(service: &mut Map<String, Json>, field: &str, below: &str) {
+    let items = service.get_mut(field).and_then(|it| it.pointer_mut(below));
     for item in items.and_then(Json::as_array_mut).into_iter().flatten() {
         if let Some(item) = item.as_object_mut() {
             match item.get("count") {
@@ -312,8 +310,8 @@ fn duration(time: Duration) -> String {
     if seconds == 0 {
         return match nanos {
             0 => "0s".into(),
-            ..1_000 => format!("{nanos}ns"),
-            ..1_000_000 => format!("{}µs", f64::from(nanos) / 1e3),
+            1..1_000 => format!("{nanos}ns"),
+            1_000..1_000_000 => format!("{}µs", f64::from(nanos) / 1e3),
             _ => format!("{}ms", f64::from(nanos) / 1e6),
         };
     }

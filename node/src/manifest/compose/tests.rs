@@ -230,7 +230,7 @@ fn fields_that_would_change_meaning_are_refused() {
         ("expose: [http]", "`http` is no port"),
         (
             "volumes: ['./a:/b']",
-            "`./a` is relative, and each node has folders of its own; ././a is not there",
+            "`./a` is relative, and each node has folders of its own; ./a is not there",
         ),
         ("volumes: ['data:/b']", "the volume `data` is not declared"),
         ("volumes: ['/a:/x', '/b:/x']", "two are mounted at /x"),

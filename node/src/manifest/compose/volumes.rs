@@ -196,7 +196,8 @@ fn of_publisher(
              path of the nodes, a named volume, or put the files into the image"
         )
     };
-    let path = service.files.path(at, source);
+    // Without the dots between its parts.
+    let path: PathBuf = service.files.path(at, source).components().collect();
     let mut files = Vec::new();
     collect(&path, target.trim_end_matches('/'), MAX_DEPTH, &mut files)
         .map_err(|why| wrong(&why))?;
@@ -210,7 +211,9 @@ fn of_publisher(
     }
     let mut uses = Vec::new();
     for (path, target) in files {
-        let shown = path.strip_prefix(service.files.path(at, "")).unwrap_or(&path);
+        let shown = path
+            .strip_prefix(service.files.path(at, "").components().collect::<PathBuf>())
+            .unwrap_or(&path);
         let name = config_name(service, shown, &path, at);
         let mode = std::fs::metadata(&path).map_or(0o444, |it| it.permissions().mode() & 0o777);
         if target.contains([',', '=']) {
@@ -232,7 +235,8 @@ fn config_name(service: &mut Service<'_>, shown: &Path, path: &Path, at: Positio
         match service.files.mounted.get(&name) {
             Some((other, _)) if other != path => {
                 let end = format!("-{number}");
-                name = format!("{}{end}", &label[..label.len().min(63 - end.len())]);
+                let kept: String = label.chars().take(63 - end.len()).collect();
+                name = kept + &end;
             }
             _ => break,
         }
