@@ -18,6 +18,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use engines::{Kind, TestEngine, shared};
 
+mod cli;
+#[path = "containers/doors.rs"]
+mod doors;
 #[path = "../../runtimes/tests/engines/mod.rs"]
 #[allow(dead_code, reason = "the adapter's own tests use all of it")]
 mod engines;

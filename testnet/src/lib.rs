@@ -14,6 +14,7 @@
 pub mod bench;
 pub mod chaos;
 pub mod check;
+pub mod conformance;
 pub mod demo;
 pub mod engines;
 pub mod fuzz;

@@ -7,6 +7,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use shoal_testnet::bench::{self, Benches};
 use shoal_testnet::chaos::{self, Chaos};
 use shoal_testnet::check::{self, Step};
+use shoal_testnet::conformance::{self, Conformance};
 use shoal_testnet::fuzz::{self, Fuzz};
 use shoal_testnet::quality::{self, Quality};
 use shoal_testnet::real::{Options, leave_to_signal};
@@ -65,6 +66,7 @@ enum Verb {
     Sim(Sim),
     Scale(Scale),
     Quality(Quality),
+    Conformance(Conformance),
     Fuzz(Fuzz),
 }
 
@@ -102,6 +104,7 @@ fn run(verb: Verb, matches: &ArgMatches) -> anyhow::Result<bool> {
         Verb::Sim(sim) => Ok(simulate::run(&sim)),
         Verb::Scale(scale) => scale::run(&scale),
         Verb::Quality(quality) => quality::run(&quality),
+        Verb::Conformance(all) => conformance::run(&workspace, &all),
         Verb::Fuzz(fuzz) => fuzz::run(&workspace, &fuzz),
     }
 }

@@ -21,15 +21,23 @@ pub struct Convert {
     /// Print what becomes of each field
     #[arg(long)]
     explain: bool,
+    /// Print the merged project as `docker-compose config --format json` does, for tests
+    #[arg(long, hide = true)]
+    merged: bool,
 }
 
 impl Convert {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
-        let read = self.files.read()?;
+        if self.merged {
+            return out::say_raw(&format!("{}\n", self.files.merged()?));
+        }
+        let read = self.files.judged()?;
         read.warnings.iter().for_each(|warning| context.note(&format!("warning: {warning}")));
         if self.explain {
-            return explain(context, &read.explained);
+            explain(context, &read.explained)?;
+            return read.accepted().map(drop);
         }
+        let read = read.accepted()?;
         for given in &read.values {
             let (word, namespace, name) = (given.kind.word(), &given.namespace, &given.name);
             context.note(&format!(

@@ -11,7 +11,7 @@ use shoal_protocol::model::Label;
 use super::error::CliError;
 use super::files::Placed;
 use crate::manifest::bundle::{Bundle, Given, Refusal};
-use crate::manifest::tree::{FileId, Sources, Tree, read};
+use crate::manifest::tree::{FileId, Problem, Sources, Tree, read};
 use crate::manifest::verdict::{Note, Verdict};
 use crate::manifest::{compose, kubernetes};
 
@@ -100,12 +100,14 @@ pub struct Foreign {
     pub values: Vec<Given>,
     /// Warnings, each once.
     pub warnings: Vec<String>,
-    /// The fate of each field, each with its place.
+    /// The fate of each field, each with its place, that of refused ones as well.
     pub explained: Vec<(String, Note)>,
+    /// Reasons to refuse the files.
+    pub faults: Vec<String>,
 }
 
-/// Reads the files of other tools.
-pub fn load(files: Vec<(Tool, Found)>, how: &Reading) -> Result<Foreign, CliError> {
+/// Reads the files of other tools. Faults are among what is returned.
+pub fn load(files: Vec<(Tool, Found)>, how: &Reading) -> Foreign {
     let (mut projects, mut objects) = (Vec::new(), Vec::new());
     for (tool, found) in files {
         match tool {
@@ -116,30 +118,70 @@ pub fn load(files: Vec<(Tool, Found)>, how: &Reading) -> Result<Foreign, CliErro
     }
     let mut all = Foreign::default();
     if !projects.is_empty() {
-        let env: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        let stdin = projects.iter().position(|it| it.path == Path::new("-"));
-        let stdin = stdin.map(|at| std::mem::take(&mut projects[at].text));
-        let request = compose::Request {
-            files: projects.into_iter().map(|it| it.path).collect(),
-            stdin,
-            env: &env,
-            env_files: how.env_file.clone(),
-            profiles: how.profile.clone(),
-            project: how.project_name.clone(),
-        };
-        all.take(compose::load(request).map_err(refused)?);
+        let env = shell();
+        all.take(compose::load(request(projects, how, &env)));
     }
     if !objects.is_empty() {
-        all.take(kubernetes::load(objects, how.namespace.clone()).map_err(refused)?);
+        all.take(kubernetes::load(objects, how.namespace.clone()));
     }
-    Ok(all)
+    all
+}
+
+/// The merged project of Compose files, in the form of `docker-compose config --format json`.
+pub fn merged(files: Vec<Found>, how: &Reading) -> Result<serde_json::Value, CliError> {
+    let env = shell();
+    compose::merged(request(files, how, &env)).map_err(|Refusal { problems, sources, .. }| {
+        let faults: Vec<String> = problems.iter().map(|it| fault(it, &sources)).collect();
+        refused(&faults)
+    })
+}
+
+fn shell() -> BTreeMap<String, String> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
+fn request<'a>(
+    mut projects: Vec<Found>,
+    how: &Reading,
+    env: &'a BTreeMap<String, String>,
+) -> compose::Request<'a> {
+    let stdin = projects.iter().position(|it| it.path == Path::new("-"));
+    let stdin = stdin.map(|at| std::mem::take(&mut projects[at].text));
+    compose::Request {
+        files: projects.into_iter().map(|it| it.path).collect(),
+        stdin,
+        env,
+        env_files: how.env_file.clone(),
+        profiles: how.profile.clone(),
+        project: how.project_name.clone(),
+    }
 }
 
 impl Foreign {
-    fn take(&mut self, bundle: Bundle) {
-        let Bundle { workloads, values, notes, renamed, sources } = bundle;
+    fn take(&mut self, read: Result<Bundle, Refusal>) {
+        let Bundle { workloads, values, notes, renamed, sources } = match read {
+            Ok(bundle) => bundle,
+            Err(Refusal { problems, mut notes, sources }) => {
+                self.faults.extend(problems.iter().map(|it| fault(it, &sources)));
+                let told = |it: Problem| {
+                    let text = match it.hint {
+                        Some(hint) => format!("{}. {hint}", it.message),
+                        None => it.message,
+                    };
+                    Note { at: it.at, field: it.field, verdict: Verdict::Refused, text }
+                };
+                // The table's word about a field does not count beside its fault.
+                notes.retain(|note| {
+                    !problems.iter().any(|it| it.at == note.at && it.field == note.field)
+                });
+                notes.extend(problems.into_iter().map(told));
+                notes.sort_by_key(|it| it.at);
+                Bundle { notes, sources, ..Bundle::default() }
+            }
+        };
         for item in workloads {
             let place = Some(sources.show(item.at));
             self.placed.push(Placed { workload: item.workload, place });
@@ -168,20 +210,19 @@ fn warnings(notes: &[Note], sources: &Sources) -> Vec<String> {
     shown.collect()
 }
 
-/// All reasons at once.
-fn refused(refusal: Refusal) -> CliError {
-    let Refusal { problems, sources } = refusal;
-    let mut lines = Vec::new();
-    for problem in &problems {
-        let mut line = format!("{}: {problem}", sources.show(problem.at));
-        if let Some(hint) = &problem.hint {
-            let _ = write!(line, "\n    {hint}");
-        }
-        lines.push(line);
+fn fault(problem: &Problem, sources: &Sources) -> String {
+    let mut line = format!("{}: {problem}", sources.show(problem.at));
+    if let Some(hint) = &problem.hint {
+        let _ = write!(line, "\n    {hint}");
     }
-    let message = match lines.as_slice() {
+    line
+}
+
+/// All reasons at once.
+pub fn refused(faults: &[String]) -> CliError {
+    let message = match faults {
         [only] => only.clone(),
-        _ => format!("{} faults:\n  {}", lines.len(), lines.join("\n  ")),
+        _ => format!("{} faults:\n  {}", faults.len(), faults.join("\n  ")),
     };
     CliError::usage(message).hint("Nothing was published.")
 }

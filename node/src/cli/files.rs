@@ -12,7 +12,7 @@ use super::doors::{self, Foreign, Found, MAX_FILE, Reading, Tool, tool_of};
 use super::error::CliError;
 use crate::manifest::bundle::Given;
 use crate::manifest::verdict::Note;
-use crate::manifest::{self, Described};
+use crate::manifest::{self, Described, compose};
 use crate::publish::Workload;
 
 /// Files that one command takes: far more than people name, and few enough to hold in memory.
@@ -49,6 +49,18 @@ pub struct Content {
     pub warnings: Vec<String>,
     /// The fate of each field of files of other tools, each with its place.
     pub explained: Vec<(String, Note)>,
+    /// Reasons to refuse files of other tools; none in what [`Files::read`] returns.
+    pub(super) faults: Vec<String>,
+}
+
+impl Content {
+    /// The content, unless files are refused.
+    ///
+    /// # Errors
+    /// Every reason to refuse them.
+    pub fn accepted(self) -> Result<Content, CliError> {
+        if self.faults.is_empty() { Ok(self) } else { Err(doors::refused(&self.faults)) }
+    }
 }
 
 /// A workload of a file, and where it stands.
@@ -62,25 +74,39 @@ pub struct Placed {
 impl Files {
     /// All that the files describe.
     pub fn read(&self) -> Result<Content, CliError> {
+        self.judged()?.accepted()
+    }
+
+    /// The merged Compose files, as Compose itself shows them.
+    pub fn merged(&self) -> Result<serde_json::Value, CliError> {
+        let (files, _) = expanded(self.files.iter().chain(&self.named))?;
+        let files = files.iter().map(|file| found(file)).collect::<Result<_, _>>()?;
+        doors::merged(files, &self.reading)
+    }
+
+    /// The same with the reasons to refuse files of other tools, which describe nothing then.
+    pub fn judged(&self) -> Result<Content, CliError> {
         let mut content = Content::default();
         let mut known: BTreeMap<WorkloadName, String> = BTreeMap::new();
         let mut foreign = Vec::new();
-        for file in expanded(self.files.iter().chain(&self.named))? {
+        let (files, notes) = expanded(self.files.iter().chain(&self.named))?;
+        for file in files {
             let found = found(&file)?;
             match tool_of(&found.path, &found.text) {
                 Tool::Shoal => self.take(&mut content, &mut known, found)?,
                 tool => foreign.push((tool, found)),
             }
         }
-        let Foreign { placed, values, warnings, explained } = doors::load(foreign, &self.reading)?;
+        let Foreign { placed, values, mut warnings, explained, faults } =
+            doors::load(foreign, &self.reading);
+        warnings.splice(..0, notes);
         for Placed { workload, place } in placed {
             let place = place.unwrap_or_default();
             note(&mut known, workload.name(), place.clone())?;
             let workload = self.marked(workload, &place)?;
             content.placed.push(Placed { workload, place: Some(place) });
         }
-        (content.values, content.warnings, content.explained) = (values, warnings, explained);
-        Ok(content)
+        Ok(Content { values, warnings, explained, faults, ..content })
     }
 
     /// Adds the workloads of a manifest of shoal.
@@ -121,9 +147,13 @@ impl Files {
     }
 }
 
-/// The files, with those of folders in the order of their names.
-fn expanded<'a>(given: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<PathBuf>, CliError> {
-    let mut all = Vec::new();
+/// The files, with those of folders in the order of their names, and notes about files that are
+/// left alone. A folder with a Compose file is a project of Compose, and others in it are often
+/// settings of its programs.
+fn expanded<'a>(
+    given: impl Iterator<Item = &'a PathBuf>,
+) -> Result<(Vec<PathBuf>, Vec<String>), CliError> {
+    let (mut all, mut notes) = (Vec::new(), Vec::new());
     for path in given {
         if path.is_dir() {
             let mut inside = manifests_in(path).map_err(|error| unreadable(path, &error))?;
@@ -132,6 +162,20 @@ fn expanded<'a>(given: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<PathBuf>
                 return Err(CliError::usage(why));
             }
             inside.sort();
+            let project = compose::files_in(path);
+            if !project.is_empty() {
+                let is_left = |file: &&PathBuf| !project.contains(file);
+                let name = |file: &PathBuf| Some(file.file_name()?.to_str()?.to_owned());
+                let left: Vec<String> = inside.iter().filter(is_left).filter_map(name).collect();
+                if !left.is_empty() {
+                    let (folder, left) = (path.display(), left.join(", "));
+                    notes.push(format!(
+                        "{folder} is a project of Compose: not read are {left}; name them to \
+                         publish them, too"
+                    ));
+                }
+                inside = project;
+            }
             all.append(&mut inside);
         } else if !path.exists() && path.to_string_lossy().contains(['*', '?', '[']) {
             return Err(CliError::usage(format!("`{}` matches no file", path.display())));
@@ -143,7 +187,7 @@ fn expanded<'a>(given: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<PathBuf>
         return Err(CliError::usage(format!("{} is given twice", twice.1.display())));
     }
     match all.len() {
-        ..=MAX_FILES => Ok(all),
+        ..=MAX_FILES => Ok((all, notes)),
         many => Err(CliError::usage(format!("{many} files are more than {MAX_FILES}"))),
     }
 }

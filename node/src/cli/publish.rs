@@ -330,7 +330,7 @@ async fn pin(
     Ok(())
 }
 
-/// How a container is reached whose ports its image alone names, or whose input waits for somebody.
+/// How a container is reached that only exposes ports, or whose input waits for somebody.
 fn hint(spec: &Spec) -> Option<String> {
     let name = &spec.name;
     let Program::Containers(containers) = &spec.program else { return None };
@@ -344,7 +344,7 @@ fn hint(spec: &Spec) -> Option<String> {
     let ports: Vec<String> = spec.later.exposed.iter().map(u16::to_string).collect();
     let (port, all) = (if ports.len() == 1 { "port" } else { "ports" }, ports.join(", "));
     Some(format!(
-        "{name}: its image exposes {port} {all}: other workloads reach it as `{name}:{first}`. For \
+        "{name}: it exposes {port} {all}: other workloads reach it as `{name}:{first}`. For \
          HTTP from outside name the port: --port {first}"
     ))
 }

@@ -60,6 +60,8 @@ impl std::fmt::Debug for Given {
 pub struct Refusal {
     /// The reasons, in the order of the files.
     pub problems: Vec<Problem>,
+    /// The fate of each other field.
+    pub notes: Vec<Note>,
     /// The files.
     pub sources: Sources,
 }
@@ -67,7 +69,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal for one reason.
     pub fn one(problem: Problem, sources: Sources) -> Refusal {
-        Refusal { problems: vec![problem], sources }
+        Refusal { problems: vec![problem], notes: Vec::new(), sources }
     }
 }
 

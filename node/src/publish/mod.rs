@@ -289,7 +289,7 @@ pub async fn pinned(
     let asked = ResolveBody { reference, pull, push_as: None };
     let ResolvedImage { image, notes, exposed, .. } = door.resolve(&asked, told).await?;
     let workload = workload.clone().with_container(|container| container.image = image);
-    Ok((workload.exposes(exposed), notes))
+    Ok((workload.exposes_also(exposed), notes))
 }
 
 /// Publishes a workload that is [`ready`]. `force`: even if no known node can run it now.

@@ -137,5 +137,5 @@ pub(super) async fn image(
         container.image.reference = wanted.or(name).unwrap_or(own);
         container.image.platforms = platforms;
     });
-    Ok((workload.exposes(exposed), parts))
+    Ok((workload.exposes_also(exposed), parts))
 }

@@ -450,6 +450,10 @@ async fn image_of_an_engine_is_pinned_before_it_is_signed() {
     publish(&node, &operator, &ready, false).await.unwrap();
     node.calls();
     super::pinned(&node, &pinned, &mut |_| {}).await.unwrap();
+    let more = workload.clone().exposes([7, 80]);
+    let (more, _) = super::pinned(&node, &more, &mut |_| {}).await.unwrap();
+    assert_eq!(more.spec(None).unwrap().later.exposed, [7, 80, 5432], "those of its file, too");
+    node.calls();
     let named = workload.with_container(|container| container.http = Some(80));
     let (named, _) = super::pinned(&node, &named, &mut |_| {}).await.unwrap();
     assert_eq!(named.spec(None).unwrap().later.exposed, [5432], "the other it names itself");

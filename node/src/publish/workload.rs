@@ -175,8 +175,14 @@ impl Workload {
         self
     }
 
-    /// Notes the TCP ports that its image exposes: other workloads reach them by its name. Those
-    /// that it names itself are left out.
+    /// Adds the TCP ports that its image exposes to those that its file names.
+    pub(crate) fn exposes_also(self, ports: impl IntoIterator<Item = u16>) -> Workload {
+        let own = self.form.later.exposed.clone();
+        self.exposes(own.into_iter().chain(ports))
+    }
+
+    /// Sets the TCP ports that other workloads reach by its name. Those that lead to a port of the
+    /// device or answer HTTP are reached, too, and left out here.
     pub(crate) fn exposes(mut self, ports: impl IntoIterator<Item = u16>) -> Workload {
         self.form.later.exposed.clear();
         let named = self.form.ports();

@@ -7,6 +7,7 @@ mod container_many;
 mod container_publish;
 pub mod failover;
 mod figures;
+mod files;
 mod footprint;
 mod image_spread;
 mod older;
@@ -17,6 +18,7 @@ mod scale_step;
 pub mod swarm;
 mod update;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -142,6 +144,20 @@ pub enum Bench {
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
     },
+    /// Reads files of other tools, in turn with the tools themselves: cases compose (200 services,
+    /// `shoal convert` beside `docker-compose config`) and kubernetes (some 2 MB, beside `kubectl
+    /// kustomize`). No node is started.
+    Files {
+        /// How many times, of each of the two.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: u32,
+        /// The docker-compose to measure.
+        #[arg(long, value_name = "FILE", default_value = "docker-compose")]
+        compose: PathBuf,
+        /// The kubectl to measure.
+        #[arg(long, value_name = "FILE", default_value = "kubectl")]
+        kubectl: PathBuf,
+    },
     /// Placements. Case rate: how many a second, of one workload that grows to 10,000 replicas on
     /// three nodes whose runtime does nothing. Cases p99-1000 and p99-10000: how long a single one
     /// takes in a simulated cluster of so many nodes, and its CPU time, for which this program
@@ -239,6 +255,9 @@ impl Bench {
             Bench::ContainerMany { runs } => container_many::measure(workspace, options, *runs),
             Bench::Update { runs } => update::update(options, *runs),
             Bench::Drain { runs } => update::drain(options, *runs),
+            Bench::Files { runs, compose, kubectl } => {
+                files::measure(options, *runs, compose, kubectl)
+            }
             Bench::ScaleStep { runs } => scale_step::measure(options, *runs),
             Bench::Placements { cases, runs, times } => {
                 placements::measure(Some(options), cases, *runs, *times)

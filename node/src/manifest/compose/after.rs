@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_protocol::model::spec::{After, Until};
 
-use super::super::tree::{Position, Problem, Tree};
+use super::super::tree::{Entry, Position, Problem, Tree};
 use super::super::verdict::Judged;
 use super::project::named;
 use super::service::Service;
@@ -18,41 +18,26 @@ pub(super) struct Awaited {
     pub condition: String,
     pub is_required: bool,
     pub restart: Option<Position>,
+    /// Another field than `depends_on` names it, and Compose restarts the two together.
+    pub is_implied: bool,
 }
 
-/// All that a service waits for.
-pub(super) fn awaited(service: &Tree) -> Result<Vec<Awaited>, Problem> {
-    let mut all = Vec::new();
+/// All that a service waits for, and what is wrong with it.
+pub(super) fn awaited(service: &Tree) -> (Vec<Awaited>, Vec<Problem>) {
+    let (mut all, mut problems) = (Vec::new(), Vec::new());
     let mut hold = None;
     if let Some(tree) = service.get("depends_on").filter(|it| !it.is_null()) {
         let tree = named("depends_on", tree, &mut hold);
-        let Some(entries) = tree.as_map() else {
+        if tree.as_map().is_none() {
             let why = "a list of services, or a mapping of them, is expected";
-            return Err(Problem::new(tree.at, why).field("depends_on"));
-        };
-        for entry in entries {
+            problems.push(Problem::new(tree.at, why).field("depends_on"));
+        }
+        for entry in tree.as_map().unwrap_or_default() {
             let field = format!("depends_on.{}", entry.key);
-            let wrong = |why: String| Problem::new(entry.at, why).field(field.clone());
-            let flag = |name, default| match entry.value.get(name) {
-                Some(tree) => values::boolean(tree).map_err(wrong),
-                None => Ok(default),
-            };
-            let condition = match entry.value.get("condition") {
-                Some(tree) => values::text(tree).map_err(wrong)?,
-                None => "service_started".to_owned(),
-            };
-            let is_restarted = flag("restart", false)?;
-            let restart = entry.value.entry("restart").filter(|_| is_restarted).map(|it| it.at);
-            let is_required = flag("required", true)?;
-            let (at, service) = (entry.at, entry.key.clone());
-            all.push(Awaited {
-                at,
-                field: field.clone(),
-                service,
-                condition,
-                is_required,
-                restart,
-            });
+            match dependency(entry, &field) {
+                Ok(it) => all.push(it),
+                Err(why) => problems.push(Problem::new(entry.at, why).field(field)),
+            }
         }
     }
     let links = service.get("links").and_then(Tree::as_list).unwrap_or_default();
@@ -62,33 +47,75 @@ pub(super) fn awaited(service: &Tree) -> Result<Vec<Awaited>, Problem> {
         let field = format!("links[{index}]");
         if alias != name {
             let why = format!("the alias `{alias}` leads nowhere: use the name `{name}`");
-            return Err(Problem::new(link.at, why).field(field));
+            problems.push(Problem::new(link.at, why).field(&field));
         }
-        if !all.iter().any(|it| it.service == name) {
-            all.push(Awaited {
-                at: link.at,
-                field,
-                service: name.to_owned(),
-                condition: "service_started".into(),
-                is_required: true,
-                restart: None,
-            });
+        implied(&mut all, link.at, field, name, true);
+    }
+    for field in ["network_mode", "ipc", "pid"] {
+        let Some(tree) = service.get(field) else { continue };
+        if let Some(name) = tree.as_text().and_then(|it| it.strip_prefix("service:")) {
+            implied(&mut all, tree.at, field.into(), name, true);
         }
     }
-    Ok(all)
+    let others = service.get("volumes_from").and_then(Tree::as_list).unwrap_or_default();
+    for (index, other) in others.iter().enumerate() {
+        let name = other.as_text().unwrap_or_default().split(':').next().unwrap_or_default();
+        if name != "container" {
+            implied(&mut all, other.at, format!("volumes_from[{index}]"), name, false);
+        }
+    }
+    (all, problems)
+}
+
+fn dependency(entry: &Entry, field: &str) -> Result<Awaited, String> {
+    let Entry { key, at, value } = entry;
+    let flag = |name, default| value.get(name).map_or(Ok(default), values::boolean);
+    let condition = match value.get("condition") {
+        Some(tree) => values::text(tree)?,
+        // A name in a list.
+        None if value.is_null() => "service_started".to_owned(),
+        None => return Err("`condition` is missing, as in `condition: service_started`".into()),
+    };
+    let is_restarted = flag("restart", false)?;
+    Ok(Awaited {
+        at: *at,
+        field: field.to_owned(),
+        service: key.clone(),
+        condition,
+        is_required: flag("required", true)?,
+        restart: value.entry("restart").filter(|_| is_restarted).map(|it| it.at),
+        is_implied: false,
+    })
+}
+
+/// Adds a service that another field names, unless it is among them.
+fn implied(all: &mut Vec<Awaited>, at: Position, field: String, name: &str, restarts: bool) {
+    if all.iter().any(|it| it.service == name) {
+        return;
+    }
+    all.push(Awaited {
+        at,
+        field,
+        service: name.to_owned(),
+        condition: "service_started".into(),
+        is_required: true,
+        restart: None,
+        is_implied: restarts,
+    });
 }
 
 /// The workloads that a service waits for.
 pub(super) fn read(service: &mut Service<'_>) -> Vec<After> {
-    let all = match awaited(service.tree) {
-        Ok(all) => all,
-        Err(problem) => {
-            service.refuse(problem.at, &problem.field, problem.message);
-            return Vec::new();
-        }
-    };
+    let (mut all, problems) = awaited(service.tree);
+    // The other fields that name a service are refused where they are read.
+    let is_ours =
+        |it: &Awaited| it.field.starts_with("depends_on") || it.field.starts_with("links");
+    all.retain(|it| is_ours(it) && problems.iter().all(|problem| problem.field != it.field));
+    for problem in problems {
+        service.refuse(problem.at, &problem.field, problem.message);
+    }
     let mut after = Vec::new();
-    for Awaited { at, field, service: other, condition, is_required, restart } in all {
+    for Awaited { at, field, service: other, condition, is_required, restart, .. } in all {
         let until = match condition.as_str() {
             "service_started" => Until::Started,
             "service_healthy" => Until::Ready,
@@ -133,7 +160,7 @@ pub(super) fn ends(services: &Tree, judged: &mut Judged) -> BTreeSet<String> {
     let mut ends = BTreeSet::new();
     let mut graph: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for entry in entries {
-        let all = awaited(&entry.value).unwrap_or_default();
+        let all = awaited(&entry.value).0;
         let done = all.iter().filter(|it| it.condition == "service_completed_successfully");
         ends.extend(done.map(|it| it.service.clone()));
         graph.insert(&entry.key, all.into_iter().map(|it| it.service).collect());

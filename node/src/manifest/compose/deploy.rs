@@ -41,6 +41,9 @@ fn either<T: PartialEq>(
     first.or(second)
 }
 
+/// The most processes of a container, which the node sets for each.
+const MAX_PROCESSES: i64 = 2048;
+
 /// When the engine starts a container again.
 enum Restart {
     Always,
@@ -96,6 +99,13 @@ fn kind(service: &mut Service<'_>) -> Kind {
             service.refuse(service.at, "deploy.replicas", why);
         }
         let retries = retries.unwrap_or(Job::default().retries);
+        if retries > MAX_RETRIES {
+            let is_policy = service.find("deploy.restart_policy").is_some();
+            let field = if is_policy { "deploy.restart_policy.max_attempts" } else { "restart" };
+            let at = service.find(field).map_or(service.at, |it| it.at);
+            let why = format!("{retries} tries: at most {MAX_RETRIES} are possible; write fewer");
+            service.refuse(at, field, why);
+        }
         Kind::Job(Job {
             completions: count,
             parallel: count,
@@ -192,6 +202,15 @@ fn sized(service: &mut Service<'_>, workload: Workload, is_component: bool) -> W
     }
     let cpu = cpu.or(of_quota).filter(|it| *it > 0);
     let reserved_cpu = service.get("deploy.resources.reservations.cpus", values::cores);
+    let processes = ("pids_limit", "deploy.resources.limits.pids");
+    if let Some(most) = either(service, processes, values::int)
+        && most > MAX_PROCESSES
+    {
+        let field = if service.find(processes.0).is_some() { processes.0 } else { processes.1 };
+        let at = service.find(field).map_or(service.at, |it| it.at);
+        let why = format!("{most}: a container has at most {MAX_PROCESSES} processes");
+        service.refuse(at, field, why);
+    }
     let amounts = amounts(service);
     if let (Some(limit), Some(reserved)) = (limit, reserved)
         && limit < reserved
@@ -213,13 +232,12 @@ fn sized(service: &mut Service<'_>, workload: Workload, is_component: bool) -> W
     workload.limit(most.filter(|_| !is_component || limit.is_some()), cpu)
 }
 
-/// A period in microseconds, or as a duration.
+/// A period in microseconds; the durations of the reference are refused elsewhere, too.
 fn period(tree: &Tree) -> Result<i64, String> {
-    let micros = values::int(tree).or_else(|_| {
-        let time = values::duration(tree)?;
-        i64::try_from(time.as_micros()).map_err(|_| "it is too long".to_owned())
-    })?;
-    if micros > 0 { Ok(micros) } else { Err("it is above 0".into()) }
+    match values::int(tree)? {
+        micros @ 1.. => Ok(micros),
+        _ => Err("it is above 0".into()),
+    }
 }
 
 fn amounts(service: &mut Service<'_>) -> Vec<(String, u64)> {

@@ -8,13 +8,14 @@ use super::interpolate::{Variables, interpolate};
 pub(super) type Pair = (String, Option<String>);
 
 /// Reads a file of variables as Compose does. `outer` are variables that come before those of the
-/// file itself.
+/// file itself, `earlier` those that come after them.
 ///
 /// # Errors
 /// The number of the line, and what is wrong in it.
 pub(super) fn read(
     text: &str,
     outer: &dyn Fn(&str) -> Option<String>,
+    earlier: &BTreeMap<String, Option<String>>,
 ) -> Result<Vec<Pair>, (u32, String)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
     let mut all: Vec<Pair> = Vec::new();
@@ -55,13 +56,14 @@ pub(super) fn read(
                     (rest, line) = (after, line + 1);
                 };
                 match quote {
-                    '"' => expanded(&unescaped(&inner), outer, &all).map_err(|why| (begun, why))?,
+                    '"' => expanded(&unescaped(&inner), outer, (&all, earlier))
+                        .map_err(|why| (begun, why))?,
                     _ => inner.replace("\\'", "'"),
                 }
             }
             _ => {
                 let value = value.split(" #").next().unwrap_or(value).trim_end();
-                expanded(value, outer, &all).map_err(|why| (line, why))?
+                expanded(value, outer, (&all, earlier)).map_err(|why| (line, why))?
             }
         };
         all.push((name, Some(value)));
@@ -125,10 +127,13 @@ fn unescaped(text: &str) -> String {
 fn expanded(
     text: &str,
     outer: &dyn Fn(&str) -> Option<String>,
-    own: &[Pair],
+    (own, earlier): (&[Pair], &BTreeMap<String, Option<String>>),
 ) -> Result<String, String> {
     // The names are few: each is looked up before the text is replaced.
-    let of_file = |name: &str| own.iter().rev().find(|(it, _)| it == name)?.1.clone();
+    let of_file = |name: &str| match own.iter().rev().find(|(it, _)| it == name) {
+        Some((_, value)) => value.clone(),
+        None => earlier.get(name)?.clone(),
+    };
     let mut all = Looked(BTreeMap::new());
     for part in text.split('$').skip(1) {
         let part = part.trim_start_matches('{');
@@ -156,7 +161,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Vec<(String, Option<String>)> {
-        read(text, &|name| (name == "HOST").then(|| "host".to_owned())).unwrap()
+        read(text, &|name| (name == "HOST").then(|| "host".to_owned()), &BTreeMap::new()).unwrap()
     }
 
     #[test]
@@ -184,8 +189,8 @@ mod tests {
             assert_eq!(last, (name.to_owned(), value.map(str::to_owned)), "{text}");
         }
         let outer = |_: &str| None;
-        assert_eq!(read("# a\nA B=c", &outer).unwrap_err().0, 2);
-        assert!(read("A=\"b", &outer).unwrap_err().1.contains("not closed"));
+        assert_eq!(read("# a\nA B=c", &outer, &BTreeMap::new()).unwrap_err().0, 2);
+        assert!(read("A=\"b", &outer, &BTreeMap::new()).unwrap_err().1.contains("not closed"));
         assert_eq!(read_raw("A='b' # c\n")[0].1.as_deref(), Some("'b' # c"));
     }
 }

@@ -6,7 +6,7 @@ use shoal_protocol::model::spec::{ValueKind, ValueUse};
 use super::super::bundle::Given;
 use super::super::tree::{Entry, Problem, Scalar, Tree};
 use super::super::verdict::Judged;
-use super::project::Files;
+use super::reading::Files;
 use super::service::Service;
 use super::{label_of, values};
 use crate::publish::given as options;
@@ -117,6 +117,22 @@ pub(super) fn values(
                     judged.refuse(Problem::new(entry.at, why).field(field));
                 }
             }
+        }
+    }
+    for (name, (path, at)) in std::mem::take(&mut files.mounted) {
+        let content = match name.parse::<Label>() {
+            Ok(name) if all.iter().any(|it| it.kind == ValueKind::Config && it.name == name) => {
+                Err(format!("there is a config `{name}`, and this file is called so, too"))
+            }
+            Ok(name) => files.open(&path).map(|content| (name, content)),
+            Err(_) => Err(format!("`{}` leaves no name", path.display())),
+        };
+        match content {
+            Ok((name, content)) => {
+                let (kind, namespace) = (ValueKind::Config, namespace.clone());
+                all.push(Given { kind, namespace, name, content, at });
+            }
+            Err(why) => judged.refuse(Problem::new(at, why).field("volumes")),
         }
     }
     all

@@ -19,6 +19,20 @@ const BY_TARGET: [&str; 4] = ["volumes", "devices", "configs", "secrets"];
 /// Fields that the later file replaces.
 const REPLACED: [&str; 4] = ["command", "entrypoint", "test", "extends"];
 
+/// Lists in which an item that stands there twice counts once.
+const UNIQUE: [&str; 10] = [
+    "cap_add",
+    "cap_drop",
+    "dns",
+    "dns_opt",
+    "dns_search",
+    "expose",
+    "links",
+    "ports",
+    "profiles",
+    "tmpfs",
+];
+
 /// `over` laid over `base`. `path` is the path of both.
 pub(super) fn merge(path: &[&str], base: Option<Tree>, over: Tree) -> Option<Tree> {
     let field = path.last().copied().unwrap_or_default();
@@ -91,19 +105,23 @@ fn plain(path: &[&str], tree: Tree) -> Tree {
     let Tree { at, tag, value } = tree;
     let value = match value {
         Value::Map(entries) => Value::Map(merged(path, Vec::new(), entries)),
+        Value::List(items) if matches!(path, ["services", _, it] if UNIQUE.contains(it)) => {
+            Value::List(appended(Vec::new(), items, false))
+        }
         value => value,
     };
     Tree { at, tag: tag.filter(|it| *it == Tag::Text), value }
 }
 
 fn appended(mut items: Vec<Tree>, others: Vec<Tree>, by_target: bool) -> Vec<Tree> {
-    let before = items.len();
+    // Two mounts at one place in one list are left to the reader, which names them.
+    let before = if by_target { items.len() } else { usize::MAX };
     for other in others {
         let is_same = |it: &Tree| match by_target {
             true => target(it).is_some() && target(it) == target(&other),
             false => same(it, &other),
         };
-        match items[..before].iter().position(is_same) {
+        match items.iter().take(before).position(is_same) {
             Some(at) => items[at] = other,
             None => items.push(other),
         }

@@ -9,12 +9,17 @@
 mod after;
 mod deploy;
 mod env_file;
+mod extends;
 mod extra;
 mod given;
+mod include;
 mod interpolate;
 mod merge;
+mod merged;
 mod ports;
 mod project;
+mod reading;
+mod schema;
 mod service;
 mod table;
 mod values;
@@ -33,8 +38,10 @@ use shoal_protocol::model::Label;
 use super::bundle::{Bundle, Item, Refusal};
 use super::tree::{Entry, Problem, Tree, Value};
 use super::verdict::{self, Judged, Verdict};
-pub use project::files_in;
+#[doc(hidden)]
+pub use merged::merged;
 use project::{Project, read_project};
+pub use reading::files_in;
 use service::{Service, Shared};
 
 /// Services of one project: more than people write, and few enough to compare each with all.
@@ -87,7 +94,8 @@ pub fn load(request: Request<'_>) -> Result<Bundle, Refusal> {
     let awaited = after::ends(services, &mut judged);
     check_networks(&tree, services, &mut judged);
     let volumes = users(services);
-    let shared = Shared { tree: &tree, namespace, names, off, awaited, volumes };
+    let is_read_only = is_read_only(&tree, &mut judged);
+    let shared = Shared { tree: &tree, namespace, names, off, awaited, is_read_only, volumes };
     let mut workloads = Vec::new();
     for Entry { key, at, value } in services.as_map().unwrap_or_default() {
         if value.as_map().is_none() {
@@ -102,12 +110,12 @@ pub fn load(request: Request<'_>) -> Result<Bundle, Refusal> {
     let used: Vec<_> = workloads.iter().flat_map(|it| it.workload.values().to_vec()).collect();
     let values = given::values(&tree, &used, &shared.namespace, &mut files, &mut judged);
     let Judged { mut notes, mut problems } = judged;
+    notes.sort_by_key(|it| it.at);
     if !problems.is_empty() {
         problems.sort_by_key(|it| it.at);
         problems.dedup();
-        return Err(Refusal { problems, sources: files.sources });
+        return Err(Refusal { problems, notes, sources: files.sources });
     }
-    notes.sort_by_key(|it| it.at);
     Ok(Bundle { workloads, values, notes, renamed, sources: files.sources })
 }
 
@@ -162,8 +170,6 @@ fn names(
             continue;
         }
         if label.as_str() != entry.key {
-            let text = format!("it is called `{label}` here: others reach it by that name");
-            judged.degrade(entry.at, field, text);
             renamed.push((entry.key.clone(), label.as_str().to_owned()));
         }
         names.insert(entry.key.clone(), label);
@@ -171,17 +177,27 @@ fn names(
     names
 }
 
+/// Whether the file says that its relative paths are only read.
+fn is_read_only(tree: &Tree, judged: &mut Judged) -> bool {
+    let Some(tree) = tree.at_path(&["x-shoal", "files"]) else { return false };
+    if tree.as_text() != Some("read-only") {
+        judged.refuse(Problem::new(tree.at, "`read-only` is expected").field("x-shoal.files"));
+    }
+    true
+}
+
 /// The services that use each named volume.
 fn users(services: &Tree) -> BTreeMap<String, BTreeSet<String>> {
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for entry in services.as_map().unwrap_or_default() {
         for item in entry.value.get("volumes").and_then(Tree::as_list).unwrap_or_default() {
-            let source = match item.as_text() {
-                Some(text) => text.split_once(':').map(|(source, _)| source),
-                None => item.get("source").and_then(Tree::as_text),
+            let part = |name: &str| item.get(name).and_then(Tree::as_text);
+            let source = match item.as_text().map(volumes::parts) {
+                Some(Ok(it)) => (it.kind == "volume").then_some(it.source),
+                Some(Err(_)) => None,
+                None => part("source").filter(|_| part("type") == Some("volume")),
             };
-            if let Some(source) = source.filter(|it| !it.contains(['/', '~', '.']) || it.len() > 2)
-            {
+            if let Some(source) = source.filter(|it| !it.is_empty()) {
                 all.entry(source.to_owned()).or_default().insert(entry.key.clone());
             }
         }
@@ -302,7 +318,7 @@ fn take_neutral(tree: &mut Tree, path: &mut Vec<String>) {
                 below.push(&it.key);
                 let row = verdict::find(table::TABLE, &below);
                 let is_refused = row.is_some_and(|row| row.verdict == Verdict::Refused);
-                !(is_refused && is_neutral(&it.key, &it.value))
+                !(is_refused && is_neutral(&it.value))
             });
             for Entry { key, value, .. } in entries {
                 path.push(key.clone());
@@ -319,13 +335,9 @@ fn take_neutral(tree: &mut Tree, path: &mut Vec<String>) {
     }
 }
 
-fn is_neutral(key: &str, tree: &Tree) -> bool {
+fn is_neutral(tree: &Tree) -> bool {
     match &tree.value {
-        Value::Scalar(scalar) => {
-            let is_no_limit =
-                matches!(key, "pids_limit" | "pids") && matches!(scalar.text.as_str(), "0" | "-1");
-            tree.is_null() || scalar.text.is_empty() || scalar.text == "false" || is_no_limit
-        }
+        Value::Scalar(scalar) => tree.is_null() || scalar.text.is_empty() || scalar.text == "false",
         Value::List(items) => items.is_empty(),
         Value::Map(entries) => entries.is_empty(),
     }

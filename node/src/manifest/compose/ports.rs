@@ -72,6 +72,28 @@ fn written(item: &Tree) -> Result<Written, String> {
     Ok(Written { ip, published, target, protocol })
 }
 
+/// A port in the form of `docker-compose config`: an item for each of a range.
+pub(super) fn as_json(item: &Tree) -> Result<Vec<serde_json::Value>, String> {
+    let Written { ip, published, target, protocol } = written(item)?;
+    let part = |name: &str| item.get(name).and_then(Tree::as_text).unwrap_or_default();
+    let targets = numbers(&target)?;
+    let devices = numbers(&published).ok().filter(|all| all.len() == targets.len());
+    let mut all = Vec::new();
+    for (index, target) in targets.into_iter().enumerate() {
+        let device = devices.as_ref().and_then(|it| it.get(index)).map(u16::to_string);
+        all.push(serde_json::json!({
+            "mode": if part("mode").is_empty() { "ingress" } else { part("mode") },
+            "host_ip": ip,
+            "target": target,
+            "published": device.unwrap_or_else(|| published.clone()),
+            "protocol": if protocol.is_empty() { "tcp" } else { &protocol },
+            "name": part("name"),
+            "app_protocol": part("app_protocol"),
+        }));
+    }
+    Ok(all)
+}
+
 /// Adds what is written; a note for what is less than in Compose.
 fn add(written: &Written, ports: &mut Ports) -> Result<Option<String>, String> {
     let Written { ip, published, target, protocol } = written;

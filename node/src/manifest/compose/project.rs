@@ -4,36 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::super::tree::{Entry, FileId, Position, Problem, Scalar, Sources, Tree, Value, read};
+use super::super::tree::{Entry, Position, Problem, Scalar, Tree, Value, read};
 use super::super::verdict::{Judged, Note, Verdict};
 use super::interpolate::{Variables, interpolate};
 use super::merge::{by_name, merge};
-use super::{Request, env_file};
+use super::reading::{Files, MAX_FILE};
+use super::{Request, env_file, schema};
 
-/// Bytes of one file.
-const MAX_FILE: u64 = 1 << 20;
-/// Files of one project, those of variables, configs and secrets as well.
-const MAX_FILES: usize = 256;
 /// Files that include or extend one another.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 /// Bytes of all values after their variables were replaced.
 const MAX_TEXT: usize = 16 << 20;
 /// Values of all files together, those that services extend each time anew.
 const MAX_PARTS: usize = 2_000_000;
-/// The names that a Compose file has in its folder, the first that is there.
-const NAMES: [&str; 4] =
-    ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
-
-/// The Compose files of a folder: the first of the known names, and the file that overrides it.
-pub fn files_in(folder: &Path) -> Vec<PathBuf> {
-    let exists = |name: &str| Some(folder.join(name)).filter(|it| it.is_file());
-    let Some(first) = NAMES.iter().find_map(|name| exists(name)) else { return Vec::new() };
-    let overrides = ["compose.override", "docker-compose.override"];
-    let names = overrides.iter().flat_map(|stem| [".yaml", ".yml"].map(|it| format!("{stem}{it}")));
-    let over = names.into_iter().find_map(|name| exists(&name));
-    std::iter::once(first).chain(over).collect()
-}
-
 /// All that the files say, as one tree.
 pub(super) struct Project {
     pub name: String,
@@ -44,79 +27,18 @@ pub(super) struct Project {
     pub judged: Judged,
 }
 
-/// The files that were read, and the variables of the project.
-pub(super) struct Files {
-    pub sources: Sources,
-    /// The folder to which the paths of a file are relative, by the number of the file.
-    bases: Vec<PathBuf>,
-    /// The variables of the shell.
-    pub shell: BTreeMap<String, String>,
-    read: usize,
-}
-
-impl Files {
-    /// Reads a file that another one names.
-    pub fn open(&mut self, path: &Path) -> Result<Vec<u8>, String> {
-        self.read += 1;
-        if self.read > MAX_FILES {
-            return Err(format!("the project has more than {MAX_FILES} files"));
-        }
-        let shown = path.display();
-        let wrong = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound => format!("the file {shown} is not there"),
-            _ => format!("the file {shown} cannot be read: {error}"),
-        };
-        let file = std::fs::File::open(path).map_err(wrong)?;
-        let what = file.metadata().map_err(wrong)?;
-        if !what.is_file() {
-            return Err(format!("{shown} is no file"));
-        }
-        let mut content = Vec::new();
-        let most = MAX_FILE.saturating_add(1);
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, most), &mut content)
-            .map_err(wrong)?;
-        match u64::try_from(content.len()).is_ok_and(|bytes| bytes <= MAX_FILE) {
-            true => Ok(content),
-            false => Err(format!("the file {shown} is larger than 1 MiB")),
-        }
-    }
-
-    /// The same for a text.
-    pub fn open_text(&mut self, path: &Path) -> Result<String, String> {
-        let content = self.open(path)?;
-        let text = String::from_utf8(content);
-        text.map_err(|_| format!("the file {} is no text in UTF-8", path.display()))
-    }
-
-    /// A path as it is meant where it stands.
-    pub fn path(&self, at: Position, path: &str) -> PathBuf {
-        let base = self.bases.get(usize::from(at.file.0)).cloned().unwrap_or_default();
-        base.join(path)
-    }
-
-    fn add(&mut self, name: impl Into<String>, base: &Path) -> FileId {
-        self.bases.push(base.to_owned());
-        self.sources.add(name)
-    }
-}
-
 /// Variables of the shell and of files of variables.
 #[derive(Clone, Default)]
-struct Vars {
-    all: BTreeMap<String, String>,
+pub(super) struct Vars {
+    pub all: BTreeMap<String, String>,
     /// Differs for the files that one `include` names.
-    id: usize,
+    pub id: usize,
 }
 
 /// Reads the files of a project.
 pub(super) fn read_project(request: &Request<'_>) -> Project {
     let folder = request.files.first().map(|it| folder_of(it)).unwrap_or_default();
-    let files = Files {
-        sources: Sources::default(),
-        bases: Vec::new(),
-        shell: request.env.clone(),
-        read: 0,
-    };
+    let files = Files::new(request.env.clone());
     let mut loader = Loader {
         files,
         judged: Judged::default(),
@@ -128,6 +50,8 @@ pub(super) fn read_project(request: &Request<'_>) -> Project {
         extended: BTreeMap::new(),
     };
     let vars = loader.variables(request, &folder);
+    // Names without a value take that of the project's file of variables, too.
+    loader.files.shell.clone_from(&vars.all);
     let mut tree = None;
     let mut stack = Vec::new();
     for file in &request.files {
@@ -139,12 +63,13 @@ pub(super) fn read_project(request: &Request<'_>) -> Project {
     if let Some(more) = vars.all.get("COMPOSE_PROFILES") {
         profiles.extend(more.split(',').map(|it| it.trim().to_owned()));
     }
+    schema::check(&tree, &mut loader.judged);
     let off = switch_off(&mut tree, &profiles, &mut loader.judged);
     let Loader { files, judged, .. } = loader;
     Project { name, tree, off, files, judged }
 }
 
-fn folder_of(file: &Path) -> PathBuf {
+pub(super) fn folder_of(file: &Path) -> PathBuf {
     match file.parent() {
         _ if file == Path::new("-") => PathBuf::from("."),
         Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
@@ -191,28 +116,29 @@ fn switch_off(
     off
 }
 
-struct Loader<'a> {
-    files: Files,
+/// Reads the files of a project and lays them over one another.
+pub(super) struct Loader<'a> {
+    pub files: Files,
     judged: Judged,
     stdin: Option<&'a str>,
     texts: usize,
     unset: BTreeSet<String>,
-    scopes: usize,
+    pub scopes: usize,
     parts: usize,
     /// Files that services extend, by their paths and the variables that count in them.
-    extended: BTreeMap<(PathBuf, usize), Option<Tree>>,
+    pub extended: BTreeMap<(PathBuf, usize), Option<Tree>>,
 }
 
 /// A file that is being read, and the service of it that another one extends.
-type Stack = Vec<(PathBuf, String)>;
+pub(super) type Stack = Vec<(PathBuf, String)>;
 
 impl Loader<'_> {
-    fn refuse(&mut self, at: Position, field: &str, why: impl Into<String>) {
+    pub fn refuse(&mut self, at: Position, field: &str, why: impl Into<String>) {
         self.judged.refuse(Problem::new(at, why).field(field));
     }
 
     /// Whether there is room for the values of another part.
-    fn has_room(&mut self, tree: &Tree) -> bool {
+    pub fn has_room(&mut self, tree: &Tree) -> bool {
         self.parts = self.parts.saturating_add(size(tree));
         if self.parts > MAX_PARTS {
             let why = "with all that it extends and includes, it has more than 2 million values";
@@ -236,7 +162,7 @@ impl Loader<'_> {
     }
 
     /// Adds what a file says and `above` does not.
-    fn add_file_of_variables(
+    pub fn add_file_of_variables(
         &mut self,
         vars: &mut Vars,
         file: &Path,
@@ -248,7 +174,7 @@ impl Loader<'_> {
             Ok(text) => text,
             Err(why) => return self.refuse(at, "", why),
         };
-        match env_file::read(&text, &|name| above.get(name).cloned()) {
+        match env_file::read(&text, &|name| above.get(name).cloned(), &BTreeMap::new()) {
             Ok(pairs) => {
                 let own = pairs.into_iter().filter(|(name, _)| !above.contains_key(name));
                 vars.all.extend(own.filter_map(|(name, value)| Some((name, value?))));
@@ -277,7 +203,7 @@ impl Loader<'_> {
     }
 
     /// Lays a file, with all that it includes, over what was read before.
-    fn layer(
+    pub fn layer(
         &mut self,
         mut below: Option<Tree>,
         file: &Path,
@@ -306,7 +232,7 @@ impl Loader<'_> {
     }
 
     /// The documents of a file with their variables replaced.
-    fn documents(&mut self, file: &Path, base: &Path, vars: &Vars, stack: &Stack) -> Vec<Tree> {
+    pub fn documents(&mut self, file: &Path, base: &Path, vars: &Vars, stack: &Stack) -> Vec<Tree> {
         let is_stdin = file == Path::new("-");
         let shown = if is_stdin { "standard input".to_owned() } else { file.display().to_string() };
         let id = self.files.add(shown, base);
@@ -394,169 +320,6 @@ impl Loader<'_> {
                 }
             }
         }
-    }
-
-    fn include(
-        &mut self,
-        mut below: Option<Tree>,
-        entry: &Entry,
-        vars: &Vars,
-        stack: &mut Stack,
-    ) -> Option<Tree> {
-        let Some(items) = entry.value.as_list() else {
-            self.refuse(entry.value.at, "include", "a list of files is expected");
-            return below;
-        };
-        for (index, item) in items.iter().enumerate() {
-            let field = format!("include[{index}]");
-            let texts = |tree: Option<&Tree>| -> Vec<(Position, String)> {
-                let Some(tree) = tree else { return Vec::new() };
-                let all = tree.as_list().map_or(std::slice::from_ref(tree), |items| items);
-                let text = |it: &Tree| Some((it.at, it.as_text()?.to_owned()));
-                all.iter().filter_map(text).collect()
-            };
-            let paths = match item.as_map() {
-                Some(entries) => {
-                    let known = ["path", "project_directory", "env_file"];
-                    for entry in entries.iter().filter(|it| !known.contains(&it.key.as_str())) {
-                        let why = format!("there is no such field; known are {}", known.join(", "));
-                        self.refuse(entry.at, &format!("{field}.{}", entry.key), why);
-                    }
-                    texts(item.get("path"))
-                }
-                None => texts(Some(item)),
-            };
-            let Some((at, first)) = paths.first() else {
-                self.refuse(item.at, &field, "the path of a file is missing");
-                continue;
-            };
-            if first.contains("://") || first.starts_with("git@") {
-                let why = format!("`{first}` is on another machine: fetch it, and name the file");
-                self.refuse(*at, &field, why);
-                continue;
-            }
-            let given = item.get("project_directory").and_then(Tree::as_text);
-            let base = match given {
-                Some(folder) => self.files.path(item.at, folder),
-                None => folder_of(&self.files.path(*at, first)),
-            };
-            // The variables of the project come before those of the include.
-            self.scopes += 1;
-            let mut own = Vars { id: self.scopes, ..vars.clone() };
-            let named = texts(item.get("env_file"));
-            for (at, file) in &named {
-                let file = self.files.path(*at, file);
-                self.add_file_of_variables(&mut own, &file, &vars.all);
-            }
-            let standard = base.join(".env");
-            if named.is_empty() && standard.is_file() {
-                self.add_file_of_variables(&mut own, &standard, &vars.all);
-            }
-            let mut included = None;
-            for (at, path) in &paths {
-                let path = self.files.path(*at, path);
-                included = self.layer(included, &path, &base, &own, stack);
-            }
-            if let Some(mut included) = included {
-                included.remove("name");
-                below = merge(&[], below, included);
-            }
-        }
-        below
-    }
-
-    /// The services of a document, each with what it extends.
-    fn extended(
-        &mut self,
-        services: Option<Tree>,
-        below: Option<&Tree>,
-        file: &Path,
-        vars: &Vars,
-        stack: &mut Stack,
-    ) -> Option<Tree> {
-        let mut services = services?;
-        let all = services.clone();
-        let Value::Map(entries) = &mut services.value else { return Some(services) };
-        for Entry { key, value, .. } in entries {
-            if value.get("extends").is_some() {
-                stack.push((file.to_owned(), key.clone()));
-                *value = self.extend(key, value.clone(), (&all, below), vars, stack);
-                stack.pop();
-            }
-        }
-        Some(services)
-    }
-
-    /// A service laid over the one that it extends.
-    fn extend(
-        &mut self,
-        name: &str,
-        mut service: Tree,
-        (all, below): (&Tree, Option<&Tree>),
-        vars: &Vars,
-        stack: &mut Stack,
-    ) -> Tree {
-        let Some(extends) = service.entry("extends").cloned() else { return service };
-        service.remove("extends");
-        let (at, field) = (extends.at, format!("services.{name}.extends"));
-        let target = match extends.value.as_text() {
-            Some(text) => Some(text),
-            None => extends.value.get("service").and_then(Tree::as_text),
-        };
-        let Some(target) = target.map(str::to_owned) else {
-            self.refuse(at, &field, "the name of a service is missing: extends: { service: base }");
-            return service;
-        };
-        let here = stack.last().map(|(file, _)| file.clone()).unwrap_or_default();
-        let other = extends.value.get("file").and_then(|it| Some((it.at, it.as_text()?)));
-        let file = other.map_or(here, |(at, path)| self.files.path(at, path));
-        let key = (file.clone(), target.clone());
-        if stack.contains(&key) || stack.len() > MAX_DEPTH {
-            self.refuse(at, &field, format!("`{target}` extends this service in turn"));
-            return service;
-        }
-        stack.push(key);
-        let base = match other {
-            None => {
-                let in_below = || below?.at_path(&["services", &target]).cloned();
-                let base = all.get(&target).cloned().or_else(in_below);
-                base.map(|base| self.extend(&target, base, (all, below), vars, stack))
-            }
-            Some(_) => {
-                let merged = self.file_of_extended(&file, vars);
-                let services = merged.as_ref().and_then(|it| it.get("services"));
-                let found = services.and_then(|it| Some((it.clone(), it.get(&target)?.clone())));
-                found.map(|(all, base)| self.extend(&target, base, (&all, None), vars, stack))
-            }
-        };
-        stack.pop();
-        let Some(base) = base else {
-            let why = match other {
-                Some(_) => format!("there is no service `{target}` in {}", file.display()),
-                None => format!("there is no service `{target}`"),
-            };
-            self.refuse(at, &field, why);
-            return service;
-        };
-        match self.has_room(&base) {
-            true => merge(&["services", name], Some(base), service.clone()).unwrap_or(service),
-            false => service,
-        }
-    }
-}
-
-impl Loader<'_> {
-    fn file_of_extended(&mut self, file: &Path, vars: &Vars) -> Option<Tree> {
-        let key = (file.to_owned(), vars.id);
-        if let Some(tree) = self.extended.get(&key) {
-            return tree.clone();
-        }
-        let mut merged = None;
-        for document in self.documents(file, &folder_of(file), vars, &Vec::new()) {
-            merged = merge(&[], merged, document);
-        }
-        self.extended.insert(key, merged.clone());
-        merged
     }
 }
 

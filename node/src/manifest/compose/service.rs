@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use shoal_protocol::model::spec::{self, DockerCheck, Health, NetworkMode, PullPolicy};
 use shoal_protocol::model::{Label, WorkloadName};
 
-use super::super::tree::{Position, Problem, Tree};
-use super::super::verdict::Judged;
-use super::project::Files;
+use super::super::tree::{Entry, Position, Problem, Tree};
+use super::super::verdict::{Judged, find};
+use super::reading::Files;
+use super::table::TABLE;
 use super::{deploy, env_file, extra, given, ports, values, volumes};
 use crate::publish::container::{ContainerOptions, Words};
 use crate::publish::{Workload, volume};
@@ -24,6 +25,8 @@ pub(super) struct Shared<'a> {
     pub off: BTreeSet<String>,
     /// Services that another one awaits until they have ended.
     pub awaited: BTreeSet<String>,
+    /// Relative paths are only read.
+    pub is_read_only: bool,
     /// Services of each volume.
     pub volumes: BTreeMap<String, BTreeSet<String>>,
 }
@@ -54,6 +57,12 @@ impl<'a> Service<'a> {
 
     pub fn degrade(&mut self, at: Position, field: &str, why: impl Into<String>) {
         let field = self.path(field);
+        // This word stands in place of the table's.
+        let path = field.replace('[', ".").replace(']', "");
+        let path: Vec<&str> = path.split('.').collect();
+        if let Some(row) = find(TABLE, &path) {
+            self.judged.notes.retain(|note| note.field != field || note.text != row.text);
+        }
         self.judged.degrade(at, field, why);
     }
 
@@ -124,7 +133,8 @@ impl<'a> Service<'a> {
     pub fn workload(mut self) -> Option<Workload> {
         let label = self.shared.names.get(self.name)?.clone();
         let name = WorkloadName { namespace: self.shared.namespace.clone(), name: label };
-        let image = self.image()?;
+        // A fault of the image was told, and the other fields are judged beside it.
+        let image = self.image().unwrap_or_else(|| extra::ANY_IMAGE.to_owned());
         let is_component = extra::is_component(self.find("x-shoal"));
         let mounts = volumes::read(&mut self);
         let ports = ports::read(&mut self);
@@ -157,17 +167,17 @@ impl<'a> Service<'a> {
             sysctls: self.pairs("sysctls"),
             pull: self.pull(),
         };
-        let mut workload = match options.apply(Workload::container(name, image)) {
-            Ok(workload) => workload.exposes(ports.exposed),
-            Err(why) => {
-                self.refuse(self.at, "volumes", why);
-                return None;
-            }
-        };
+        let container = Workload::container(name, image);
+        let mut workload = options.apply(container.clone()).unwrap_or_else(|why| {
+            self.refuse(self.at, "volumes", why);
+            container
+        });
+        workload = workload.exposes(ports.exposed);
         if let Some(words) = self.get("command", values::words) {
             workload = workload.command(words);
         }
         workload = workload.envs(self.environment()).given(given::uses(&mut self));
+        workload = workload.given(mounts.configs);
         let (health, is_off) = self.health();
         workload = workload.health(health).no_healthcheck(is_off);
         self.check_values();
@@ -221,7 +231,7 @@ impl<'a> Service<'a> {
         for (at, path) in self.get("label_file", values::texts).unwrap_or_default() {
             let path = self.files.path(at, &path);
             let pairs = self.files.open_text(&path).and_then(|text| {
-                env_file::read(&text, &|_| None)
+                env_file::read(&text, &|_| None, &BTreeMap::new())
                     .map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))
             });
             match pairs {
@@ -237,57 +247,16 @@ impl<'a> Service<'a> {
     }
 
     fn environment(&mut self) -> BTreeMap<String, String> {
-        let mut all: BTreeMap<String, Option<String>> = BTreeMap::new();
-        let shell = self.files.shell.clone();
-        let items: Vec<&Tree> = match self.find("env_file") {
-            Some(tree) => tree.as_list().map_or(vec![tree], |items| items.iter().collect()),
-            None => Vec::new(),
-        };
-        for (index, item) in items.into_iter().enumerate() {
-            let field = format!("env_file[{index}]");
-            let part = |name: &str| item.get(name).and_then(Tree::as_text);
-            let Some(path) = item.as_text().or_else(|| part("path")) else {
-                self.refuse(item.at, &field, "the path of a file is expected");
-                continue;
-            };
-            let path = self.files.path(item.at, path);
-            let required = item.get("required").map_or(Ok(true), values::boolean);
-            if required == Ok(false) && !path.exists() {
-                continue;
-            }
-            let text = match self.files.open_text(&path) {
-                Ok(text) => text,
-                Err(why) => {
-                    self.refuse(item.at, &field, why);
-                    continue;
-                }
-            };
-            let pairs = match part("format") {
-                None => env_file::read(&text, &|name| shell.get(name).cloned()),
-                Some("raw") => Ok(env_file::read_raw(&text)),
-                Some(other) => {
-                    self.refuse(item.at, &field, format!("the format `{other}` is not `raw`"));
-                    continue;
-                }
-            };
-            match pairs {
-                Ok(pairs) => all.extend(pairs),
-                Err((line, why)) => {
-                    self.refuse(item.at, &field, format!("{}:{line}: {why}", path.display()));
-                }
-            }
+        let (all, problems) = variables(self.tree, self.files);
+        for (field, problem) in problems {
+            self.refuse(problem.at, &field, problem.message);
         }
         let own = self.get("environment", |tree| values::pairs("environment", tree));
         for pair in own.unwrap_or_default() {
             self.note_pair("environment", &pair);
-            all.insert(pair.name, pair.value);
         }
         // A name alone is the variable of the shell, or left out.
-        let value = |(name, value): (String, Option<String>)| {
-            let value = value.or_else(|| shell.get(&name).cloned())?;
-            Some((name, value))
-        };
-        all.into_iter().filter_map(value).collect()
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
     fn network(&mut self) -> Option<NetworkMode> {
@@ -386,7 +355,8 @@ impl<'a> Service<'a> {
             return (Health::default(), true);
         }
         let Some(test) = self.find("healthcheck.test") else {
-            if check.as_map().is_some_and(|entries| !entries.is_empty()) {
+            let says = |it: &Entry| it.key != "disable" && !it.value.is_null();
+            if check.as_map().is_some_and(|entries| entries.iter().any(says)) {
                 let why = "the image's own check counts with its own numbers; write `test`";
                 self.degrade(check.at, "healthcheck", why);
             }
@@ -451,6 +421,71 @@ impl<'a> Service<'a> {
             self.degrade(at, "container_name", why);
         }
     }
+}
+
+/// A fault of a field.
+type Fault = (String, Problem);
+
+/// The variables of a service, those of its files below its own. A name without a value has that of
+/// the shell, or none.
+pub(super) fn variables(
+    service: &Tree,
+    files: &mut Files,
+) -> (BTreeMap<String, Option<String>>, Vec<Fault>) {
+    let (mut all, mut faults) = (BTreeMap::new(), Vec::new());
+    let own = service.get("environment").filter(|it| !it.is_null());
+    // A fault of them is told where their notes are.
+    let own = own.and_then(|tree| values::pairs("environment", tree).ok()).unwrap_or_default();
+    let of_shell = |pair: values::Pair| {
+        let value = pair.value.or_else(|| files.shell.get(&pair.name).cloned());
+        (pair.name, value)
+    };
+    let own: BTreeMap<String, Option<String>> = own.into_iter().map(of_shell).collect();
+    let items = match service.get("env_file").filter(|it| !it.is_null()) {
+        Some(tree) => tree.as_list().unwrap_or(std::slice::from_ref(tree)),
+        None => &[],
+    };
+    for (index, item) in items.iter().enumerate() {
+        match file_of_variables(item, files, &own, &all) {
+            Ok(pairs) => all.extend(pairs.into_iter().map(|(name, it)| (name, Some(it)))),
+            Err(why) => faults.push((format!("env_file[{index}]"), Problem::new(item.at, why))),
+        }
+    }
+    all.extend(own);
+    (all, faults)
+}
+
+/// The variables of an item of `env_file`; one without a value has that of the shell, or is left
+/// out. In their values those of the service's `own` come before those of the file itself.
+fn file_of_variables(
+    item: &Tree,
+    files: &mut Files,
+    own: &BTreeMap<String, Option<String>>,
+    earlier: &BTreeMap<String, Option<String>>,
+) -> Result<Vec<(String, String)>, String> {
+    let part = |name: &str| item.get(name).and_then(Tree::as_text);
+    let path = item.as_text().or_else(|| part("path")).ok_or("the path of a file is expected")?;
+    let path = files.path(item.at, path);
+    let required = item.get("required").map_or(Ok(true), values::boolean);
+    if required == Ok(false) && !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = files.open_text(&path)?;
+    let of_shell = |name: &str| files.shell.get(name).cloned();
+    let pairs = match part("format") {
+        None => {
+            let outer = |name: &str| of_shell(name).or_else(|| own.get(name)?.clone());
+            env_file::read(&text, &outer, earlier)
+        }
+        Some("raw") => Ok(env_file::read_raw(&text)),
+        Some(other) => return Err(format!("the format `{other}` is not `raw`")),
+    };
+    let pairs = pairs.map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))?;
+    let known = |(name, value): (String, Option<String>)| {
+        let value = value.or_else(|| of_shell(&name))?;
+        Some((name, value))
+    };
+    Ok(pairs.into_iter().filter_map(known).collect())
 }
 
 /// An option of the security modules; docker took `seccomp:unconfined` once.

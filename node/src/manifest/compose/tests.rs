@@ -1,5 +1,7 @@
 //! Small files, each with the manifest that it becomes or the reasons for its refusal.
 
+mod files;
+
 use std::path::Path;
 
 use super::super::write;
@@ -147,7 +149,7 @@ fn fields_become_those_of_a_manifest() {
         ),
         ("deploy: { update_config: { parallelism: 0 } }", ""),
         (
-            "user: 1000\nworking_dir: /w\nhostname: h\nread_only: true\ninit: yes\ntty: true\n\
+            "user: '1000'\nworking_dir: /w\nhostname: h\nread_only: true\ninit: yes\ntty: true\n\
                  stdin_open: true",
             "user: \"1000\"\nworkdir: /w\nhostname: h\nread_only: true\ninit: true\nstdin: \
                  true\ntty: true\n",
@@ -226,7 +228,10 @@ fn fields_that_would_change_meaning_are_refused() {
         ("ports: ['80:80/sctp']", "`sctp` is none of tcp and udp"),
         ("ports: ['80:80', '80:81']", "port 80 of the device stands there twice"),
         ("expose: [http]", "`http` is no port"),
-        ("volumes: ['./a:/b']", "`./a` is relative"),
+        (
+            "volumes: ['./a:/b']",
+            "`./a` is relative, and each node has folders of its own; ./a is not there",
+        ),
         ("volumes: ['data:/b']", "the volume `data` is not declared"),
         ("volumes: ['/a:/x', '/b:/x']", "two are mounted at /x"),
         ("volumes: [{ type: npipe, target: /x }]", "none of volume, bind and tmpfs"),
@@ -245,7 +250,8 @@ fn fields_that_would_change_meaning_are_refused() {
         ("dns: 8.8.8.8", "nodes ask their own servers"),
         ("extra_hosts: ['a:1.2.3.4']", "write the address itself"),
         ("group_add: [video]", "write `user: USER:GROUP`"),
-        ("pids_limit: 100", "ulimits: { nproc: 100 }"),
+        ("pids_limit: 5000", "at most 2048 processes"),
+        ("pids_limit: 5\ndeploy: { resources: { limits: { pids: 6 } } }", "says something else"),
         ("gpus: all", "offer them by name"),
         ("healthcheck: { test: [curl, x] }", "CMD, CMD-SHELL or NONE is expected"),
         ("healthcheck: { test: a, interval: 90 }", "`90` is no duration"),

@@ -27,6 +27,12 @@ fn shown(scalar: &Scalar) -> String {
     }
 }
 
+/// The number that YAML makes of a plain text, if it is one.
+pub(super) fn number(text: &str) -> Option<serde_json::Value> {
+    let float = || float(text).map(serde_json::Value::from);
+    integer(text).map(serde_json::Value::from).or_else(float)
+}
+
 /// A whole number of YAML, in whatever base.
 fn integer(text: &str) -> Option<i64> {
     let (sign, digits) = match text.strip_prefix('-') {

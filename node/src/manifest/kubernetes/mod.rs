@@ -93,11 +93,6 @@ pub fn load(texts: Vec<(String, String)>, namespace: Option<Label>) -> Result<Bu
         draft.tell(out, &mut all);
     }
     let Judged { mut notes, mut problems } = all;
-    if !problems.is_empty() {
-        problems.sort_by_key(|it| (it.at, it.field.clone()));
-        problems.dedup();
-        return Err(Refusal { problems, sources });
-    }
     // A field counts less by its value than the table says: the later word stands.
     notes.sort_by(|a, b| (a.at, &a.field).cmp(&(b.at, &b.field)));
     notes.dedup_by(|later, earlier| {
@@ -107,6 +102,11 @@ pub fn load(texts: Vec<(String, String)>, namespace: Option<Label>) -> Result<Bu
         }
         is_same
     });
+    if !problems.is_empty() {
+        problems.sort_by_key(|it| (it.at, it.field.clone()));
+        problems.dedup();
+        return Err(Refusal { problems, notes, sources });
+    }
     renamed.extend(values.renamed);
     Ok(Bundle { workloads, values: values.given, notes, renamed, sources })
 }

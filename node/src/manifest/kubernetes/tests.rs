@@ -5,6 +5,7 @@ use super::super::verdict::Verdict;
 use super::super::write::manifest;
 use super::load;
 
+mod created;
 mod kinds;
 mod placement;
 mod ports;
@@ -24,7 +25,7 @@ fn refusal(text: &str) -> Vec<String> {
     }
 }
 
-fn told(Refusal { problems, sources }: &Refusal) -> Vec<String> {
+fn told(Refusal { problems, sources, .. }: &Refusal) -> Vec<String> {
     let one = |it: &super::super::tree::Problem| {
         let hint = it.hint.as_ref().map(|it| format!(" | {it}")).unwrap_or_default();
         format!("{} {it}{hint}", sources.show(it.at))
