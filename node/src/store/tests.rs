@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 use shoal_protocol::model::{Chain, ChangeBody, Facts, Key, RawChange, Resources, Value, WriterId};
 use shoal_protocol::model::{Digest, KeyPair, NodeRecord, Ruling, RulingBody, Signed, Slot};
+
+use redb::ReadableDatabase;
+use shoal_protocol::node::OldVersion;
 use tempfile::TempDir;
 
 use super::*;
@@ -130,6 +133,57 @@ fn written(rulings: u64) -> (TempDir, Saved) {
     let (_, saved) = reopen(&folder).unwrap();
     assert_eq!(saved.rulings.len() as u64, rulings);
     (folder, saved)
+}
+
+/// A version of a workload, with the change that wished for it.
+fn old_version(number: u8, is_there: bool) -> Record {
+    let body = ChangeBody {
+        key: Key::Workload("web".parse().unwrap()),
+        uid: None,
+        serial: u64::from(number),
+        writer: WriterId([number; 32]),
+        clock: [].into(),
+        value: Value::Workload { version: 1, bytes: vec![number] },
+    };
+    let raw =
+        RawChange { change: Signed::sign(body, &keys(), &CLUSTER).wire(), chain: Chain::default() };
+    let version = OldVersion { change: raw, is_previous: false };
+    Record::OldVersion {
+        uid: Digest([1; 32]),
+        generation: Digest([number; 32]),
+        version: is_there.then_some(version),
+    }
+}
+
+/// The sum over the rows of a file, as it stands in the file.
+fn file_sum(folder: &TempDir) -> Vec<u8> {
+    let about: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("about");
+    let file = redb::Database::open(folder.path().join(FILE)).unwrap();
+    let table = file.begin_read().unwrap().open_table(about).unwrap();
+    table.get("sum").unwrap().unwrap().value().to_vec()
+}
+
+/// Old versions are read back, each until it is deleted, and the sum that older programs check is
+/// about the other rows alone.
+#[test]
+fn old_versions_are_read_back_until_they_are_deleted() {
+    let (folder, _) = written(2);
+    let numbers = |folder: &TempDir| -> Vec<u8> {
+        let (_, saved) = reopen(folder).unwrap();
+        assert_eq!((saved.incarnation, saved.rulings.len()), (5, 2));
+        saved.old_versions.iter().map(|(_, generation, _)| generation.0[0]).collect()
+    };
+    assert_eq!(numbers(&folder), [0; 0], "a file of before has none");
+    let before = file_sum(&folder);
+    let (store, _) = reopen(&folder).unwrap();
+    store.put(old_version(3, true)).unwrap();
+    store.put(old_version(4, true)).unwrap();
+    drop(store);
+    assert_eq!((numbers(&folder), file_sum(&folder)), (vec![3, 4], before.clone()));
+    let (store, _) = reopen(&folder).unwrap();
+    store.put(old_version(3, false)).unwrap();
+    drop(store);
+    assert_eq!((numbers(&folder), file_sum(&folder)), (vec![4], before));
 }
 
 /// Fifty batches replace the same records. Each report of the store is checked against a copy of
