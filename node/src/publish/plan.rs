@@ -156,7 +156,10 @@ impl Step {
     pub fn program(&self) -> Option<String> {
         match &self.wanted.as_ref()?.program {
             Program::Wasm(component) => Some(component.artifact.digest.short()),
-            Program::Containers(all) => Some(all.first()?.image.reference.clone()),
+            Program::Containers(all) => {
+                let images: Vec<&str> = all.iter().map(|it| &*it.image.reference).collect();
+                Some(images.join(", "))
+            }
         }
     }
 }

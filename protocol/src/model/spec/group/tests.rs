@@ -132,7 +132,13 @@ fn containers_that_are_no_group_are_refused_by_name() {
                 *all = (0..17).map(|n| container(&format!("c{n}"), Member::default())).collect();
             }),
         ),
-        ("no part in a group", with(&|all| all.truncate(1))),
+        (
+            "no part in a group",
+            with(&|all| {
+                all.truncate(1);
+                all[0].limit = None;
+            }),
+        ),
     ] {
         assert!(error.contains(why), "{why}: {error}");
     }
