@@ -291,7 +291,6 @@ impl Document {
         base: &Path,
     ) -> Result<Workload, ManifestError> {
         let line = containers.line();
-        self.check_no_fields_of_containers()?;
         // Without a size of the whole, it is the sum of theirs.
         let is_sized = self.memory.is_none() && self.cpu.is_none() && self.limit.is_none();
         let wrong = |why: String| ManifestError::at(line, why);

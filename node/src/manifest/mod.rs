@@ -386,7 +386,9 @@ impl Document {
         let best_effort = reserve.map(|text| field("reserve", text, uses::reserve)).transpose()?;
         let priority = self.priority.as_ref();
         let priority = priority.map(|text| field("priority", text, uses::priority)).transpose()?;
-        let limit = self.limit.take();
+        if self.containers.is_some() {
+            self.check_no_fields_of_containers()?;
+        }
         let secrets = given::uses("secrets", self.secrets.take(), options::secret)?;
         let configs = given::uses("configs", self.configs.take(), options::config)?;
         let (health, no_healthcheck) = health::health(self.health.take())?;
@@ -437,7 +439,7 @@ impl Document {
         if let Some(disk) = disk {
             workload = workload.disk(disk);
         }
-        let Limit { memory, cpu: most_cpu } = limit.unwrap_or_default();
+        let Limit { memory, cpu: most_cpu } = self.limit.take().unwrap_or_default();
         let memory = memory.map(|text| field("limit", &text, quantity::memory)).transpose()?;
         let most_cpu = most_cpu.map(|text| field("limit", &text, quantity::cpu)).transpose()?;
         if let Some(cpu) = cpu.or_else(|| reserved_below(most_cpu)) {

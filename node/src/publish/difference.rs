@@ -228,6 +228,31 @@ mod tests {
         differences(&of(from), &of(to)).iter().map(ToString::to_string).collect()
     }
 
+    /// Each container of a group is told by its name.
+    #[test]
+    fn containers_of_a_group_differ_by_name() {
+        let of = |log: &str, more: bool| {
+            let other = |name: &str, image: &str| {
+                let other = Workload::image("a", image).unwrap().env("A", image);
+                other.with_container(|it| it.name = name.into())
+            };
+            let group = Workload::image("a", "app:1").unwrap();
+            let group = group.beside(other("log", log)).unwrap();
+            let group = if more { group.beside(other("mesh", "mesh:1")).unwrap() } else { group };
+            group.spec(None).unwrap()
+        };
+        let said = differences(&of("log:1", false), &of("log:2", true));
+        let said: Vec<String> = said.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "container log: env A log:1 -> log:2",
+                "container log: image log:1 -> log:2",
+                "container mesh mesh:1 (new)",
+            ]
+        );
+    }
+
     /// Each part of a kind has the name that a manifest has for it.
     #[test]
     fn kind_and_its_parts_differ_by_name() {

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
     Affinity, After, Autoscale, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image,
-    InvalidSpec, Job, Kind, MAX_EXPOSED, Mount, NO_CPU_LIMIT, Port, Preference, Program, Rollout,
-    Rule, Sequence, Stateful, Toleration, ValueUse, Volume, World, size_of_group,
+    InvalidSpec, Job, Kind, MAX_EXPOSED, Mount, NO_CPU_LIMIT, Port, Preference, Program,
+    Requirements, Rollout, Rule, Sequence, Stateful, Toleration, ValueUse, Volume, World,
+    size_of_group,
 };
 use shoal_protocol::model::{
-    Artifact, DISK, Digest, Label, Resources, Spec, SpecForm, WorkloadName,
+    Amounts, Artifact, DISK, Digest, Label, Resources, Spec, SpecForm, WorkloadName,
 };
 
 /// A component or a container, its source, and its size. A new field of [`SpecForm`] gets a method
@@ -180,6 +181,20 @@ impl Workload {
             self.form.resources = size;
         }
         self
+    }
+
+    /// Takes the size of its replicas for that of its container in a group.
+    pub(crate) fn own_size(self) -> Workload {
+        let Requirements { reservation, limit } = self.form.resources;
+        self.with_container(|container| {
+            container.member.reservation = Some(reservation);
+            container.limit = Some(limit);
+        })
+    }
+
+    /// Whether nothing of memory and CPU is reserved, and what is counted besides.
+    pub(crate) fn counts(&self) -> (bool, &Amounts) {
+        (self.form.later.best_effort, &self.form.later.uses)
     }
 
     /// Whether it is a group of several containers.

@@ -420,3 +420,22 @@ fn draw() -> u32 {
     let drawn = RandomState::new().hash_one(0u8) % 1_000;
     u32::try_from(drawn).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Containers of a group answer at different times.
+    #[test]
+    fn instance_is_ready_when_all_its_containers_are() {
+        let together = Together::new(2);
+        let away = |why: &str| Verdict::NotReady(why.into());
+        assert_eq!(together.note(0, Verdict::Ready), None, "nothing is known of the other one");
+        assert_eq!(together.note(1, away("late")), Some(away("late")));
+        assert_eq!(together.note(1, Verdict::Ready), Some(Verdict::Ready));
+        assert_eq!(together.note(0, away("busy")), Some(away("busy")));
+        assert_eq!(together.note(1, Verdict::Ready), Some(away("busy")));
+        let failed = Verdict::Failed("dead".into());
+        assert_eq!(together.note(1, failed.clone()), Some(failed));
+    }
+}

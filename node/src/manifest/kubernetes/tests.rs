@@ -5,6 +5,7 @@ use super::super::verdict::Verdict;
 use super::super::write::manifest;
 use super::load;
 
+mod groups;
 mod kinds;
 mod placement;
 mod ports;
