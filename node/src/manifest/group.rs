@@ -233,7 +233,7 @@ impl ContainerText {
 }
 
 impl Entry {
-    /// The container as a workload of its own. With `is_sized` it has a size of its own in any case.
+    /// The container as a workload of its own. With `is_sized` it has a size in any case.
     fn workload(
         self,
         group: &WorkloadName,

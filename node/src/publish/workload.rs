@@ -277,8 +277,8 @@ impl Workload {
         self
     }
 
-    /// The same for images: those of a group are read one by one, and a container alone has what its
-    /// image exposes.
+    /// The same for ports of images: those of a group are read one by one, and a container alone
+    /// has what its image exposes.
     pub(crate) fn also_exposes(self, ports: impl IntoIterator<Item = u16>) -> Workload {
         let known = match self.is_group() {
             true => self.form.later.exposed.clone(),

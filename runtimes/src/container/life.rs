@@ -144,8 +144,8 @@ impl Life {
         }
     }
 
-    /// Finds the containers that run already, or makes and starts them. Those that came to their end
-    /// while this program was away are found by the first life only: a later one is another try.
+    /// Finds the containers that run already, or makes and starts them. Those that came to their
+    /// end while this program was away are found by the first life only: a later one is another try.
     async fn bring_up(
         &self,
         is_first: bool,
@@ -372,8 +372,8 @@ impl Life {
         Ok(all)
     }
 
-    /// Waits until the engine shows another state than that which was found: the events of their own
-    /// starts change nothing.
+    /// Waits until the engine shows another state than that which was found: the events of their
+    /// own starts change nothing.
     async fn changed(&self, up: &Up, found: &[Inspected]) {
         // Those of a job end one after the other.
         let goes_on = |one: &Inspected| one.phase() == Phase::Alive && !one.is_paused();
