@@ -2,8 +2,8 @@
 //! for all.
 //!
 //! **The first one that stays has the network**, and the others join it: a sidecar, if there is
-//! one, or else the main one. Init containers before it have networks of their own. An engine takes a
-//! network away with its container, so a group is only ever started anew as a whole.
+//! one, or else the main one. Init containers before it have networks of their own. An engine takes
+//! a network away with its container, so a group is only ever started anew as a whole.
 
 use std::time::Duration;
 

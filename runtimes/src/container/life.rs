@@ -145,7 +145,8 @@ impl Life {
     }
 
     /// Finds the containers that run already, or makes and starts them. Those that came to their
-    /// end while this program was away are found by the first life only: a later one is another try.
+    /// end while this program was away are found by the first life only: a later one is another
+    /// try.
     async fn bring_up(
         &self,
         is_first: bool,
