@@ -157,7 +157,14 @@ impl Step {
         match &self.wanted.as_ref()?.program {
             Program::Wasm(component) => Some(component.artifact.digest.short()),
             Program::Containers(all) => {
-                let images: Vec<&str> = all.iter().map(|it| &*it.image.reference).collect();
+                let mut images: Vec<&str> = Vec::new();
+                for container in all {
+                    // Two of a group may be of one image.
+                    let image = container.image.reference.as_str();
+                    if !images.contains(&image) {
+                        images.push(image);
+                    }
+                }
                 Some(images.join(", "))
             }
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::super::resources::Resources;
+use super::NO_CPU_LIMIT;
 use super::container::{
     Container, Device, Image, Mount, NetworkMode, Privileges, PullPolicy, Tmpfs,
 };
@@ -64,7 +65,10 @@ impl Container {
             let hard = if one { String::new() } else { format!(":{}", limit.hard) };
             format!("{name}={}{hard}", limit.soft)
         });
-        let sized = |it: Resources| format!("{} of memory, {}m of CPU", size(it.memory), it.cpu);
+        let sized = |it: Resources| match it.cpu {
+            NO_CPU_LIMIT => format!("{} of memory, any CPU", size(it.memory)),
+            cpu => format!("{} of memory, {cpu}m of CPU", size(it.memory)),
+        };
         let of = |kind: ValueKind| {
             list(values.iter().filter(|it| it.kind == kind).map(ValueUse::shown).collect())
         };
