@@ -262,7 +262,7 @@ impl Entry {
 }
 
 impl Document {
-    /// What is reserved for it and the most that it may take, if it names either.
+    /// The reservation for it and the most that it may take, if it names either.
     fn size(&mut self, is_sized: bool) -> Result<Option<(Resources, Resources)>, ManifestError> {
         let limit = self.limit.take();
         let is_named = self.memory.is_some() || self.cpu.is_some() || limit.is_some();

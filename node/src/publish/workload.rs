@@ -145,7 +145,7 @@ impl Workload {
     /// The first workload's own container is the main one.
     ///
     /// # Errors
-    /// One of the two is no single container, or both have a volume of one name that differ.
+    /// Either is no single container, or both have a volume of one name that differ.
     pub fn beside(mut self, other: Workload) -> Result<Workload, String> {
         let Workload { form, source, others } = other;
         let SpecForm { program: Program::Containers(containers), health, storage, later, .. } =

@@ -284,7 +284,7 @@ impl Runtime for Containers {
                 let is_reached = network.as_ref() == Some(id);
                 Some(Usage { network: usage.network.filter(|_| is_reached), ..usage })
             });
-            // One of a job may have ended.
+            // Some of a job may have ended.
             let all = futures::future::join_all(all).await;
             all.into_iter().flatten().reduce(Usage::plus)
         }

@@ -121,7 +121,7 @@ fn containers<'a>(draft: &'a Draft, out: &mut Judged) -> Option<Vec<(&'a Boxed, 
     Some(all)
 }
 
-/// One container of a draft, as a workload of its own.
+/// A container of a draft, as a workload of its own.
 fn contained(
     draft: &Draft,
     container: &Boxed,
@@ -190,7 +190,7 @@ fn is_main_port(draft: &Draft, container: &Boxed, is_main: bool) -> bool {
     named.map_or(is_main, |it| it.at == container.at)
 }
 
-/// What is counted of all containers of a group: of those that run at one time together, or of the
+/// The amounts counted of all containers of a group: of those that run at one time together, or of the
 /// init container that takes most.
 #[derive(Default)]
 struct Needs {

@@ -388,7 +388,7 @@ pub(super) fn claimed(claim: &Part<'_>, out: &mut Judged) -> Option<u64> {
 }
 
 impl Draft {
-    /// What the containers that run on request of a name together; none if one requests nothing.
+    /// The sum that the containers that run on request of a name; none if one requests nothing.
     pub fn request(&self, name: &str) -> Option<super::quantity::Quantity> {
         let sidecars = self.pod.inits.iter().filter(|it| it.is_sidecar);
         let mut all = self.pod.containers.iter().chain(sidecars);

@@ -58,7 +58,7 @@ pub struct Container {
     pub privileges: Privileges,
     /// Its share of the replica's limit; none for all of it.
     pub limit: Option<Resources>,
-    /// What it is besides, in a group of several.
+    /// Its part in a group of several, and the rest that it has there.
     #[serde(default, skip_serializing_if = "Member::is_default", with = "group::in_text")]
     pub member: Member,
 }

@@ -38,7 +38,7 @@ pub enum Role {
     Sidecar,
 }
 
-/// What a container of a group has besides the fields of form 2. A container alone has the default.
+/// The parts of a container of a group besides the fields of form 2. One alone has the default.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Member {
@@ -111,7 +111,7 @@ pub(super) mod in_text {
     }
 }
 
-/// What the containers have besides the fields of form 2; none if there is one container, or none.
+/// The parts of the containers besides the fields of form 2; none if there is one container, or none.
 pub(super) fn members(program: &Program) -> Option<Vec<&Member>> {
     let containers = program.containers();
     (containers.len() > 1).then(|| containers.iter().map(|it| &it.member).collect())
