@@ -250,7 +250,7 @@ pub(super) fn body(
     let (stdin, tty) = (payload.stdin && other.is_none(), payload.tty && other.is_none());
     let env = env(launch, payload, part);
     ContainerCreateBody {
-        // A container that joins a network has the name that it has there; engines refuse another one.
+        // In a network that it joins it has the name of its owner; engines refuse another one.
         hostname: part.joins.is_none().then(|| host_name(hostname)),
         user: container.user.clone(),
         // Without it no port is published.

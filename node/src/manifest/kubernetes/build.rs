@@ -190,7 +190,7 @@ fn is_main_port(draft: &Draft, container: &Boxed, is_main: bool) -> bool {
     named.map_or(is_main, |it| it.at == container.at)
 }
 
-/// The amounts counted of all containers of a group: of those that run at one time together, or of the
+/// The amounts of all containers of a group: of those that run at one time together, or of the
 /// init container that takes most.
 #[derive(Default)]
 struct Needs {

@@ -111,7 +111,7 @@ pub(super) mod in_text {
     }
 }
 
-/// The parts of the containers besides the fields of form 2; none if there is one container, or none.
+/// Their parts besides the fields of form 2; none if there is one container, or none.
 pub(super) fn members(program: &Program) -> Option<Vec<&Member>> {
     let containers = program.containers();
     (containers.len() > 1).then(|| containers.iter().map(|it| &it.member).collect())
