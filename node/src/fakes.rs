@@ -747,6 +747,7 @@ pub fn workload_view(name: &str, replicas: Vec<ReplicaView>) -> WorkloadView {
         artifact: "cd".repeat(32),
         artifact_size: 55_000,
         image: None,
+        containers: Vec::new(),
         http: true,
         artifact_holders: 2,
         desired: u32::try_from(replicas.len()).unwrap(),

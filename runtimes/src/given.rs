@@ -34,6 +34,8 @@ pub struct Given {
     pub env: BTreeMap<String, Hidden>,
     /// Files of a container.
     pub files: Vec<GivenFile>,
+    /// The same of the other containers of its group, by their names.
+    pub others: BTreeMap<String, Given>,
 }
 
 /// A file of a container, which it cannot write.
@@ -57,6 +59,14 @@ impl Given {
         self.env.iter().filter_map(|(name, value)| {
             Some((name.as_str(), std::str::from_utf8(value.reveal()).ok()?))
         })
+    }
+
+    /// What the container of this name is given, among the others of its group.
+    #[cfg(feature = "container")]
+    pub(crate) fn of(&self, other: &str) -> &Given {
+        static NONE: Given =
+            Given { env: BTreeMap::new(), files: Vec::new(), others: BTreeMap::new() };
+        self.others.get(other).unwrap_or(&NONE)
     }
 
     /// Why a variable cannot be given, if one cannot.
@@ -84,7 +94,11 @@ mod tests {
             gid: None,
             bytes: hidden.clone(),
         };
-        let given = Given { env: [("DB".to_owned(), hidden)].into(), files: vec![file] };
+        let given = Given {
+            env: [("DB".to_owned(), hidden)].into(),
+            files: vec![file],
+            ..Given::default()
+        };
         let shown = format!("{given:?}");
         assert!(!shown.contains("hunter2") && !shown.contains("104, 117"), "{shown}");
         assert_eq!(given.variables().collect::<Vec<_>>(), [("DB", "hunter2")]);
@@ -94,7 +108,7 @@ mod tests {
     fn variable_that_is_no_text_is_refused_by_name() {
         for bytes in [&b"\xff"[..], b"a\0b"] {
             let env = [("KEY".to_owned(), Hidden::new(bytes))].into();
-            let given = Given { env, files: Vec::new() };
+            let given = Given { env, ..Given::default() };
             assert!(given.wrong_variable().unwrap().contains("KEY"));
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use shoal_protocol::model::Digest;
-use shoal_protocol::model::spec::{Container, NetworkMode, Port, Qos};
+use shoal_protocol::model::spec::{Container, NetworkMode, Port, Qos, Role};
 
 use crate::given::Given;
 
@@ -134,11 +134,14 @@ impl From<Digest> for Payload {
     }
 }
 
-/// A container to run. Its environment, memory and CPU are those of the launch.
+/// A container to run, or a group of several. The environment of the main one, memory and CPU are
+/// those of the launch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ContainerPayload {
-    /// The image and the options, without an environment of its own.
+    /// The image and the options, without an environment of its own: of a group the main one.
     pub container: Container,
+    /// The other containers of its group, each with its whole environment.
+    pub others: Vec<Container>,
     /// The host name where the container names none.
     pub hostname: String,
     /// Ports of the device that lead to it.
@@ -180,17 +183,48 @@ impl fmt::Display for VolumeKey {
 }
 
 impl ContainerPayload {
-    /// The paths of the device that it mounts.
-    pub fn device_paths(&self) -> impl Iterator<Item = &str> {
-        self.container.mounts.iter().filter_map(|mount| match self.volumes.get(&mount.volume)? {
+    /// All containers, the main one first.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        [&self.container].into_iter().chain(&self.others)
+    }
+
+    /// Whether there are several.
+    pub fn is_group(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// All containers as they are started: init containers and sidecars in their order, then the
+    /// others, the main one first.
+    pub fn in_order(&self) -> Vec<&Container> {
+        let (apps, before): (Vec<_>, Vec<_>) =
+            self.containers().partition(|it| it.member.role == Role::App);
+        before.into_iter().chain(apps).collect()
+    }
+
+    /// The port that answers HTTP, of whichever container.
+    pub fn http(&self) -> Option<u16> {
+        self.containers().find_map(|it| it.http)
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &VolumeOf> {
+        let mounts = self.containers().flat_map(|it| &it.mounts);
+        mounts.filter_map(|mount| self.volumes.get(&mount.volume))
+    }
+
+    /// The paths of the device that a container mounts.
+    pub fn device_paths_of<'a>(
+        &'a self,
+        container: &'a Container,
+    ) -> impl Iterator<Item = &'a str> {
+        container.mounts.iter().filter_map(|mount| match self.volumes.get(&mount.volume)? {
             VolumeOf::Device(path) => Some(path.as_str()),
             VolumeOf::Kept(_) => None,
         })
     }
 
-    /// The volumes of the node that it mounts.
+    /// The volumes of the node that it mounts, one that several mount as often.
     pub fn kept(&self) -> impl Iterator<Item = &VolumeKey> {
-        self.container.mounts.iter().filter_map(|mount| match self.volumes.get(&mount.volume)? {
+        self.sources().filter_map(|source| match source {
             VolumeOf::Kept(key) => Some(key),
             VolumeOf::Device(_) => None,
         })
@@ -221,7 +255,7 @@ impl Launch {
         let container = &payload.container;
         payload.kept().next().is_some()
             || !payload.ports.is_empty()
-            || !container.privileges.devices.is_empty()
+            || payload.containers().any(|it| !it.privileges.devices.is_empty())
             || container.network == NetworkMode::Host
     }
 }
@@ -248,6 +282,28 @@ pub struct Usage {
     pub network: Option<Traffic>,
     /// Bytes of disks since it was started; none where nobody counts them.
     pub disk: Option<Traffic>,
+}
+
+impl Usage {
+    /// What two use together.
+    #[cfg(feature = "container")]
+    pub(crate) fn plus(self, other: Usage) -> Usage {
+        let sum = |a: Option<Traffic>, b: Option<Traffic>| match (a, b) {
+            (Some(a), Some(b)) => Some(Traffic {
+                input: a.input.saturating_add(b.input),
+                output: a.output.saturating_add(b.output),
+            }),
+            (a, b) => a.or(b),
+        };
+        Usage {
+            memory: self.memory.saturating_add(other.memory),
+            cpu: self.cpu.saturating_add(other.cpu),
+            throttled: self.throttled.saturating_add(other.throttled),
+            active: self.active.saturating_add(other.active),
+            network: sum(self.network, other.network),
+            disk: sum(self.disk, other.disk),
+        }
+    }
 }
 
 /// Bytes in both directions.

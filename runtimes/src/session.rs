@@ -88,6 +88,20 @@ pub trait Sessions {
         unsupported("a component has no shell and no programs besides itself to run")
     }
 
+    /// The same in a container of a running group, by its name.
+    ///
+    /// # Errors
+    /// As [`SessionError`] says.
+    fn exec_in(
+        &self,
+        id: &InstanceId,
+        container: &str,
+        exec: Exec,
+    ) -> BoxFuture<'_, Result<Process, SessionError>> {
+        let _ = (id, container, exec);
+        unsupported("a component is no group of containers")
+    }
+
     /// Follows what an instance writes from now on. With `input`, the size of the operator's
     /// terminal in columns and rows, it gets an input, too, if its program has one.
     ///

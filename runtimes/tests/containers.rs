@@ -37,6 +37,8 @@ macro_rules! on_both {
 mod absence;
 #[path = "containers/ends.rs"]
 mod ends;
+#[path = "containers/groups.rs"]
+mod groups;
 #[path = "containers/healthchecks.rs"]
 mod healthchecks;
 #[path = "containers/images.rs"]

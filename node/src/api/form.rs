@@ -442,6 +442,7 @@ mod tests {
                 world: Default::default(),
                 args: Vec::new(),
                 container: None,
+                others: Vec::new(),
                 kind: None,
                 update: None,
                 autoscale: None,

@@ -4,10 +4,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use http::{Method, Response, StatusCode, header};
 use shoal_protocol::model::{NodeId, ReplicaId, ReplicaName, WallClock};
 use shoal_runtimes::logs::{LogLine, Tail};
-use shoal_runtimes::{LogsError, body};
+use shoal_runtimes::{InstanceId, LogsError, body};
 
 use super::form::{LogBody, full_name};
 use super::{ApiError, Service, Since};
@@ -25,6 +26,8 @@ pub struct Wanted {
     pub tail: Tail,
     /// No older ones than this.
     pub since: Option<Since>,
+    /// Those of this container of a group alone.
+    pub container: Option<String>,
 }
 
 impl Service {
@@ -92,8 +95,12 @@ impl Service {
                 }
             }
         };
-        let Wanted { tail, since } = wanted;
-        match self.runtimes.logs(&instance, tail).await {
+        let Wanted { tail, since, container } = wanted;
+        let logs = match &container {
+            None => self.runtimes.logs(&instance, tail).await,
+            Some(name) => self.logs_of_container(&instance, name, tail).await,
+        };
+        match logs {
             Ok(stream) => Ok(lines(Body::from_stream(stream.filter_map(move |line| {
                 let is_wanted =
                     since.as_ref().is_none_or(|since| since.wants(line.at, SystemTime::now()));
@@ -110,14 +117,41 @@ impl Service {
         }
     }
 
+    /// The lines of one container of a group, without its name before each.
+    async fn logs_of_container(
+        &self,
+        instance: &InstanceId,
+        name: &str,
+        Tail { lines, follow }: Tail,
+    ) -> Result<BoxStream<'static, LogLine>, LogsError> {
+        let tag = format!("[{name}] ");
+        let own = move |line: LogLine| {
+            let text = line.text.strip_prefix(&tag).map(str::to_owned);
+            std::future::ready(text.map(|text| LogLine { text, ..line }))
+        };
+        // The last lines are counted after the others are left out, so all are read.
+        let all = Tail { lines: usize::MAX, follow: false };
+        let last = self.runtimes.logs(instance, all).await?.filter_map(own.clone());
+        let mut last: Vec<LogLine> = last.collect().await;
+        last.drain(..last.len().saturating_sub(lines));
+        let last = stream::iter(last);
+        if !follow {
+            return Ok(last.boxed());
+        }
+        let new = self.runtimes.logs(instance, Tail { lines: 0, follow }).await?;
+        Ok(last.chain(new.filter_map(own)).boxed())
+    }
+
     async fn logs_there(
         &self,
         node: NodeId,
         replica: &ReplicaName,
-        Wanted { tail, since }: &Wanted,
+        Wanted { tail, since, container }: &Wanted,
     ) -> Result<Response<Body>, ApiError> {
         let since = since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
-        let query = format!("?lines={}&follow={}{since}", tail.lines, tail.follow);
+        let container =
+            container.as_ref().map(|name| format!("&container={name}")).unwrap_or_default();
+        let query = format!("?lines={}&follow={}{since}{container}", tail.lines, tail.follow);
         Ok(lines(self.ask_holder(node, replica, "logs", &query).await?))
     }
 

@@ -126,6 +126,7 @@ struct LogsQuery {
     #[serde(default)]
     follow: bool,
     since: Option<String>,
+    container: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -142,7 +143,7 @@ impl LogsQuery {
             .transpose()
             .map_err(|why: String| ApiError::invalid(format!("since: {why}")))?;
         let tail = Tail { lines: self.lines.unwrap_or(LINES), follow: self.follow };
-        Ok(Wanted { tail, since })
+        Ok(Wanted { tail, since, container: self.container })
     }
 }
 

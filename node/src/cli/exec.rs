@@ -3,15 +3,16 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use shoal_protocol::model::NamedReplica;
 use shoal_protocol::model::access::{Action, Exec as Command};
 use shoal_protocol::model::view::WorkloadView;
+use shoal_protocol::model::{Label, NamedReplica};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::client::path_of;
 use super::context::Context;
 use super::error::{CliError, Exit};
+use super::logs::has_container;
 use super::target::Target;
 use super::{detach, out, session, terminal};
 use crate::session::{Frame, Frames, Receiver};
@@ -41,6 +42,9 @@ pub struct Exec {
     /// Its working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
+    /// The container of a group that it runs in [default: the main one]
+    #[arg(short, long, value_name = "CONTAINER")]
+    container: Option<Label>,
     /// NAME for a replica that runs, or NAME/NUMBER for that one
     #[arg(value_name = "NAME[/NUMBER]")]
     target: Target,
@@ -85,7 +89,14 @@ impl Exec {
         };
         let (client, operator) = (context.client(), context.operator()?);
         let replica = self.target.replica(&client).await?;
-        let action = Action::Exec(command);
+        let action = match self.container {
+            None => Action::Exec(command),
+            Some(container) => {
+                let path = path_of("workloads", &replica.workload);
+                has_container(&client.get(&path).await?, &container)?;
+                Action::ExecIn { container: container.to_string(), exec: command }
+            }
+        };
         let frames = session::open(&client, &operator, &replica, action).await?;
         let raw = match self.tty && self.interactive {
             true => Some(terminal::Raw::enter().map_err(|error| {

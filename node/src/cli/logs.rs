@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use shoal_protocol::model::view::WorkloadView;
-use shoal_protocol::model::{NamedReplica, Place, WorkloadName};
+use shoal_protocol::model::{Label, NamedReplica, Place, WorkloadName};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -30,7 +30,7 @@ const FOLLOWED: usize = 64;
 #[command(
     after_help = "Examples:\n  shoal logs hello          # all replicas\n  shoal logs hello/0 \
         -f     # one, and what it writes from now on\n  shoal logs hello --tail 20\n  \
-        shoal logs hello --since 10m"
+        shoal logs hello --since 10m\n  shoal logs shop -c proxy  # one container of a group"
 )]
 pub struct Logs {
     /// NAME for all its replicas, or NAME/NUMBER for one
@@ -45,6 +45,9 @@ pub struct Logs {
     /// How many of the last lines of each replica [default: 100, or all with --since]
     #[arg(short = 'n', long, value_name = "N")]
     tail: Option<usize>,
+    /// Only what this container of a group wrote
+    #[arg(short, long, value_name = "CONTAINER")]
+    container: Option<Label>,
     /// No older lines: a duration, as in 10m or 1h30m, an instant in UTC, as in
     /// 2026-11-29T18:00:00Z, or seconds since 1970
     #[arg(long, value_name = "WHEN")]
@@ -61,7 +64,12 @@ impl Logs {
 
     async fn show(&self, context: &Context) -> Result<(), CliError> {
         let client = context.client();
-        match &self.target.settled(&client).await? {
+        let target = self.target.settled(&client).await?;
+        if let Some(container) = &self.container {
+            let view: WorkloadView = client.get(&path_of("workloads", target.workload())).await?;
+            has_container(&view, container)?;
+        }
+        match &target {
             Target::One(replica) => {
                 let (sender, receiver) = mpsc::channel(WAITING);
                 let reading = read(client, replica.clone(), self.query(), sender);
@@ -120,8 +128,26 @@ impl Logs {
     fn query(&self) -> String {
         let all = if self.since.is_some() { usize::MAX } else { TAIL };
         let since = self.since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
-        format!("?lines={}&follow={}{since}", self.tail.unwrap_or(all), self.follow)
+        let container = self.container.as_ref();
+        let container = container.map(|name| format!("&container={name}")).unwrap_or_default();
+        let lines = self.tail.unwrap_or(all);
+        format!("?lines={lines}&follow={}{since}{container}", self.follow)
     }
+}
+
+/// Refuses the name of a container that a workload does not have.
+pub(super) fn has_container(view: &WorkloadView, container: &Label) -> Result<(), CliError> {
+    let names: Vec<&str> = view.containers.iter().map(|it| it.name.as_str()).collect();
+    if names.contains(&container.as_str()) {
+        return Ok(());
+    }
+    let name = &view.name;
+    Err(match names.is_empty() {
+        true => CliError::usage(format!("`{name}` is no group of containers"))
+            .hint("Leave --container away."),
+        false => CliError::usage(format!("`{name}` has no container `{container}`"))
+            .hint(format!("It has {}.", names.join(", "))),
+    })
 }
 
 /// The replicas of a workload, those that came to their end among them.

@@ -33,6 +33,14 @@ impl FromStr for Target {
 }
 
 impl Target {
+    /// The workload.
+    pub fn workload(&self) -> &WorkloadName {
+        match self {
+            Target::All(workload) => workload,
+            Target::One(replica) => &replica.workload,
+        }
+    }
+
     /// What the two parts of `agent/pi` mean: a workload of a namespace, or a daemon's replica on a
     /// node.
     pub async fn settled(&self, client: &Client) -> Result<Target, CliError> {

@@ -182,7 +182,8 @@ fn address(replica: &ReplicaName) -> String {
     format!("{name}-{}.{name}.{namespace}.shoal", replica.place)
 }
 
-fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
+/// The program of a launch. `shoals`: the variables that shoal sets in each container.
+fn payload(spec: &Spec, replica: &ReplicaName, shoals: &BTreeMap<String, String>) -> Payload {
     match &spec.program {
         Program::Wasm(component) => match component.world {
             World::Http => Payload::Component(component.artifact.digest),
@@ -192,9 +193,15 @@ fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
             }),
         },
         Program::Containers(containers) => {
-            let container = containers.first().expect("a valid spec has a container").clone();
+            let mut all = containers.iter().cloned();
+            let container = all.next().expect("a valid spec has a container");
+            let with_env = |it: Container| {
+                let own = it.env.into_iter().chain(shoals.clone());
+                Container { env: own.collect(), ..it }
+            };
             Payload::Container(Box::new(ContainerPayload {
                 container: Container { env: BTreeMap::new(), ..container },
+                others: all.map(with_env).collect(),
                 hostname: format!("{}-{}", replica.workload.name, replica.place),
                 ports: spec.exposure.ports.clone(),
                 volumes: spec.storage.iter().map(|it| volume(it, replica)).collect(),
@@ -208,7 +215,8 @@ fn payload(spec: &Spec, replica: &ReplicaName) -> Payload {
 
 /// The TCP ports that its probes name.
 fn probed(spec: &Spec) -> Vec<u16> {
-    let ports = spec.health.probes().filter_map(|(_, probe)| probe.check.port());
+    let probes = spec.probes().flat_map(|(_, health)| health.probes());
+    let ports = probes.filter_map(|(_, probe)| probe.check.port());
     ports.collect::<BTreeSet<u16>>().into_iter().collect()
 }
 
@@ -246,25 +254,28 @@ fn launch(
     spec: &Spec,
 ) -> Launch {
     let replica_name = ReplicaName { workload: name.clone(), place: replica.place };
-    let mut env: BTreeMap<String, String> = spec.env().clone();
+    let mut shoals: BTreeMap<String, String> = BTreeMap::new();
     let place = match replica.place {
         // It is this one, and people know it by its name.
         Place::OnNode(_) => host.name.clone(),
         place => place.to_string(),
     };
-    env.insert("SHOAL_REPLICA".into(), format!("{name}/{place}"));
+    shoals.insert("SHOAL_REPLICA".into(), format!("{name}/{place}"));
     if let (true, Place::Ordinal(ordinal)) = (spec.kind.is_stateful(), replica.place) {
-        env.insert("SHOAL_ORDINAL".into(), ordinal.to_string());
-        env.insert("SHOAL_ADDRESS".into(), address(&replica_name));
+        shoals.insert("SHOAL_ORDINAL".into(), ordinal.to_string());
+        shoals.insert("SHOAL_ADDRESS".into(), address(&replica_name));
     }
-    env.insert("SHOAL_NODE".into(), host.name.clone());
-    env.insert("SHOAL_NODE_ID".into(), host.node.to_string());
-    env.insert("SHOAL_WORKLOAD".into(), name.name.to_string());
-    env.insert("SHOAL_NAMESPACE".into(), name.namespace.to_string());
+    shoals.insert("SHOAL_NODE".into(), host.name.clone());
+    shoals.insert("SHOAL_NODE_ID".into(), host.node.to_string());
+    shoals.insert("SHOAL_WORKLOAD".into(), name.name.to_string());
+    shoals.insert("SHOAL_NAMESPACE".into(), name.namespace.to_string());
+    let payload = payload(spec, &replica_name, &shoals);
+    let mut env = spec.env().clone();
+    env.extend(shoals);
     Launch {
         id: instance_id(name, replica, generation),
         workload: name.to_string(),
-        payload: payload(spec, &replica_name),
+        payload,
         env,
         memory: spec.resources.limit.memory,
         cpu: spec.resources.limit.cpu,

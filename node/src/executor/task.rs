@@ -414,7 +414,7 @@ async fn call(
     mut step: Step,
 ) -> Done {
     if let Step::Start { spec, launch, .. } = &mut step
-        && !spec.later.values.is_empty()
+        && spec.values().next().is_some()
     {
         // Without a permit: others may be asked for a key, and answer late.
         let resolved = timeout(START_WITHIN, values.resolve(spec)).await;

@@ -611,7 +611,7 @@ fn lacks(reason: &str) -> Result<Given, NoValues> {
 
 fn has(value: &str) -> Result<Given, NoValues> {
     let value = Hidden::new(value.as_bytes());
-    Ok(Given { env: [("DB".to_owned(), value)].into(), files: Vec::new() })
+    Ok(Given { env: [("DB".to_owned(), value)].into(), ..Given::default() })
 }
 
 /// It says what it lacks, and starts by itself once that is there.

@@ -144,28 +144,21 @@ fn digest(text: &str) -> Result<Digest, String> {
 }
 
 impl Document {
-    /// Refuses the fields of a container in a workload that is none.
-    pub(super) fn check_no_container(&self) -> Result<(), ManifestError> {
-        fn line<T>(field: &Option<At<T>>) -> Option<u64> {
-            field.as_ref().map(At::line)
-        }
-        let fields = [
+    /// The fields that each container of a group has for itself, and their lines.
+    fn fields_of_containers(&self) -> Vec<(&'static str, Option<u64>)> {
+        vec![
             ("command", line(&self.command)),
             ("entrypoint", line(&self.entrypoint)),
             ("pinned", line(&self.pinned)),
             ("port", line(&self.port)),
-            ("exposed", line(&self.exposed)),
             ("user", line(&self.user)),
             ("workdir", line(&self.workdir)),
             ("hostname", line(&self.hostname)),
             ("labels", line(&self.labels)),
             ("network", line(&self.network)),
             ("tmpfs", line(&self.tmpfs)),
-            ("stdin", line(&self.stdin)),
-            ("tty", line(&self.tty)),
             ("read_only", line(&self.read_only)),
             ("init", line(&self.init)),
-            ("ports", line(&self.ports)),
             ("devices", line(&self.devices)),
             ("cap_add", line(&self.cap_add)),
             ("security_opt", line(&self.security_opt)),
@@ -177,7 +170,18 @@ impl Document {
             ("ulimits", line(&self.ulimits)),
             ("sysctls", line(&self.sysctls)),
             ("pull", line(&self.pull)),
-        ];
+        ]
+    }
+
+    /// Refuses the fields of a container in a workload that is none.
+    pub(super) fn check_no_container(&self) -> Result<(), ManifestError> {
+        let mut fields = self.fields_of_containers();
+        fields.extend([
+            ("exposed", line(&self.exposed)),
+            ("stdin", line(&self.stdin)),
+            ("tty", line(&self.tty)),
+            ("ports", line(&self.ports)),
+        ]);
         match fields.into_iter().find_map(|(name, line)| line.map(|line| (name, line))) {
             Some((name, line)) => {
                 let message = format!("{name}: only a container has it, and `wasm` is a component");
@@ -185,6 +189,39 @@ impl Document {
             }
             None => Ok(()),
         }
+    }
+
+    /// Refuses beside a list of containers what each of them has for itself.
+    pub(super) fn check_no_fields_of_containers(&self) -> Result<(), ManifestError> {
+        let mut fields = self.fields_of_containers();
+        let env = (!self.env.is_empty()).then(|| self.name.line());
+        fields.extend([
+            ("env", env),
+            ("secrets", line(&self.secrets)),
+            ("configs", line(&self.configs)),
+            ("health", line(&self.health)),
+            ("volumes", line(&self.volumes)),
+            ("volume_on_loss", line(&self.volume_on_loss)),
+            ("args", line(&self.args)),
+            ("world", line(&self.world)),
+        ]);
+        match fields.into_iter().find_map(|(name, line)| line.map(|line| (name, line))) {
+            Some((name, line)) => {
+                let message = format!("{name}: of a group it stands in each of its `containers`");
+                Err(ManifestError::at(line, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A group with the fields that are those of its replica: ports of the device, and the streams
+    /// of the main container.
+    pub(super) fn of_replica(&mut self, group: Workload) -> Result<Workload, ManifestError> {
+        let ports = list("ports", self.ports.take(), options::published)?;
+        let exposed = list("exposed", self.exposed.take(), options::port)?;
+        let is = |flag: &mut Option<At<bool>>| flag.take().is_some_and(At::take);
+        let (stdin, tty) = (is(&mut self.stdin), is(&mut self.tty));
+        Ok(group.ports(ports).streams(stdin, tty).exposes(exposed))
     }
 
     /// The container of `image` with the options of this document.
@@ -253,6 +290,10 @@ impl Document {
             None => workload,
         })
     }
+}
+
+fn line<T>(field: &Option<At<T>>) -> Option<u64> {
+    field.as_ref().map(At::line)
 }
 
 pub(super) fn read<T, E: std::fmt::Display>(

@@ -52,6 +52,7 @@ mod error;
 mod foreign;
 pub(crate) mod fuzzing;
 mod given;
+mod group;
 mod health;
 mod kind;
 mod placement;
@@ -268,6 +269,10 @@ struct Document {
     /// How often all its replicas were replaced without another change: `shoal restart` counts it
     /// up. Default: as it is. Example: `restarts: 1`
     restarts: Option<At<Count>>,
+    /// Several containers in one replica, which share a network and volumes: each with the fields
+    /// of a container. The first one is the main one.
+    /// Example: `containers: [{ name: app, image: "app:1" }, { name: log, image: "log:1" }]`
+    containers: Option<At<Vec<group::ContainerText>>>,
     // The fields of a container; `container` reads them.
     /// Replaces the image's arguments: words, or one text that is split as a shell does.
     /// Example: `command: [redis-server, --appendonly, "yes"]`
@@ -381,7 +386,9 @@ impl Document {
         let best_effort = reserve.map(|text| field("reserve", text, uses::reserve)).transpose()?;
         let priority = self.priority.as_ref();
         let priority = priority.map(|text| field("priority", text, uses::priority)).transpose()?;
-        let limit = self.limit.take();
+        if self.containers.is_some() {
+            self.check_no_fields_of_containers()?;
+        }
         let secrets = given::uses("secrets", self.secrets.take(), options::secret)?;
         let configs = given::uses("configs", self.configs.take(), options::config)?;
         let (health, no_healthcheck) = health::health(self.health.take())?;
@@ -404,6 +411,7 @@ impl Document {
         let most = scale.as_ref().map(|scale| scale.max).or(kind.replicas());
         let update = update::update(self.update.take(), &kind, most)?;
         let mut program = self.program(name, base)?.kind(kind);
+        let is_group = program.is_group();
         if let Some(world) = self.world(program.source())? {
             program = program.world(world);
         }
@@ -413,8 +421,10 @@ impl Document {
             workload = workload.set(set);
         }
         workload = workload.restarts(restarts.unwrap_or_default().into());
-        workload = workload.given(secrets.into_iter().chain(configs)).health(health);
-        workload = workload.no_healthcheck(no_healthcheck);
+        workload = workload.given(secrets.into_iter().chain(configs));
+        if !is_group {
+            workload = workload.health(health).no_healthcheck(no_healthcheck);
+        }
         if let Some(update) = update {
             workload = workload.update(update);
         }
@@ -429,7 +439,7 @@ impl Document {
         if let Some(disk) = disk {
             workload = workload.disk(disk);
         }
-        let Limit { memory, cpu: most_cpu } = limit.unwrap_or_default();
+        let Limit { memory, cpu: most_cpu } = self.limit.take().unwrap_or_default();
         let memory = memory.map(|text| field("limit", &text, quantity::memory)).transpose()?;
         let most_cpu = most_cpu.map(|text| field("limit", &text, quantity::cpu)).transpose()?;
         if let Some(cpu) = cpu.or_else(|| reserved_below(most_cpu)) {
@@ -441,6 +451,13 @@ impl Document {
     /// The workload with its program: a component or a container.
     fn program(&mut self, name: WorkloadName, base: &Path) -> Result<Workload, ManifestError> {
         let component = self.component(base)?;
+        if let Some(containers) = self.containers.take() {
+            if component.is_some() || self.image.is_some() {
+                let why = "containers: it has `image` or `wasm`, too, and runs one of the two";
+                return Err(ManifestError::at(containers.line(), why));
+            }
+            return self.group(&name, containers, base);
+        }
         match (component, self.image.take()) {
             (Some((at, _)), Some(_)) => Err(ManifestError::at(
                 at,

@@ -60,6 +60,7 @@ const INNER: &[(&str, &str, &str)] = &[
     ("VolumeParts", "volumes: [{", "}]"),
     ("Pinned", "pinned: {", "}"),
     ("Platform", "pinned: { platforms: [{", "}] }"),
+    ("ContainerText", "containers: [{", "}]"),
 ];
 
 /// Other spellings of a field that docker has: the schema offers one of them.
@@ -162,7 +163,7 @@ fn examples_of_fields_are_taken() {
         assert!(example.starts_with(&format!("{name}: ")), "{example}");
         check(match name.as_str() {
             "name" => format!("{example}\nimage: a\n"),
-            "wasm" | "artifact" | "image" => format!("name: a\n{example}\n"),
+            "wasm" | "artifact" | "image" | "containers" => format!("name: a\n{example}\n"),
             "args" => format!("name: a\nwasm: a\n{example}\n"),
             "world" => format!("name: a\nartifact: sha256:{}/9\n{example}\n", "ab".repeat(32)),
             "completions" | "parallel" | "retries" | "deadline" | "keep" => {

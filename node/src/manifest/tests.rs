@@ -417,3 +417,45 @@ fn world_is_of_a_component_by_its_hash_alone() {
     let error = parse(&other, Path::new("/")).unwrap_err().to_string();
     assert!(error.contains("`wasi`: `http` or `command`"), "{error}");
 }
+
+const GROUP: &str = "name: shop\nports: [\"8080:80\"]\ncontainers:\n\
+    - name: app\n  image: \"app:1\"\n  port: 80\n  memory: 64MiB\n  volumes: [\"data:/data\"]\n\
+    - name: log\n  image: \"log:1\"\n  volumes: [\"data:/log:ro\"]\n  secrets: [\"key\"]\n\
+    - name: init\n  role: init\n  image: \"init:1\"\n  memory: 256MiB\n";
+
+/// The replica's size follows from its containers, unless the workload names one.
+#[test]
+fn containers_of_a_list_are_a_group() {
+    let spec = |text: &str| {
+        let all = parse(text, Path::new("/")).unwrap_or_else(|error| panic!("{error}"));
+        all[0].spec(None)
+    };
+    let group = spec(GROUP).unwrap();
+    let all = group.program.containers();
+    assert_eq!(all.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["app", "log", "init"]);
+    assert_eq!((group.reservation().memory >> 20, group.reservation().cpu), (256, 200));
+    assert!(all.iter().all(|it| it.limit.is_some()));
+    assert_eq!((group.storage.len(), group.values().count()), (1, 1));
+    assert_eq!(group.exposure.ports.len(), 1);
+    let named = spec(&format!("{GROUP}memory: 300MiB\n")).unwrap();
+    assert_eq!(named.reservation().memory >> 20, 300);
+    let limits = named.program.containers().iter().map(|it| it.limit.is_some());
+    assert_eq!(limits.collect::<Vec<_>>(), [true, false, true]);
+    for (more, why) in [
+        ("image: a\n", "`image` or `wasm`, too"),
+        ("env: { A: b }\n", "env: of a group it stands in each of its `containers`"),
+        ("command: [a]\n", "command: of a group"),
+        ("health: none\n", "health: of a group"),
+    ] {
+        let error = parse(&format!("{GROUP}{more}"), Path::new("/")).unwrap_err();
+        assert!(error.message.contains(why), "{}", error.message);
+    }
+    let one = "name: a\ncontainers: [{ name: b, image: c }]\n";
+    let error = parse(one, Path::new("/")).unwrap_err();
+    assert!(error.message.contains("two at least"), "{}", error.message);
+    let wrong = GROUP.replace("role: init", "role: first");
+    let error = parse(&wrong, Path::new("/")).unwrap_err();
+    assert_eq!(error.message, "role: `first` is none of app, init and sidecar");
+    let twice = GROUP.replace("data:/log:ro", "/srv:/log").replace("data:/data", "path:/data");
+    assert!(parse(&twice, Path::new("/")).is_ok(), "volumes of two names");
+}

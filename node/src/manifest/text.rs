@@ -78,6 +78,8 @@ texts! {
     Count = { "type": ["integer", "string"], "minimum": 0, "pattern": "^(0|[1-9][0-9]*)$" };
     /// A number that may be negative.
     Signed = { "type": ["integer", "string"], "pattern": "^(0|-?[1-9][0-9]*)$" };
+    /// The part of a container in its group.
+    RoleText = { "type": "string", "enum": ["app", "init", "sidecar"] };
     /// The word for nothing.
     Word = { "type": "string", "enum": ["none"] };
     /// What is reserved.

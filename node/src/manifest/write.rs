@@ -9,10 +9,10 @@ use std::time::Duration;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{
     After, Autoscale, Check, Component, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Device,
-    Exposure, Health, Image, Job, Kind, Later, Missed, Mount, NO_CPU_LIMIT, NetworkMode, OnFailure,
-    OnLoss, Order, Overlap, Placement, PlatformImage, Privileges, Probe, Program, PullPolicy,
-    Requirements, Rollout, Sequence, Stateful, Target, Tmpfs, ValueKind, ValueUse, VolumeSource,
-    World,
+    Exposure, Health, Image, Job, Kind, Later, Member, Missed, Mount, NO_CPU_LIMIT, NetworkMode,
+    OnFailure, OnLoss, Order, Overlap, Placement, PlatformImage, Privileges, Probe, Program,
+    PullPolicy, Requirements, Role, Rollout, Sequence, Stateful, Target, Tmpfs, ValueKind,
+    ValueUse, VolumeSource, World, size_of_group,
 };
 use shoal_protocol::model::{Artifact, DISK, Digest, Resources, Spec, SpecForm, WorkloadName};
 
@@ -62,6 +62,18 @@ pub fn written(workload: &Workload) -> Result<String, String> {
     let spec = workload.spec(is_wasm.then_some(artifact));
     let spec = spec.map_err(|error| format!("`{}`: {error}", workload.name()))?;
     let mut entries = document(&spec);
+    let sources = [workload.source()].into_iter().chain(workload.other_sources());
+    let containers = entries.iter_mut().find(|(name, _)| name == "containers");
+    if let Some((_, Yaml::List(all))) = containers {
+        for (source, container) in sources.zip(all) {
+            if let (Source::Image(path), Yaml::Map(fields)) = (source, container)
+                && let Some((_, image)) = fields.iter_mut().find(|(name, _)| name == "image")
+            {
+                *image = Yaml::text(path.display().to_string());
+            }
+        }
+        return Ok(Yaml::Map(entries).document());
+    }
     let source = match workload.source() {
         Source::File(path) => Some(("artifact", "wasm", path)),
         Source::Image(path) => Some(("image", "image", path)),
@@ -120,6 +132,7 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
             let args: Vec<Yaml> = args.iter().map(Yaml::text).collect();
             out.put_if("args", !args.is_empty(), Yaml::List(args));
         }
+        Program::Containers(all) if all.len() > 1 => {}
         Program::Containers(all) => {
             if let Some(container) = all.first() {
                 out.put("image", Yaml::text(&container.image.reference));
@@ -127,8 +140,14 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
             }
         }
     }
+    let is_group = program.containers().len() > 1;
     kind_of(&mut out, kind);
-    resources(&mut out, *reservation, *limit, matches!(program, Program::Wasm(_)));
+    // That of a group may follow from its containers.
+    if !is_group || size_of_group(program.containers()) != Some(spec.resources) {
+        out.put_if("memory", is_group, size(reservation.memory));
+        let is_component = matches!(program, Program::Wasm(_));
+        resources(&mut out, *reservation, *limit, is_component, is_group);
+    }
     out.put_if("reserve", later.best_effort, Yaml::plain("none"));
     out.put_if("priority", later.priority != 0, Yaml::plain(later.priority));
     let uses = &later.uses;
@@ -136,32 +155,28 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     let devices = uses.devices().map(|(name, amount)| (name.to_owned(), Yaml::plain(amount)));
     let devices: Vec<_> = devices.collect();
     out.put_if("resources", !devices.is_empty(), Yaml::Map(devices));
-    out.put_if("env", !spec.env().is_empty(), Yaml::pairs(spec.env()));
+    out.put_if("env", !is_group && !spec.env().is_empty(), Yaml::pairs(spec.env()));
     placed(&mut out, placement, later, name);
     let Later { stdin, tty, exposed, values, require: _, set, restarts, .. } = later;
     let Later { rollout, previous: _, autoscale: scale, mounts, .. } = later;
     let Later { uses: _, best_effort: _, priority: _, after, no_healthcheck, .. } = later;
     out.put_if("after", !after.is_empty(), Yaml::texts(after.iter().map(After::to_string)));
-    for (key, kind) in [("secrets", ValueKind::Secret), ("configs", ValueKind::Config)] {
-        let of: Vec<Yaml> = values.iter().filter(|it| it.kind == kind).map(value_use).collect();
-        out.put_if(key, !of.is_empty(), Yaml::List(of));
+    if !is_group {
+        given(&mut out, values);
+        probes(&mut out, health, *no_healthcheck);
     }
-    let Health { startup, readiness, liveness } = health;
-    let probes = [("startup", startup), ("readiness", readiness), ("liveness", liveness)];
-    let probes = probes
-        .into_iter()
-        .filter_map(|(name, it)| it.as_ref().map(|probe| (name.to_owned(), probe_of(probe))));
-    out.put_if("health", !health.is_empty(), Yaml::Map(probes.collect()));
-    out.put_if("health", *no_healthcheck, Yaml::plain("none"));
     out.put_some("update", rollout.as_ref().map(update));
     out.put_some("autoscale", scale.as_ref().map(autoscale));
     if let Program::Wasm(_) = program {
         out.put_if("volumes", !mounts.is_empty(), volumes(mounts, spec));
     }
-    if let Program::Containers(all) = program
-        && let Some(container) = all.first()
-    {
-        container_of(&mut out, container, spec);
+    match program.containers() {
+        [] => {}
+        [container] => container_of(&mut out, container, spec),
+        all => {
+            let entries = all.iter().enumerate().map(|(at, it)| entry(it, at == 0, spec));
+            out.put("containers", Yaml::List(entries.collect()));
+        }
     }
     out.put_if("exposed", !exposed.is_empty(), numbers(exposed));
     out.put_if("ports", !ports.is_empty(), Yaml::texts(ports.iter().map(shown_port)));
@@ -170,6 +185,54 @@ fn document(spec: &SpecForm) -> Vec<(String, Yaml)> {
     out.put_some("set", set.as_ref().map(|set| Yaml::text(set.as_str())));
     out.put_if("restarts", *restarts != 0, Yaml::plain(restarts));
     out.0
+}
+
+/// A container of a group. The values and probes of the main one are those of the replica.
+fn entry(container: &Container, is_main: bool, spec: &SpecForm) -> Yaml {
+    let Member { role, reservation, health, values } = &container.member;
+    let mut out = Entries(Vec::new());
+    out.put("name", Yaml::text(&container.name));
+    out.put_if("role", *role != Role::App, Yaml::plain(role));
+    out.put("image", Yaml::text(&container.image.reference));
+    out.put_some("pinned", pinned(&container.image));
+    if let (Some(reserved), Some(limit)) = (reservation, container.limit) {
+        out.put("memory", size(reserved.memory));
+        out.put("cpu", cores(reserved.cpu));
+        let mut most = Entries(Vec::new());
+        most.put_if("memory", limit.memory != reserved.memory, size(limit.memory));
+        most.put_if("cpu", limit.cpu != NO_CPU_LIMIT, cores(limit.cpu));
+        out.put_if("limit", !most.0.is_empty(), Yaml::Map(most.0));
+    }
+    out.put_if("env", !container.env.is_empty(), Yaml::pairs(&container.env));
+    match is_main {
+        true => {
+            given(&mut out, &spec.later.values);
+            probes(&mut out, &spec.health, spec.later.no_healthcheck);
+        }
+        false => {
+            given(&mut out, values);
+            probes(&mut out, health, false);
+        }
+    }
+    container_of(&mut out, container, spec);
+    Yaml::Map(out.0)
+}
+
+fn given(out: &mut Entries, values: &[ValueUse]) {
+    for (key, kind) in [("secrets", ValueKind::Secret), ("configs", ValueKind::Config)] {
+        let of: Vec<Yaml> = values.iter().filter(|it| it.kind == kind).map(value_use).collect();
+        out.put_if(key, !of.is_empty(), Yaml::List(of));
+    }
+}
+
+fn probes(out: &mut Entries, health: &Health, no_healthcheck: bool) {
+    let Health { startup, readiness, liveness } = health;
+    let probes = [("startup", startup), ("readiness", readiness), ("liveness", liveness)];
+    let probes = probes
+        .into_iter()
+        .filter_map(|(name, it)| it.as_ref().map(|probe| (name.to_owned(), probe_of(probe))));
+    out.put_if("health", !health.is_empty(), Yaml::Map(probes.collect()));
+    out.put_if("health", no_healthcheck, Yaml::plain("none"));
 }
 
 fn kind_of(out: &mut Entries, kind: &Kind) {
@@ -205,8 +268,15 @@ fn kind_of(out: &mut Entries, kind: &Kind) {
     out.put_some("keep", keep.map(time));
 }
 
-fn resources(out: &mut Entries, reserved: Resources, limit: Resources, is_component: bool) {
-    out.put_if("memory", reserved.memory != DEFAULT_MEMORY, size(reserved.memory));
+fn resources(
+    out: &mut Entries,
+    reserved: Resources,
+    limit: Resources,
+    is_component: bool,
+    is_group: bool,
+) {
+    let is_told = !is_group && reserved.memory != DEFAULT_MEMORY;
+    out.put_if("memory", is_told, size(reserved.memory));
     let most_cpu = if is_component { reserved.cpu } else { NO_CPU_LIMIT };
     // A limit alone may lower what is reserved: then that is named, too.
     let is_named = reserved.cpu != DEFAULT_CPU || limit.cpu < DEFAULT_CPU;
@@ -344,6 +414,7 @@ fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
         sysctls,
         privileges: Privileges { privileged, cap_add, cap_drop, devices, security },
         limit: _,
+        member: _,
     } = container;
     out.put_some("command", command.as_ref().map(Yaml::texts));
     out.put_some("entrypoint", entrypoint.as_ref().map(Yaml::texts));

@@ -87,6 +87,18 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
     note("runtime", old.program.kind().to_string(), new.program.kind().to_string());
     maps("env", old.env(), new.env(), &mut all);
     maps("require", &old.placement.require, &new.placement.require, &mut all);
+    let (before, after) = (others(old), others(new));
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    for name in names {
+        match (before.get(name), after.get(name)) {
+            (Some(from), Some(to)) => maps(&format!("container {name}:"), from, to, &mut all),
+            (from, to) => {
+                let image = |it: &BTreeMap<String, String>| it.get("image").cloned();
+                let (from, to) = (from.and_then(image), to.and_then(image));
+                all.push(Difference { field: format!("container {name}"), from, to });
+            }
+        }
+    }
     if let (Some(from), Some(to)) = updates {
         maps("update", &from, &to, &mut all);
     }
@@ -104,6 +116,17 @@ pub fn differences(old: &Spec, new: &Spec) -> Vec<Difference> {
         all.push(Difference { field: "details".into(), from: None, to: None });
     }
     all
+}
+
+/// The other containers of a group, each with its parts in words.
+fn others(spec: &Spec) -> BTreeMap<String, BTreeMap<String, String>> {
+    let of = |it: &Container| {
+        let options = it.options().into_iter().map(|(name, text)| (name.to_owned(), text));
+        let env = it.env.iter().map(|(name, value)| (format!("env {name}"), value.clone()));
+        let image = ("image".to_owned(), it.image.reference.clone());
+        (it.name.clone(), options.chain(env).chain([image]).collect())
+    };
+    spec.program.containers().iter().skip(1).map(of).collect()
 }
 
 /// The parts of a policy for updates, by their names in a manifest.
@@ -203,6 +226,31 @@ mod tests {
             workload.kind(kind.clone()).spec(None).unwrap()
         };
         differences(&of(from), &of(to)).iter().map(ToString::to_string).collect()
+    }
+
+    /// Each container of a group is told by its name.
+    #[test]
+    fn containers_of_a_group_differ_by_name() {
+        let of = |log: &str, more: bool| {
+            let other = |name: &str, image: &str| {
+                let other = Workload::image("a", image).unwrap().env("A", image);
+                other.with_container(|it| it.name = name.into())
+            };
+            let group = Workload::image("a", "app:1").unwrap();
+            let group = group.beside(other("log", log)).unwrap();
+            let group = if more { group.beside(other("mesh", "mesh:1")).unwrap() } else { group };
+            group.spec(None).unwrap()
+        };
+        let said = differences(&of("log:1", false), &of("log:2", true));
+        let said: Vec<String> = said.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "container log: env A log:1 -> log:2",
+                "container log: image log:1 -> log:2",
+                "container mesh mesh:1 (new)",
+            ]
+        );
     }
 
     /// Each part of a kind has the name that a manifest has for it.

@@ -36,10 +36,11 @@ pub(crate) mod uses;
 pub mod volume;
 mod workload;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 
-use shoal_protocol::model::spec::{InvalidSpec, World};
+use shoal_protocol::model::spec::{Image, InvalidSpec, World};
 use shoal_protocol::model::{
     Artifact, ClusterId, Digest, ProgramKind, RawChange, Spec, WorkloadName,
 };
@@ -254,11 +255,7 @@ pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
         Source::Held(artifact) => {
             return Ok(Ready { spec: workload.spec(Some(*artifact))?, parts: Vec::new() });
         }
-        Source::Engine => return Ok(Ready { spec: workload.spec(None)?, parts: Vec::new() }),
-        Source::Image(file) => {
-            let (workload, parts) = part::image(workload, file.clone()).await?;
-            return Ok(Ready { spec: workload.spec(None)?, parts });
-        }
+        Source::Engine | Source::Image(_) => return images_ready(workload).await,
         Source::Bytes(bytes) => (format!("`{}`", workload.name()), bytes.clone()),
         Source::File(file) => {
             let read = tokio::fs::read(file).await;
@@ -277,6 +274,26 @@ pub async fn ready(workload: &Workload) -> Result<Ready, PublishError> {
     Ok(Ready { spec: workload.spec(Some(artifact))?, parts })
 }
 
+/// Reads the images of a workload that are in files.
+async fn images_ready(workload: &Workload) -> Result<Ready, PublishError> {
+    let mut all = workload.clone();
+    let (mut parts, mut exposed) = (Vec::<Part>::new(), BTreeSet::new());
+    let files = workload.image_files();
+    let is_read = !files.is_empty();
+    for (at, file) in files {
+        let (with, more, ports) = part::image(&all, at, file).await?;
+        all = with;
+        exposed.extend(ports);
+        // Two of a group may be of one image.
+        let known: BTreeSet<Digest> = parts.iter().map(|it| it.artifact.digest).collect();
+        parts.extend(more.into_iter().filter(|it| !known.contains(&it.artifact.digest)));
+    }
+    if is_read {
+        all = all.exposes_also(exposed);
+    }
+    Ok(Ready { spec: all.spec(None)?, parts })
+}
+
 /// Settles which bytes the image of a workload means, where its engine provides it: all replicas
 /// then run the same, and need no registry. Returns the workload, and what the person should know.
 pub async fn pinned(
@@ -284,12 +301,20 @@ pub async fn pinned(
     workload: &Workload,
     told: &mut (dyn FnMut(ImageProgress) + Send),
 ) -> Result<(Workload, Vec<String>), PublishError> {
-    let Some(image) = workload.engine_image() else { return Ok((workload.clone(), Vec::new())) };
-    let (reference, pull) = (image.reference.clone(), image.pull);
-    let asked = ResolveBody { reference, pull, push_as: None };
-    let ResolvedImage { image, notes, exposed, .. } = door.resolve(&asked, told).await?;
-    let workload = workload.clone().with_container(|container| container.image = image);
-    Ok((workload.exposes_also(exposed), notes))
+    let open = workload.engine_images();
+    if open.is_empty() {
+        return Ok((workload.clone(), Vec::new()));
+    }
+    let mut workload = workload.clone();
+    let (mut all_notes, mut all_exposed) = (Vec::new(), BTreeSet::new());
+    for (at, Image { reference, pull, .. }) in open {
+        let asked = ResolveBody { reference, pull, push_as: None };
+        let ResolvedImage { image, notes, exposed, .. } = door.resolve(&asked, told).await?;
+        workload = workload.with_container_at(at, |container| container.image = image);
+        all_notes.extend(notes);
+        all_exposed.extend(exposed);
+    }
+    Ok((workload.exposes_also(all_exposed), all_notes))
 }
 
 /// Publishes a workload that is [`ready`]. `force`: even if no known node can run it now.

@@ -125,17 +125,19 @@ pub async fn image_file(
     tokio::task::spawn_blocking(read).await.expect("the reader does not panic")
 }
 
-/// Reads the image in `file`, and returns the workload that runs it, and its parts.
+/// Reads the image in `file` for the container of this number, and returns the workload that runs
+/// it, its parts, and the ports that it exposes.
 pub(super) async fn image(
     workload: &Workload,
+    at: usize,
     file: PathBuf,
-) -> Result<(Workload, Vec<Part>), ImageFileError> {
-    let wanted = workload.image_reference();
+) -> Result<(Workload, Vec<Part>, BTreeSet<u16>), ImageFileError> {
+    let wanted = workload.image_reference(at);
     let own = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let ImageFile { name, platforms, parts, exposed } = image_file(file, wanted.clone()).await?;
-    let workload = workload.clone().with_container(|container| {
+    let workload = workload.clone().with_container_at(at, |container| {
         container.image.reference = wanted.or(name).unwrap_or(own);
         container.image.platforms = platforms;
     });
-    Ok((workload.exposes_also(exposed), parts))
+    Ok((workload, parts, exposed))
 }

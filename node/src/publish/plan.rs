@@ -156,7 +156,17 @@ impl Step {
     pub fn program(&self) -> Option<String> {
         match &self.wanted.as_ref()?.program {
             Program::Wasm(component) => Some(component.artifact.digest.short()),
-            Program::Containers(all) => Some(all.first()?.image.reference.clone()),
+            Program::Containers(all) => {
+                let mut images: Vec<&str> = Vec::new();
+                for container in all {
+                    // Two of a group may be of one image.
+                    let image = container.image.reference.as_str();
+                    if !images.contains(&image) {
+                        images.push(image);
+                    }
+                }
+                Some(images.join(", "))
+            }
         }
     }
 }

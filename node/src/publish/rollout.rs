@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use shoal_protocol::model::Spec;
-use shoal_protocol::model::spec::{
-    Kind, NetworkMode, OnFailure, Order, Program, Rollout, VolumeSource,
-};
+use shoal_protocol::model::spec::{Kind, NetworkMode, OnFailure, Order, Rollout, VolumeSource};
 
 use super::probe;
 use crate::manifest::quantity;
@@ -84,14 +82,11 @@ pub(super) fn forced_stop_first(spec: &Spec) -> Option<String> {
 
 /// The thing of a replica that two cannot have at once.
 fn needs_alone(spec: &Spec) -> Option<&'static str> {
-    let container = match &spec.program {
-        Program::Wasm(_) => None,
-        Program::Containers(all) => all.first(),
-    };
-    Some(match container {
+    let containers = spec.program.containers();
+    Some(match containers.first() {
         _ if spec.storage.iter().any(|it| it.source == VolumeSource::Kept) => "a volume",
         _ if !spec.exposure.ports.is_empty() => "a port of the device",
-        Some(it) if !it.privileges.devices.is_empty() => "a device",
+        Some(_) if containers.iter().any(|it| !it.privileges.devices.is_empty()) => "a device",
         Some(it) if it.network == NetworkMode::Host => "the network of the device",
         _ => return None,
     })

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
     Affinity, After, Autoscale, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image,
-    InvalidSpec, Job, Kind, MAX_EXPOSED, Mount, NO_CPU_LIMIT, Port, Preference, Program, Rollout,
-    Rule, Sequence, Stateful, Toleration, ValueUse, Volume, World,
+    InvalidSpec, Job, Kind, MAX_EXPOSED, Mount, NO_CPU_LIMIT, Port, Preference, Program,
+    Requirements, Rollout, Rule, Sequence, Stateful, Toleration, ValueUse, Volume, World,
+    size_of_group,
 };
 use shoal_protocol::model::{
-    Artifact, DISK, Digest, Label, Resources, Spec, SpecForm, WorkloadName,
+    Amounts, Artifact, DISK, Digest, Label, Resources, Spec, SpecForm, WorkloadName,
 };
 
 /// A component or a container, its source, and its size. A new field of [`SpecForm`] gets a method
@@ -27,6 +28,8 @@ pub struct Workload {
     /// The spec to be, without its artifact: see [`UNREAD`].
     form: SpecForm,
     source: Source,
+    /// The sources of the other containers of its group.
+    others: Vec<Source>,
 }
 
 /// The artifact of a form whose bytes were not read yet. No valid spec has one of 0 bytes, so it
@@ -82,7 +85,8 @@ impl Workload {
     /// The same for a name that was parsed already.
     pub fn component(name: WorkloadName, source: Source) -> Workload {
         let resources = Resources { memory: DEFAULT_MEMORY, cpu: DEFAULT_CPU };
-        Workload { form: SpecForm::wasm_service(name, UNREAD, 1, resources), source }
+        let form = SpecForm::wasm_service(name, UNREAD, 1, resources);
+        Workload { form, source, others: Vec::new() }
     }
 
     /// A container of an image, with one replica, the default reservation, and no limit of its CPU.
@@ -97,7 +101,7 @@ impl Workload {
         let container = Container::of("main", Image::named(reference));
         let mut form = SpecForm::container_service(name, container, 1, resources);
         form.resources.limit.cpu = NO_CPU_LIMIT;
-        Workload { form, source: Source::Engine }
+        Workload { form, source: Source::Engine, others: Vec::new() }
     }
 
     /// A container of the image in a file. `reference` names the image if the file has several.
@@ -110,29 +114,116 @@ impl Workload {
         Workload { source: Source::Image(file.into()), ..workload }
     }
 
-    /// The reference of a container's image, if one was given.
-    pub(super) fn image_reference(&self) -> Option<String> {
-        let Program::Containers(containers) = &self.form.program else { return None };
-        let reference = &containers.first()?.image.reference;
+    /// The reference of an image, if one was given: of the container of this number.
+    pub(super) fn image_reference(&self, at: usize) -> Option<String> {
+        let reference = &self.form.program.containers().get(at)?.image.reference;
         (!reference.is_empty()).then(|| reference.clone())
     }
 
-    /// The image of a container that the engines provide.
-    pub(super) fn engine_image(&self) -> Option<&Image> {
-        let Program::Containers(containers) = &self.form.program else { return None };
-        let image = &containers.first()?.image;
-        let is_open = image.platforms.is_empty() && image.digest.is_none();
-        (self.source == Source::Engine && is_open).then_some(image)
+    /// The images that the engines provide, each with the number of its container.
+    pub(super) fn engine_images(&self) -> Vec<(usize, Image)> {
+        let images = self.form.program.containers().iter().map(|it| &it.image);
+        let sources = [&self.source].into_iter().chain(&self.others);
+        let open = images.zip(sources).enumerate().filter(|(_, (image, source))| {
+            let is_open = image.platforms.is_empty() && image.digest.is_none();
+            **source == Source::Engine && is_open
+        });
+        open.map(|(at, (image, _))| (at, image.clone())).collect()
     }
 
-    /// Changes the container, if it is one.
-    pub fn with_container(mut self, change: impl FnOnce(&mut Container)) -> Workload {
+    /// The files of images, each with the number of its container.
+    pub(super) fn image_files(&self) -> Vec<(usize, PathBuf)> {
+        let sources = [&self.source].into_iter().chain(&self.others).enumerate();
+        let files = sources.filter_map(|(at, source)| match source {
+            Source::Image(file) => Some((at, file.clone())),
+            _ => None,
+        });
+        files.collect()
+    }
+
+    /// Adds the container of another workload to its group, with its volumes, values and probes.
+    /// The first workload's own container is the main one.
+    ///
+    /// # Errors
+    /// Either is no single container, or both have a volume of one name that differ.
+    pub fn beside(mut self, other: Workload) -> Result<Workload, String> {
+        let Workload { form, source, others } = other;
+        let SpecForm { program: Program::Containers(containers), health, storage, later, .. } =
+            form
+        else {
+            return Err("containers: a component is in no group".into());
+        };
+        let (Program::Containers(all), true) = (&mut self.form.program, others.is_empty()) else {
+            return Err("containers: a component is in no group".into());
+        };
+        for volume in storage {
+            match self.form.storage.iter().find(|it| it.name == volume.name) {
+                None => self.form.storage.push(volume),
+                Some(known) if *known == volume => {}
+                Some(_) => {
+                    let name = &volume.name;
+                    return Err(format!("volumes: two of different kinds are called `{name}`"));
+                }
+            }
+        }
+        for mut container in containers {
+            container.member.health = health.clone();
+            container.member.values.clone_from(&later.values);
+            all.push(container);
+        }
+        self.others.push(source);
+        Ok(self)
+    }
+
+    /// Sets the size of its replicas by those of its containers, if each has one.
+    pub fn sized_by_containers(mut self) -> Workload {
+        if let Some(size) = size_of_group(self.form.program.containers()) {
+            self.form.resources = size;
+        }
+        self
+    }
+
+    /// Takes the size of its replicas for that of its container in a group.
+    pub(crate) fn own_size(self) -> Workload {
+        let Requirements { reservation, limit } = self.form.resources;
+        self.with_container(|container| {
+            container.member.reservation = Some(reservation);
+            container.limit = Some(limit);
+        })
+    }
+
+    /// Whether nothing of memory and CPU is reserved, and what is counted besides.
+    pub(crate) fn counts(&self) -> (bool, &Amounts) {
+        (self.form.later.best_effort, &self.form.later.uses)
+    }
+
+    /// Whether it is a group of several containers.
+    pub fn is_group(&self) -> bool {
+        self.form.program.containers().len() > 1
+    }
+
+    /// Changes the container of this number, if there is one.
+    pub(super) fn with_container_at(
+        mut self,
+        at: usize,
+        change: impl FnOnce(&mut Container),
+    ) -> Workload {
         if let Program::Containers(containers) = &mut self.form.program
-            && let Some(container) = containers.first_mut()
+            && let Some(container) = containers.get_mut(at)
         {
             change(container);
         }
         self
+    }
+
+    /// The sources of the other containers of its group, in order.
+    pub fn other_sources(&self) -> &[Source] {
+        &self.others
+    }
+
+    /// Changes the container, if it is one: of a group the main one.
+    pub fn with_container(self, change: impl FnOnce(&mut Container)) -> Workload {
+        self.with_container_at(0, change)
     }
 
     /// Sets the arguments that replace the image's, if it is a container.
@@ -299,6 +390,11 @@ impl Workload {
     /// The secrets and configs that its replicas get.
     pub fn values(&self) -> &[ValueUse] {
         &self.form.later.values
+    }
+
+    /// The same with those of the other containers of its group.
+    pub fn all_values(&self) -> impl Iterator<Item = &ValueUse> {
+        self.form.values()
     }
 
     /// Sets its health probes.

@@ -166,6 +166,15 @@ impl Sessions for Engine {
         self.session(|containers| containers.exec(id, exec))
     }
 
+    fn exec_in(
+        &self,
+        id: &InstanceId,
+        container: &str,
+        exec: Exec,
+    ) -> BoxFuture<'_, Result<Process, SessionError>> {
+        self.session(|containers| containers.exec_in(id, container, exec))
+    }
+
     fn attach(
         &self,
         id: &InstanceId,
@@ -348,6 +357,7 @@ mod tests {
             workload: "default/cache".into(),
             payload: Payload::Container(Box::new(ContainerPayload {
                 container,
+                others: Vec::new(),
                 hostname: "cache-0".into(),
                 ports: Vec::new(),
                 volumes: std::collections::BTreeMap::new(),

@@ -136,6 +136,16 @@ impl Resolver {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    async fn given(&self, spec: &Spec, uses: &[ValueUse]) -> Result<Given, NoValues> {
+        let mut given = Given::default();
+        for of in uses {
+            let name = of.of(&spec.name.namespace);
+            let bytes = self.value(&name, of.kind).await?;
+            put(&mut given, of, &name, bytes)?;
+        }
+        Ok(given)
+    }
+
     async fn value(&self, name: &WorkloadName, kind: ValueKind) -> Result<Vec<u8>, NoValues> {
         let stopped = |stopped: Stopped| NoValues(stopped.to_string());
         let word = kind.word();
@@ -228,11 +238,13 @@ impl Resolver {
 impl Values for Resolver {
     fn resolve<'a>(&'a self, spec: &'a Spec) -> BoxFuture<'a, Result<Given, NoValues>> {
         async move {
-            let mut given = Given::default();
-            for of in &spec.later.values {
-                let name = of.of(&spec.name.namespace);
-                let bytes = self.value(&name, of.kind).await?;
-                put(&mut given, of, &name, bytes)?;
+            let mut given = self.given(spec, &spec.later.values).await?;
+            for container in spec.program.containers() {
+                let uses = &container.member.values;
+                if !uses.is_empty() {
+                    let own = self.given(spec, uses).await?;
+                    given.others.insert(container.name.clone(), own);
+                }
             }
             Ok(given)
         }

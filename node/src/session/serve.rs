@@ -174,6 +174,14 @@ async fn act(
             sender.send([Frame::Opened]).await?;
             run(process, receiver, sender).await
         }
+        Action::ExecIn { container, exec } => {
+            let command = exec.command.join(" ");
+            let process = host.runtimes.sessions(id)?.exec_in(id, &container, exec).await?;
+            let shown = command.chars().take(200).collect::<String>();
+            say(&format!("runs `{shown}` in `{container}`"));
+            sender.send([Frame::Opened]).await?;
+            run(process, receiver, sender).await
+        }
         Action::Attach | Action::Interact { .. } => {
             let (input, doing) = match action {
                 Action::Interact { terminal } => (Some(terminal), "is attached, with input"),

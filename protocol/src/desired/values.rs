@@ -12,14 +12,14 @@ use super::{Desired, Moved};
 
 /// The hash of the versions of the values that a spec uses; `None` if it uses none.
 pub(super) fn versions(registers: &OrdMap<Digest, Register>, spec: &Spec) -> Option<Digest> {
-    if spec.later.values.is_empty() {
+    if spec.values().next().is_none() {
         return None;
     }
     let version = |key: Key| {
         let change = registers.get(&key.hash()).and_then(Register::effective)?;
         version(change)
     };
-    let uses = spec.later.values.iter();
+    let uses = spec.values();
     let all = uses.map(|it| version(it.key(&spec.name.namespace)).unwrap_or(Digest([0; 32])));
     Some(Digest::of(&all.flat_map(|it| it.0).collect::<Vec<u8>>()))
 }

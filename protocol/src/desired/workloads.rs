@@ -111,7 +111,7 @@ impl Workloads {
             for artifact in artifacts_of(&workload.spec) {
                 self.runs_no_more(&artifact.digest);
             }
-            for used in &workload.spec.later.values {
+            for used in workload.spec.values() {
                 self.uses_no_more(&used.key(&name.namespace), name);
             }
         }
@@ -123,7 +123,7 @@ impl Workloads {
         for artifact in artifacts_of(&workload.spec) {
             *self.artifacts.entry(artifact.digest).or_default() += 1;
         }
-        for used in &workload.spec.later.values {
+        for used in workload.spec.values() {
             let key = used.key(&workload.name.namespace);
             self.users.entry(key).or_default().insert(workload.name.clone());
         }

@@ -71,6 +71,13 @@ pub enum Action {
         /// The size of the operator's terminal, columns and rows, for a program that has one.
         terminal: (u16, u16),
     },
+    /// Run a command in a container of a group.
+    ExecIn {
+        /// The container's name in the group.
+        container: String,
+        /// The command.
+        exec: Exec,
+    },
 }
 
 /// A command in a replica.

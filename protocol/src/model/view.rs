@@ -67,6 +67,9 @@ pub struct WorkloadView {
     /// The image of a container, as it was published.
     #[serde(default)]
     pub image: Option<String>,
+    /// The containers of a group of several, the main one first; none of a container alone.
+    #[serde(default)]
+    pub containers: Vec<ContainerView>,
     /// Whether it answers HTTP requests.
     #[serde(default = "yes")]
     pub http: bool,
@@ -105,6 +108,21 @@ pub struct WorkloadView {
     pub conflict: bool,
     /// Each place that should exist and each claim of a replica, by place.
     pub replicas: Vec<ReplicaView>,
+}
+
+/// A container of a group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ContainerView {
+    /// The name within the group.
+    pub name: String,
+    /// Its part in it: `app`, `init` or `sidecar`.
+    pub role: String,
+    /// The image, as it was published.
+    pub image: String,
+    /// Its environment.
+    pub env: BTreeMap<String, String>,
+    /// Its options that are not left at their defaults, as those of the workload.
+    pub options: BTreeMap<String, String>,
 }
 
 fn yes() -> bool {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::desired::Workload;
 use crate::membership::State;
 use crate::model::spec::{Container, HostPort, Kind, Program};
-use crate::model::view::{NodeView, ServiceView, SpecBody, StatusView, WorkloadView};
+use crate::model::view::{
+    ContainerView, NodeView, ServiceView, SpecBody, StatusView, WorkloadView,
+};
 use crate::model::{
     Claim, Digest, Key, Need, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec, Time, Token,
     WorkloadName,
@@ -240,6 +242,7 @@ impl Node {
             world: _,
             args: _,
             container,
+            others: _,
             replicas: _,
             memory,
             cpu,
@@ -289,6 +292,7 @@ impl Node {
             artifact: artifact.map(|it| it.digest.to_string()).unwrap_or_default(),
             artifact_size: here.map(|artifact| artifact.size).fold(0, u64::saturating_add),
             image: container.as_ref().map(|container| container.image.reference.clone()),
+            containers: containers_of(&workload.spec),
             http: workload.spec.program.answers(),
             artifact_holders: self.artifact_holders(workload),
             desired: self.demand().count(workload),
@@ -477,6 +481,19 @@ impl Node {
     pub fn started(&self) -> Time {
         self.device.started
     }
+}
+
+/// The containers of a group of several.
+fn containers_of(spec: &Spec) -> Vec<ContainerView> {
+    let all = spec.program.containers();
+    let view = |it: &Container| ContainerView {
+        name: it.name.clone(),
+        role: it.member.role.to_string(),
+        image: it.image.reference.clone(),
+        env: it.env.clone(),
+        options: it.options().into_iter().map(|(name, text)| (name.to_owned(), text)).collect(),
+    };
+    all.iter().filter(|_| all.len() > 1).map(view).collect()
 }
 
 fn options_of(spec: &Spec, container: Option<&Container>) -> BTreeMap<String, String> {

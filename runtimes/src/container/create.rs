@@ -12,9 +12,11 @@ use bollard::models::{
 use rustix::process::{Resource, Rlimit, getrlimit};
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
-use shoal_protocol::model::spec::{Allowed, Container, Mount, NetworkMode, Privileges, Qos, Tmpfs};
+use shoal_protocol::model::spec::{
+    Allowed, Container, Mount, NetworkMode, Privileges, Qos, Role, Tmpfs,
+};
 
-use super::engine::{ENDS, Engine, INSTANCE, LAUNCH, OWNER, WORKLOAD};
+use super::engine::{CONTAINER, ENDS, Engine, INSTANCE, LAUNCH, ORDER, OWNER, ROLE, WORKLOAD};
 use super::{Config, given_files, load, volumes};
 use crate::model::{ContainerPayload, InstanceId, Launch, Payload, VolumeOf};
 
@@ -38,6 +40,29 @@ const ENGINE_LOG: &str = "4m";
 /// Bytes of all names and values of an environment: the kernel takes 2 MiB at an exec.
 const MAX_ENV: usize = 512 << 10;
 
+/// A container of a launch, as it is made.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub container: &'a Container,
+    /// Its number in the order in which the containers of its group are started.
+    pub order: usize,
+    /// The engine's id of the container whose network it joins.
+    pub joins: Option<&'a str>,
+}
+
+impl Part<'_> {
+    /// The name of one that is not the main one.
+    pub(super) fn other(&self, payload: &ContainerPayload) -> Option<&str> {
+        let is_main = self.container.name == payload.container.name;
+        (payload.is_group() && !is_main).then_some(&*self.container.name)
+    }
+
+    /// Whether the ports of the replica lead to it: to the one whose network the others join.
+    fn has_ports(&self) -> bool {
+        self.joins.is_none() && self.container.member.role != Role::Init
+    }
+}
+
 /// The container of a launch that can be started, or the reason why it cannot.
 pub(super) fn check<'a>(
     launch: &'a Launch,
@@ -46,15 +71,29 @@ pub(super) fn check<'a>(
     let Payload::Container(payload) = &launch.payload else {
         return Err("it is not a container".into());
     };
-    let container = &payload.container;
     if launch.memory < MIN_MEMORY {
         let memory = launch.memory;
         return Err(format!("a memory limit of {memory} bytes is below {MIN_MEMORY}, the least"));
     }
-    if let Some(why) = launch.given.wrong_variable() {
+    for (order, container) in payload.containers().enumerate() {
+        check_one(launch, payload, Part { container, order, joins: None }, allowed)?;
+    }
+    Ok(payload)
+}
+
+fn check_one(
+    launch: &Launch,
+    payload: &ContainerPayload,
+    part: Part<'_>,
+    allowed: &Allowed,
+) -> Result<(), String> {
+    let container = part.container;
+    let given = part.other(payload).map_or(&launch.given, |other| launch.given.of(other));
+    if let Some(why) = given.wrong_variable() {
         return Err(why);
     }
-    for (name, value) in launch.whole_env() {
+    let env = env(launch, payload, part);
+    for (name, value) in &env {
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(format!("{name:?} cannot name a variable"));
         }
@@ -62,7 +101,7 @@ pub(super) fn check<'a>(
             return Err(format!("the value of the variable {name} has a zero byte"));
         }
     }
-    let env: usize = launch.whole_env().map(|(name, value)| name.len() + value.len()).sum();
+    let env: usize = env.iter().map(|(name, value)| name.len() + value.len()).sum();
     if env > MAX_ENV {
         return Err(format!("{env} bytes of environment, at most {MAX_ENV} are allowed"));
     }
@@ -74,22 +113,36 @@ pub(super) fn check<'a>(
     if container.http == Some(0) {
         return Err("0 is no port".into());
     }
-    match allowed.refusal(container, payload.device_paths()) {
+    match allowed.refusal(container, payload.device_paths_of(container)) {
         Some(what) => {
             let remedy = Allowed::remedy(&what).unwrap_or_default();
             Err(format!("this node does not allow {what}; its `shoal up --allow '{remedy}'` does"))
         }
-        None => Ok(payload),
+        None => Ok(()),
     }
+}
+
+/// The whole environment of a container.
+fn env<'a>(
+    launch: &'a Launch,
+    payload: &'a ContainerPayload,
+    part: Part<'a>,
+) -> Vec<(&'a str, &'a str)> {
+    let Some(other) = part.other(payload) else { return launch.whole_env().collect() };
+    let env = part.container.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    env.chain(launch.given.of(other).variables()).collect()
 }
 
 /// The name of an instance's container, legal on all engines: a readable part, and a hash that
 /// tells apart what the readable part does not. Nothing is found by it.
-pub(super) fn name(owner: &str, id: &InstanceId) -> String {
+pub(super) fn name(owner: &str, id: &InstanceId, other: Option<&str>) -> String {
     let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
     let readable: String = id.as_str().chars().map(legal).take(80).collect();
     let digest = Digest::of(format!("{owner}\n{id}").as_bytes());
-    format!("shoal-{readable}-{}", digest.short())
+    // Names in a group differ, and are at most 63 characters.
+    let other: String = other.map(|other| format!("-{other}")).unwrap_or_default();
+    let other: String = other.chars().take(32).collect();
+    format!("shoal-{readable}-{}{other}", digest.short())
 }
 
 /// The hash of all that a container is made of: an equal one need not be made anew.
@@ -112,16 +165,25 @@ pub(super) fn hash(launch: &Launch, payload: &ContainerPayload) -> String {
         folders: _,
     } = launch;
     // Probed ports come with the spec, so the id changes with them.
-    let ContainerPayload { container, hostname, ports, volumes, stdin, tty, probed: _ } = payload;
+    let ContainerPayload { container, others, hostname, ports, volumes, stdin, tty, probed: _ } =
+        payload;
     // Pieces are a way to carry the image: they change nothing about the container.
-    let mut container = container.clone();
-    container.image.platforms.iter_mut().for_each(|platform| platform.pieces = None);
+    let whole = |container: &Container| {
+        let mut container = container.clone();
+        container.image.platforms.iter_mut().for_each(|platform| platform.pieces = None);
+        container
+    };
+    let container = whole(container);
     let parts = (id.as_str(), container, hostname, ports, volumes, env, memory, cpu);
     // Text keys and plain values: this cannot fail.
     let mut bytes = serde_json::to_vec(&parts).unwrap_or_default();
     // Only then: containers that an older program made are the same.
     if *stdin || *tty {
         bytes.extend([u8::from(*stdin), u8::from(*tty)]);
+    }
+    if !others.is_empty() {
+        let others: Vec<Container> = others.iter().map(whole).collect();
+        bytes.extend(serde_json::to_vec(&others).unwrap_or_default());
     }
     Digest::of(&bytes).to_string().chars().take(32).collect()
 }
@@ -159,10 +221,14 @@ pub(super) fn body(
     given: Option<&Path>,
     launch: &Launch,
     payload: &ContainerPayload,
+    part: Part<'_>,
 ) -> ContainerCreateBody {
-    let container = &payload.container;
-    let ports = bindings(payload, engine.publishes);
-    let hostname = container.hostname.as_ref().unwrap_or(&payload.hostname);
+    let (container, other) = (part.container, part.other(payload));
+    let ports = match part.has_ports() {
+        true => bindings(payload, engine.publishes),
+        false => HashMap::new(),
+    };
+    let hostname = payload.container.hostname.as_ref().unwrap_or(&payload.hostname);
     let grace = container.stop_grace.map(|grace| grace.as_millis().div_ceil(1000));
     let grace = grace.map_or(GRACE_SECONDS, |grace| i64::try_from(grace).unwrap_or(i64::MAX));
     let mut labels: HashMap<_, _> = container.labels.clone().into_iter().collect();
@@ -174,20 +240,30 @@ pub(super) fn body(
     ]);
     // An older program finds none that ended, so its label tells nothing that it has to know.
     labels.extend(launch.ends.then(|| (ENDS.to_owned(), "true".to_owned())));
+    if payload.is_group() {
+        labels.extend([
+            (CONTAINER.to_owned(), container.name.clone()),
+            (ORDER.to_owned(), part.order.to_string()),
+            (ROLE.to_owned(), container.member.role.to_string()),
+        ]);
+    }
+    let (stdin, tty) = (payload.stdin && other.is_none(), payload.tty && other.is_none());
+    let env = env(launch, payload, part);
     ContainerCreateBody {
-        hostname: Some(host_name(hostname)),
+        // In a network that it joins it has the name of its owner; engines refuse another one.
+        hostname: part.joins.is_none().then(|| host_name(hostname)),
         user: container.user.clone(),
         // Without it no port is published.
         exposed_ports: (!ports.is_empty()).then(|| ports.keys().cloned().collect()),
-        env: Some(launch.whole_env().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
         cmd: container.command.clone(),
         image: Some(reference(container)),
         working_dir: container.workdir.clone(),
         entrypoint: container.entrypoint.clone().map(cleared),
         labels: Some(labels),
         // Open for good, and not only for the first session that writes.
-        open_stdin: payload.stdin.then_some(true),
-        tty: payload.tty.then_some(true),
+        open_stdin: stdin.then_some(true),
+        tty: tty.then_some(true),
         stop_signal: container.stop_signal.clone(),
         // Podman without it kills at once.
         stop_timeout: Some(grace),
@@ -197,8 +273,8 @@ pub(super) fn body(
             ..HealthConfig::default()
         }),
         host_config: Some(HostConfig {
-            binds: Some(given_files::binds(given, launch)),
-            ..host_config(engine, config, launch, payload, ports)
+            binds: Some(given_files::binds(given, launch, other)),
+            ..host_config(engine, config, launch, payload, part, ports)
         }),
         ..ContainerCreateBody::default()
     }
@@ -209,17 +285,20 @@ fn host_config(
     config: &Config,
     launch: &Launch,
     payload: &ContainerPayload,
+    part: Part<'_>,
     ports: HashMap<String, Option<Vec<PortBinding>>>,
 ) -> HostConfig {
-    let container = &payload.container;
+    let container = part.container;
     let memory = i64::try_from(memory(launch, container)).unwrap_or(i64::MAX);
     let cpu = container.limit.as_ref().map_or(launch.cpu, |limit| limit.cpu.min(launch.cpu));
-    let network = match container.network {
-        NetworkMode::Bridge => "bridge",
-        NetworkMode::Host => "host",
-        NetworkMode::None => "none",
+    let network = match (part.joins, container.network) {
+        (Some(id), _) => format!("container:{id}"),
+        (None, NetworkMode::Bridge) => "bridge".to_owned(),
+        (None, NetworkMode::Host) => "host".to_owned(),
+        (None, NetworkMode::None) => "none".to_owned(),
     };
-    let names = config.dns.filter(|_| container.network != NetworkMode::None);
+    let is_offline = container.network == NetworkMode::None || part.joins.is_some();
+    let names = config.dns.filter(|_| !is_offline);
     let Privileges { privileged, cap_add, cap_drop, devices, security } = &container.privileges;
     let devices = devices.iter().map(|device| DeviceMapping {
         path_on_host: Some(device.host.clone()),
@@ -230,10 +309,10 @@ fn host_config(
         memory: Some(memory),
         memory_swap: Some(memory),
         nano_cpus: quota(cpu, engine.cpus),
-        cpu_shares: Some(shares(launch.cpu_reserved)),
+        cpu_shares: Some(shares(reserved(launch, payload, container))),
         oom_score_adj: oom_score(launch.qos),
         pids_limit: Some(MAX_PROCESSES),
-        network_mode: Some(network.into()),
+        network_mode: Some(network),
         port_bindings: (!ports.is_empty()).then_some(ports),
         // The node restarts it: engines differ in how, and one has no pauses.
         restart_policy: Some(RestartPolicy {
@@ -257,7 +336,7 @@ fn host_config(
         security_opt: Some(security.clone()),
         dns: names.map(|dns| vec![dns.to_string()]),
         dns_search: names.map(|_| search(&launch.workload)),
-        mounts: Some(mounts(&config.owner, payload)),
+        mounts: Some(mounts(&config.owner, payload, container)),
         ..HostConfig::default()
     }
 }
@@ -277,6 +356,14 @@ fn oom_score(qos: Qos) -> Option<i64> {
         Qos::Burstable => Some(500),
         Qos::BestEffort => Some(1_000),
     }
+}
+
+/// The part of a container in the CPU that is reserved: its own, or an equal one.
+fn reserved(launch: &Launch, payload: &ContainerPayload, container: &Container) -> u32 {
+    let run_on = payload.containers().filter(|it| it.member.role != Role::Init).count();
+    let equal = launch.cpu_reserved / u32::try_from(run_on.max(1)).unwrap_or(u32::MAX);
+    let own = container.member.reservation.map_or(equal, |it| it.cpu);
+    own.min(launch.cpu_reserved)
 }
 
 /// The kernel's weight for what is reserved.
@@ -310,14 +397,14 @@ fn bindings(
         bind(port.replica, port.udp, ip, port.device.to_string());
     }
     let publishes_own = publishes_own && container.network == NetworkMode::Bridge;
-    let own = container.http.into_iter().chain(payload.probed.iter().copied());
+    let own = payload.http().into_iter().chain(payload.probed.iter().copied());
     for port in own.filter(|_| publishes_own).collect::<BTreeSet<u16>>() {
         bind(port, false, "127.0.0.1".into(), String::new());
     }
     all
 }
 
-fn mounts(owner: &str, payload: &ContainerPayload) -> Vec<EngineMount> {
+fn mounts(owner: &str, payload: &ContainerPayload, container: &Container) -> Vec<EngineMount> {
     let of = |mount: &Mount| {
         let (typ, source) = match payload.volumes.get(&mount.volume)? {
             VolumeOf::Device(path) => (MountType::BIND, path.clone()),
@@ -331,7 +418,7 @@ fn mounts(owner: &str, payload: &ContainerPayload) -> Vec<EngineMount> {
             ..EngineMount::default()
         })
     };
-    payload.container.mounts.iter().filter_map(of).collect()
+    container.mounts.iter().filter_map(of).collect()
 }
 
 /// An entry point as engines take it. Podman keeps the image's one for an empty list.

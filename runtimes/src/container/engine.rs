@@ -32,6 +32,12 @@ use super::socket::{SetupError, why_not};
 pub(super) const OWNER: &str = "shoal.node";
 /// The label with the instance's id.
 pub(super) const INSTANCE: &str = "shoal.instance";
+/// The label of a container of a group with its name in it.
+pub(super) const CONTAINER: &str = "shoal.container";
+/// The label of a container of a group with its number in the order in which they are started.
+pub(super) const ORDER: &str = "shoal.order";
+/// The label of a container of a group with its part in it.
+pub(super) const ROLE: &str = "shoal.role";
 /// The label with the hash of the launch.
 pub(super) const LAUNCH: &str = "shoal.launch";
 /// The label of a container whose program is to come to an end by itself.

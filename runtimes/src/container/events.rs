@@ -2,6 +2,7 @@
 //! one after every end of the event stream. **An event only says where to look**: repeated, late
 //! and lost ones change nothing.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +86,9 @@ fn on_event(shared: &Shared, event: &Event) {
     let instances = shared.lock();
     let instance = match label {
         Some(id) => instances.get(id.as_str()),
-        None => instances.values().find(|one| actor.id.is_some() && one.container() == actor.id),
+        None => instances
+            .values()
+            .find(|one| actor.id.as_ref().is_some_and(|id| one.containers().contains(id))),
     };
     if let Some(instance) = instance {
         if ORDERS.contains(&action) {
@@ -118,7 +121,11 @@ async fn look(shared: &Shared) -> bool {
     wake_the_changed(shared, &listed);
     // An engine that answers for containers and not for volumes keeps those that are known.
     let _ = volumes::look(shared).await;
-    for left in listed.iter().filter(|one| is_left_over(shared, one)) {
+    let mut left: Vec<&Listed> =
+        listed.iter().filter(|one| is_left_over(shared, one, &listed)).collect();
+    // Podman removes none whose network another one has joined.
+    left.sort_by_key(|one| Reverse(one.order()));
+    for left in left {
         let grace = watch::Sender::new(Some(Duration::ZERO));
         // It is found again at the next look.
         let _ = removal::end_and_remove(engine, &left.id, None, grace.subscribe()).await;
@@ -129,9 +136,11 @@ async fn look(shared: &Shared) -> bool {
 /// Wakes the instances whose containers do not run, or are missing.
 fn wake_the_changed(shared: &Shared, listed: &[Listed]) {
     for instance in shared.lock().values() {
-        let Some(container) = instance.container() else { continue };
-        let state = listed.iter().find(|one| one.id == container).map(Listed::phase);
-        if state != Some(Phase::Alive) {
+        let runs = |container: &String| {
+            let state = listed.iter().find(|one| one.id == *container).map(Listed::phase);
+            state == Some(Phase::Alive)
+        };
+        if !instance.containers().iter().all(runs) {
             instance.wake.notify_one();
         }
     }
@@ -140,16 +149,23 @@ fn wake_the_changed(shared: &Shared, listed: &[Listed]) {
 /// Whether nobody will ask for a container again: that of an instance that failed, whose removal
 /// failed too, or one that does not run and that no instance has. One that runs waits for its
 /// start to be repeated, or for a stop.
-fn is_left_over(shared: &Shared, one: &Listed) -> bool {
+fn is_left_over(shared: &Shared, one: &Listed, all: &[Listed]) -> bool {
     let Some(id) = one.label(INSTANCE).and_then(|id| InstanceId::new(id).ok()) else {
         return false;
     };
     let instance = shared.lock().get(&id).cloned();
     // One that came to its end waits for the same: nobody may have heard how it ended.
-    let runs = one.phase() == Phase::Alive || (instance.is_none() && one.is_done());
+    // So does a group of which one runs: its containers go together.
+    let is_beside = |other: &Listed| {
+        one.is_of_group()
+            && other.label(INSTANCE) == one.label(INSTANCE)
+            && other.phase() == Phase::Alive
+    };
+    let waits = one.is_done() || all.iter().any(is_beside);
+    let runs = one.phase() == Phase::Alive || (instance.is_none() && waits);
     // A start that failed while the engine was away may not have seen its container yet.
     instance.map_or(!runs, |instance| {
-        has_failed(&instance) && (!runs || instance.container().as_ref() == Some(&one.id))
+        has_failed(&instance) && (!runs || instance.containers().contains(&one.id))
     })
 }
 

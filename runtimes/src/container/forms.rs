@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use shoal_protocol::model::spec::Role;
 
-use super::engine::ENDS;
+use super::engine::{CONTAINER, ENDS, ORDER, ROLE};
 
 use crate::model::{Traffic, Usage};
 
@@ -331,6 +332,21 @@ pub(super) fn phase(state: Option<&str>) -> Phase {
 }
 
 impl Listed {
+    /// Whether it is one of a group.
+    pub fn is_of_group(&self) -> bool {
+        self.label(CONTAINER).is_some()
+    }
+
+    /// Its number in the order in which its group is started.
+    pub fn order(&self) -> usize {
+        self.label(ORDER).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// Whether it ends after the others of its group.
+    pub fn is_beside(&self) -> bool {
+        self.label(ROLE).is_some_and(|role| role != Role::App.as_str())
+    }
+
     pub fn phase(&self) -> Phase {
         phase(self.state.as_deref())
     }

@@ -58,15 +58,24 @@ fn of_instance(folder: &Path, id: &InstanceId) -> PathBuf {
     folder.join(Digest::of(id.as_str().as_bytes()).to_string())
 }
 
-/// The binds of a launch's files, as engines take them.
-pub(super) fn binds(folder: Option<&Path>, launch: &Launch) -> Vec<String> {
+/// The name of a file among those of its instance. Names of containers have no dots.
+fn file_name(other: Option<&str>, at: usize) -> String {
+    match other {
+        None => at.to_string(),
+        Some(other) => format!("{other}.{at}"),
+    }
+}
+
+/// The binds of the files of a launch, or of another container of its group, as engines take them.
+pub(super) fn binds(folder: Option<&Path>, launch: &Launch, other: Option<&str>) -> Vec<String> {
     let Some(folder) = folder else { return Vec::new() };
     let own = of_instance(folder, &launch.id);
+    let given = other.map_or(&launch.given, |other| launch.given.of(other));
     // Z: where the device has SELinux, the file is this container's own.
     let bind = |(at, file): (usize, &GivenFile)| {
-        format!("{}:{}:ro,Z", own.join(at.to_string()).display(), file.path)
+        format!("{}:{}:ro,Z", own.join(file_name(other, at)).display(), file.path)
     };
-    launch.given.files.iter().enumerate().map(bind).collect()
+    given.files.iter().enumerate().map(bind).collect()
 }
 
 /// Writes the files of a launch, anew if there were some.
@@ -75,7 +84,10 @@ pub(super) fn write(
     launch: &Launch,
     payload: &ContainerPayload,
 ) -> Result<(), Failure> {
-    if launch.given.files.is_empty() {
+    let main = (None, &payload.container, &launch.given);
+    let others = payload.others.iter().map(|it| (Some(&*it.name), it, launch.given.of(&it.name)));
+    let all: Vec<_> = [main].into_iter().chain(others).collect();
+    if all.iter().all(|(_, _, given)| given.files.is_empty()) {
         return Ok(());
     }
     let Some(folder) = folder else {
@@ -86,10 +98,12 @@ pub(super) fn write(
     };
     remove(Some(folder), &launch.id);
     let own = of_instance(folder, &launch.id);
-    let user = user(payload.container.user.as_deref());
     let written = make(folder).and_then(|()| make(&own)).and_then(|()| {
-        let mut files = launch.given.files.iter().enumerate();
-        files.try_for_each(|(at, file)| write_one(&own.join(at.to_string()), file, user))
+        all.into_iter().try_for_each(|(other, container, given)| {
+            let user = user(container.user.as_deref());
+            let mut files = given.files.iter().enumerate();
+            files.try_for_each(|(at, file)| write_one(&own.join(file_name(other, at)), file, user))
+        })
     });
     written.map_err(|error| {
         remove(Some(folder), &launch.id);
@@ -165,7 +179,7 @@ mod tests {
         for _ in 0..2 {
             write(Some(&folder), &launch, payload(&launch)).unwrap();
         }
-        let bind = &binds(Some(&folder), &launch)[0];
+        let bind = &binds(Some(&folder), &launch, None)[0];
         let (source, rest) = bind.split_once(':').unwrap();
         assert_eq!(rest, "/run/secrets/db:ro,Z");
         assert_eq!(fs::read(source).unwrap(), b"hunter2");

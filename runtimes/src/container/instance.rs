@@ -1,5 +1,6 @@
 //! An instance as callers see it, while its task carries it through its life.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -8,12 +9,21 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::Launch;
+use crate::model::{Launch, Payload};
 use crate::status::StatusHandle;
 
 /// Time in which an order to the engine explains a container's end: the engines kill ten seconds
 /// after a stop.
 const ORDER_COUNTS: Duration = Duration::from_secs(15);
+
+/// The containers of an instance.
+#[derive(Default)]
+struct Held {
+    /// The engine's ids by the names; init containers are not among them.
+    by_name: BTreeMap<String, String>,
+    /// The id of the one whose network the others join, or of the only one.
+    network: Option<String>,
+}
 
 /// One life of an instance.
 pub(super) struct Instance {
@@ -33,8 +43,8 @@ pub(super) struct Instance {
     pub refusals: watch::Sender<String>,
     /// Its task has ended: the container was removed, or the engine could not be asked to.
     pub ended: CancellationToken,
-    /// The engine's id for its container, once there is one.
-    container: Mutex<Option<String>>,
+    /// Its containers, as soon as they are made.
+    containers: Mutex<Held>,
     /// The probes that its image names, once its container is up.
     own_probes: OnceLock<Option<Health>>,
     /// The last time at which the engine was ordered to signal or stop its container.
@@ -53,7 +63,7 @@ impl Instance {
             grace: watch::Sender::new(None),
             refusals: watch::Sender::new(String::new()),
             ended: CancellationToken::new(),
-            container: Mutex::default(),
+            containers: Mutex::default(),
             own_probes: OnceLock::new(),
             ordered_at: Mutex::default(),
         }
@@ -64,12 +74,34 @@ impl Instance {
         !self.stopping.is_cancelled() && self.status.state().is_some_and(|state| !state.ended())
     }
 
+    /// The engine's id for its container, once there is one: of a group for the main one.
     pub fn container(&self) -> Option<String> {
-        self.lock().clone()
+        match &self.launch.payload {
+            Payload::Container(payload) => self.container_of(&payload.container.name),
+            Payload::Component(_) | Payload::Command(_) => None,
+        }
     }
 
-    pub fn set_container(&self, id: &str) {
-        *self.lock() = Some(id.to_owned());
+    /// The engine's id for the container of this name.
+    pub fn container_of(&self, name: &str) -> Option<String> {
+        self.lock().by_name.get(name).cloned()
+    }
+
+    /// The engine's id for the container whose network is that of the replica.
+    pub fn network(&self) -> Option<String> {
+        self.lock().network.clone()
+    }
+
+    /// The engine's ids for all its containers.
+    pub fn containers(&self) -> Vec<String> {
+        self.lock().by_name.values().cloned().collect()
+    }
+
+    /// Notes a container that was made or found. The first one has the network.
+    pub fn set_container(&self, name: &str, id: &str) {
+        let mut held = self.lock();
+        held.network.get_or_insert_with(|| id.to_owned());
+        held.by_name.insert(name.to_owned(), id.to_owned());
     }
 
     pub fn own_probes(&self) -> Option<Health> {
@@ -97,8 +129,8 @@ impl Instance {
         ordered.is_some_and(|at| at.elapsed() < ORDER_COUNTS)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
-        self.container.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks its task to end it. From now on it is not alive.

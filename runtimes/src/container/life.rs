@@ -1,5 +1,6 @@
 //! The task that carries one instance from its start to its end. **It alone changes the instance's
-//! container**, and what the engine shows counts, never what an event says.
+//! containers**, and what the engine shows counts, never what an event says. What is particular to
+//! several containers is in `group`.
 //!
 //! ```text
 //! previous life ends -> adopt, or: image, create, start -> listens? -> Running -> ended by itself
@@ -9,21 +10,22 @@
 //!                                                                             -> Stopped
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoal_protocol::model::spec::{Container, PullPolicy};
+use shoal_protocol::model::spec::{Container, PullPolicy, Role};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::engine::LAUNCH;
-use super::forms::{Inspected, Phase};
+use super::create::Part;
+use super::forms::{Inspected, Listed, Phase};
 use super::instance::Instance;
 use super::logs::Follower;
 
 use super::refusal::{CallError, Failure, Step, failure};
 use super::shared::Shared;
-use super::{create, death, given_files, healthcheck, image, load, logs, needs, removal, volumes};
+use super::{create, given_files, healthcheck, image, load, logs, needs, removal, volumes};
 use crate::endpoint::Endpoint;
 use crate::error::DeviceError;
 use crate::logs::{Log, LogStream};
@@ -49,7 +51,7 @@ pub(super) struct Life {
 }
 
 /// Why the middle of a life is over.
-enum End {
+pub(super) enum End {
     Stop,
     Failed(Failure),
     /// Its program came to its end, as it was to, with this code.
@@ -62,10 +64,18 @@ impl From<Failure> for End {
     }
 }
 
-/// The container that was made or found.
-struct Up {
-    id: String,
-    is_adopted: bool,
+/// The containers that were made or found, in the order in which they were started: without the
+/// init containers, which have ended.
+pub(super) struct Up {
+    pub running: Vec<Running>,
+    pub is_adopted: bool,
+}
+
+/// A container of an instance.
+pub(super) struct Running {
+    pub name: String,
+    pub role: Role,
+    pub id: String,
 }
 
 impl Life {
@@ -86,18 +96,15 @@ impl Life {
         }
         // The previous life has closed it.
         let log = self.shared.logs.open(&self.instance.launch.id);
-        let mut follower = None;
-        let end = match self.bring_up(is_first, &log).await {
-            Ok(up) => {
-                follower = Some(self.follow(&up, &log));
-                self.hold(&up, &log).await
-            }
+        let mut followers = Vec::new();
+        let end = match self.bring_up(is_first, &mut followers, &log).await {
+            Ok(up) => self.hold(&up, &log).await,
             Err(end) => end,
         };
         match end {
-            End::Failed(failure) => self.fail(failure, follower, &log).await,
-            End::Done(code) => self.done(code, follower, &log).await,
-            End::Stop => self.take_down(follower, &log).await,
+            End::Failed(failure) => self.fail(failure, followers, &log).await,
+            End::Done(code) => self.done(code, followers, &log).await,
+            End::Stop => self.take_down(followers, &log).await,
         }
         self.instance.ended.cancel();
     }
@@ -114,7 +121,7 @@ impl Life {
         }
     }
 
-    fn payload(&self) -> Result<&ContainerPayload, Failure> {
+    pub(super) fn payload(&self) -> Result<&ContainerPayload, Failure> {
         match &self.instance.launch.payload {
             Payload::Container(payload) => Ok(payload),
             Payload::Component(_) | Payload::Command(_) => {
@@ -137,9 +144,15 @@ impl Life {
         }
     }
 
-    /// Finds the container that runs already, or makes and starts one. One that came to its end
-    /// while this program was away is found by the first life only: a later one is another try.
-    async fn bring_up(&self, is_first: bool, log: &Log) -> Result<Up, End> {
+    /// Finds the containers that run already, or makes and starts them. Those that came to their
+    /// end while this program was away are found by the first life only: a later one is another
+    /// try.
+    async fn bring_up(
+        &self,
+        is_first: bool,
+        followers: &mut Vec<Follower>,
+        log: &Log,
+    ) -> Result<Up, End> {
         let (shared, instance) = (&self.shared, &self.instance);
         let (engine, launch) = (&shared.engine, &instance.launch);
         let payload = self.payload()?;
@@ -148,61 +161,49 @@ impl Life {
         }
         let unasked = |error: CallError| Failure::passing(format!("{}: {error}", engine.name()));
         let found = shared.list(Some(&launch.id)).await.map_err(unasked)?;
-        let is_it = |one: &&super::forms::Listed| {
-            let is_there = one.phase() == Phase::Alive
-                || (is_first && launch.ends && one.phase() == Phase::Ended);
-            is_there && one.label(LAUNCH) == Some(&instance.hash)
-        };
-        let adopted = found.iter().find(is_it).map(|one| one.id.clone());
-        for other in found.iter().filter(|one| Some(&one.id) != adopted.as_ref()) {
-            let own = payload.container.stop_grace;
-            removal::end_and_remove(engine, &other.id, own, instance.grace.subscribe())
-                .await
-                .map_err(unasked)?;
-        }
-        if let Some(id) = adopted {
-            instance.set_container(&id);
+        let adopted = self.whole(payload, &found, is_first).await.map_err(unasked)?;
+        let is_kept = |one: &Listed| adopted.iter().flatten().any(|running| running.id == one.id);
+        let rest: Vec<Listed> = found.into_iter().filter(|one| !is_kept(one)).collect();
+        let own = |one: &Listed| self.grace_of(payload, one);
+        removal::end_and_remove_all(engine, rest, own, instance.grace.subscribe())
+            .await
+            .map_err(unasked)?;
+        if let Some(running) = adopted {
+            for one in &running {
+                instance.set_container(&one.name, &one.id);
+                followers.push(self.follow(&one.name, &one.id, false, log));
+            }
             log.say(LogStream::System, "found again");
-            return Ok(Up { id, is_adopted: true });
+            return Ok(Up { running, is_adopted: true });
         }
         needs::check(payload, &shared.config.allowed).await?;
-        // The name of an image that came from its parts tells its bytes, and it is mostly loaded
-        // ahead: it is looked for only if the engine says that it lacks it. Others may be pulled,
-        // or made for another machine.
-        let is_of_parts = load::platform(&payload.container.image)?.is_some();
-        if !is_of_parts {
-            self.image_or_stop(payload, log).await?;
-        }
-        let mut permit = self.permit().await?;
-        for key in payload.kept() {
+        self.images(payload, log).await?;
+        let permit = self.permit().await?;
+        for key in payload.kept().collect::<BTreeSet<_>>() {
             volumes::ensure(shared, key).await?;
         }
         given_files::write(shared.given.as_deref(), launch, payload)?;
-        // From here on the calls are not cut short: the engine may have done what it was asked.
-        let made = match self.create(payload).await {
-            Err(error) if is_of_parts && error.no_such_image() => {
-                // Others start while it is loaded.
-                drop(permit);
-                self.image_or_stop(payload, log).await?;
-                permit = self.permit().await?;
-                self.create(payload).await
-            }
-            made => made,
-        };
-        let refused = |step: Step| move |error: CallError| failure(engine.name(), step, &error);
-        let id = made.map_err(refused(Step::Create))?;
-        instance.set_container(&id);
-        if instance.stopping.is_cancelled() {
-            return Err(End::Stop);
-        }
-        engine.start(&id).await.map_err(refused(Step::Start))?;
-        drop(permit);
+        let running = self.start_all(payload, permit, followers, log).await?;
         log.say(LogStream::System, logs::STARTED);
-        Ok(Up { id, is_adopted: false })
+        Ok(Up { running, is_adopted: false })
     }
 
-    /// Waits until it may make and start its container, unless it shall end before.
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, End> {
+    /// The images of all containers, before the first one is made. The name of one that came from
+    /// its parts tells its bytes, and it is mostly loaded ahead: for a container alone it is looked
+    /// for only if the engine says that it lacks it. Others may be pulled, or made for another
+    /// machine.
+    async fn images(&self, payload: &ContainerPayload, log: &Log) -> Result<(), End> {
+        for container in payload.containers() {
+            let is_of_parts = load::platform(&container.image)?.is_some();
+            if !is_of_parts || payload.is_group() {
+                self.image_or_stop(container, log).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until it may make and start a container, unless it shall end before.
+    pub(super) async fn permit(&self) -> Result<SemaphorePermit<'_>, End> {
         tokio::select! {
             biased;
             () = self.instance.stopping.cancelled() => Err(End::Stop),
@@ -211,22 +212,50 @@ impl Life {
         }
     }
 
-    /// Makes sure that the engine has the image, unless the instance shall end meanwhile.
-    async fn image_or_stop(&self, payload: &ContainerPayload, log: &Log) -> Result<(), End> {
+    /// Makes sure that the engine has an image, unless the instance shall end meanwhile.
+    async fn image_or_stop(&self, container: &Container, log: &Log) -> Result<(), End> {
         tokio::select! {
             biased;
             () = self.instance.stopping.cancelled() => Err(End::Stop),
-            ready = self.image(&payload.container, log) => Ok(ready?),
-            never = self.tell_later(image_hint(&payload.container)) => never,
+            ready = self.image(container, log) => Ok(ready?),
+            never = self.tell_later(image_hint(container)) => never,
         }
     }
 
-    /// Makes the container, and gives the engine's id for it.
-    async fn create(&self, payload: &ContainerPayload) -> Result<String, CallError> {
+    /// Makes a container, and gives the engine's id for it. From here on the calls are not cut
+    /// short: the engine may have done what it was asked.
+    pub(super) async fn make<'a>(
+        &'a self,
+        payload: &ContainerPayload,
+        part: Part<'_>,
+        mut permit: SemaphorePermit<'a>,
+        log: &Log,
+    ) -> Result<(String, SemaphorePermit<'a>), End> {
+        let is_of_parts = load::platform(&part.container.image)?.is_some();
+        let made = match self.create(payload, part).await {
+            Err(error) if is_of_parts && error.no_such_image() => {
+                // Others start while it is loaded.
+                drop(permit);
+                self.image_or_stop(part.container, log).await?;
+                permit = self.permit().await?;
+                self.create(payload, part).await
+            }
+            made => made,
+        };
+        let engine = self.shared.engine.name();
+        let id = made.map_err(|error| failure(engine, Step::Create, &error))?;
+        Ok((id, permit))
+    }
+
+    async fn create(
+        &self,
+        payload: &ContainerPayload,
+        part: Part<'_>,
+    ) -> Result<String, CallError> {
         let (shared, launch) = (&self.shared, &self.instance.launch);
         let given = shared.given.as_deref();
-        let body = create::body(&shared.engine, &shared.config, given, launch, payload);
-        let name = create::name(&shared.config.owner, &launch.id);
+        let body = create::body(&shared.engine, &shared.config, given, launch, payload, part);
+        let name = create::name(&shared.config.owner, &launch.id, part.other(payload));
         match shared.engine.create(&name, body.clone()).await {
             // The name belongs to somebody else: nothing depends on it.
             Err(error) if is_name_taken(&error) => {
@@ -236,51 +265,51 @@ impl Life {
         }
     }
 
-    fn follow(&self, up: &Up, log: &Log) -> Follower {
+    /// Copies the output of a container.
+    pub(super) fn follow(&self, name: &str, id: &str, is_fresh: bool, log: &Log) -> Follower {
+        let is_group = self.payload().is_ok_and(ContainerPayload::is_group);
+        let tag = if is_group { logs::tag(name) } else { String::new() };
         let copying = logs::follow(
             self.shared.engine.clone(),
-            up.id.clone(),
+            id.to_owned(),
             self.instance.launch.id.clone(),
             self.shared.logs.clone(),
             log.clone(),
-            !up.is_adopted,
+            tag,
+            is_fresh,
         );
         Follower::of(copying)
     }
 
     /// Tells people what the start waits for, if it still does after a while. Never returns.
-    async fn tell_later<T>(&self, reason: String) -> T {
+    pub(super) async fn tell_later<T>(&self, reason: String) -> T {
         sleep(TELL_AFTER).await;
         self.instance.status.waiting(reason);
         std::future::pending().await
     }
 
-    /// Watches over a container that was started, until it ends or shall end.
+    /// Watches over the containers that were started, until one ends or all shall end.
     async fn hold(&self, up: &Up, log: &Log) -> End {
         let instance = &self.instance;
-        // The start whose endpoint is reported.
-        let mut reported = None;
+        // The starts whose endpoint is reported, and those of the first look.
+        let (mut reported, mut first) = (None, None);
         // A container that was found running has shown before that it does not end at once.
         let settle = if up.is_adopted { Duration::ZERO } else { self.shared.config.settle };
         let settled_at = Instant::now() + settle;
         loop {
-            let found = match self.shared.engine.inspect(&up.id).await {
+            let found = match self.look(up).await {
                 Ok(found) => found,
-                Err(error) if error.no_such_container() => {
-                    return Failure::passing("its container was removed from outside").into();
-                }
-                Err(_) => {
-                    // Nothing is known of it, so nothing changes.
-                    tokio::select! {
-                        () = instance.stopping.cancelled() => return End::Stop,
-                        () = sleep(ENGINE_AGAIN_AFTER) => continue,
-                    }
-                }
+                Err(Some(failure)) => return failure.into(),
+                // Nothing is known of it, so nothing changes.
+                Err(None) => tokio::select! {
+                    () = instance.stopping.cancelled() => return End::Stop,
+                    () = sleep(ENGINE_AGAIN_AFTER) => continue,
+                },
             };
-            if found.phase() != Phase::Alive {
-                return self.ended(&found);
+            if let Some(end) = self.ended(up, &found) {
+                return end;
             }
-            if found.is_paused() {
+            if found.iter().any(|one| one.phase() == Phase::Alive && one.is_paused()) {
                 instance.status.paused("paused in the engine");
                 reported = None;
                 tokio::select! {
@@ -290,7 +319,8 @@ impl Life {
                 }
             }
             if !instance.knows_probes() {
-                match healthcheck::of_image(&self.shared, found.image.as_deref()).await {
+                let image = up.main(&found).and_then(|main| main.image.as_deref());
+                match healthcheck::of_image(&self.shared, image).await {
                     Ok(probes) => instance.set_probes(probes),
                     // Without an answer it is not known whether it is well.
                     Err(_) => tokio::select! {
@@ -299,7 +329,11 @@ impl Life {
                     },
                 }
             }
-            let started = found.started_at().unwrap_or_default().to_owned();
+            let started = starts(&found);
+            let first = first.get_or_insert_with(|| started.clone());
+            if let Some(failure) = self.was_restarted(up, first, &started) {
+                return failure.into();
+            }
             if reported.as_ref() == Some(&started) {
                 tokio::select! {
                     () = instance.stopping.cancelled() => return End::Stop,
@@ -307,11 +341,12 @@ impl Life {
                 }
             }
             instance.status.up();
+            let Some(reached) = found.first() else { return End::Stop };
             tokio::select! {
                 () = instance.stopping.cancelled() => return End::Stop,
                 // Before it listens it may end.
-                () = self.changed(up, &started) => {}
-                ready = self.endpoint(&found, settled_at, log) => if let Ok(endpoint) = ready {
+                () = self.changed(up, &found) => {}
+                ready = self.endpoint(reached, settled_at, log) => if let Ok(endpoint) = ready {
                     instance.status.running(endpoint);
                     reported = Some(started);
                 },
@@ -319,17 +354,36 @@ impl Life {
         }
     }
 
-    /// Waits until the engine shows another state of a running container than one that goes on
-    /// since `started`: the event of its own start changes nothing.
-    async fn changed(&self, up: &Up, started: &str) {
+    /// The containers as the engine shows them now. An error: one is gone, or the engine does not
+    /// answer.
+    async fn look(&self, up: &Up) -> Result<Vec<Inspected>, Option<Failure>> {
+        let mut all = Vec::with_capacity(up.running.len());
+        for one in &up.running {
+            match self.shared.engine.inspect(&one.id).await {
+                Ok(found) => all.push(found),
+                Err(error) if error.no_such_container() => {
+                    let its = self.its(&one.name);
+                    let its = if its.is_empty() { "its container " } else { &its };
+                    let reason = format!("{its}was removed from outside");
+                    return Err(Some(Failure::passing(reason)));
+                }
+                Err(_) => return Err(None),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Waits until the engine shows another state than that which was found: the events of their
+    /// own starts change nothing.
+    async fn changed(&self, up: &Up, found: &[Inspected]) {
+        // Those of a job end one after the other.
+        let goes_on = |one: &Inspected| one.phase() == Phase::Alive && !one.is_paused();
+        let state = |all: &[Inspected]| (starts(all), all.iter().map(goes_on).collect::<Vec<_>>());
+        let before = state(found);
         loop {
             self.instance.wake.notified().await;
-            match self.shared.engine.inspect(&up.id).await {
-                Ok(found) if found.phase() == Phase::Alive && !found.is_paused() => {
-                    if found.started_at().unwrap_or_default() != started {
-                        return;
-                    }
-                }
+            match self.look(up).await {
+                Ok(all) if state(&all) == before => {}
                 _ => return,
             }
         }
@@ -344,7 +398,7 @@ impl Life {
         log: &Log,
     ) -> Result<Option<Endpoint>, ()> {
         let Ok(payload) = self.payload() else { return Err(()) };
-        let Some(port) = payload.container.http else {
+        let Some(port) = payload.http() else {
             sleep_until(settled_at).await;
             return Ok(None);
         };
@@ -370,36 +424,22 @@ impl Life {
         Ok(Some(Endpoint::Tcp(address)))
     }
 
-    /// The end of a container that ended by itself.
-    fn ended(&self, found: &Inspected) -> End {
-        let launch = &self.instance.launch;
-        let memory = self
-            .payload()
-            .map_or(launch.memory, |payload| create::memory(launch, &payload.container));
-        let (is_podman, was_ordered) = (self.shared.engine.is_podman, self.instance.was_ordered());
-        match death::exit_code(found, is_podman, was_ordered).filter(|_| launch.ends) {
-            Some(code) => End::Done(code),
-            None => Failure::passing(death::reason(found, memory, is_podman, was_ordered)).into(),
-        }
-    }
-
-    /// Reports the end after the container's last lines. The container stays until the instance is
-    /// stopped or started again: if this program ends first, the next one learns the end from it.
-    async fn done(&self, code: i32, follower: Option<Follower>, log: &Log) {
-        if let Some(follower) = follower {
-            follower.finish().await;
-        }
+    /// Reports the end after the last lines. The containers stay until the instance is stopped or
+    /// started again: if this program ends first, the next one learns the end from them.
+    async fn done(&self, code: i32, followers: Vec<Follower>, log: &Log) {
+        self.end_sidecars().await;
+        finish(followers).await;
         let lines = log.last_words().await;
         log.say(LogStream::System, &format!("exited with code {code}"));
         log.close().await;
         self.instance.status.done(code, lines);
     }
 
-    /// Reports the failure after the container's last lines, and removes the container.
-    async fn fail(&self, failure: Failure, follower: Option<Follower>, log: &Log) {
-        if let Some(follower) = follower {
-            follower.finish().await;
-        }
+    /// Reports the failure after the last lines, and removes the containers.
+    async fn fail(&self, failure: Failure, followers: Vec<Follower>, log: &Log) {
+        // Those that go on beside the one that ended.
+        self.end_rest().await;
+        finish(followers).await;
         log.say(LogStream::System, &failure.reason);
         log.flush().await;
         self.instance.status.failed(failure.reason, failure.retryable);
@@ -407,14 +447,14 @@ impl Life {
         let _ = self.shared.clear(&self.instance.launch.id, self.instance.grace.subscribe()).await;
     }
 
-    /// Ends and removes the container. Tries as often as it is asked to.
-    async fn take_down(&self, follower: Option<Follower>, log: &Log) {
+    /// Ends and removes the containers. Tries as often as it is asked to.
+    async fn take_down(&self, followers: Vec<Follower>, log: &Log) {
         let (shared, instance) = (&self.shared, &self.instance);
         let id = &instance.launch.id;
-        let mut follower = follower;
+        let mut followers = followers;
         loop {
             instance.asked.notified().await;
-            let result = self.try_to_take_down(&mut follower).await;
+            let result = self.try_to_take_down(&mut followers).await;
             let Err(error) = result else { break };
             instance.refusals.send_replace(error.to_string());
         }
@@ -425,21 +465,35 @@ impl Life {
         tracing::debug!(%id, "stopped");
     }
 
-    async fn try_to_take_down(&self, follower: &mut Option<Follower>) -> Result<(), DeviceError> {
+    async fn try_to_take_down(&self, followers: &mut Vec<Follower>) -> Result<(), DeviceError> {
         let (shared, instance) = (&self.shared, &self.instance);
         let id = &instance.launch.id;
-        let own = self.payload().ok().and_then(|payload| payload.container.stop_grace);
-        if let Some(container) = instance.container() {
-            let ended =
-                removal::end(&shared.engine, &container, own, instance.grace.subscribe()).await;
-            ended.map_err(|error| shared.device_error(format!("stopping {id}"), error))?;
-            if let Some(follower) = follower.take() {
-                follower.finish().await;
-            }
+        let failed = |error| shared.device_error(format!("stopping {id}"), error);
+        if !instance.containers().is_empty() {
+            self.end_own(instance.grace.subscribe()).await.map_err(failed)?;
+            finish(std::mem::take(followers)).await;
         }
         // All that the engine has: a create whose answer was lost is among it.
         shared.clear(id, instance.grace.subscribe()).await
     }
+}
+
+impl Up {
+    /// The main one of those that were looked at.
+    fn main<'a>(&self, found: &'a [Inspected]) -> Option<&'a Inspected> {
+        let apps = self.running.iter().zip(found).filter(|(one, _)| one.role == Role::App);
+        apps.map(|(_, found)| found).next()
+    }
+}
+
+/// The times at which containers were started.
+fn starts(found: &[Inspected]) -> Vec<String> {
+    found.iter().map(|one| one.started_at().unwrap_or_default().to_owned()).collect()
+}
+
+/// Waits for the last lines of containers that have ended.
+async fn finish(followers: Vec<Follower>) {
+    futures::future::join_all(followers.into_iter().map(Follower::finish)).await;
 }
 
 /// The reason why a start takes long while its image is not there.

@@ -187,11 +187,12 @@ fn is_full(data: Option<&Path>) -> bool {
 async fn unused(shared: &Shared) -> Result<Vec<Removable>, CallError> {
     let mut used: BTreeSet<String> = {
         let instances = shared.lock();
-        let images = instances.values().filter_map(|it| match &it.launch.payload {
-            Payload::Container(payload) => Some(&payload.container.image),
+        let payloads = instances.values().filter_map(|it| match &it.launch.payload {
+            Payload::Container(payload) => Some(payload),
             Payload::Component(_) | Payload::Command(_) => None,
         });
-        images.filter_map(name_of).collect()
+        let containers = payloads.flat_map(|payload| payload.containers());
+        containers.filter_map(|it| name_of(&it.image)).collect()
     };
     used.extend(shared.loaded.lock().wanted.iter().filter_map(name_of));
     let listed = shared.engine.images().await?;

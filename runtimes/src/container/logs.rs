@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures::StreamExt;
+use shoal_protocol::model::spec::MAX_CONTAINERS;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -22,6 +23,8 @@ use crate::model::InstanceId;
 
 /// The line that the log has at each start of a container.
 pub(super) use crate::logs::STARTED;
+/// The line that the log has when the first container of a group is about to start.
+pub(super) const BEGUN: &str = "starting its containers";
 /// The newest lines of the log in which a place is looked for.
 const KNOWN: usize = 200;
 /// Lines come into the log a little after the engine dates them.
@@ -36,6 +39,11 @@ const ASIDE: Duration = Duration::from_millis(100);
 const LAST_LINES: Duration = Duration::from_secs(5);
 /// Bytes of a line that are compared.
 const COMPARED: usize = 1000;
+
+/// The beginning of each line of a container of a group.
+pub(super) fn tag(name: &str) -> String {
+    format!("[{name}] ")
+}
 
 /// Where to go on reading.
 #[derive(Clone, Copy, Default)]
@@ -73,6 +81,7 @@ pub(super) async fn follow(
     instance: InstanceId,
     logs: Logs,
     log: Log,
+    tag: String,
     fresh: bool,
 ) {
     let mut is_known = !fresh;
@@ -81,13 +90,13 @@ pub(super) async fn follow(
     }
     loop {
         let place = if is_known {
-            find(&engine, &id, &instance, &logs).await
+            find(&engine, &id, &instance, &logs, &tag).await
         } else {
             Ok(Place::default())
         };
         is_known = true;
         let copied = match place {
-            Ok(place) => copy(&engine, &id, &log, place).await,
+            Ok(place) => copy(&engine, &id, &log, &tag, place).await,
             Err(error) => Err(error),
         };
         match copied {
@@ -110,10 +119,17 @@ fn options(since: i32, follow: bool) -> LogsOptionsBuilder {
 }
 
 /// Copies lines from a place on, until the container ends or the connection breaks.
-async fn copy(engine: &Engine, id: &str, log: &Log, place: Place) -> Result<(), CallError> {
+async fn copy(
+    engine: &Engine,
+    id: &str,
+    log: &Log,
+    tag: &str,
+    place: Place,
+) -> Result<(), CallError> {
     let mut output = engine.docker().logs(id, Some(options(place.since, true).build()));
-    let mut writer =
-        Writer { out: log.lines(LogStream::Out), err: log.lines(LogStream::Err), skip: place.skip };
+    let lines = |stream| log.lines(stream).tagged(tag);
+    let (out, err) = (lines(LogStream::Out), lines(LogStream::Err));
+    let mut writer = Writer { out, err, skip: place.skip };
     while let Some(chunk) = output.next().await {
         let (stream, bytes) = parts(chunk?);
         writer.write(stream, &bytes);
@@ -157,26 +173,31 @@ async fn find(
     id: &str,
     instance: &InstanceId,
     logs: &Logs,
+    tag: &str,
 ) -> Result<Place, CallError> {
-    let known: Vec<LogLine> = match logs.read(instance, Tail { lines: KNOWN, follow: false }).await
-    {
+    // Those of a group stand in one log.
+    let many = if tag.is_empty() { 1 } else { MAX_CONTAINERS };
+    let tail = Tail { lines: KNOWN * many, follow: false };
+    let known: Vec<LogLine> = match logs.read(instance, tail).await {
         Ok(lines) => lines.collect().await,
         Err(_) => Vec::new(),
     };
-    let known = of_this_life(&known);
+    let known = of_this_life(&known, tag);
     let Some(last) = known.last() else { return Ok(Place::default()) };
     let since = seconds(last.at).saturating_sub(DELAY);
     let since = i32::try_from(since).unwrap_or(i32::MAX);
     let replayed = within(REPLAY, replay(engine, id, since)).await?;
-    let known: Vec<&str> = known.iter().map(|line| line.text.as_str()).collect();
+    let known: Vec<&str> = known.iter().filter_map(|line| line.text.strip_prefix(tag)).collect();
     Ok(Place { since, skip: overlap(&known, &replayed) })
 }
 
 /// The container's lines since its last start.
-fn of_this_life(lines: &[LogLine]) -> Vec<&LogLine> {
-    let is_start = |line: &LogLine| line.stream == LogStream::System && line.text == STARTED;
+fn of_this_life<'a>(lines: &'a [LogLine], tag: &str) -> Vec<&'a LogLine> {
+    let start = if tag.is_empty() { STARTED } else { BEGUN };
+    let is_start = |line: &LogLine| line.stream == LogStream::System && line.text == start;
     let from = lines.iter().rposition(is_start).map_or(0, |start| start + 1);
-    lines.iter().skip(from).filter(|line| line.stream != LogStream::System).collect()
+    let own = lines.iter().skip(from).filter(|line| line.stream != LogStream::System);
+    own.filter(|line| line.text.starts_with(tag)).collect()
 }
 
 /// The complete lines that the engine has since a time.

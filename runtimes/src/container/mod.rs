@@ -35,6 +35,7 @@ mod export;
 mod forms;
 pub(crate) mod fuzzing;
 mod given_files;
+mod group;
 mod healthcheck;
 mod image;
 mod instance;
@@ -276,8 +277,16 @@ impl Runtime for Containers {
         let instance = self.shared.lock().get(id).cloned();
         async move {
             let instance = instance.filter(|instance| instance.is_alive())?;
-            let stats = self.shared.engine.stats(&instance.container()?).await.ok()?;
-            stats.usage()
+            let network = instance.network();
+            let ids = instance.containers();
+            let all = ids.iter().map(|id| async {
+                let usage = self.shared.engine.stats(id).await.ok()?.usage()?;
+                let is_reached = network.as_ref() == Some(id);
+                Some(Usage { network: usage.network.filter(|_| is_reached), ..usage })
+            });
+            // Some of a job may have ended.
+            let all = futures::future::join_all(all).await;
+            all.into_iter().flatten().reduce(Usage::plus)
         }
         .boxed()
     }

@@ -14,10 +14,10 @@ use crate::model::ContainerPayload;
 /// Checks that all is there and allowed. **A link is followed first**: it must not lead out of what
 /// the node allows.
 pub(super) async fn check(payload: &ContainerPayload, allowed: &Allowed) -> Result<(), Failure> {
-    for path in payload.device_paths() {
+    for path in payload.containers().flat_map(|it| payload.device_paths_of(it)) {
         check_path(path, allowed).await?;
     }
-    for device in &payload.container.privileges.devices {
+    for device in payload.containers().flat_map(|it| &it.privileges.devices) {
         check_device(&device.host).await?;
     }
     Ok(())

@@ -1,18 +1,22 @@
 //! Ends and removes containers. Calls that come too late are successes: what counts is that nothing
 //! is left.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::engine::Engine;
-use super::forms::Phase;
+use super::forms::{Listed, Phase};
 use super::refusal::CallError;
 
 /// Time for the engine to remove a container that it refuses to remove: another call may be doing
 /// it, or the last program is being cleaned up.
 const REMOVE_WITHIN: Duration = Duration::from_secs(30);
+/// The least grace of a container that ends after others of its group.
+const LEAST_GRACE: Duration = Duration::from_secs(1);
 /// Pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -26,6 +30,63 @@ pub(super) async fn end_and_remove(
 ) -> Result<(), CallError> {
     end(engine, id, own, grace).await?;
     remove(engine, id).await
+}
+
+/// Ends all containers of an instance: those that joined the network of another one at once, then
+/// that one; those that run beside the others come after them, the last started first. They share
+/// the grace: each has what those before it left, and a second at least.
+pub(super) async fn end_all(
+    engine: &Engine,
+    all: &[Listed],
+    own: impl Fn(&Listed) -> Option<Duration>,
+    grace: watch::Receiver<Option<Duration>>,
+) -> Result<(), CallError> {
+    let began = Instant::now();
+    let network = all.iter().map(Listed::order).min();
+    let stage = |one: &Listed| match one.is_beside() {
+        true => (2, Reverse(one.order())),
+        false => (u8::from(Some(one.order()) == network), Reverse(0)),
+    };
+    let mut stages: BTreeMap<_, Vec<&Listed>> = BTreeMap::new();
+    for one in all {
+        stages.entry(stage(one)).or_default().push(one);
+    }
+    let mut is_first = true;
+    for stage in stages.values() {
+        let ending = stage.iter().map(|one| {
+            let asked = own(one);
+            let asked = match is_first {
+                true => asked,
+                false => {
+                    let most = asked.or(*grace.borrow()).unwrap_or_default();
+                    let left = most.saturating_sub(began.elapsed());
+                    Some(left.max(LEAST_GRACE).min(most))
+                }
+            };
+            end(engine, &one.id, asked, grace.clone())
+        });
+        for ended in futures::future::join_all(ending).await {
+            ended?;
+        }
+        is_first = false;
+    }
+    Ok(())
+}
+
+/// Ends and removes all containers of an instance. The one whose network others joined goes last:
+/// Podman refuses to remove it before them.
+pub(super) async fn end_and_remove_all(
+    engine: &Engine,
+    mut all: Vec<Listed>,
+    own: impl Fn(&Listed) -> Option<Duration>,
+    grace: watch::Receiver<Option<Duration>>,
+) -> Result<(), CallError> {
+    end_all(engine, &all, own, grace).await?;
+    all.sort_by_key(|one| Reverse(one.order()));
+    for one in &all {
+        remove(engine, &one.id).await?;
+    }
+    Ok(())
 }
 
 /// Ends a container, if it runs.

@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Containers;
 use super::engine::{Engine, within};
+use super::instance::Instance;
 use super::raw::{self, encode};
 use super::refusal::CallError;
 use super::volumes::{Hold, NotDone};
@@ -96,44 +97,44 @@ impl Control for Running {
 }
 
 impl Containers {
-    /// The engine's id for the container of a running instance.
+    /// The engine's id for the container of a running instance: of a group the main one.
     fn running(&self, id: &InstanceId) -> Result<String, SessionError> {
-        let instance = self.shared.lock().get(id).cloned();
-        let container = instance.filter(|it| it.is_alive()).and_then(|it| it.container());
-        container.ok_or_else(|| SessionError::NotRunning(id.clone()))
+        self.held(id)?.container().ok_or_else(|| SessionError::NotRunning(id.clone()))
     }
 
-    /// Whether the program of an instance has an open standard input, and whether a terminal.
-    fn streams(&self, id: &InstanceId) -> (bool, bool) {
-        let instance = self.shared.lock().get(id).cloned();
-        match instance.as_ref().map(|it| &it.launch.payload) {
-            Some(Payload::Container(payload)) => (payload.stdin, payload.tty),
-            Some(Payload::Component(_) | Payload::Command(_)) | None => (false, false),
+    /// The engine's id for the container that has the network of a running instance.
+    fn reached(&self, id: &InstanceId) -> Result<String, SessionError> {
+        self.held(id)?.network().ok_or_else(|| SessionError::NotRunning(id.clone()))
+    }
+
+    /// The engine's id for a container of a running group, by its name.
+    fn running_one(&self, id: &InstanceId, name: &str) -> Result<String, SessionError> {
+        let instance = self.held(id)?;
+        if let Some(container) = instance.container_of(name) {
+            return Ok(container);
         }
+        let Payload::Container(payload) = &instance.launch.payload else {
+            return Err(SessionError::NotRunning(id.clone()));
+        };
+        let names: Vec<&str> = payload.containers().map(|it| it.name.as_str()).collect();
+        Err(SessionError::Refused(match names.contains(&name) {
+            true => format!("its container `{name}` does not run now"),
+            false => format!("it has no container `{name}`, but {}", names.join(", ")),
+        }))
     }
 
-    fn network(&self, id: &InstanceId) -> NetworkMode {
+    fn held(&self, id: &InstanceId) -> Result<Arc<Instance>, SessionError> {
         let instance = self.shared.lock().get(id).cloned();
-        match instance.as_ref().map(|it| &it.launch.payload) {
-            Some(Payload::Container(payload)) => payload.container.network,
-            Some(Payload::Component(_) | Payload::Command(_)) | None => NetworkMode::None,
-        }
+        let alive = instance.filter(|it| it.is_alive());
+        alive.ok_or_else(|| SessionError::NotRunning(id.clone()))
     }
 
-    fn error(&self, doing: &str, error: CallError) -> SessionError {
-        let engine = self.shared.engine.name();
-        match error {
-            CallError::Refused { message, .. } => {
-                SessionError::Refused(format!("{engine} does not {doing}: {message}"))
-            }
-            error => SessionError::Engine(format!("{engine} did not {doing}: {error}")),
-        }
-    }
-}
-
-impl Sessions for Containers {
-    fn exec(&self, id: &InstanceId, exec: Exec) -> BoxFuture<'_, Result<Process, SessionError>> {
-        let container = self.running(id);
+    /// Runs a command in a container.
+    fn run(
+        &self,
+        container: Result<String, SessionError>,
+        exec: Exec,
+    ) -> BoxFuture<'_, Result<Process, SessionError>> {
         async move {
             let engine = self.shared.engine.clone();
             let has_terminal = exec.terminal.is_some();
@@ -167,6 +168,50 @@ impl Sessions for Containers {
             })
         }
         .boxed()
+    }
+
+    /// Whether the program of an instance has an open standard input, and whether a terminal.
+    fn streams(&self, id: &InstanceId) -> (bool, bool) {
+        let instance = self.shared.lock().get(id).cloned();
+        match instance.as_ref().map(|it| &it.launch.payload) {
+            Some(Payload::Container(payload)) => (payload.stdin, payload.tty),
+            Some(Payload::Component(_) | Payload::Command(_)) | None => (false, false),
+        }
+    }
+
+    fn network(&self, id: &InstanceId) -> NetworkMode {
+        let instance = self.shared.lock().get(id).cloned();
+        match instance.as_ref().map(|it| &it.launch.payload) {
+            Some(Payload::Container(payload)) => payload.container.network,
+            Some(Payload::Component(_) | Payload::Command(_)) | None => NetworkMode::None,
+        }
+    }
+
+    fn error(&self, doing: &str, error: CallError) -> SessionError {
+        let engine = self.shared.engine.name();
+        match error {
+            CallError::Refused { message, .. } => {
+                SessionError::Refused(format!("{engine} does not {doing}: {message}"))
+            }
+            error => SessionError::Engine(format!("{engine} did not {doing}: {error}")),
+        }
+    }
+}
+
+impl Sessions for Containers {
+    fn exec(&self, id: &InstanceId, exec: Exec) -> BoxFuture<'_, Result<Process, SessionError>> {
+        let container = self.running(id);
+        self.run(container, exec)
+    }
+
+    fn exec_in(
+        &self,
+        id: &InstanceId,
+        container: &str,
+        exec: Exec,
+    ) -> BoxFuture<'_, Result<Process, SessionError>> {
+        let container = self.running_one(id, container);
+        self.run(container, exec)
     }
 
     fn attach(
@@ -272,7 +317,7 @@ impl Sessions for Containers {
     }
 
     fn doors(&self, id: &InstanceId, port: u16) -> BoxFuture<'_, Result<Doors, SessionError>> {
-        let container = self.running(id);
+        let container = self.reached(id);
         let network = self.network(id);
         async move {
             let engine = &self.shared.engine;
@@ -292,7 +337,7 @@ impl Sessions for Containers {
         id: &InstanceId,
         port: u16,
     ) -> BoxFuture<'_, Result<Box<dyn Duplex>, SessionError>> {
-        let container = self.running(id);
+        let container = self.reached(id);
         async move {
             let engine = &self.shared.engine;
             let failed = |error| self.error("tell the container's address", error);

@@ -80,11 +80,8 @@ impl Shared {
         grace: watch::Receiver<Option<Duration>>,
     ) -> Result<(), DeviceError> {
         let failed = |error| self.device_error(format!("removing {id}"), error);
-        for one in self.list(Some(id)).await.map_err(failed)? {
-            removal::end_and_remove(&self.engine, &one.id, None, grace.clone())
-                .await
-                .map_err(failed)?;
-        }
+        let all = self.list(Some(id)).await.map_err(failed)?;
+        removal::end_and_remove_all(&self.engine, all, |_| None, grace).await.map_err(failed)?;
         given_files::remove(self.given.as_deref(), id);
         Ok(())
     }

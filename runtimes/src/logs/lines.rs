@@ -8,13 +8,21 @@ pub struct Lines {
     stream: LogStream,
     most: usize,
     buffer: Vec<u8>,
+    /// The beginning of each line.
+    tag: String,
     /// Bytes that were cut off the present line.
     cut: u64,
 }
 
 impl Lines {
     pub(super) fn new(log: Log, stream: LogStream, most: usize) -> Self {
-        Lines { log, stream, most, buffer: Vec::new(), cut: 0 }
+        Lines { log, stream, most, buffer: Vec::new(), tag: String::new(), cut: 0 }
+    }
+
+    /// The same with a text before each line.
+    pub fn tagged(mut self, tag: &str) -> Self {
+        tag.clone_into(&mut self.tag);
+        self
     }
 
     /// Takes the next bytes.
@@ -32,7 +40,8 @@ impl Lines {
     }
 
     fn end_line(&mut self) {
-        let mut text = String::from_utf8_lossy(&self.buffer).into_owned();
+        let mut text = self.tag.clone();
+        text.push_str(&String::from_utf8_lossy(&self.buffer));
         if self.cut > 0 {
             text.push_str(&format!(" ... ({} more bytes cut)", self.cut));
         }

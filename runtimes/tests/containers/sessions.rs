@@ -26,12 +26,12 @@ async fn running(kind: Kind) -> Harness {
     harness
 }
 
-fn command(words: &[&str]) -> Exec {
+pub fn command(words: &[&str]) -> Exec {
     Exec { command: words.iter().map(|&word| word.to_owned()).collect(), ..Exec::default() }
 }
 
 /// Standard output and error to the end, and the code.
-async fn end_of(process: Process) -> (String, String, Option<i64>) {
+pub async fn end_of(process: Process) -> (String, String, Option<i64>) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let Process { mut output, control, .. } = process;
     while let Some(piece) = output.next().await {

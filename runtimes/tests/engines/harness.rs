@@ -225,6 +225,7 @@ pub fn launch(id: &str, image: &str, change: impl FnOnce(&mut Container)) -> Lau
     change(&mut container);
     let payload = ContainerPayload {
         container,
+        others: Vec::new(),
         hostname: "sample-0".into(),
         ports: Vec::new(),
         volumes: BTreeMap::new(),

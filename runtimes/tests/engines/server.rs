@@ -68,6 +68,17 @@ fn main() {
             eprintln!("{} bytes", input.len());
             std::process::exit(env::args().nth(2).and_then(|code| code.parse().ok()).unwrap_or(0))
         }
+        // Writes a file, after so many milliseconds.
+        "note" => {
+            let of = |at: usize| env::args().nth(at).unwrap_or_default();
+            thread::sleep(std::time::Duration::from_millis(of(4).parse().unwrap_or(0)));
+            println!("noted");
+            fs::write(of(2), of(3)).expect("a file");
+        }
+        "show" => {
+            let path = env::args().nth(2).unwrap_or_default();
+            print!("{}", fs::read_to_string(path).unwrap_or_else(|error| format!("{error}")));
+        }
         "fetch" => match fetch(&env::args().nth(2).unwrap_or_default()) {
             Ok(answer) => println!("{answer}"),
             Err(error) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use shoal_protocol::model::spec::{OnLoss, Volume, VolumeSource};
-use shoal_protocol::model::view::{ResultView, WorkloadView};
+use shoal_protocol::model::view::{ContainerView, ResultView, WorkloadView};
 use shoal_protocol::model::{Place, WallClock};
 
 use super::short;
@@ -73,6 +73,18 @@ pub fn describe(view: &WorkloadView, http: &str, now: u64) -> String {
     let is_own_line = |name: &str| matches!(name, "require" | "update");
     for (name, text) in view.options.iter().filter(|(name, _)| !is_own_line(name)) {
         line(name, text);
+    }
+    for container in &view.containers {
+        let ContainerView { name, role, image, env, options } = container;
+        line("container", &format!("{name} ({role}): {image}"));
+        // Those of the main one stand above.
+        if view.containers.first() != Some(container) {
+            let env = (!env.is_empty()).then(|| ("env".to_owned(), pairs(env)));
+            let options = options.iter().map(|(name, text)| (name.clone(), text.clone()));
+            for (name, text) in options.filter(|(name, _)| name != "role").chain(env) {
+                line("", &format!("{name}: {text}"));
+            }
+        }
     }
     line("env", &pairs(&view.env));
     line("require", &required(view));

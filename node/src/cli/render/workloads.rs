@@ -27,7 +27,7 @@ pub fn workloads(views: &[WorkloadView], now: u64) -> String {
                 format!("{}/{}", serving(view), view.desired),
                 state(view, now),
                 nodes(view),
-                view.image.clone().unwrap_or_else(|| short(&view.artifact)),
+                program(view),
                 show_size(view.memory),
                 show_cpu(view.cpu),
             ]
@@ -39,6 +39,16 @@ pub fn workloads(views: &[WorkloadView], now: u64) -> String {
         rows.iter_mut().zip(views).for_each(|(row, view)| row.insert(1, view.kind.clone()));
     }
     table(&head, &rows)
+}
+
+/// The image or the hash of its program; of a group also how many containers are beside the main
+/// one.
+fn program(view: &WorkloadView) -> String {
+    let name = view.image.clone().unwrap_or_else(|| short(&view.artifact));
+    match view.containers.len() {
+        0 | 1 => name,
+        count => format!("{name} +{}", count - 1),
+    }
 }
 
 /// Whether a list leaves a job out: it ended longer ago than it is to be kept.

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, Request, Response};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use shoal_protocol::model::access::Exec;
-use shoal_protocol::model::spec::{Check, NetworkMode, Program};
+use shoal_protocol::model::spec::{Check, Container, NetworkMode};
 use shoal_protocol::model::{Spec, WorkloadName};
 use shoal_runtimes::session::{Doors, Output, SessionError};
 use shoal_runtimes::{Body, Endpoint, InstanceId, Runtime, ServeError, body};
@@ -59,6 +59,8 @@ pub(super) struct Target {
     http: Option<u16>,
     /// The container's network; none for a component.
     network: Option<NetworkMode>,
+    /// The container of a group that is checked; none for the main one.
+    pub container: Option<String>,
 }
 
 impl Target {
@@ -68,17 +70,21 @@ impl Target {
         name: &WorkloadName,
         spec: &Spec,
     ) -> Target {
-        let container = match &spec.program {
-            Program::Wasm(_) => None,
-            Program::Containers(containers) => containers.first(),
-        };
+        let container = spec.program.containers().first();
         Target {
             runtime,
             id,
             host: format!("{}.{}.shoal", name.name, name.namespace),
             http: container.and_then(|it| it.http),
             network: container.map(|it| it.network),
+            container: None,
         }
+    }
+
+    /// The same for another container of the group.
+    pub(super) fn of(self, container: Option<&Container>) -> Target {
+        let Some(container) = container else { return self };
+        Target { http: container.http, container: Some(container.name.clone()), ..self }
     }
 
     /// Carries out a check. It takes as long as it takes: the caller bounds it.
@@ -216,7 +222,11 @@ impl Target {
             input: false,
             terminal: None,
         };
-        let mut process = self.runtime.exec(&self.id, exec).await.map_err(of_session)?;
+        let process = match &self.container {
+            None => self.runtime.exec(&self.id, exec).await,
+            Some(container) => self.runtime.exec_in(&self.id, container, exec).await,
+        };
+        let mut process = process.map_err(of_session)?;
         let mut last = Vec::new();
         while let Some(piece) = process.output.next().await {
             let Ok(Output::Out(bytes) | Output::Err(bytes)) = piece else { break };

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use shoal_protocol::model::claim::NOT_READY;
-use shoal_protocol::model::spec::{Check, Health, Probe};
+use shoal_protocol::model::spec::{Check, Container, Health, Probe};
 use shoal_protocol::model::{Spec, WorkloadName};
 use shoal_runtimes::{InstanceId, Runtime};
 use tokio::sync::{Notify, Semaphore};
@@ -98,8 +98,8 @@ impl Default for Permits {
 /// The probes that a spec asks for, with all that a task of them needs.
 #[derive(Clone)]
 pub(super) struct Probes {
-    health: Health,
-    target: Target,
+    /// Those of each container that has some.
+    all: Vec<(Health, Target)>,
     /// Behind each reason: where the probes come from, if not from the spec.
     origin: &'static str,
 }
@@ -112,9 +112,12 @@ impl Probes {
         name: &WorkloadName,
         spec: &Spec,
     ) -> Option<Probes> {
-        let target = || Target::new(runtime, id.clone(), name, spec);
-        let health = || spec.health.clone();
-        (!spec.health.is_empty()).then(|| Probes { health: health(), target: target(), origin: "" })
+        let of = |(container, health): (Option<&Container>, &Health)| {
+            let target = Target::new(runtime.clone(), id.clone(), name, spec);
+            (health.clone(), target.of(container))
+        };
+        let all: Vec<_> = spec.probes().map(of).collect();
+        (!all.is_empty()).then_some(Probes { all, origin: "" })
     }
 
     /// The probes that an instance brings with it, of a spec that has none and leaves them on.
@@ -123,20 +126,39 @@ impl Probes {
         id: &InstanceId,
         spec: &Spec,
     ) -> Option<Probes> {
-        if !spec.health.is_empty() || spec.later.no_healthcheck {
+        if spec.probes().next().is_some() || spec.later.no_healthcheck {
             return None;
         }
         let health = runtime.own_probes(id)?;
         let target = Target::new(runtime.clone(), id.clone(), &spec.name, spec);
-        Some(Probes { health, target, origin: " (HEALTHCHECK of its image)" })
+        Some(Probes { all: vec![(health, target)], origin: " (HEALTHCHECK of its image)" })
     }
 
     /// Begins to probe. Dropping the result ends it.
     pub(super) fn start(&self, permits: Permits, verdicts: Verdicts, life: u64) -> Prober {
-        let Probes { health, target, origin } = self.clone();
+        let Probes { all, origin } = self.clone();
         let since = Instant::now();
-        let prober = Watcher { health, target, origin, permits, verdicts, life, since };
-        Prober(tokio::spawn(prober.run()))
+        let together = Together::new(all.len());
+        let watchers = all.into_iter().enumerate().map(|(number, (health, target))| {
+            let (permits, verdicts) = (permits.clone(), verdicts.clone());
+            let together = together.clone();
+            let watcher = Watcher {
+                health,
+                target,
+                origin,
+                permits,
+                verdicts,
+                life,
+                since,
+                together,
+                number,
+            };
+            watcher.run()
+        });
+        let watchers: Vec<_> = watchers.collect();
+        Prober(tokio::spawn(async move {
+            futures::future::join_all(watchers).await;
+        }))
     }
 }
 
@@ -157,6 +179,33 @@ struct Watcher {
     verdicts: Verdicts,
     life: u64,
     since: Instant,
+    together: Together,
+    /// Its number among the watchers of the instance.
+    number: usize,
+}
+
+/// The latest verdicts about the containers of one instance: it is ready when all are.
+#[derive(Clone)]
+struct Together(Arc<Mutex<Vec<Option<Verdict>>>>);
+
+impl Together {
+    fn new(count: usize) -> Together {
+        Together(Arc::new(Mutex::new(vec![None; count])))
+    }
+
+    /// Notes a verdict about one, and gives what it means for all, if that is known.
+    fn note(&self, number: usize, verdict: Verdict) -> Option<Verdict> {
+        if matches!(verdict, Verdict::Failed(_)) {
+            return Some(verdict);
+        }
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = all.get_mut(number) {
+            *own = Some(verdict);
+        }
+        let told = all.iter().flatten();
+        let not_ready = told.clone().find(|it| matches!(it, Verdict::NotReady(_)));
+        not_ready.cloned().or_else(|| (told.count() == all.len()).then_some(Verdict::Ready))
+    }
 }
 
 impl Watcher {
@@ -179,7 +228,9 @@ impl Watcher {
     }
 
     fn tell(&self, verdict: Verdict) {
-        self.verdicts.put(&self.target.id, self.life, verdict);
+        if let Some(verdict) = self.together.note(self.number, verdict) {
+            self.verdicts.put(&self.target.id, self.life, verdict);
+        }
     }
 
     /// Says why it takes no requests.
@@ -190,6 +241,10 @@ impl Watcher {
 
     fn text(&self, what: &str, detail: &str) -> String {
         let origin = self.origin;
+        let what = match &self.target.container {
+            Some(container) => format!("container `{container}`: {what}"),
+            None => what.to_owned(),
+        };
         match detail.is_empty() {
             true => format!("{what}{origin}"),
             false => format!("{what}: {detail}{origin}"),
@@ -364,4 +419,23 @@ fn spread(every: Duration) -> Duration {
 fn draw() -> u32 {
     let drawn = RandomState::new().hash_one(0u8) % 1_000;
     u32::try_from(drawn).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Containers of a group answer at different times.
+    #[test]
+    fn instance_is_ready_when_all_its_containers_are() {
+        let together = Together::new(2);
+        let away = |why: &str| Verdict::NotReady(why.into());
+        assert_eq!(together.note(0, Verdict::Ready), None, "nothing is known of the other one");
+        assert_eq!(together.note(1, away("late")), Some(away("late")));
+        assert_eq!(together.note(1, Verdict::Ready), Some(Verdict::Ready));
+        assert_eq!(together.note(0, away("busy")), Some(away("busy")));
+        assert_eq!(together.note(1, Verdict::Ready), Some(away("busy")));
+        let failed = Verdict::Failed("dead".into());
+        assert_eq!(together.note(1, failed.clone()), Some(failed));
+    }
 }

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use shoal_protocol::model::nearest::did_you_mean;
 use shoal_protocol::model::spec::{
     Affinity, DEFAULT_MEMORY, Device, HostPort, Kind, MAX_MEMORY, MAX_PRIORITY, MAX_USES, Mount,
-    NetworkMode, OnLoss, Port, Target, Tmpfs, ValueKind, ValueUse, Volume, VolumeSource,
+    NetworkMode, OnLoss, Port, Role, Target, Tmpfs, ValueKind, ValueUse, Volume, VolumeSource,
 };
-use shoal_protocol::model::{Label, WorkloadName};
+use shoal_protocol::model::{DISK, Label, WorkloadName};
 
 use super::super::bundle::Item;
 use super::super::tree::Problem;
 use super::super::verdict::Judged;
-use super::container::{Boxed, Mounted};
+use super::container::{Boxed, Mounted, NamedPort};
 use super::env::Content;
 use super::placement::{HOST, Relation};
 use super::pod::{File, Pod, Source};
@@ -44,9 +44,30 @@ const FOLDER: u64 = 64 << 10;
 /// The workload of a draft, or the reasons against it.
 pub(super) fn build(draft: &Draft, world: &mut World, out: &mut Judged) -> Option<Item> {
     let pod = &draft.pod;
-    let container = only_container(draft, out)?;
-    let mut workload = Workload::container(draft.name.clone(), container.image.clone());
-    workload = workload.kind(draft.kind.clone());
+    let all = containers(draft, out)?;
+    let is_group = all.len() > 1;
+    let mut placed = Placed::of(pod);
+    let mut built = Vec::new();
+    for (container, role) in &all {
+        built.push((*role, contained(draft, container, *role, is_group, &mut placed, world, out)));
+    }
+    let needs = Needs::of(&built);
+    let mut built = built.into_iter().map(|(_, workload)| workload);
+    let mut workload = built.next()?;
+    for other in built {
+        workload = match workload.beside(other) {
+            Ok(workload) => workload,
+            Err(why) => {
+                out.refuse(Problem::new(draft.at, why));
+                return None;
+            }
+        };
+    }
+    if is_group {
+        workload = workload.sized_by_containers().best_effort(needs.is_best_effort);
+        workload = workload.resources(needs.counted);
+    }
+    workload = workload.disk(placed.disk.saturating_add(needs.disk));
     if let Some(rollout) = &draft.rollout {
         workload = workload.update(rollout.clone());
     }
@@ -58,45 +79,12 @@ pub(super) fn build(draft: &Draft, world: &mut World, out: &mut Judged) -> Optio
     workload = workload.tolerates(pod.tolerations.clone());
     let (affinity, spread) = relations(draft, world, out);
     workload = workload.affinity(affinity).spread(spread);
-    let mut placed = Placed::default();
-    for mount in &container.mounts {
-        placed.mount(mount, draft, world, out);
-    }
-    let disk = container.resources.request("ephemeral-storage").map_or(0, Quantity::bytes);
-    workload = sized(workload, container, draft.autoscale.is_some(), out);
-    workload = workload.disk(placed.disk.saturating_add(disk));
-    let (env, uses) = variables(container, placed.files.len());
-    let mut uses: Vec<ValueUse> = uses.into_iter().chain(placed.files).collect();
-    // In the order of a manifest.
-    uses.sort_by_key(|it| it.kind);
-    workload = workload.envs(env).given(uses);
-    workload = workload.storage(placed.volumes).streams(container.stdin, container.tty);
-    let of_it = container.clone();
-    let (mounts, tmpfs, devices) = (placed.mounts, placed.tmpfs, placed.devices);
-    let labels = pod.labels.clone();
-    workload = workload.with_container(|it| {
-        it.image.pull = of_it.pull;
-        (it.entrypoint, it.command) = (of_it.entrypoint, of_it.command);
-        it.workdir = of_it.workdir;
-        it.user = of_it.user;
-        it.hostname = pod.hostname.clone();
-        it.labels = labels;
-        it.http = draft.http;
-        (it.mounts, it.tmpfs) = (mounts, tmpfs);
-        it.read_only = of_it.read_only;
-        it.stop_signal = of_it.stop_signal;
-        it.stop_grace = Some(pod.grace);
-        it.sysctls = of_it.sysctls;
-        it.privileges = of_it.privileges;
-        it.privileges.devices = devices;
-        if pod.is_host_network {
-            it.network = NetworkMode::Host;
-        }
-    });
-    workload = workload.no_healthcheck(container.health.is_empty());
-    workload = workload.health(container.health.clone());
-    workload = workload.ports(published(draft, container));
-    let exposed = container.ports.iter().filter(|it| !it.udp).map(|it| it.port);
+    let has_probes = all.iter().any(|(it, _)| !it.health.is_empty());
+    workload = workload.no_healthcheck(!has_probes);
+    let run_on = all.iter().filter(|(_, role)| *role != Role::Init).map(|(it, _)| *it);
+    let ports: Vec<&NamedPort> = run_on.flat_map(|it| &it.ports).collect();
+    workload = workload.ports(published(draft, &ports));
+    let exposed = ports.iter().filter(|it| !it.udp).map(|it| it.port);
     workload = workload.exposes(draft.exposed.iter().copied().chain(exposed));
     if !out.problems.is_empty() {
         return None;
@@ -110,29 +98,127 @@ pub(super) fn build(draft: &Draft, world: &mut World, out: &mut Judged) -> Optio
     }
 }
 
-/// The one place that refuses groups of containers.
-fn only_container<'a>(draft: &'a Draft, out: &mut Judged) -> Option<&'a Boxed> {
+/// The containers of a pod, each with its part in the group: the main one first.
+fn containers<'a>(draft: &'a Draft, out: &mut Judged) -> Option<Vec<(&'a Boxed, Role)>> {
     let Pod { containers, inits, .. } = &draft.pod;
-    let others = inits.iter().chain(containers.iter().skip(1));
-    for other in others {
-        let what = match inits.iter().any(|it| it.at == other.at) {
-            true => "an init container",
-            false => "a second container",
+    let Some((main, others)) = containers.split_first() else {
+        if out.problems.is_empty() {
+            let field = format!("{}.containers", draft.pod.path);
+            out.refuse(Problem::new(draft.pod.at, "there is no container").field(field));
+        }
+        return None;
+    };
+    let of_init = |it: &Boxed| if it.is_sidecar { Role::Sidecar } else { Role::Init };
+    let before = inits.iter().map(|it| (it, of_init(it)));
+    let apps = others.iter().map(|it| (it, Role::App));
+    let all: Vec<_> = [(main, Role::App)].into_iter().chain(before).chain(apps).collect();
+    for (container, _) in all.iter().skip(1) {
+        if container.stdin || container.tty {
+            let text = "left out: the first container alone has an input and a terminal";
+            out.degrade(container.at, container.path.clone(), text);
+        }
+    }
+    Some(all)
+}
+
+/// A container of a draft, as a workload of its own.
+fn contained(
+    draft: &Draft,
+    container: &Boxed,
+    role: Role,
+    is_group: bool,
+    placed: &mut Placed,
+    world: &mut World,
+    out: &mut Judged,
+) -> Workload {
+    let pod = &draft.pod;
+    for mount in &container.mounts {
+        placed.mount(mount, draft, world, out);
+    }
+    let Parts { volumes, mounts, tmpfs, devices, files } = std::mem::take(&mut placed.parts);
+    let mut workload = Workload::container(draft.name.clone(), container.image.clone());
+    // It has a say in the size.
+    workload = workload.kind(draft.kind.clone());
+    workload = sized(workload, container, draft.autoscale.is_some(), out);
+    let disk = container.resources.request("ephemeral-storage").map_or(0, Quantity::bytes);
+    workload = workload.disk(disk);
+    let (env, uses) = variables(container, files.len());
+    let mut uses: Vec<ValueUse> = uses.into_iter().chain(files).collect();
+    // In the order of a manifest.
+    uses.sort_by_key(|it| it.kind);
+    workload = workload.envs(env).given(uses).health(container.health.clone());
+    workload = workload.storage(volumes).streams(container.stdin, container.tty);
+    if is_group {
+        workload = workload.own_size();
+    }
+    let is_main = draft.pod.containers.first().is_some_and(|it| it.at == container.at);
+    let answers = is_main_port(draft, container, is_main);
+    let of_it = container.clone();
+    let labels = pod.labels.clone();
+    workload.with_container(|it| {
+        if is_group {
+            it.name = of_it.name;
+            it.member.role = role;
+        }
+        it.image.pull = of_it.pull;
+        (it.entrypoint, it.command) = (of_it.entrypoint, of_it.command);
+        it.workdir = of_it.workdir;
+        it.user = of_it.user;
+        it.hostname = pod.hostname.clone().filter(|_| is_main);
+        it.labels = labels;
+        it.http = draft.http.filter(|_| answers);
+        (it.mounts, it.tmpfs) = (mounts, tmpfs);
+        it.read_only = of_it.read_only;
+        it.stop_signal = of_it.stop_signal;
+        it.stop_grace = Some(pod.grace);
+        it.sysctls = of_it.sysctls;
+        it.privileges = of_it.privileges;
+        it.privileges.devices = devices;
+        if pod.is_host_network {
+            it.network = NetworkMode::Host;
+        }
+    })
+}
+
+/// Whether the port of a draft for HTTP is that of this container: of the first one that names it,
+/// or else of the main one.
+fn is_main_port(draft: &Draft, container: &Boxed, is_main: bool) -> bool {
+    let Some(port) = draft.http else { return false };
+    let sidecars = draft.pod.inits.iter().filter(|it| it.is_sidecar);
+    let mut run_on = draft.pod.containers.iter().chain(sidecars);
+    let named = run_on.find(|it| it.ports.iter().any(|it| it.port == port && !it.udp));
+    named.map_or(is_main, |it| it.at == container.at)
+}
+
+/// The amounts of all containers of a group: of those that run at one time together, or of the
+/// init container that takes most.
+#[derive(Default)]
+struct Needs {
+    is_best_effort: bool,
+    disk: u64,
+    counted: BTreeMap<String, u64>,
+}
+
+impl Needs {
+    fn of(all: &[(Role, Workload)]) -> Needs {
+        let is_best_effort = all.iter().all(|(_, it)| it.counts().0);
+        let amount = |role: &Role, name: &str| -> u64 {
+            let of = all.iter().filter(|(it, _)| (*it == Role::Init) == (*role == Role::Init));
+            let amounts = of.map(|(_, it)| it.counts().1.of(name));
+            match role {
+                Role::Init => amounts.max().unwrap_or(0),
+                _ => amounts.fold(0, u64::saturating_add),
+            }
         };
-        let name = &other.name;
-        let why = format!("a replica is one container here, and `{name}` is {what}");
-        let problem = Problem::new(other.at, why).field(other.path.clone());
-        out.refuse(problem.hint(
-            "Write it as a workload of its own; what runs before others can be a Job that they \
-             wait for (`after`).",
-        ));
+        let most = |name: &str| amount(&Role::App, name).max(amount(&Role::Init, name));
+        let devices = all.iter().flat_map(|(_, it)| it.counts().1.devices());
+        let names: BTreeSet<String> = devices.map(|(name, _)| name.to_owned()).collect();
+        let counted = names.into_iter().map(|name| {
+            let amount = most(&name);
+            (name, amount)
+        });
+        Needs { is_best_effort, disk: most(DISK), counted: counted.collect() }
     }
-    let first = containers.first();
-    if first.is_none() && out.problems.is_empty() {
-        let field = format!("{}.containers", draft.pod.path);
-        out.refuse(Problem::new(draft.pod.at, "there is no container").field(field));
-    }
-    first.filter(|_| out.problems.is_empty())
 }
 
 fn priority(pod: &Pod, world: &World, out: &mut Judged) -> i32 {
@@ -288,11 +374,11 @@ fn variables(container: &Boxed, files: usize) -> (Vec<(String, String)>, Vec<Val
     (plain, uses)
 }
 
-fn published(draft: &Draft, container: &Boxed) -> Vec<Port> {
+fn published(draft: &Draft, ports: &[&NamedPort]) -> Vec<Port> {
     if draft.pod.is_host_network {
         return Vec::new();
     }
-    let of_pod = container.ports.iter().filter_map(|it| {
+    let of_pod = ports.iter().filter_map(|it| {
         Some(Port { device: it.host?, replica: it.port, udp: it.udp, address: it.address })
     });
     let mut taken = BTreeSet::new();
@@ -300,19 +386,40 @@ fn published(draft: &Draft, container: &Boxed) -> Vec<Port> {
     all.filter(|it| taken.insert(HostPort { port: it.device, udp: it.udp })).collect()
 }
 
-/// The volumes and files of a container.
+/// The volumes and files of one container.
 #[derive(Default)]
-struct Placed {
+struct Parts {
     volumes: Vec<Volume>,
     mounts: Vec<Mount>,
     tmpfs: Vec<Tmpfs>,
     devices: Vec<Device>,
     files: Vec<ValueUse>,
-    /// The bytes of its volumes, each counted once.
+}
+
+/// The volumes and files of a pod, one container after the other.
+#[derive(Default)]
+struct Placed {
+    /// Of the container that is looked at.
+    parts: Parts,
+    /// The volumes of all that were looked at.
+    counted: BTreeSet<String>,
+    /// The bytes of these volumes, each counted once.
     disk: u64,
+    /// The folders in memory that several containers mount.
+    shared: BTreeSet<String>,
 }
 
 impl Placed {
+    fn of(pod: &Pod) -> Placed {
+        let (mut once, mut shared) = (BTreeSet::new(), BTreeSet::new());
+        for container in pod.containers.iter().chain(&pod.inits) {
+            let names: BTreeSet<&String> = container.mounts.iter().map(|it| &it.volume).collect();
+            let again = names.into_iter().filter(|name| !once.insert((*name).clone()));
+            shared.extend(again.cloned());
+        }
+        Placed { shared, ..Placed::default() }
+    }
+
     fn mount(&mut self, mount: &Mounted, draft: &Draft, world: &mut World, out: &mut Judged) {
         let wrong = |why: String| Problem::new(mount.at, why).field(mount.field.clone());
         let templates = &draft.templates;
@@ -334,9 +441,14 @@ impl Placed {
                 out.refuse(problem.hint("Leave `subPath` away, and mount it as a whole."));
             }
             Source::Empty(bytes) => self.kept(&mount.volume, *bytes, OnLoss::Empty, mount, out),
+            Source::Memory(bytes) if self.shared.contains(&mount.volume) => {
+                let text = "on disk: a folder in memory belongs to one container";
+                out.degrade(mount.at, mount.field.clone(), text);
+                self.kept(&mount.volume, *bytes, OnLoss::Empty, mount, out);
+            }
             Source::Memory(size) => {
                 let path = mount.path.clone();
-                self.tmpfs.push(Tmpfs { path, size: *size, exec: true });
+                self.parts.tmpfs.push(Tmpfs { path, size: *size, exec: true });
             }
             Source::Host(path) => {
                 let text = format!("{}:{}", path, mount.path);
@@ -352,7 +464,7 @@ impl Placed {
             }
             Source::Device(host) => {
                 let (host, path) = (host.clone(), mount.path.clone());
-                self.devices.push(Device { host, path });
+                self.parts.devices.push(Device { host, path });
             }
             Source::Claim(name, read_only) => {
                 self.claim(name, *read_only, mount, draft, world, out);
@@ -422,7 +534,7 @@ impl Placed {
             Ok(name) => name.to_string(),
             Err(why) => return out.refuse(Problem::new(mount.at, why).field(mount.field.clone())),
         };
-        if self.volumes.iter().all(|it| it.name != name) {
+        if self.counted.insert(name.clone()) {
             self.disk = self.disk.saturating_add(bytes.unwrap_or_default());
         }
         let (path, read_only) = (mount.path.clone(), mount.read_only);
@@ -431,10 +543,10 @@ impl Placed {
     }
 
     fn add(&mut self, volume: Volume, of: Mount, mount: &Mounted) {
-        if self.volumes.iter().all(|it| it.name != volume.name) {
-            self.volumes.push(volume);
+        if self.parts.volumes.iter().all(|it| it.name != volume.name) {
+            self.parts.volumes.push(volume);
         }
-        self.mounts.push(Mount { read_only: mount.read_only, ..of });
+        self.parts.mounts.push(Mount { read_only: mount.read_only, ..of });
     }
 
     fn files(&mut self, files: &[File], mount: &Mounted, out: &mut Judged) {
@@ -449,12 +561,12 @@ impl Placed {
             }
             // What the image has there is hidden, as in Kubernetes.
             let path = mount.path.clone();
-            self.tmpfs.push(Tmpfs { path, size: Some(FOLDER), exec: false });
+            self.parts.tmpfs.push(Tmpfs { path, size: Some(FOLDER), exec: false });
             let all = files.iter().map(|it| used(it, format!("{}/{}", mount.path, it.path)));
-            return self.files.extend(all);
+            return self.parts.files.extend(all);
         };
         match files.iter().find(|it| it.path == *wanted) {
-            Some(file) => self.files.push(used(file, mount.path.clone())),
+            Some(file) => self.parts.files.push(used(file, mount.path.clone())),
             None => {
                 let why = format!("the volume has no file `{wanted}`");
                 let problem = Problem::new(mount.at, why).field(format!("{}.subPath", mount.field));

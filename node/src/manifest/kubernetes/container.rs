@@ -35,6 +35,8 @@ pub(super) struct Boxed {
     pub read_only: bool,
     pub privileges: Privileges,
     pub sysctls: BTreeMap<String, String>,
+    /// Of an init container: it runs on beside the others.
+    pub is_sidecar: bool,
 }
 
 /// A port, by its number and name.
@@ -108,6 +110,7 @@ pub(super) fn container(
     let health = probes(part, &ports, out);
     let stop_signal = part.at(&["lifecycle", "stopSignal"]).text(out);
     let mine = part.get("securityContext");
+    let is_sidecar = sidecar(part, out);
     let image = image?;
     let pull = pull(part, &image, out);
     let (user, privileges) = (user(&mine, security, out), privileges(&mine, security, out));
@@ -135,7 +138,24 @@ pub(super) fn container(
         read_only: mine.get("readOnlyRootFilesystem").is_true(out),
         privileges,
         sysctls,
+        is_sidecar,
     })
+}
+
+/// Whether an init container runs on beside the others.
+fn sidecar(part: &Part<'_>, out: &mut Judged) -> bool {
+    let policy = part.get("restartPolicy");
+    let Some(text) = policy.text(out) else { return false };
+    let is_init = part.path.contains("initContainers[");
+    if is_init && text == "Always" {
+        return true;
+    }
+    let (why, mend) = match is_init {
+        true => (format!("`{text}`: an init container that fails is run again"), "Write `Always`"),
+        false => ("the pod's own counts for its containers".into(), "Write that of the pod"),
+    };
+    out.refuse(policy.wrong(why).hint(format!("{mend}, or leave it away.")));
+    false
 }
 
 const IN_A_SHELL: &str = "Let the program, or a shell in it (`sh -c`), read the variable itself.";

@@ -35,6 +35,11 @@ impl Quantity {
         Quantity { nano: number as i128 * NANO }
     }
 
+    /// The sum of two.
+    pub fn plus(self, other: Quantity) -> Quantity {
+        Quantity { nano: self.nano.saturating_add(other.nano).min(MOST) }
+    }
+
     /// In whole units, rounded up.
     pub fn bytes(self) -> u64 {
         u64::try_from(up(self.nano, NANO)).unwrap_or_default()

@@ -173,7 +173,7 @@ pub(super) const CONTAINER: &[Row] = &[
     row("resources.limits.*", Honoured, "`resources`: counted, by the same name"),
     row("resources.claims", Refused, "write a counted resource into `limits`"),
     row("resizePolicy", Degraded, "other resources are another version"),
-    row("restartPolicy", Refused, "a container that runs beside others: see `initContainers`"),
+    row("restartPolicy", Honoured, "`Always` of an init container: `role: sidecar`"),
     row("restartPolicyRules", Refused, "the exit code alone decides here"),
     row("volumeMounts.*.name", Honoured, "the volume"),
     row("volumeMounts.*.mountPath", Honoured, "its path"),

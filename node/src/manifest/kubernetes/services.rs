@@ -184,8 +184,8 @@ fn target(part: &Part<'_>, port: u16, draft: &Draft, out: &mut Judged) -> Option
     if is_same {
         return Some(port);
     }
-    let all = draft.pod.containers.iter().flat_map(|it| it.ports.iter().cloned());
-    let ports: Vec<NamedPort> = all.collect();
+    let all = draft.pod.containers.iter().chain(&draft.pod.inits);
+    let ports: Vec<NamedPort> = all.flat_map(|it| it.ports.iter().cloned()).collect();
     probe::port(&target, &ports, out)
 }
 

@@ -315,7 +315,11 @@ const SCALER: &[Row] = &[
         "`autoscale.cpu`, `.memory`",
     ),
     row("spec.metrics.*.resource.target.averageValue", Honoured, "in percent of the request"),
-    row("spec.metrics.*.containerResource", Refused, "write `resource`: it has one container"),
+    row(
+        "spec.metrics.*.containerResource",
+        Refused,
+        "write `resource`: it is about all containers",
+    ),
     row("spec.metrics.*.pods", Refused, "CPU and memory are measured here, and no others"),
     row("spec.metrics.*.object", Refused, "CPU and memory are measured here, and no others"),
     row("spec.metrics.*.external", Refused, "CPU and memory are measured here, and no others"),

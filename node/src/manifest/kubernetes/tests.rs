@@ -6,6 +6,7 @@ use super::super::write::manifest;
 use super::load;
 
 mod created;
+mod groups;
 mod kinds;
 mod placement;
 mod ports;

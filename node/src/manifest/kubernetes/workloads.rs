@@ -388,9 +388,12 @@ pub(super) fn claimed(claim: &Part<'_>, out: &mut Judged) -> Option<u64> {
 }
 
 impl Draft {
-    /// What its container requests of a name.
+    /// The sum that the containers that run on request of a name; none if one requests nothing.
     pub fn request(&self, name: &str) -> Option<super::quantity::Quantity> {
-        self.pod.containers.first()?.resources.request(name)
+        let sidecars = self.pod.inits.iter().filter(|it| it.is_sidecar);
+        let mut all = self.pod.containers.iter().chain(sidecars);
+        let first = all.next()?.resources.request(name)?;
+        all.try_fold(first, |sum, it| Some(sum.plus(it.resources.request(name)?)))
     }
 
     /// Adds what was found in it to all, with its name before each field.

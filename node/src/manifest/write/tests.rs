@@ -433,6 +433,54 @@ proptest! {
     fn exported_container_is_read_as_it_was(spec in container()) {
         check(&spec);
     }
+
+    #[test]
+    fn exported_group_is_read_as_it_was(spec in group()) {
+        check(&spec);
+    }
+}
+
+/// A group of containers, each as one alone may be, with or without sizes of their own.
+fn group() -> impl Strategy<Value = Spec> {
+    let member = (0..3usize, maybe((6..200u64, 1..900u32, 0..100u64, maybe(0..100u32))));
+    let own = (vec((container(), member), 2..4), any::<bool>());
+    own.prop_filter_map("invalid", |(all, is_sum)| {
+        let mut form = SpecForm::from(all[0].0.clone());
+        let mut containers = Vec::new();
+        for (at, (spec, (role, size))) in all.into_iter().enumerate() {
+            let SpecForm { program, storage, health, later, .. } = SpecForm::from(spec);
+            let Program::Containers(mut one) = program else { panic!() };
+            let mut it = one.remove(0);
+            it.name = format!("c{at}");
+            it.network = NetworkMode::Bridge;
+            let size = size.or(is_sum.then_some((64, 100, 0, None)));
+            if let Some((memory, cpu, more, most_cpu)) = size {
+                let reserved = Resources { memory: memory << 20, cpu };
+                let most_cpu = most_cpu.map_or(NO_CPU_LIMIT, |more| cpu + more);
+                it.member.reservation = Some(reserved);
+                it.limit = Some(Resources { memory: (memory + more) << 20, cpu: most_cpu });
+            }
+            if at > 0 {
+                it.http = None;
+                it.hostname = None;
+                it.member.role = [Role::App, Role::Init, Role::Sidecar][role];
+                let is_init = it.member.role == Role::Init;
+                it.member.health = if is_init { Health::default() } else { health };
+                it.member.values = later.values;
+                form.later.no_healthcheck &= it.member.health.is_empty();
+                let known = |it: &Volume| form.storage.iter().any(|other| other.name == it.name);
+                let new: Vec<Volume> = storage.into_iter().filter(|it| !known(it)).collect();
+                form.storage.extend(new);
+            }
+            containers.push(it);
+        }
+        form.program = Program::Containers(containers);
+        form.later.exposed.clear();
+        if let (true, Some(size)) = (is_sum, size_of_group(form.program.containers())) {
+            form.resources = size;
+        }
+        Spec::try_from(form).ok()
+    })
 }
 
 /// The shortest documents are what a person would have written.

@@ -72,10 +72,28 @@ impl Yaml {
                 }
                 Yaml::List(items) if indent.len() + key.len() + flow.len() > WIDE => {
                     let _ = writeln!(out, "{indent}{key}:");
-                    items.iter().try_for_each(|it| writeln!(out, "{indent}  - {}", it.flow()))
+                    items.iter().for_each(|it| it.item(depth, out));
+                    Ok(())
                 }
                 _ => writeln!(out, "{indent}{key}: {flow}"),
             };
+        }
+    }
+}
+
+impl Yaml {
+    /// An item of a list of a mapping: one that is too long has a line for each of its entries.
+    fn item(&self, depth: usize, out: &mut String) {
+        let indent = "  ".repeat(depth);
+        let flow = self.flow();
+        let is_long = indent.len() + flow.len() + 4 > WIDE;
+        if let (Yaml::Map(_), true) = (self, is_long) {
+            let mut text = String::new();
+            self.block(depth + 2, &mut text);
+            // The mark of the item stands where the first entry is indented.
+            let _ = write!(out, "{indent}  - {}", text.trim_start());
+        } else {
+            let _ = writeln!(out, "{indent}  - {flow}");
         }
     }
 }

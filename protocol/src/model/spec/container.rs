@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::id::Digest;
 use super::super::resources::Resources;
+use super::group::{self, Member};
 use super::platform::PlatformImage;
 
 /// A container of a group.
@@ -57,6 +58,9 @@ pub struct Container {
     pub privileges: Privileges,
     /// Its share of the replica's limit; none for all of it.
     pub limit: Option<Resources>,
+    /// Its part in a group of several, and the rest that it has there.
+    #[serde(default, skip_serializing_if = "Member::is_default", with = "group::in_text")]
+    pub member: Member,
 }
 
 /// An image, and the way to its bytes.
@@ -211,6 +215,7 @@ impl Container {
             sysctls: BTreeMap::new(),
             privileges: Privileges::default(),
             limit: None,
+            member: Member::default(),
         }
     }
 }

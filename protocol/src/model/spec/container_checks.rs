@@ -85,6 +85,7 @@ fn check_one(container: &Container) -> Result<(), InvalidSpec> {
         sysctls,
         privileges,
         limit: _,
+        member: _,
     } = container;
     check_env(env)?;
     check_image(image)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::shown::words;
-use super::{Container, InvalidSpec, NetworkMode, Program, SpecForm};
+use super::{Container, InvalidSpec, NetworkMode, SpecForm};
 
 /// The least pause between two checks, and the least time that one may take.
 pub const MIN_PROBE: Duration = Duration::from_millis(100);
@@ -229,11 +229,20 @@ impl Probe {
 
 /// Checks the probes of a form.
 pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
-    let container = match &form.program {
-        Program::Wasm(_) => None,
-        Program::Containers(containers) => containers.first(),
-    };
-    for (name, probe) in form.health.probes() {
+    let main = form.program.containers().first();
+    for (container, health) in form.probes() {
+        check_of(health, container.or(main), form)?;
+    }
+    Ok(())
+}
+
+/// Checks the probes of one container, or of a component.
+fn check_of(
+    health: &Health,
+    container: Option<&Container>,
+    form: &SpecForm,
+) -> Result<(), InvalidSpec> {
+    for (name, probe) in health.probes() {
         check_numbers(name, probe)?;
         if container.is_none() && !form.program.answers() {
             return wrong(name, "a command answers nothing that a probe could ask".into());

@@ -13,7 +13,7 @@ use super::{
     After, Artifact, Autoscale, InvalidSpec, Kind, Mount, Program, Rollout, Rule, Spec, SpecForm,
     ValueKind, ValueUse, World, counted, devices,
 };
-use super::{after, container_checks, placement};
+use super::{after, container_checks, group, placement};
 
 /// The form with [`Later`] behind all that form 2 has.
 pub(super) const FORM: u16 = 3;
@@ -146,7 +146,7 @@ pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
             Program::Wasm(_) => {
                 Some("a component has no health check to switch off: leave it away")
             }
-            Program::Containers(_) if !form.health.is_empty() => {
+            Program::Containers(_) if form.probes().next().is_some() => {
                 Some("probes are there as well, and then that of the image counts for nothing")
             }
             Program::Containers(_) => None,
@@ -213,11 +213,17 @@ pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
         && spec.health.is_empty()
         && spec.later == Later::default()
         && spec.placement.is_plain();
+    let members = group::members(&spec.program);
+    let is_plain = is_plain && members.is_none();
     if is_plain && pieces.iter().all(Option::is_none) {
         return (2, bytes);
     }
     bytes.extend(codec::encode(&spec.later));
     bytes.extend(codec::encode(&pieces));
+    // Only then: a spec of one container has the bytes that it always had.
+    if let Some(members) = members {
+        bytes.extend(codec::encode(&members));
+    }
     (FORM, bytes)
 }
 
@@ -225,7 +231,7 @@ pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
 pub(super) fn decode(bytes: &[u8]) -> Result<Spec, Malformed> {
     let (form, rest) = codec::decode_rest::<SpecForm>(bytes)?;
     let (later, rest) = codec::decode_rest::<Later>(rest)?;
-    let pieces = codec::decode::<Vec<Option<Artifact>>>(rest)?;
+    let (pieces, rest) = codec::decode_rest::<Vec<Option<Artifact>>>(rest)?;
     let mut form = SpecForm { later, ..form };
     if pieces.len() != form.program.platforms(None).count() {
         return Err(Malformed(format!("pieces of {} platforms", pieces.len())));
@@ -233,6 +239,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Spec, Malformed> {
     for (platform, pieces) in form.program.platforms_mut().zip(pieces) {
         platform.pieces = pieces;
     }
+    group::read(&mut form.program, rest)?;
     form.try_into().map_err(|invalid: InvalidSpec| Malformed(invalid.to_string()))
 }
 

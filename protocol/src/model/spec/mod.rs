@@ -10,6 +10,7 @@ mod container;
 mod container_checks;
 mod exposure;
 mod facts;
+mod group;
 mod health;
 mod invalid;
 mod kind;
@@ -54,6 +55,7 @@ pub use container::{
 };
 pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
 pub use facts::{Facts, Unfit};
+pub use group::{MAX_CONTAINERS, Member, Role, size_of_group};
 pub use health::{Check, DockerCheck, Health, MAX_PROBE_TIMEOUT, Probe};
 pub use invalid::InvalidSpec;
 pub use kind::{Cron, Job, Kind, Missed, Overlap, Sequence, Stateful};
@@ -311,6 +313,20 @@ impl SpecForm {
         self.storage.iter().find(|volume| volume.name == name)
     }
 
+    /// The secrets and configs of all its containers, or of its component.
+    pub fn values(&self) -> impl Iterator<Item = &ValueUse> {
+        let members = self.program.containers().iter().map(|it| &it.member);
+        self.later.values.iter().chain(members.flat_map(|it| &it.values))
+    }
+
+    /// The probes of all its containers, or of its component, those that there are: each with the
+    /// container that it asks, none for the main one.
+    pub fn probes(&self) -> impl Iterator<Item = (Option<&Container>, &Health)> {
+        let main = [(None, &self.health)];
+        let others = self.program.containers().iter().map(|it| (Some(it), &it.member.health));
+        main.into_iter().chain(others).filter(|(_, health)| !health.is_empty())
+    }
+
     /// The volumes that nodes keep for its replicas.
     pub fn kept(&self) -> impl Iterator<Item = &Volume> {
         self.storage.iter().filter(|volume| volume.source == VolumeSource::Kept)
@@ -321,11 +337,7 @@ impl SpecForm {
     pub fn host_ports(&self) -> BTreeSet<HostPort> {
         let published = self.exposure.ports.iter();
         let published = published.map(|it| HostPort { port: it.device, udp: it.udp });
-        let containers = match &self.program {
-            Program::Wasm(_) => [].as_slice(),
-            Program::Containers(containers) => containers.as_slice(),
-        };
-        let own = containers.iter().filter(|it| it.network == NetworkMode::Host);
+        let own = self.program.containers().iter().filter(|it| it.network == NetworkMode::Host);
         let own = own.filter_map(|it| Some(HostPort { port: it.http?, udp: false }));
         published.chain(own).collect()
     }
@@ -402,6 +414,7 @@ impl TryFrom<SpecForm> for Spec {
         }
         if let Program::Containers(containers) = &form.program {
             container_checks::check(containers, most, &form)?;
+            group::check(containers, &form)?;
         }
         kind::check(&form)?;
         if let Program::Wasm(component) = &form.program {
@@ -589,6 +602,9 @@ fn revision(form: &SpecForm) -> Revision {
     // A program that may end is started in another way than one that runs for ever.
     if form.kind.job().is_some() {
         bytes.extend(b"ends");
+    }
+    if let Some(members) = group::members(&form.program) {
+        bytes.extend(codec::encode(&("group", members)));
     }
     Revision::of(&bytes)
 }

@@ -1,13 +1,11 @@
 //! The parts of a spec that this version does not support yet: fields by their names, for readers
 //! of text, and values in a form.
 
-use super::{
-    Container, Exposure, InvalidSpec, Program, RestartPolicy, SpecForm, UpdatePolicy, World,
-};
+use super::{Exposure, InvalidSpec, Program, RestartPolicy, SpecForm, UpdatePolicy, World};
 
 /// Fields that people may expect in a text: each will have a meaning, so none may be taken for a
 /// slip.
-const FIELDS: [&str; 5] = ["allow", "containers", "hosts", "restart", "update"];
+const FIELDS: [&str; 4] = ["allow", "hosts", "restart", "update"];
 
 impl InvalidSpec {
     /// The refusal of a field of a text, if a later version will have it. `None` for any other
@@ -44,11 +42,9 @@ fn unsupported_program(form: &SpecForm) -> Vec<(bool, &'static str)> {
             (!form.exposure.ports.is_empty(), "ports of a component"),
         ],
         Program::Containers(containers) => {
-            let any = |is_used: fn(&Container) -> bool| containers.iter().any(is_used);
-            vec![
-                (containers.len() != 1, "a group of other than one container"),
-                (any(|it| it.limit.is_some()), "a limit of one container"),
-            ]
+            let is_alone = containers.len() == 1;
+            let has_limit = containers.iter().any(|it| it.limit.is_some());
+            vec![(is_alone && has_limit, "a limit of its own of a container that is alone")]
         }
     }
 }

@@ -38,9 +38,11 @@ pub(in crate::model) fn decode(version: u16, bytes: &[u8]) -> Result<Spec, Malfo
             form1(bytes)?.try_into().map_err(|invalid: InvalidSpec| Malformed(invalid.to_string()))
         }
         2 => match codec::decode::<Spec>(bytes)? {
-            spec if spec.placement.is_plain() => Ok(spec),
+            spec if spec.placement.is_plain() && spec.program.containers().len() < 2 => Ok(spec),
             // No program has ever written it, and those of form 2 do not act on it.
-            _ => Err(Malformed("form 2 has labels that are required, and no other rules".into())),
+            _ => Err(Malformed(
+                "form 2 has labels that are required and one container, and no more".into(),
+            )),
         },
         SPEC_VERSION => later::decode(bytes),
         _ => Err(Malformed(format!("form {version} is not known"))),

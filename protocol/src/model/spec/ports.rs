@@ -11,13 +11,12 @@ impl SpecForm {
     /// The ports, each with the port of the replica that it leads to: those that the workload
     /// names, and 80 for the one that answers HTTP. A component answers on 80 alone.
     pub fn ports(&self) -> BTreeMap<u16, u16> {
-        let containers = match &self.program {
-            Program::Wasm(component) if component.world == World::Http => {
-                return BTreeMap::from([(HTTP, HTTP)]);
-            }
-            Program::Wasm(_) => return BTreeMap::new(),
-            Program::Containers(containers) => containers,
-        };
+        if let Program::Wasm(component) = &self.program
+            && component.world == World::Http
+        {
+            return BTreeMap::from([(HTTP, HTTP)]);
+        }
+        let containers = self.program.containers();
         let tcp = self.exposure.ports.iter().filter(|port| !port.udp).map(|port| port.replica);
         let http: Vec<u16> = containers.iter().filter_map(|container| container.http).collect();
         let exposed = self.later.exposed.iter().copied();

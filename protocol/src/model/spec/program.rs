@@ -15,8 +15,8 @@ use super::platform::{PIECE, Pieces, PlatformImage};
 pub enum Program {
     /// A WebAssembly component.
     Wasm(Component),
-    /// A group of containers that share a network and a life, like a Kubernetes pod. Groups of
-    /// several are not supported yet.
+    /// A group of containers that share a network and a life, like a Kubernetes pod. The first one
+    /// is the main one.
     Containers(Vec<Container>),
 }
 
@@ -105,9 +105,15 @@ impl Program {
     pub fn answers(&self) -> bool {
         match self {
             Program::Wasm(component) => component.world == World::Http,
-            Program::Containers(containers) => {
-                containers.first().is_some_and(|container| container.http.is_some())
-            }
+            Program::Containers(containers) => containers.iter().any(|it| it.http.is_some()),
+        }
+    }
+
+    /// Its containers; none of a component.
+    pub fn containers(&self) -> &[Container] {
+        match self {
+            Program::Wasm(_) => &[],
+            Program::Containers(containers) => containers,
         }
     }
 
@@ -131,7 +137,15 @@ impl Program {
         arch: Option<&'a str>,
     ) -> impl Iterator<Item = Artifact> + Clone + 'a {
         let component = self.component().map(|component| component.artifact);
-        component.into_iter().chain(self.platforms(arch).flat_map(PlatformImage::parts))
+        let containers = self.containers().iter().enumerate();
+        // Two of a group may be of one image, which is fetched once.
+        let platforms = containers.filter(|(at, it)| {
+            let earlier = self.containers().iter().take(*at);
+            !earlier.into_iter().any(|other| other.image.platforms == it.image.platforms)
+        });
+        let platforms = platforms.flat_map(|(_, it)| &it.image.platforms);
+        let platforms = platforms.filter(move |it| arch.is_none_or(|arch| it.arch == arch));
+        component.into_iter().chain(platforms.flat_map(PlatformImage::parts))
     }
 
     /// The same with the pieces that they are made of, as far as it names any.
@@ -151,24 +165,23 @@ impl Program {
         }
     }
 
+    pub(super) fn containers_mut(&mut self) -> &mut [Container] {
+        match self {
+            Program::Wasm(_) => &mut [],
+            Program::Containers(containers) => containers,
+        }
+    }
+
     /// The platforms of all its images, for their pieces.
     pub(super) fn platforms_mut(&mut self) -> impl Iterator<Item = &mut PlatformImage> {
-        let containers = match self {
-            Program::Wasm(_) => [].as_mut_slice(),
-            Program::Containers(containers) => containers.as_mut_slice(),
-        };
-        containers.iter_mut().flat_map(|container| &mut container.image.platforms)
+        self.containers_mut().iter_mut().flat_map(|container| &mut container.image.platforms)
     }
 
     pub(super) fn platforms<'a>(
         &'a self,
         arch: Option<&'a str>,
     ) -> impl Iterator<Item = &'a PlatformImage> + Clone + 'a {
-        let containers = match self {
-            Program::Wasm(_) => [].as_slice(),
-            Program::Containers(containers) => containers.as_slice(),
-        };
-        let platforms = containers.iter().flat_map(|container| &container.image.platforms);
+        let platforms = self.containers().iter().flat_map(|container| &container.image.platforms);
         platforms.filter(move |platform| arch.is_none_or(|arch| platform.arch == arch))
     }
 }

@@ -2,9 +2,13 @@
 
 use std::fmt;
 
+use super::super::resources::Resources;
+use super::NO_CPU_LIMIT;
 use super::container::{
     Container, Device, Image, Mount, NetworkMode, Privileges, PullPolicy, Tmpfs,
 };
+use super::group::{Member, Role};
+use super::values::{ValueKind, ValueUse};
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,6 +54,7 @@ impl Container {
             sysctls,
             privileges: Privileges { privileged, cap_add, cap_drop, devices, security },
             limit,
+            member: Member { role, reservation, health, values },
         } = self;
         let flag = |is_set: &bool| is_set.then(|| "true".to_owned());
         let list = |items: Vec<String>| (!items.is_empty()).then(|| items.join(", "));
@@ -60,7 +65,14 @@ impl Container {
             let hard = if one { String::new() } else { format!(":{}", limit.hard) };
             format!("{name}={}{hard}", limit.soft)
         });
-        let limit = limit.map(|it| format!("{} of memory, {}m of CPU", size(it.memory), it.cpu));
+        let sized = |it: Resources| match it.cpu {
+            NO_CPU_LIMIT => format!("{} of memory, any CPU", size(it.memory)),
+            cpu => format!("{} of memory, {cpu}m of CPU", size(it.memory)),
+        };
+        let of = |kind: ValueKind| {
+            list(values.iter().filter(|it| it.kind == kind).map(ValueUse::shown).collect())
+        };
+        let role = (*role != Role::default()).then(|| role.as_str().to_owned());
         let all = [
             ("port", http.map(|port| port.to_string())),
             ("entrypoint", entrypoint.as_ref().map(|it| words(it))),
@@ -86,9 +98,14 @@ impl Container {
             ("sysctls", list(sysctls.iter().map(|(name, value)| pairs(name, value)).collect())),
             ("pull", pull_word(*pull)),
             ("digest", digest.map(|digest| digest.short())),
-            ("container limit", limit),
+            ("role", role),
+            ("reservation", reservation.map(sized)),
+            ("container limit", limit.map(sized)),
+            ("secrets", of(ValueKind::Secret)),
+            ("configs", of(ValueKind::Config)),
         ];
-        all.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+        let all = all.into_iter().filter_map(|(name, text)| Some((name, text?)));
+        all.chain(health.options()).collect()
     }
 }
 

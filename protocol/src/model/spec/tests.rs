@@ -23,7 +23,11 @@ fn unsupported_parts_are_refused_by_name() {
         }
     };
     let words = [
-        refused(|form| form.program = Program::Containers(Vec::new())),
+        refused(|form| {
+            let limit = Some(form.resources.limit);
+            let container = Container { limit, ..Container::of("main", Image::named("db:1")) };
+            form.program = Program::Containers(vec![container]);
+        }),
         refused(component(|it| it.args = vec!["-v".into()])),
         refused(component(|it| it.allow = vec![Permission::Connect("db:5432".into())])),
         refused(|form| form.resources.limit.memory += 1),
@@ -35,7 +39,7 @@ fn unsupported_parts_are_refused_by_name() {
     assert_eq!(
         names,
         [
-            "a group of other than one container",
+            "a limit of its own of a container that is alone",
             "args of a component that answers requests",
             "allow",
             "a limit above the reservation",
@@ -46,7 +50,7 @@ fn unsupported_parts_are_refused_by_name() {
     );
     // A text with such a field is refused with the same words.
     let kinds_and_values = [
-        "a group of other than one container",
+        "a limit of its own of a container that is alone",
         "args of a component that answers requests",
         "a limit above the reservation",
     ];

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::change::Key;
 use super::super::name::{Label, WorkloadName};
-use super::{InvalidSpec, Program, SpecForm, is_plain_path};
+use super::{Container, InvalidSpec, Program, SpecForm, is_plain_path};
 
 /// Secrets and configs of one workload: far more than people name, and few enough for one view.
 pub const MAX_USES: usize = 32;
@@ -102,22 +102,35 @@ impl ValueUse {
 
 /// Checks the values of a form.
 pub(super) fn check(form: &SpecForm) -> Result<(), InvalidSpec> {
-    let uses = &form.later.values;
+    let all = form.values().count();
+    if all > MAX_USES {
+        let why = format!("{all} of them, at most {MAX_USES} are allowed");
+        return Err(InvalidSpec::Container { field: "secrets and configs", why });
+    }
+    let main = form.program.containers().first();
+    check_of(main, &form.later.values, form)?;
+    for container in form.program.containers() {
+        check_of(Some(container), &container.member.values, form)?;
+    }
+    Ok(())
+}
+
+/// Checks the values of one container, or of a component.
+fn check_of(
+    container: Option<&Container>,
+    uses: &[ValueUse],
+    form: &SpecForm,
+) -> Result<(), InvalidSpec> {
     let wrong = |of: &ValueUse, why: String| {
         Err(InvalidSpec::Container { field: of.kind.word(), why: format!("`{}`: {why}", of.name) })
     };
-    if uses.len() > MAX_USES {
-        let why = format!("{} of them, at most {MAX_USES} are allowed", uses.len());
-        return Err(InvalidSpec::Container { field: "secrets and configs", why });
-    }
     let mut taken: BTreeSet<&str> = BTreeSet::new();
-    if let Program::Containers(containers) = &form.program {
-        for container in containers {
-            taken.extend(container.tmpfs.iter().map(|it| it.path.as_str()));
-            taken.extend(container.mounts.iter().map(|it| it.path.as_str()));
-        }
+    if let Some(container) = container {
+        taken.extend(container.tmpfs.iter().map(|it| it.path.as_str()));
+        taken.extend(container.mounts.iter().map(|it| it.path.as_str()));
     }
-    let mut names: BTreeSet<&str> = form.env().keys().map(String::as_str).collect();
+    let env = container.map_or(form.env(), |container| &container.env);
+    let mut names: BTreeSet<&str> = env.keys().map(String::as_str).collect();
     for of in uses {
         match &of.to {
             Target::Env(name) => {

@@ -38,6 +38,9 @@ pub struct SpecBody {
     /// The container to run, for `container`. Its environment is `env`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// The other containers of its group, each with its environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Container>,
     /// The kind, where it is no service: its replicas are not counted, or end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
@@ -166,6 +169,7 @@ impl From<&Spec> for SpecBody {
         let Later { set, restarts, rollout, previous, autoscale, .. } = later;
         let Later { uses, best_effort, priority, mounts, after, no_healthcheck, .. } = later;
         let (mut world, mut args) = (World::Http, Vec::new());
+        let others = program.containers().iter().skip(1).cloned().collect();
         let (artifact, container) = match program {
             Program::Wasm(component) => {
                 let Component { artifact, env: _, allow: _, .. } = component;
@@ -186,6 +190,7 @@ impl From<&Spec> for SpecBody {
             world,
             args,
             container,
+            others,
             kind: Some(kind.clone()).filter(|kind| !matches!(kind, Kind::Service { .. })),
             update: rollout.clone(),
             previous: previous.as_ref().map(|spec| Box::new(SpecBody::from(spec))),
@@ -266,6 +271,7 @@ impl TryFrom<SpecBody> for Spec {
             world,
             args,
             container,
+            others,
             kind,
             update,
             previous,
@@ -311,11 +317,14 @@ impl TryFrom<SpecBody> for Spec {
         };
         let mut form = form.with_env(env);
         match &mut form.program {
+            Program::Wasm(_) if !others.is_empty() => {
+                return Err(BadSpec::Program("wasm", "artifact"));
+            }
             Program::Wasm(component) => (component.world, component.args) = (world, args),
             Program::Containers(_) if world != World::Http || !args.is_empty() => {
                 return Err(BadSpec::Program("container", "container"));
             }
-            Program::Containers(_) => {}
+            Program::Containers(containers) => containers.extend(others),
         }
         if let Some(limit) = limit {
             form.resources.limit = limit;

@@ -9,6 +9,7 @@ pub(in super::super) fn launch() -> Launch {
         workload: "default/web".into(),
         payload: Payload::Container(Box::new(ContainerPayload {
             container,
+            others: Vec::new(),
             hostname: "web-0".into(),
             ports: Vec::new(),
             volumes: BTreeMap::new(),
@@ -30,7 +31,7 @@ pub(in super::super) fn launch() -> Launch {
 /// Both engines want `[a-zA-Z0-9][a-zA-Z0-9_.-]+`; ids that look alike once cleaned stay apart.
 #[test]
 fn names_are_legal_and_tell_instances_apart() {
-    let of = |owner: &str, id: &str| name(owner, &InstanceId::new(id).unwrap());
+    let of = |owner: &str, id: &str| name(owner, &InstanceId::new(id).unwrap(), None);
     for id in ["a/b", "-x", "_", "a", "default/web/0.01.23", &"x/".repeat(100)] {
         let name = of("n1", id);
         let legal = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);

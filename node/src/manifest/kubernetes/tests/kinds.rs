@@ -136,8 +136,8 @@ fn kinds_that_mean_something_else_are_refused() {
         (
             "Deployment",
             "",
-            "initContainers: [{ name: b, image: \"b:1\" }]",
-            "a replica is one container here, and `b` is an init container",
+            "initContainers: [{ name: b, image: \"b:1\", restartPolicy: OnFailure }]",
+            "`OnFailure`: an init container that fails is run again",
         ),
     ] {
         let told = refusal(&of(kind, spec, pod));
