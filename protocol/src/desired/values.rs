@@ -12,9 +12,7 @@ use super::{Desired, Moved};
 
 /// The hash of the versions of the values that a spec uses; `None` if it uses none.
 pub(super) fn versions(registers: &OrdMap<Digest, Register>, spec: &Spec) -> Option<Digest> {
-    if spec.values().next().is_none() {
-        return None;
-    }
+    spec.values().next()?;
     let version = |key: Key| {
         let change = registers.get(&key.hash()).and_then(Register::effective)?;
         version(change)
