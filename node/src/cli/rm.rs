@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
-use shoal_protocol::model::view::WorkloadView;
+use shoal_protocol::model::view::{ValueView, WorkloadView};
 use shoal_protocol::model::{Label, WorkloadName};
 
 use super::client::{Client, path_of};
@@ -65,6 +65,19 @@ async fn of_namespace(client: &Client, namespace: &Label) -> Result<Vec<Workload
     Ok(names.collect())
 }
 
+/// The commands that remove the values which stay in a namespace; none if there are none.
+fn stays(namespace: &Label, values: &[ValueView]) -> Option<String> {
+    let of = |kind: &str| {
+        let here =
+            values.iter().filter(|view| view.kind == kind && view.namespace == namespace.as_str());
+        let names: Vec<String> = here.map(|view| format!("{namespace}/{}", view.name)).collect();
+        (!names.is_empty()).then(|| format!("shoal {kind} rm {}", names.join(" ")))
+    };
+    let commands: Vec<String> = ["config", "secret"].into_iter().filter_map(of).collect();
+    (!commands.is_empty())
+        .then(|| format!("Its configs, secrets and volumes stay: {}", commands.join("; ")))
+}
+
 impl Rm {
     pub(super) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client();
@@ -108,6 +121,12 @@ impl Rm {
             }
             stopped(&client, ending, deadline, self.wait.timeout()).await?;
         }
+        if let (true, Some(namespace)) = (self.all, &self.namespace) {
+            let values: Vec<ValueView> = client.get("/v1/values").await?;
+            if let Some(note) = stays(namespace, &values) {
+                context.note(&note);
+            }
+        }
         Ok(())
     }
 }
@@ -115,6 +134,36 @@ impl Rm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Who removes all of a project learns what is left of it.
+    #[test]
+    fn values_that_stay_are_told_with_their_commands() {
+        let value = |kind: &str, namespace: &str, name: &str| ValueView {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            size: 1,
+            version: String::new(),
+            written: String::new(),
+            by: "root".into(),
+            readers: Vec::new(),
+            holders_only: false,
+            users: Vec::new(),
+        };
+        let shop: Label = "shop".parse().unwrap();
+        let values = [
+            value("config", "shop", "a"),
+            value("secret", "shop", "key"),
+            value("config", "shop", "b"),
+            value("secret", "other", "key"),
+        ];
+        let note = stays(&shop, &values).unwrap();
+        assert!(
+            note.ends_with(": shoal config rm shop/a shop/b; shoal secret rm shop/key"),
+            "{note}"
+        );
+        assert_eq!(stays(&shop, &values[3..]), None);
+    }
 
     /// `-n shop web` means one workload, as with kubectl.
     #[test]

@@ -101,13 +101,8 @@ pub(super) fn build(draft: &Draft, world: &mut World, out: &mut Judged) -> Optio
 /// The containers of a pod, each with its part in the group: the main one first.
 fn containers<'a>(draft: &'a Draft, out: &mut Judged) -> Option<Vec<(&'a Boxed, Role)>> {
     let Pod { containers, inits, .. } = &draft.pod;
-    let Some((main, others)) = containers.split_first() else {
-        if out.problems.is_empty() {
-            let field = format!("{}.containers", draft.pod.path);
-            out.refuse(Problem::new(draft.pod.at, "there is no container").field(field));
-        }
-        return None;
-    };
+    // Without one the file was refused when it was read.
+    let (main, others) = containers.split_first()?;
     let of_init = |it: &Boxed| if it.is_sidecar { Role::Sidecar } else { Role::Init };
     let before = inits.iter().map(|it| (it, of_init(it)));
     let apps = others.iter().map(|it| (it, Role::App));

@@ -92,8 +92,11 @@ pub(super) fn pod(part: &Part<'_>, around: &Around<'_>, out: &mut Judged) -> Opt
         all.iter().filter_map(|it| container(it, &security, &labels, around, out)).collect()
     };
     let (inits, containers) = (containers("initContainers", out), containers("containers", out));
-    if !spec.get("containers").is_there() {
-        out.refuse(spec.get("containers").wrong("it is missing"));
+    let list = spec.get("containers");
+    if !list.is_there() {
+        out.refuse(list.wrong("it is missing"));
+    } else if list.is_empty_list() {
+        out.refuse(list.wrong("there is no container"));
     }
     let seconds = |name: &str, out: &mut Judged| {
         let number = spec.get(name).int(0..=i64::from(u32::MAX), out)?;

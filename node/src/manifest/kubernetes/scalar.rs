@@ -120,6 +120,11 @@ impl<'a> Part<'a> {
         Problem::new(self.at, message).field(self.path.clone())
     }
 
+    /// Whether it is a list without items.
+    pub fn is_empty_list(&self) -> bool {
+        self.tree.is_some_and(|tree| matches!(&tree.value, Value::List(items) if items.is_empty()))
+    }
+
     /// Its items, if it is a list.
     pub fn items(&self, out: &mut Judged) -> Vec<Part<'a>> {
         let Some(tree) = self.tree else { return Vec::new() };

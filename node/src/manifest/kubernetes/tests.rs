@@ -190,3 +190,18 @@ fn every_reason_is_told_at_once_with_its_place() {
         ]
     );
 }
+
+/// A container that is refused is not told to be missing as well.
+#[test]
+fn faulty_container_is_told_once() {
+    let pod = |containers: &str| {
+        let kind = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:";
+        refusal(&format!("{kind} {containers}\n"))
+    };
+    let faults = pod("[{name: web, image: nginx, imagePullPolicy: Sometimes}]");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].contains("Sometimes"), "{faults:?}");
+    let empty = pod("[]");
+    assert_eq!(empty.len(), 1, "{empty:?}");
+    assert!(empty[0].contains("there is no container"), "{empty:?}");
+}
