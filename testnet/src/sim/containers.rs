@@ -33,6 +33,7 @@ impl World {
             healthy: serves == Some(generation),
             old: serves.filter(|serves| *serves != generation),
             unready: runs.and_then(|it| it.unready),
+            again: None,
             start: self.starts,
             image: Some(image(spec)),
         };
@@ -52,6 +53,27 @@ impl World {
                 adapter.lives.insert(order, life);
             }
             Some((Stage::Failed, _)) | None => self.begin(device, order),
+        }
+    }
+
+    /// Carries out an order to start an old version in a container again.
+    pub(super) fn run_container_again(&mut self, device: usize, id: Id) {
+        let Some(running) = self.devices[device].runtime.replicas.get_mut(&id.0) else { return };
+        if running.healthy || running.old.is_some() || running.generation == id.1 {
+            return; // it is too late
+        }
+        running.again = Some(id.1);
+        let adapter = &mut self.devices[device].adapter;
+        let is_stopping = adapter.is_stopping(&id.0);
+        match adapter.lives.get_mut(&id) {
+            Some(life) if life.stage == Stage::Stopping => life.is_due = true,
+            Some(life) if is_stopping && life.stage == Stage::Failed => life.is_due = true,
+            None if is_stopping => {
+                let life = Life { number: 0, stage: Stage::Failed, is_due: true };
+                adapter.lives.insert(id, life);
+            }
+            Some(life) if life.stage != Stage::Failed => {}
+            _ => self.begin(device, id),
         }
     }
 
@@ -195,9 +217,14 @@ impl World {
         self.stage(device, id, Stage::Up(container));
         let running = self.devices[device].runtime.replicas.get_mut(&id.0);
         let is_wanted = running.is_some_and(|running| {
+            if running.again.take_if(|again| *again == id.1).is_some() {
+                running.old = Some(id.1);
+                return true;
+            }
             let is_it = running.generation == id.1;
             if is_it {
                 (running.healthy, running.old, running.unready) = (true, None, None);
+                running.again = None;
             }
             is_it
         });
@@ -217,7 +244,8 @@ impl World {
             it.engine.clear(me, id);
         }
         let Some(running) = it.runtime.replicas.get_mut(&id.0) else { return };
-        let was_unready = running.unready.take_if(|unready| *unready == id.1).is_some();
+        let was_unready = running.unready.take_if(|unready| *unready == id.1).is_some()
+            || running.again.take_if(|again| *again == id.1).is_some();
         if running.generation == id.1 {
             running.healthy = false;
         } else if running.old == Some(id.1) {
@@ -244,6 +272,7 @@ impl World {
         let is_kept = |id: &Id| {
             Some(id.1) == running.old
                 || Some(id.1) == running.unready
+                || Some(id.1) == running.again
                 || id.1 == running.generation && running.image.is_some()
         };
         let others: Vec<Id> =

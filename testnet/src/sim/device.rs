@@ -181,6 +181,9 @@ pub struct Running {
     pub old: Option<Digest>,
     /// A generation that runs and is not ready, though it was.
     pub unready: Option<Digest>,
+    /// A container of an older generation that is being started again, to serve until this one is
+    /// healthy.
+    pub again: Option<Digest>,
     /// Number of this start, so that an event of an earlier start is not applied to it.
     pub start: u64,
     /// The image of a replica in a container; none for a component.

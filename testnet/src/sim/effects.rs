@@ -331,7 +331,8 @@ impl World {
                     spec.rollout().is_some_and(|it| it.order == UpdateOrder::StopFirst);
                 let (old, cleared) = if stops_first { (None, old) } else { (old, None) };
                 let unready = runs.and_then(|it| it.unready);
-                let running = Running { generation, healthy, old, unready, start, image: None };
+                let (again, image) = (None, None);
+                let running = Running { generation, healthy, old, unready, again, start, image };
                 self.devices[device].runtime.replicas.insert(replica, running);
                 self.supersede(device, &replica);
                 if let Some(generation) = cleared {

@@ -69,6 +69,7 @@ impl World {
                 healthy: true,
                 old: None,
                 unready: None,
+                again: None,
                 start: world.starts,
                 image: None,
             };

@@ -88,10 +88,7 @@ impl World {
             .get(&replica)
             .is_some_and(|it| it.image.is_some());
         if is_container {
-            // The simulated adapter has no way back to an image that it no longer runs.
-            let reason = "it cannot be started again beside its replacement".into();
-            let state = InstanceState::Failed { reason, retryable: false };
-            return self.tell(device, replica, generation, state);
+            return self.run_container_again(device, (replica, generation));
         }
         let (boot, after) = (self.devices[device].boot, 1_000 + below(&mut self.rng, 30_000));
         let again = Event::Again { device, boot, replica, generation };

@@ -69,7 +69,7 @@ impl World {
         });
         let is_kept = |(replica, generation): &Id| {
             let running = it.runtime.replicas.get(replica);
-            let others = |it: &Running| [it.old, it.unready].contains(&Some(*generation));
+            let others = |it: &Running| [it.old, it.unready, it.again].contains(&Some(*generation));
             running.is_some_and(|it| it.generation == *generation || others(it))
         };
         goes_on.map(|(id, _)| *id).find(|id| !is_kept(id))
