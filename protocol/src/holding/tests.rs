@@ -392,3 +392,34 @@ fn old_revision_serves_while_its_replacement_waits() {
     assert_eq!(holding.wait(&REPLICA, OLD, "paused"), Waits::Down);
     assert_eq!(holding.serving(&REPLICA), None);
 }
+
+/// A revision was ordered, and another one is wished for before it is up: it takes its room until
+/// then, and serves when it comes up.
+#[test]
+fn revision_in_between_serves_until_the_target_is_ready() {
+    let mut holding = won();
+    holding.claims_written(at(0), PersistId(5), LATE);
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
+    assert!(holding.replace(&REPLICA, NEW, LARGE, true));
+    assert_eq!(holding.need_of(&REPLICA), Some(Need::from(LARGE)));
+    assert!(holding.is_begun(&REPLICA), "the runtime was told to run something");
+    assert!(holding.ready(at(1), &REPLICA, OLD));
+    assert_eq!(holding.former(&REPLICA), Some((OLD, Phase::Healthy)));
+    assert_eq!(holding.next(&REPLICA, &missing(9)), Next::Fetch, "it is not given up");
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
+    assert!(holding.ready(at(2), &REPLICA, NEW));
+    assert_eq!((holding.serving(&REPLICA), holding.former(&REPLICA)), (Some(NEW), None));
+    assert!(!holding.ready(at(3), &REPLICA, OLD), "a late report");
+}
+
+/// The same, and it fails instead: nothing serves, and the target alone takes room.
+#[test]
+fn revision_in_between_that_fails_is_forgotten() {
+    let mut holding = won();
+    holding.claims_written(at(0), PersistId(5), LATE);
+    assert_eq!(holding.next(&REPLICA, &Bytes::Ready), Next::Run { after: None });
+    assert!(holding.replace(&REPLICA, NEW, LARGE, true));
+    assert_eq!(holding.fail(at(1), &REPLICA, OLD, "trapped", true), Failed::Known);
+    assert!(!holding.ready(at(2), &REPLICA, OLD));
+    assert!(!holding.is_begun(&REPLICA));
+}
