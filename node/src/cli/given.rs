@@ -35,6 +35,8 @@ pub(super) struct ValueStep {
     exists: bool,
     /// Whether it has this content.
     is_same: bool,
+    /// The workloads that use it now.
+    users: Vec<String>,
     /// The folder of the notes.
     notes: Option<PathBuf>,
 }
@@ -43,6 +45,11 @@ impl ValueStep {
     /// Whether it is to be set.
     pub fn changes(&self) -> bool {
         !self.is_same
+    }
+
+    /// The workloads whose replicas it replaces.
+    pub fn replaces(&self) -> &[String] {
+        if self.is_same { &[] } else { &self.users }
     }
 }
 
@@ -99,7 +106,8 @@ pub(super) async fn plan(
             }
         });
         let notes = folder.map(Path::to_owned);
-        steps.push(ValueStep { exists: here.is_some(), given, name, is_same, notes });
+        let users = here.map(|view| view.users.clone()).unwrap_or_default();
+        steps.push(ValueStep { exists: here.is_some(), given, name, is_same, users, notes });
     }
     Ok(steps)
 }
@@ -123,12 +131,15 @@ fn check(given: &Given, name: &WorkloadName) -> Result<(), CliError> {
 /// The plan in lines, as that of workloads.
 pub(super) fn shown(steps: &[ValueStep]) -> String {
     let line = |step: &ValueStep| {
-        let done = match (step.is_same, step.exists) {
-            (true, _) => "unchanged",
-            (false, true) => "changes",
-            (false, false) => "is set",
+        let done = match (step.is_same, step.exists, step.users.as_slice()) {
+            (true, ..) => "unchanged".to_owned(),
+            (false, true, []) => "changes".to_owned(),
+            (false, true, users) => {
+                format!("changes: replaces every replica of {}", users.join(", "))
+            }
+            (false, false, _) => "is new".to_owned(),
         };
-        format!("{} {} {done}\n", step.given.kind.word(), step.name)
+        format!("{} {}: {done}\n", step.given.kind.word(), step.name)
     };
     steps.iter().map(line).collect()
 }

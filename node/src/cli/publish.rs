@@ -199,8 +199,10 @@ pub(super) fn agree(
     how: &How,
 ) -> Result<(), CliError> {
     let steps = &plan.steps;
-    let disturbed: Vec<String> =
-        steps.iter().filter(|it| it.disturbs()).map(|it| it.name.to_string()).collect();
+    let replaced = steps.iter().filter(|it| it.disturbs()).map(|it| it.name.to_string());
+    let users = values.iter().flat_map(|value| value.replaces().iter().cloned());
+    let disturbed: BTreeSet<String> = replaced.chain(users).collect();
+    let disturbed: Vec<String> = disturbed.into_iter().collect();
     let removed: Vec<String> = steps
         .iter()
         .filter(|it| it.current.is_some() && it.wanted.is_none())

@@ -74,7 +74,10 @@ impl WaitArgs {
 fn has_begun(spec: &Spec, view: &WorkloadView) -> Result<bool, CliError> {
     match (&spec.kind, view.job.as_deref()) {
         (Kind::Cron(_), _) => Ok(true),
-        (Kind::Job(_), Some("failed")) => Err(job::failure(view)),
+        // The code of its program would say that something else went wrong.
+        (Kind::Job(_), Some("failed")) => {
+            Err(CliError { exit: Exit::Failed, ..job::failure(view) })
+        }
         (Kind::Job(_), Some("done")) => Ok(true),
         (Kind::Job(_), _) => Ok(view.healthy > 0 || !view.results.is_empty()),
         _ => Ok(false),

@@ -143,6 +143,14 @@ impl Node {
         self.forget_unwanted();
     }
 
+    /// Whether a replica that has become healthy in a version had an old one that is kept.
+    pub(super) fn ends_update(&self, replica: &ReplicaId, to: Revision) -> bool {
+        let before = self.claims.my_claim(replica).map(|claim| claim.generation);
+        before.is_some_and(|before| {
+            before != to && self.old_versions.spec(&replica.uid, before).is_some()
+        })
+    }
+
     /// The version that a place which this node holds is to have now, where `to` is wished for. One
     /// that it served when the daemon ended comes first, until it is ready or had its tries.
     pub(super) fn first_version(&self, now: Time, replica: &ReplicaId, to: Revision) -> Revision {

@@ -133,10 +133,16 @@ impl Node {
         }
         healthy.iter().for_each(|(replica, _)| self.holding.reported(replica));
         let since = self.wall(now);
+        let is_over = healthy.iter().any(|(replica, to)| self.ends_update(replica, *to));
         let Some(slot) = self.claims.set_healthy(slot, &healthy, since) else { return };
-        self.saving.cache.slot(now, self.me, slot.slot);
-        if self.holding.slot_batch(slot.slot).is_none() {
-            self.note_slot_for_repair(now, &slot);
+        if is_over {
+            // On disk before anyone hears of it: a restart must not go back to the old version.
+            self.issue(now, &[slot]);
+        } else {
+            self.saving.cache.slot(now, self.me, slot.slot);
+            if self.holding.slot_batch(slot.slot).is_none() {
+                self.note_slot_for_repair(now, &slot);
+            }
         }
         for (replica, _) in healthy {
             self.on_own_change(&replica);

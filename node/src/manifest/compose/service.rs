@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_protocol::model::spec::{self, DockerCheck, Health, NetworkMode, PullPolicy};
 use shoal_protocol::model::{Label, WorkloadName};
+use shoal_runtimes::images::full_name;
 
 use super::super::tree::{Entry, Position, Problem, Tree};
 use super::super::verdict::{Judged, find};
@@ -222,6 +223,11 @@ impl<'a> Service<'a> {
         {
             let why = format!("`{text}` is a file; write `x-shoal: {{ image: {text} }}`");
             self.refuse(self.find("image").map_or(self.at, |it| it.at), "image", why);
+        } else if let Some(text) = &image
+            && full_name(text).is_none()
+        {
+            let why = format!("`{text}` is no name of an image, as `redis:7` is");
+            self.refuse(self.find("image").map_or(self.at, |it| it.at), "image", why);
         }
         image
     }
@@ -254,6 +260,10 @@ impl<'a> Service<'a> {
         let own = self.get("environment", |tree| values::pairs("environment", tree));
         for pair in own.unwrap_or_default() {
             self.note_pair("environment", &pair);
+            if all.get(&pair.name).is_some_and(Option::is_none) {
+                let why = "left out: it has no value here, and none where this is published";
+                self.degrade(pair.at, &format!("environment.{}", pair.name), why);
+            }
         }
         // A name alone is the variable of the shell, or left out.
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -394,7 +404,10 @@ impl<'a> Service<'a> {
         let retries = self.get("healthcheck.retries", values::count).filter(|it| *it > 0);
         let check =
             DockerCheck { command, interval, timeout, retries, start_period, start_interval };
-        (check.health().clamped(), false)
+        // Compose leaves a container that is not well as it is: one that is slow to start must not
+        // be killed in the middle.
+        let Health { readiness, .. } = check.health().clamped();
+        (Health { startup: None, readiness, liveness: None }, false)
     }
 
     /// Fields that are honoured for some of their values.

@@ -186,8 +186,7 @@ fn fields_become_those_of_a_manifest() {
         ("healthcheck: { test: [NONE] }", "health: none\n"),
         (
             "healthcheck: { test: [CMD, curl, x], interval: 10s, retries: 5 }",
-            "health:\n  readiness:\n    exec: [curl, x]\n    timeout: 30s\n    failures: 5\n  \
-                 liveness:\n    exec: [curl, x]\n    timeout: 30s\n    failures: 5\n",
+            "health:\n  readiness:\n    exec: [curl, x]\n    timeout: 30s\n    failures: 5\n",
         ),
         ("healthcheck: { interval: 10s }", ""),
         ("logging: { driver: json-file }\nx-other: { a: b }\nnetworks: { default: }", ""),

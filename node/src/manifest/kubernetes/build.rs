@@ -98,6 +98,14 @@ pub(super) fn build(draft: &Draft, world: &mut World, out: &mut Judged) -> Optio
     }
 }
 
+/// A path of the device without slashes at its end; all of the device is `/`.
+fn device_path(path: &str) -> String {
+    match path.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        path => path.to_owned(),
+    }
+}
+
 /// The containers of a pod, each with its part in the group: the main one first.
 fn containers<'a>(draft: &'a Draft, out: &mut Judged) -> Option<Vec<(&'a Boxed, Role)>> {
     let Pod { containers, inits, .. } = &draft.pod;
@@ -450,7 +458,7 @@ impl Placed {
                 match crate::publish::volume::volume(&text) {
                     Ok(read) => {
                         let of = read.mount();
-                        let source = VolumeSource::Device(path.trim_end_matches('/').to_owned());
+                        let source = VolumeSource::Device(device_path(path));
                         let name = of.volume.clone();
                         self.add(Volume { name, source, on_loss: OnLoss::Wait }, of, mount);
                     }

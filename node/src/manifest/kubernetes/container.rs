@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use shoal_protocol::model::spec::{Health, NO_NEW_PRIVILEGES, Privileges, PullPolicy, capability};
+use shoal_runtimes::images::full_name;
 
 use super::super::tree::Position;
 use super::super::verdict::Judged;
@@ -90,6 +91,9 @@ pub(super) fn container(
         }
     }
     let (name, image) = (part.get("name").text(out), part.get("image").text(out));
+    if let Some(image) = image.as_ref().filter(|image| full_name(image).is_none()) {
+        out.refuse(part.get("image").wrong(format!("`{image}` is no name of an image")));
+    }
     let ports = ports(part, out);
     let resources =
         Asked { requests: amounts(part, "requests", out), limits: amounts(part, "limits", out) };
