@@ -591,3 +591,19 @@ fn component_stands_in_a_compose_file() {
     let container = text.replace("environment: { A: b }", "ports: ['80:80']");
     assert!(refused(&container).join("").contains("only a container has it"));
 }
+
+/// `nginx:${VERSION}` without a value would fail on the node, long after the file was taken.
+#[test]
+fn name_of_an_image_is_checked_where_it_is_written() {
+    let faults = refused("services:\n  web:\n    image: 'nginx:'\n");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].contains("`nginx:` is no name of an image"), "{faults:?}");
+}
+
+/// Compose leaves such a variable out without a word.
+#[test]
+fn variable_without_a_value_is_told() {
+    let bundle = bundle("services:\n  web:\n    image: a\n    environment: ['NONE:b']\n");
+    let told = bundle.notes.iter().any(|note| note.text.starts_with("left out: it has no value"));
+    assert!(told, "{:?}", bundle.notes);
+}

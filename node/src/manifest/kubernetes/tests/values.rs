@@ -239,6 +239,8 @@ fn volumes_become_volumes_and_files() {
     ] {
         assert_eq!(with(&of(source), container), wanted, "{source}");
     }
+    let root = with(&of("hostPath: { path: / }"), mount);
+    assert!(root.contains("device: /, path: /v"), "{root}");
     let host = with(&of("hostPath: { path: /srv/www/ }"), mount);
     assert!(host.contains("device: /srv/www, path: /v"), "{host}");
 }
