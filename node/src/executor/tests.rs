@@ -310,8 +310,8 @@ fn launch_says_whether_its_program_ends() {
     assert_eq!(service, (false, "backup/0".to_owned()));
 }
 
-/// What the node alone knows stands under the names that a container wants, and nothing changes for
-/// one that wants none.
+/// The facts of a node stand under the names that a container wants, and nothing changes for one
+/// that wants none.
 #[test]
 fn variables_are_filled_in_by_the_node() {
     let host = Host { node: NODE, name: "pi".into() };

@@ -56,7 +56,7 @@ impl fmt::Display for Goal {
     }
 }
 
-/// What a container asks for.
+/// The object of a question of a container.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Question {
     Goal(Goal),

@@ -394,7 +394,7 @@ fn resolver(
     part: Part<'_>,
 ) -> Resolver {
     let own = &payload.container.extra;
-    // One that joins a network has the files of its owner; engines refuse others.
+    // In a network that it joins it has the files of its owner; engines refuse others.
     let is_joined = part.joins.is_some();
     let names = names.filter(|_| own.dns.is_empty());
     let servers = own.dns.iter().map(IpAddr::to_string).chain(names.map(|it| it.to_string()));

@@ -98,7 +98,7 @@ fn has_line(text: &str, words: &[&str]) -> bool {
     text.lines().any(|line| line.split_whitespace().eq(words.iter().copied()))
 }
 
-/// Name servers of its own stand in place of the node's, and the others of its group have them, too.
+/// Name servers of its own stand in place of the node's, and the others of its group have them.
 async fn names_servers_and_groups_are_as_ordered(kind: Kind) {
     let harness = Harness::on(shared(kind)).await.answering([198, 18, 0, 1].into()).await;
     let mut launch = server("a/0", |it| {

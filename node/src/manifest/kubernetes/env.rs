@@ -30,7 +30,7 @@ pub(super) enum Content {
         label: Label,
         text: Option<String>,
     },
-    /// What the node knows when it starts the replica.
+    /// A fact that the node knows when it starts the replica.
     Fact(LaunchFact),
 }
 
@@ -93,14 +93,14 @@ impl Environment {
     }
 }
 
-/// What a node knows when it starts a replica, by the fields of Kubernetes.
+/// The facts that a node knows when it starts a replica, by the fields of Kubernetes.
 const OF_THE_NODE: [(&str, LaunchFact); 3] = [
     ("metadata.name", LaunchFact::Name),
     ("metadata.uid", LaunchFact::Uid),
     ("spec.nodeName", LaunchFact::Node),
 ];
 
-/// What nobody knows when a container is made, why, and what to do.
+/// Fields that nobody knows when a container is made, why, and the way on.
 const UNKNOWN: [(&str, &str, &str); 4] = [
     ("status.podIP", NO_ADDRESS, "Let the program ask for it, as `hostname -i` does."),
     ("status.podIPs", NO_ADDRESS, "Let the program ask for it, as `hostname -i` does."),

@@ -67,7 +67,7 @@ pub enum HostAddress {
     Gateway,
 }
 
-/// What a node knows of a replica when it starts it, and nobody before.
+/// A fact of a replica that its node knows when it starts it, and nobody before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LaunchFact {

@@ -176,8 +176,8 @@ fn container_is_written_out() {
             "extra_hosts: [\"a:1.2.3.4\", \"b.c:1.2.3.4\", \"d:::1\"]",
         ),
         (
-            "dnsPolicy: None\ndnsConfig: { nameservers: [1.1.1.1], searches: [a.b], options: [{ name: \
-             ndots, value: \"2\" }, { name: edns0 }] }",
+            "dnsPolicy: None\ndnsConfig: { nameservers: [1.1.1.1], searches: [a.b], options: [{ \
+             name: ndots, value: \"2\" }, { name: edns0 }] }",
             "",
             "dns: [1.1.1.1]\ndns_search: [a.b]\ndns_opt: [\"ndots:2\", edns0]",
         ),
