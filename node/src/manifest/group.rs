@@ -105,7 +105,7 @@ pub(super) struct ContainerText {
     /// Kernel parameters of its own network and IPC.
     /// Example: `sysctls: { net.core.somaxconn: "1024" }`
     sysctls: Option<At<Pairs>>,
-    /// Lines of its /etc/hosts; the address `host-gateway` is the node. Of a group they stand in the
+    /// Lines of its /etc/hosts; the address `host-gateway` is the node. Of a group they are in the
     /// main one. Example: `extra_hosts: ["db:10.0.0.5", "node:host-gateway"]`
     extra_hosts: Option<At<Vec<String>>>,
     /// Name servers that it asks in place of its node's, which alone knows other workloads by name.
