@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit};
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{
-    Allowed, Container, ExtraHost, Mount, NetworkMode, Privileges, Qos, Role, Tmpfs,
+    Allowed, Container, ExtraHost, HostAddress, Mount, NetworkMode, Privileges, Qos, Role, Tmpfs,
 };
 
 use super::engine::{CONTAINER, ENDS, Engine, INSTANCE, LAUNCH, ORDER, OWNER, ROLE, WORKLOAD};
@@ -68,6 +68,7 @@ impl Part<'_> {
 pub(super) fn check<'a>(
     launch: &'a Launch,
     allowed: &Allowed,
+    is_podman: bool,
 ) -> Result<&'a ContainerPayload, String> {
     let Payload::Container(payload) = &launch.payload else {
         return Err("it is not a container".into());
@@ -75,6 +76,15 @@ pub(super) fn check<'a>(
     if launch.memory < MIN_MEMORY {
         let memory = launch.memory;
         return Err(format!("a memory limit of {memory} bytes is below {MIN_MEMORY}, the least"));
+    }
+    // It writes the word itself into the file, as Debian has it: a name that leads nowhere.
+    let mut hosts = payload.container.extra.hosts.iter();
+    if let Some(host) = hosts.find(|it| is_podman && it.address == HostAddress::Gateway) {
+        let name = &host.name;
+        return Err(format!(
+            "extra_hosts: `{name}` has the address host-gateway, which this node's engine, Podman, \
+             does not know; its containers reach the node as host.containers.internal"
+        ));
     }
     for (order, container) in payload.containers().enumerate() {
         check_one(launch, payload, Part { container, order, joins: None }, allowed)?;

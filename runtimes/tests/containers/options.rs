@@ -26,6 +26,7 @@ on_both! {
     host_network_leads_to_the_programs_port
     names_servers_and_groups_are_as_ordered
     own_search_domains_stand_behind_the_namespace
+    name_of_the_device_is_given_or_refused
     port_is_published_where_it_may_be_needed
     rights_are_refused_unless_allowed
     allowed_device_path_and_rights_are_given
@@ -103,7 +104,7 @@ async fn names_servers_and_groups_are_as_ordered(kind: Kind) {
     let harness = Harness::on(shared(kind)).await.answering([198, 18, 0, 1].into()).await;
     let mut launch = server("a/0", |it| {
         it.user = Some("1000:1001".into());
-        it.extra.hosts = ["db:10.0.0.5", "db:10.0.0.6", "six=[fd00::5]", "node:host-gateway"]
+        it.extra.hosts = ["db:10.0.0.5", "db:10.0.0.6", "six=[fd00::5]"]
             .map(|text| text.parse().unwrap())
             .to_vec();
         it.extra.dns = vec![[192, 0, 2, 53].into(), [192, 0, 2, 54].into()];
@@ -124,9 +125,6 @@ async fn names_servers_and_groups_are_as_ordered(kind: Kind) {
     for line in [["10.0.0.5", "db"], ["10.0.0.6", "db"], ["fd00::5", "six"]] {
         assert!(has_line(&hosts, &line), "{line:?}: {hosts}");
     }
-    let gateway = hosts.lines().find(|line| line.split_whitespace().last() == Some("node"));
-    let gateway = gateway.unwrap_or_else(|| panic!("node: {hosts}")).split_whitespace().next();
-    assert!(gateway.unwrap().parse::<std::net::Ipv4Addr>().is_ok(), "{hosts}");
     let resolver = read("/etc/resolv.conf").await;
     for line in [
         ["nameserver", "192.0.2.53"],
@@ -152,6 +150,22 @@ async fn names_servers_and_groups_are_as_ordered(kind: Kind) {
     let shown = command(&["/server", "show", "/proc/self/status"]);
     let (text, ..) = end_of(harness.containers.exec_in(&id, "second", shown).await.unwrap()).await;
     assert!(groups(&text).contains(&"7".to_owned()), "{text}");
+}
+
+/// Podman would write the word itself into the file.
+async fn name_of_the_device_is_given_or_refused(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    let launch = || server("a/0", |it| it.extra.hosts = vec!["node:host-gateway".parse().unwrap()]);
+    if kind == Kind::Podman {
+        let error = harness.containers.start(launch()).await.unwrap_err();
+        assert!(error.to_string().contains("`node` has the address host-gateway"), "{error}");
+        return;
+    }
+    harness.run(launch()).await;
+    let hosts = harness.get(&id_of("a/0"), "/read?/etc/hosts").await;
+    let line = hosts.lines().find(|line| line.split_whitespace().last() == Some("node"));
+    let address = line.unwrap_or_else(|| panic!("{hosts}")).split_whitespace().next().unwrap();
+    assert!(address.parse::<std::net::Ipv4Addr>().is_ok(), "{hosts}");
 }
 
 /// Without servers of its own a container finds other workloads, whatever it adds.

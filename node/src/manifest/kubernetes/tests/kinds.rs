@@ -179,7 +179,7 @@ fn container_is_written_out() {
             "dnsPolicy: None\ndnsConfig: { nameservers: [1.1.1.1], searches: [a.b], options: [{ \
              name: ndots, value: \"2\" }, { name: edns0 }] }",
             "",
-            "dns: [1.1.1.1]\ndns_search: [a.b]\ndns_opt: [\"ndots:2\", edns0]",
+            "dns: [\"1.1.1.1\"]\ndns_search: [a.b]\ndns_opt: [\"ndots:2\", edns0]",
         ),
         (
             "securityContext: { supplementalGroups: [5, 7], fsGroup: 7 }",
