@@ -1,13 +1,14 @@
 //! Further names of workloads.
 
 use super::*;
-use crate::model::Resources;
 use crate::model::spec::{Container, Image};
+use crate::model::{ProgramKind, Resources};
 
 #[test]
 fn further_name_leads_to_the_workload_in_its_namespace() {
     let cluster = cluster();
     let mut harness = Harness::new(cluster.founder(Saved::default()));
+    harness.input(Input::Facts(Facts { runtimes: [ProgramKind::Container].into(), ..facts() }));
     let mut container = Container::of("main", Image::named("db:1"));
     container.extra.aliases = vec!["my_db".into(), "other".into()];
     let size = Resources { memory: 16 << 20, cpu: 100 };
