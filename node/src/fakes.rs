@@ -21,8 +21,8 @@ use shoal_protocol::model::view::{
     ReplicaView, RevokedView, ServiceView, StatusView, ValueView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Artifact, Chain, Digest, InstanceState, Key, NodeId, Place, PublicKey, RawChange, ReplicaId,
-    ReplicaName, Resources, SealingKey, Spec, SpecForm, Value, WorkloadName,
+    Artifact, Chain, Digest, InstanceState, Key, Label, NodeId, Place, PublicKey, RawChange,
+    ReplicaId, ReplicaName, Resources, SealingKey, Spec, SpecForm, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, ImageUse, NotForIt, Refusal, Reply, Routes};
 use shoal_runtimes::given::Given;
@@ -592,6 +592,10 @@ impl Core for FakeCore {
         let services = self.services.lock().unwrap();
         let found = services.iter().find(|service| service.name == name).cloned();
         async { Ok(found) }.boxed()
+    }
+
+    fn aliased(&self, _: Label, _: String) -> Soon<'_, Option<ServiceView>> {
+        soon(None)
     }
 
     fn wish(&self, name: WorkloadName) -> Soon<'_, ()> {

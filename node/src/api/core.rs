@@ -12,8 +12,8 @@ use shoal_protocol::model::view::{
     RevokedView, ServiceView, StatusView, ValueView, WorkloadView,
 };
 use shoal_protocol::model::{
-    Chain, Digest, Key, NodeId, Place, PublicKey, RawChange, ReplicaId, ReplicaName, SealingKey,
-    Value, WorkloadName,
+    Chain, Digest, Key, Label, NodeId, Place, PublicKey, RawChange, ReplicaId, ReplicaName,
+    SealingKey, Value, WorkloadName,
 };
 use shoal_protocol::node::{Command, ImageUse, NotForIt, Reply, Routes};
 use tokio::sync::{broadcast, watch};
@@ -65,6 +65,8 @@ pub trait Core: Send + Sync + 'static {
     fn services(&self) -> Soon<'_, Vec<ServiceView>>;
     /// A workload as others reach it by name.
     fn service(&self, name: WorkloadName) -> Soon<'_, Option<ServiceView>>;
+    /// The workload that has a further name in a namespace.
+    fn aliased(&self, namespace: Label, alias: String) -> Soon<'_, Option<ServiceView>>;
     /// The ports of the device that replicas of this node have.
     fn ports_held(&self) -> Soon<'_, BTreeSet<HostPort>>;
     /// A request waits for a workload that has no replica: the core wakes it if it sleeps.
@@ -178,6 +180,10 @@ impl Core for DriverHandle {
 
     fn service(&self, name: WorkloadName) -> Soon<'_, Option<ServiceView>> {
         self.query(move |node| node.service(&name)).boxed()
+    }
+
+    fn aliased(&self, namespace: Label, alias: String) -> Soon<'_, Option<ServiceView>> {
+        self.query(move |node| node.aliased(&namespace, &alias)).boxed()
     }
 
     fn ports_held(&self) -> Soon<'_, BTreeSet<HostPort>> {

@@ -487,6 +487,25 @@ mod tests {
         assert!(serde_json::from_str::<SpecBody>(r#"{"nmae":"x"}"#).is_err());
     }
 
+    /// Further fields of a container are JSON in the words of docker, and left away with defaults.
+    #[test]
+    fn further_fields_of_a_container_are_plain_words() {
+        use shoal_protocol::model::spec::{Container, Image, LaunchFact};
+        let mut container = Container::of("main", Image::named("db:1"));
+        assert!(!serde_json::to_string(&container).unwrap().contains("extra"));
+        let hosts = ["db:10.0.0.5", "up:host-gateway"].map(|text| text.parse().unwrap());
+        container.extra.hosts = hosts.to_vec();
+        container.extra.dns = vec![[1, 1, 1, 1].into()];
+        container.extra.env_from = [("POD".to_owned(), LaunchFact::Name)].into();
+        let text = serde_json::to_string(&container).unwrap();
+        let wanted = r#""extra":{"hosts":["db:10.0.0.5","up:host-gateway"],"dns":["1.1.1.1"],"#;
+        assert!(text.contains(wanted) && text.contains(r#""env_from":{"POD":"name"}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Container>(&text).unwrap(), container);
+        let wrong = text.replace("10.0.0.5", "ten");
+        let error = serde_json::from_str::<Container>(&wrong).unwrap_err().to_string();
+        assert!(error.contains("`ten` is no address"), "{error}");
+    }
+
     /// Rules are JSON in the words in which people write them.
     #[test]
     fn rules_survive_json_round_trip() {

@@ -37,9 +37,9 @@ const OPTIONS: &[(&[&str], &str)] = &[
         "shoal gives containers no GPUs yet; --require K=V picks the nodes that have what it needs",
     ),
     (
-        &["--link", "--network-alias", "--add-host", "--dns"],
+        &["--link"],
         "containers reach every workload as NAME, or NAME.NAMESPACE, at the port that its --port \
-            names; other names are those of the node's own name server",
+            names; --network-alias is a further name, and --add-host one of an address",
     ),
     (&["-m"], "--memory SIZE reserves it, and is the most; --memory-limit SIZE is a greater most"),
     (

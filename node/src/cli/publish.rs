@@ -146,7 +146,7 @@ pub(super) async fn carry_out(
     }
     let specs = || done.iter().filter_map(|it| it.spec.as_ref());
     for spec in specs() {
-        let hints = [hint(spec), readable_secrets(spec)];
+        let hints = [hint(spec), own_servers(spec), readable_secrets(spec)];
         hints.iter().flatten().for_each(|hint| context.note(hint));
     }
     let mut views: Vec<WorkloadView> = Vec::new();
@@ -351,6 +351,16 @@ fn hint(spec: &Spec) -> Option<String> {
     ))
 }
 
+/// That name servers of its own know no other workload.
+fn own_servers(spec: &Spec) -> Option<String> {
+    let dns = &spec.program.containers().first()?.extra.dns;
+    let (first, name) = (dns.first()?, &spec.name);
+    Some(format!(
+        "{name}: it asks {first} for names in place of its node, and does not find other \
+         workloads by name (docs/containers.md)"
+    ))
+}
+
 /// Parts of names of variables whose values are not meant for everybody.
 const SECRET: [&str; 7] =
     ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "API_KEY", "PRIVATE_KEY", "CREDENTIAL"];
@@ -412,10 +422,26 @@ pub(super) async fn view(client: &Client, published: &Published) -> Result<Workl
 
 #[cfg(test)]
 mod tests {
-    use shoal_protocol::model::SpecForm;
+    use shoal_protocol::model::spec::{Container, Image};
+    use shoal_protocol::model::{Resources, SpecForm};
 
     use super::*;
     use crate::fakes::spec;
+
+    /// A container that asks other name servers would else fail on `db` without a word.
+    #[test]
+    fn name_servers_that_know_no_workload_are_told() {
+        let told = |dns: &[[u8; 4]]| {
+            let mut container = Container::of("main", Image::named("web:1"));
+            container.extra.dns = dns.iter().map(|ip| (*ip).into()).collect();
+            let size = Resources { memory: 64 << 20, cpu: 100 };
+            let form = SpecForm::container_service("web".parse().unwrap(), container, 1, size);
+            own_servers(&form.try_into().unwrap())
+        };
+        assert_eq!(told(&[]), None);
+        let one = told(&[[1, 1, 1, 1], [1, 0, 0, 1]]).unwrap();
+        assert!(one.starts_with("web: it asks 1.1.1.1 for names in place of its node"), "{one}");
+    }
 
     #[test]
     fn variables_that_look_like_secrets_are_named() {

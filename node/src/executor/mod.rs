@@ -22,7 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use shoal_protocol::model::spec::{Container, Mount, Program, Volume, VolumeSource, World};
+use shoal_protocol::model::spec::{
+    Container, LaunchFact, Mount, Program, Volume, VolumeSource, World,
+};
 use shoal_protocol::model::{Digest, NodeId, Place, ReplicaId, ReplicaName, Spec, WorkloadName};
 use shoal_protocol::node::{Order, Report};
 use shoal_runtimes::{
@@ -182,8 +184,35 @@ fn address(replica: &ReplicaName) -> String {
     format!("{name}-{}.{name}.{namespace}.shoal", replica.place)
 }
 
-/// The program of a launch. `shoals`: the variables that shoal sets in each container.
-fn payload(spec: &Spec, replica: &ReplicaName, shoals: &BTreeMap<String, String>) -> Payload {
+/// The host name of a replica that has no other one.
+fn hostname(replica: &ReplicaName) -> String {
+    format!("{}-{}", replica.workload.name, replica.place)
+}
+
+/// A text of an instance that no other one has, and none on another node, in the form of a UUID.
+fn uid(host: &Host, id: &InstanceId) -> String {
+    let hash = Digest::of(format!("{}/{id}", host.node).as_bytes()).to_string();
+    let part = |from: usize, to: usize| hash.get(from..to).unwrap_or_default();
+    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+}
+
+/// The variables of a container that are known now.
+fn env_from(
+    container: &Container,
+    known: &impl Fn(LaunchFact) -> String,
+) -> BTreeMap<String, String> {
+    let all = container.extra.env_from.iter();
+    all.map(|(name, fact)| (name.clone(), known(*fact))).collect()
+}
+
+/// The program of a launch. `shoals`: the variables that shoal sets in each container; `known`:
+/// what is known of the replica.
+fn payload(
+    spec: &Spec,
+    replica: &ReplicaName,
+    shoals: &BTreeMap<String, String>,
+    known: &impl Fn(LaunchFact) -> String,
+) -> Payload {
     match &spec.program {
         Program::Wasm(component) => match component.world {
             World::Http => Payload::Component(component.artifact.digest),
@@ -196,13 +225,14 @@ fn payload(spec: &Spec, replica: &ReplicaName, shoals: &BTreeMap<String, String>
             let mut all = containers.iter().cloned();
             let container = all.next().expect("a valid spec has a container");
             let with_env = |it: Container| {
-                let own = it.env.into_iter().chain(shoals.clone());
+                let filled = env_from(&it, known);
+                let own = it.env.into_iter().chain(filled).chain(shoals.clone());
                 Container { env: own.collect(), ..it }
             };
             Payload::Container(Box::new(ContainerPayload {
                 container: Container { env: BTreeMap::new(), ..container },
                 others: all.map(with_env).collect(),
-                hostname: format!("{}-{}", replica.workload.name, replica.place),
+                hostname: hostname(replica),
                 ports: spec.exposure.ports.clone(),
                 volumes: spec.storage.iter().map(|it| volume(it, replica)).collect(),
                 stdin: spec.later.stdin,
@@ -269,11 +299,21 @@ fn launch(
     shoals.insert("SHOAL_NODE_ID".into(), host.node.to_string());
     shoals.insert("SHOAL_WORKLOAD".into(), name.name.to_string());
     shoals.insert("SHOAL_NAMESPACE".into(), name.namespace.to_string());
-    let payload = payload(spec, &replica_name, &shoals);
+    let id = instance_id(name, replica, generation);
+    let known = |fact: LaunchFact| match fact {
+        LaunchFact::Node => host.name.clone(),
+        LaunchFact::NodeId => host.node.to_string(),
+        LaunchFact::Replica => format!("{name}/{place}"),
+        LaunchFact::Name => hostname(&replica_name),
+        LaunchFact::Uid => uid(host, &id),
+    };
+    let payload = payload(spec, &replica_name, &shoals, &known);
     let mut env = spec.env().clone();
+    let main = spec.program.containers().first();
+    env.extend(main.map(|it| env_from(it, &known)).unwrap_or_default());
     env.extend(shoals);
     Launch {
-        id: instance_id(name, replica, generation),
+        id,
         workload: name.to_string(),
         payload,
         env,

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use shoal_protocol::model::spec::{
-    self, Container, Image, Job, Kind, Mount, OnLoss, Rollout, Target, ValueKind, ValueUse, Volume,
-    VolumeSource,
+    self, Container, Image, Job, Kind, LaunchFact, Mount, OnLoss, Rollout, Target, ValueKind,
+    ValueUse, Volume, VolumeSource,
 };
 use shoal_protocol::model::{Digest, InstanceState, Resources, Spec, SpecForm, WorkloadName};
 use shoal_runtimes::given::{Given, Hidden};
@@ -308,6 +308,44 @@ fn launch_says_whether_its_program_ends() {
     assert_eq!(ends(Kind::Daemon, Place::OnNode(NODE)), (false, "backup/pi".to_owned()));
     let service = ends(Kind::Service { replicas: 1 }, Place::Ordinal(0));
     assert_eq!(service, (false, "backup/0".to_owned()));
+}
+
+/// The facts of a node stand under the names that a container wants, and nothing changes for one
+/// that wants none.
+#[test]
+fn variables_are_filled_in_by_the_node() {
+    let host = Host { node: NODE, name: "pi".into() };
+    let name: WorkloadName = "shop/db".parse().unwrap();
+    let of = |host: &Host, facts: &[(&str, LaunchFact)]| {
+        let mut container = Container::of("main", Image::named("db:1"));
+        let facts = facts.iter().map(|(name, fact)| ((*name).to_owned(), *fact));
+        container.extra.env_from = facts.collect();
+        let mut other = Container::of("other", Image::named("db:2"));
+        other.extra.env_from = [("WHERE".to_owned(), LaunchFact::Node)].into();
+        let size = Resources { memory: 64 << 20, cpu: 100 };
+        let mut form = SpecForm::container_service(name.clone(), container, 3, size);
+        let Program::Containers(containers) = &mut form.program else { panic!() };
+        containers.push(other);
+        let spec = form.try_into().unwrap();
+        launch(host, &name, &replica(2), &Digest([1; 32]), &spec)
+    };
+    let (node, id) = (LaunchFact::Node, LaunchFact::NodeId);
+    let (full, short, uid) = (LaunchFact::Replica, LaunchFact::Name, LaunchFact::Uid);
+    let facts = [("A", node), ("B", id), ("C", full), ("D", short), ("E", uid)];
+    let filled = of(&host, &facts);
+    let get = |name: &str| filled.env[name].as_str();
+    assert_eq!((get("A"), get("C"), get("D")), ("pi", "shop/db/2", "db-2"));
+    assert_eq!(get("B"), NODE.to_string());
+    let lengths: Vec<usize> = get("E").split('-').map(str::len).collect();
+    assert_eq!(lengths, [8, 4, 4, 4, 12], "{}", get("E"));
+    let elsewhere = Host { node: NodeId([8; 32]), name: "pi".into() };
+    assert_ne!(of(&elsewhere, &facts).env["E"], get("E"), "another life");
+    assert_eq!(of(&host, &facts).env["E"], get("E"), "the same one after a restart");
+    let Payload::Container(payload) = &filled.payload else { panic!() };
+    assert_eq!(payload.others[0].env["WHERE"], "pi");
+    let plain = of(&host, &[]);
+    let extra: Vec<&String> = plain.env.keys().filter(|it| !it.starts_with("SHOAL_")).collect();
+    assert_eq!(extra, [""; 0]);
 }
 
 /// A replica of a stateful workload knows its own name; other programs see no change. A component

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
-use shoal_protocol::model::spec::{Image, PlatformImage, Ulimit, Volume, VolumeSource};
+use shoal_protocol::model::spec::{Image, LaunchFact, PlatformImage, Ulimit, Volume, VolumeSource};
 use shoal_protocol::model::{Artifact, Digest, WorkloadName};
 
 use super::text::{
@@ -169,6 +169,13 @@ impl Document {
             ("shm_size", line(&self.shm_size)),
             ("ulimits", line(&self.ulimits)),
             ("sysctls", line(&self.sysctls)),
+            ("extra_hosts", line(&self.extra_hosts)),
+            ("dns", line(&self.dns)),
+            ("dns_search", line(&self.dns_search)),
+            ("dns_opt", line(&self.dns_opt)),
+            ("group_add", line(&self.group_add)),
+            ("env_from", line(&self.env_from)),
+            ("aliases", line(&self.aliases)),
             ("pull", line(&self.pull)),
         ]
     }
@@ -259,6 +266,13 @@ impl Document {
             shm_size: read("shm_size", self.shm_size.take(), quantity::size)?,
             ulimits: self.ulimits.take().map(ulimits).transpose()?.unwrap_or_default(),
             sysctls: pairs(self.sysctls.take()),
+            extra_hosts: list("extra_hosts", self.extra_hosts.take(), options::host)?,
+            dns: list("dns", self.dns.take(), options::server)?,
+            dns_search: list("dns_search", self.dns_search.take(), same)?,
+            dns_opt: list("dns_opt", self.dns_opt.take(), same)?,
+            group_add: list("group_add", self.group_add.take(), same)?,
+            env_from: self.env_from.take().map(filled).transpose()?.unwrap_or_default(),
+            network_alias: list("aliases", self.aliases.take(), same)?,
             pull: read("pull", self.pull.take(), options::pull)?,
         };
         let pinned = self.pinned.take();
@@ -341,6 +355,20 @@ pub(super) fn command(name: &str, words: At<Command>) -> Result<Words, ManifestE
 
 fn pairs(map: Option<At<Pairs>>) -> Vec<(String, String)> {
     map.map(|map| text::pairs(map.take()).into_iter().collect()).unwrap_or_default()
+}
+
+/// A text as it is.
+fn same(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+fn filled(map: At<Pairs>) -> Result<Vec<(String, LaunchFact)>, ManifestError> {
+    let line = map.line();
+    let one = |(name, text): (String, Text)| match text.0.parse() {
+        Ok(fact) => Ok((name, fact)),
+        Err(error) => Err(ManifestError::at(line, format!("env_from: {name}: {error}"))),
+    };
+    map.take().into_iter().map(one).collect()
 }
 
 fn ulimits(map: At<Pairs>) -> Result<Vec<(String, Ulimit)>, ManifestError> {

@@ -41,6 +41,9 @@ const FIELDS: &[(&str, &str)] = &[
     ("scaleTargetRef", "It stands in the workload itself:  autoscale: { max: 10, cpu: 70 }"),
     ("depends_on", "Workloads do not wait for one another; leave this away."),
     ("imagePullPolicy", "Here it is:  pull: missing, or always, or never"),
+    ("hostAliases", "Here it is:  extra_hosts: [\"db:10.0.0.5\"]"),
+    ("dnsConfig", "Here it is:  dns: [1.1.1.1], dns_search: [example.org], dns_opt: [\"ndots:2\"]"),
+    ("supplementalGroups", "Here it is:  group_add: [1001]"),
     ("nodeSelector", "Here it is:  require: { LABEL: value }"),
 ];
 
@@ -53,6 +56,9 @@ const FORMS: &[(&str, &str)] = &[
     ),
     ("labels", "Its form is a map:  labels: { NAME: value }"),
     ("sysctls", "Its form is a map:  sysctls: { net.core.somaxconn: \"1024\" }"),
+    ("extra_hosts", "Its form is a list:  extra_hosts: [\"db:10.0.0.5\"]"),
+    ("dns", "Its form is a list:  dns: [1.1.1.1]"),
+    ("group_add", "Its form is a list:  group_add: [audio]"),
     ("ulimits", "A limit is a text, SOFT or SOFT:HARD:  ulimits: { nofile: \"1024:4096\" }"),
     ("tmpfs", "Its form is a list:  tmpfs: [\"/run:size=16MiB\"]"),
     ("cap_drop", "Its form is a list:  cap_drop: [ALL]"),

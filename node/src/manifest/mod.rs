@@ -33,7 +33,8 @@
 //! A container has further fields: `command`, `entrypoint`, `port` (its HTTP port), `user`,
 //! `workdir`, `hostname`, `labels`, `network`, `tmpfs`, `stdin`, `tty`, `read_only`, `init`,
 //! `ports`, `volumes`, `volume_on_loss`, `devices`, `cap_add`, `cap_drop`, `security_opt`,
-//! `privileged`, `stop_signal`, `stop_grace`, `shm_size`, `ulimits`, `sysctls`, `pull`, and
+//! `privileged`, `stop_signal`, `stop_grace`, `shm_size`, `ulimits`, `sysctls`,
+//! `extra_hosts`, `dns`, `dns_search`, `dns_opt`, `group_add`, `env_from`, `aliases`, `pull`, and
 //! `limit`, the most memory and CPU that it may take.
 //!
 //! A file may have several documents, divided by `---`. Unknown fields are refused: an ignored slip
@@ -338,6 +339,24 @@ struct Document {
     /// Kernel parameters of its own network and IPC.
     /// Example: `sysctls: { net.core.somaxconn: "1024" }`
     sysctls: Option<At<Pairs>>,
+    /// Lines of its /etc/hosts; the address `host-gateway` is the node. Of a group they are in the
+    /// main one. Example: `extra_hosts: ["db:10.0.0.5", "node:host-gateway"]`
+    extra_hosts: Option<At<Vec<String>>>,
+    /// Name servers that it asks in place of its node's, which alone knows other workloads by name.
+    /// Example: `dns: [1.1.1.1]`
+    dns: Option<At<Vec<String>>>,
+    /// Domains in which its resolver looks for a name. Example: `dns_search: [example.org]`
+    dns_search: Option<At<Vec<String>>>,
+    /// Options of its resolver. Example: `dns_opt: ["ndots:2"]`
+    dns_opt: Option<At<Vec<String>>>,
+    /// Further groups of its user, by number or by a name of the image.
+    /// Example: `group_add: [audio, 1001]`
+    group_add: Option<At<Vec<Text>>>,
+    /// Variables that its node fills in, each with one of node, node-id, replica, name and uid.
+    /// Example: `env_from: { NODE_NAME: node }`
+    env_from: Option<At<Pairs>>,
+    /// Further names at which others of its namespace reach it. Example: `aliases: [my_db]`
+    aliases: Option<At<Vec<String>>>,
     /// When the engine asks the registry: missing, always or never. Default: missing.
     /// Example: `pull: always`
     pull: Option<At<Pull>>,

@@ -9,9 +9,9 @@ use std::time::Duration;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{
     After, Autoscale, Check, Component, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Device,
-    Exposure, Health, Image, Job, Kind, Later, Member, Missed, Mount, NO_CPU_LIMIT, NetworkMode,
-    OnFailure, OnLoss, Order, Overlap, Placement, PlatformImage, Privileges, Probe, Program,
-    PullPolicy, Requirements, Role, Rollout, Sequence, Stateful, Target, Tmpfs, ValueKind,
+    Exposure, Extra, Health, Image, Job, Kind, Later, Member, Missed, Mount, NO_CPU_LIMIT,
+    NetworkMode, OnFailure, OnLoss, Order, Overlap, Placement, PlatformImage, Privileges, Probe,
+    Program, PullPolicy, Requirements, Role, Rollout, Sequence, Stateful, Target, Tmpfs, ValueKind,
     ValueUse, VolumeSource, World, size_of_group,
 };
 use shoal_protocol::model::{Artifact, DISK, Digest, Resources, Spec, SpecForm, WorkloadName};
@@ -415,6 +415,7 @@ fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
         privileges: Privileges { privileged, cap_add, cap_drop, devices, security },
         limit: _,
         member: _,
+        extra: Extra { hosts, dns, dns_search, dns_opt, groups, env_from, aliases },
     } = container;
     out.put_some("command", command.as_ref().map(Yaml::texts));
     out.put_some("entrypoint", entrypoint.as_ref().map(Yaml::texts));
@@ -448,6 +449,14 @@ fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
         .map(|(name, it)| (name.clone(), Yaml::text(format!("{}:{}", it.soft, it.hard))));
     out.put_if("ulimits", !ulimits.is_empty(), Yaml::Map(limits.collect()));
     out.put_if("sysctls", !sysctls.is_empty(), Yaml::pairs(sysctls));
+    out.put_if("extra_hosts", !hosts.is_empty(), Yaml::texts(hosts));
+    out.put_if("dns", !dns.is_empty(), Yaml::texts(dns));
+    out.put_if("dns_search", !dns_search.is_empty(), Yaml::texts(dns_search));
+    out.put_if("dns_opt", !dns_opt.is_empty(), Yaml::texts(dns_opt));
+    out.put_if("group_add", !groups.is_empty(), Yaml::texts(groups));
+    let facts = env_from.iter().map(|(name, fact)| (name.clone(), Yaml::plain(fact)));
+    out.put_if("env_from", !env_from.is_empty(), Yaml::Map(facts.collect()));
+    out.put_if("aliases", !aliases.is_empty(), Yaml::texts(aliases));
     out.put_some(
         "pull",
         match pull {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use shoal_protocol::model::view::ServiceView;
-use shoal_protocol::model::{ProgramKind, WorkloadName};
+use shoal_protocol::model::{Label, ProgramKind, WorkloadName};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -56,9 +56,17 @@ impl fmt::Display for Goal {
     }
 }
 
-/// A question for the address of a goal; none if there is no such one.
+/// The object of a question of a container.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Question {
+    Goal(Goal),
+    /// A further name of a workload in a namespace.
+    Alias(Label, String),
+}
+
+/// A question for an address; none if there is no such one.
 pub(super) struct Ask {
-    pub goal: Goal,
+    pub question: Question,
     pub answer: oneshot::Sender<Option<Ipv4Addr>>,
 }
 
@@ -112,9 +120,13 @@ impl Book {
                     }
                 }
                 ask = self.asks.recv() => {
-                    let Some(Ask { goal, answer }) = ask else { return };
+                    let Some(Ask { question, answer }) = ask else { return };
+                    let address = match question {
+                        Question::Goal(goal) => self.address(&goal).await,
+                        Question::Alias(namespace, name) => self.aliased(namespace, name).await,
+                    };
                     // The asking container may have given up.
-                    let _ = answer.send(self.address(&goal).await);
+                    let _ = answer.send(address);
                 }
                 // Questions are answered meanwhile.
                 changed = async { sleep_until(next).await; changes.changed().await } => {
@@ -155,6 +167,12 @@ impl Book {
             return None;
         }
         self.serve(goal, &service).await
+    }
+
+    /// The address of the workload that has a further name.
+    async fn aliased(&mut self, namespace: Label, name: String) -> Option<Ipv4Addr> {
+        let service = self.core.aliased(namespace, name).await.ok()??;
+        self.address(&Goal::any(service.name)).await
     }
 
     /// Closes what is gone or has other ports, and opens all of the namespaces whose containers run

@@ -12,11 +12,12 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 use shoal_protocol::model::WorkloadName;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
+use shoal_protocol::model::spec::is_alias;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
-use super::book::{Ask, Goal};
+use super::book::{Ask, Goal, Question};
 use super::upstream;
 
 /// The suffix of workloads' names.
@@ -59,10 +60,11 @@ enum Found {
 impl Handler {
     async fn look_up(&self, name: &Name) -> Result<Found, ()> {
         let text = name.to_ascii().to_ascii_lowercase();
-        for candidate in candidates(&text) {
+        let goals = candidates(&text).into_iter().map(Question::Goal);
+        for question in goals.chain(alias(&text)) {
             let (answer, answered) = oneshot::channel();
             // Full: the container asks again.
-            self.asks.try_send(Ask { goal: candidate, answer }).map_err(drop)?;
+            self.asks.try_send(Ask { question, answer }).map_err(drop)?;
             if let Some(address) = answered.await.map_err(drop)? {
                 return Ok(Found::Address(address));
             }
@@ -104,6 +106,19 @@ fn candidates(name: &str) -> Vec<Goal> {
         _ => Vec::new(),
     };
     found.into_iter().flatten().collect()
+}
+
+/// The workload that a name may mean as a further name of it: `NAME.NAMESPACE.shoal`, as a
+/// container's resolver asks by its search list, or `NAME.shoal`.
+fn alias(name: &str) -> Option<Question> {
+    let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
+    let (name, namespace) = match labels[..] {
+        [name, namespace, ENDING] => (name, namespace),
+        [name, ENDING] => (name, DEFAULT_NAMESPACE),
+        _ => return None,
+    };
+    let namespace = namespace.parse().ok().filter(|_| is_alias(name))?;
+    Some(Question::Alias(namespace, name.to_owned()))
 }
 
 #[async_trait::async_trait]
@@ -183,6 +198,20 @@ mod tests {
         assert_eq!(of("db.shop.").as_deref(), Some("shop/db"));
         for foreign in ["www.example.org.", ".", "a.b.c.shoal.", "_x._tcp.example.org."] {
             assert_eq!(of(foreign), None, "{foreign}");
+        }
+    }
+
+    /// A name of Compose may have what a name of a workload cannot.
+    #[test]
+    fn further_names_are_asked_in_their_namespace() {
+        let of = |text| match alias(text)? {
+            Question::Alias(namespace, name) => Some(format!("{namespace}/{name}")),
+            Question::Goal(_) => None,
+        };
+        assert_eq!(of("immich_postgres.shop.shoal.").as_deref(), Some("shop/immich_postgres"));
+        assert_eq!(of("my_db.shoal.").as_deref(), Some("default/my_db"));
+        for none in ["my_db.", "example.org.", "_x._tcp.shop.shoal.", "a.b.c.shoal.", "shoal."] {
+            assert_eq!(of(none), None, "{none}");
         }
     }
 

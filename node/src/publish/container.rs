@@ -1,12 +1,13 @@
 //! The options of a container, as people give them in a manifest or to `shoal run`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
 use shoal_protocol::model::spec::{
-    self, Container, Device, InvalidSpec, NetworkMode, OnLoss, Port, Privileges, PullPolicy, Tmpfs,
-    Ulimit,
+    self, Container, Device, Extra, ExtraHost, InvalidSpec, LaunchFact, NetworkMode, OnLoss, Port,
+    Privileges, PullPolicy, Tmpfs, Ulimit,
 };
 
 use super::Workload;
@@ -101,6 +102,30 @@ pub struct ContainerOptions {
     /// A kernel parameter of its own network and IPC; may be given several times
     #[arg(long = "sysctl", value_name = "K=V", value_parser = pair)]
     pub sysctls: Vec<(String, String)>,
+    /// A line of its /etc/hosts, as in db:10.0.0.5; the address host-gateway is the node; may be
+    /// given several times
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS", value_parser = host)]
+    pub extra_hosts: Vec<ExtraHost>,
+    /// A name server that it asks in place of its node's, which knows other workloads by name; may
+    /// be given several times
+    #[arg(long, value_name = "ADDRESS", value_parser = server)]
+    pub dns: Vec<IpAddr>,
+    /// A domain in which its resolver looks for a name; may be given several times
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_search: Vec<String>,
+    /// An option of its resolver, as in ndots:2; may be given several times
+    #[arg(long, alias = "dns-option", value_name = "OPTION")]
+    pub dns_opt: Vec<String>,
+    /// A further group of its user, by number or by a name of the image; may be given several times
+    #[arg(long, value_name = "GROUP")]
+    pub group_add: Vec<String>,
+    /// A variable that its node fills in, with: node, node-id, replica, name or uid; may be given
+    /// several times
+    #[arg(long, value_name = "NAME=WHAT", value_parser = filled)]
+    pub env_from: Vec<(String, LaunchFact)>,
+    /// A further name at which others of its namespace reach it; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub network_alias: Vec<String>,
     /// When the engine asks the registry: missing, always or never [default: missing]
     #[arg(long, value_name = "WHEN", value_parser = pull)]
     pub pull: Option<PullPolicy>,
@@ -140,6 +165,13 @@ impl ContainerOptions {
             shm_size,
             ulimits,
             sysctls,
+            extra_hosts,
+            dns,
+            dns_search,
+            dns_opt,
+            group_add,
+            env_from,
+            network_alias,
             pull,
         } = self;
         let given = [
@@ -169,6 +201,13 @@ impl ContainerOptions {
             (shm_size.is_some(), "--shm-size"),
             (!ulimits.is_empty(), "--ulimit"),
             (!sysctls.is_empty(), "--sysctl"),
+            (!extra_hosts.is_empty(), "--add-host"),
+            (!dns.is_empty(), "--dns"),
+            (!dns_search.is_empty(), "--dns-search"),
+            (!dns_opt.is_empty(), "--dns-opt"),
+            (!group_add.is_empty(), "--group-add"),
+            (!env_from.is_empty(), "--env-from"),
+            (!network_alias.is_empty(), "--network-alias"),
             (pull.is_some(), "--pull"),
         ];
         given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
@@ -229,6 +268,15 @@ impl ContainerOptions {
         container.shm_size = self.shm_size;
         container.ulimits = self.ulimits.into_iter().collect::<BTreeMap<_, _>>();
         container.sysctls = self.sysctls.into_iter().collect();
+        container.extra = Extra {
+            hosts: self.extra_hosts,
+            dns: self.dns,
+            dns_search: self.dns_search,
+            dns_opt: self.dns_opt,
+            groups: self.group_add,
+            env_from: self.env_from.into_iter().collect(),
+            aliases: self.network_alias,
+        };
         container.image.pull = self.pull.unwrap_or_default();
     }
 }
@@ -257,6 +305,31 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is not of the form NAME=VALUE")),
     }
+}
+
+/// Reads `NAME:ADDRESS`.
+///
+/// # Errors
+/// It has another form.
+pub fn host(text: &str) -> Result<ExtraHost, String> {
+    text.parse()
+}
+
+/// Reads the address of a name server.
+///
+/// # Errors
+/// It is no address.
+pub fn server(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is no address, as `1.1.1.1` is one"))
+}
+
+/// Reads `NAME=WHAT`, a variable that the node fills in.
+///
+/// # Errors
+/// It has another form, or the node knows no such thing.
+pub fn filled(text: &str) -> Result<(String, LaunchFact), String> {
+    let (name, fact) = pair(text)?;
+    Ok((name, fact.parse()?))
 }
 
 /// Reads the port of a container.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use shoal_protocol::model::name::NotALabel;
 use shoal_protocol::model::spec::{
-    Affinity, After, Autoscale, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Health, Image,
+    Affinity, After, Autoscale, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Extra, Health, Image,
     InvalidSpec, Job, Kind, MAX_EXPOSED, Mount, NO_CPU_LIMIT, Port, Preference, Program,
     Requirements, Rollout, Rule, Sequence, Stateful, Toleration, ValueUse, Volume, World,
     size_of_group,
@@ -229,6 +229,12 @@ impl Workload {
     /// Sets the arguments that replace the image's, if it is a container.
     pub fn command(self, words: Vec<String>) -> Workload {
         self.with_container(|container| container.command = Some(words))
+    }
+
+    /// Sets names and name servers of its own, further groups of its user, and variables that its
+    /// node fills in, if it is a container.
+    pub fn extra(self, extra: Extra) -> Workload {
+        self.with_container(|container| container.extra = extra)
     }
 
     /// Sets the most that a container may take, in bytes of memory and thousandths of a core.

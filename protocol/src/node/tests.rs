@@ -3,6 +3,7 @@ mod bidder;
 mod bytes;
 mod doors;
 mod endings;
+mod further_names;
 mod harness;
 mod history;
 mod hostile;

@@ -9,8 +9,8 @@ use crate::model::view::{
     ContainerView, NodeView, ServiceView, SpecBody, StatusView, WorkloadView,
 };
 use crate::model::{
-    Claim, Digest, Key, Need, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec, Time, Token,
-    WorkloadName,
+    Claim, Digest, Key, Label, Need, NodeId, Place, ReplicaId, ReplicaName, Resources, Spec, Time,
+    Token, WorkloadName,
 };
 
 use super::{Answerer, Node};
@@ -324,6 +324,19 @@ impl Node {
         let workload = self.desired.workload(name)?;
         let runs_here = self.claims.mine().any(|claim| claim.replica.uid == workload.uid);
         Some(service_view(workload, runs_here))
+    }
+
+    /// The workload that has this further name in a namespace, as others reach it: the first one,
+    /// if several have it.
+    pub fn aliased(&self, namespace: &Label, alias: &str) -> Option<ServiceView> {
+        let has_it = |it: &&Workload| {
+            let main = it.spec.program.containers().first();
+            it.name.namespace == *namespace
+                && main.is_some_and(|main| main.extra.aliases.iter().any(|one| one == alias))
+        };
+        // They are in the order of their names.
+        let workload = self.desired.workloads().find(has_it)?;
+        self.service(&workload.name)
     }
 
     /// Whether this node claims a replica.

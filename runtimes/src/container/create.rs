@@ -1,6 +1,7 @@
 //! From a launch to the engine's request: checks before it is accepted, the name, and the body.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit};
 use shoal_protocol::model::Digest;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{
-    Allowed, Container, Mount, NetworkMode, Privileges, Qos, Role, Tmpfs,
+    Allowed, Container, ExtraHost, HostAddress, Mount, NetworkMode, Privileges, Qos, Role, Tmpfs,
 };
 
 use super::engine::{CONTAINER, ENDS, Engine, INSTANCE, LAUNCH, ORDER, OWNER, ROLE, WORKLOAD};
@@ -67,6 +68,7 @@ impl Part<'_> {
 pub(super) fn check<'a>(
     launch: &'a Launch,
     allowed: &Allowed,
+    is_podman: bool,
 ) -> Result<&'a ContainerPayload, String> {
     let Payload::Container(payload) = &launch.payload else {
         return Err("it is not a container".into());
@@ -74,6 +76,15 @@ pub(super) fn check<'a>(
     if launch.memory < MIN_MEMORY {
         let memory = launch.memory;
         return Err(format!("a memory limit of {memory} bytes is below {MIN_MEMORY}, the least"));
+    }
+    // It writes the word itself into the file, as Debian has it: a name that leads nowhere.
+    let mut hosts = payload.container.extra.hosts.iter();
+    if let Some(host) = hosts.find(|it| is_podman && it.address == HostAddress::Gateway) {
+        let name = &host.name;
+        return Err(format!(
+            "extra_hosts: `{name}` has the address host-gateway, which this node's engine, Podman, \
+             does not know; its containers reach the node as host.containers.internal"
+        ));
     }
     for (order, container) in payload.containers().enumerate() {
         check_one(launch, payload, Part { container, order, joins: None }, allowed)?;
@@ -299,6 +310,7 @@ fn host_config(
     };
     let is_offline = container.network == NetworkMode::None || part.joins.is_some();
     let names = config.dns.filter(|_| !is_offline);
+    let resolver = resolver(names, launch, payload, part);
     let Privileges { privileged, cap_add, cap_drop, devices, security } = &container.privileges;
     let devices = devices.iter().map(|device| DeviceMapping {
         path_on_host: Some(device.host.clone()),
@@ -334,8 +346,11 @@ fn host_config(
         cap_drop: Some(cap_drop.clone()),
         devices: Some(devices.collect()),
         security_opt: Some(security.clone()),
-        dns: names.map(|dns| vec![dns.to_string()]),
-        dns_search: names.map(|_| search(&launch.workload)),
+        dns: resolver.servers,
+        dns_search: resolver.search,
+        dns_options: resolver.options,
+        extra_hosts: resolver.hosts,
+        group_add: some(container.extra.groups.clone()),
         mounts: Some(mounts(&config.owner, payload, container)),
         ..HostConfig::default()
     }
@@ -370,6 +385,44 @@ fn reserved(launch: &Launch, payload: &ContainerPayload, container: &Container) 
 fn shares(reserved: u32) -> i64 {
     let shares = u64::from(reserved) * SHARES_OF_A_CORE / 1000;
     i64::try_from(shares.clamp(*SHARES.start(), *SHARES.end())).unwrap_or(i64::MAX)
+}
+
+/// How a container finds addresses of names; none: as the engine has it.
+struct Resolver {
+    servers: Option<Vec<String>>,
+    search: Option<Vec<String>>,
+    options: Option<Vec<String>>,
+    hosts: Option<Vec<String>>,
+}
+
+/// The resolver of a container, that of its group. `names`: the node's server of names. A server of
+/// its own stands in place of that: a resolver asks a second one only when the first is silent.
+fn resolver(
+    names: Option<Ipv4Addr>,
+    launch: &Launch,
+    payload: &ContainerPayload,
+    part: Part<'_>,
+) -> Resolver {
+    let own = &payload.container.extra;
+    // In a network that it joins it has the files of its owner; engines refuse others.
+    let is_joined = part.joins.is_some();
+    let names = names.filter(|_| own.dns.is_empty());
+    let servers = own.dns.iter().map(IpAddr::to_string).chain(names.map(|it| it.to_string()));
+    let mut domains = names.map(|_| search(&launch.workload)).unwrap_or_default();
+    // The word for none takes away no name of a workload.
+    let is_told = |it: &&String| names.is_none() || *it != ".";
+    domains.extend(own.dns_search.iter().filter(is_told).cloned());
+    let given = |texts: Vec<String>| some(texts).filter(|_| !is_joined);
+    Resolver {
+        servers: given(servers.collect()),
+        search: given(domains),
+        options: given(own.dns_opt.clone()),
+        hosts: given(own.hosts.iter().map(ExtraHost::to_string).collect()),
+    }
+}
+
+fn some(texts: Vec<String>) -> Option<Vec<String>> {
+    Some(texts).filter(|texts| !texts.is_empty())
 }
 
 /// The domains in which a container's resolver looks for a name: its own namespace first.

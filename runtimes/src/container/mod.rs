@@ -151,7 +151,7 @@ impl Containers {
 
     fn accept(&self, launch: Launch) -> Result<(), StartError> {
         let shared = &self.shared;
-        let hash = match create::check(&launch, &shared.config.allowed) {
+        let hash = match create::check(&launch, &shared.config.allowed, shared.engine.is_podman) {
             Ok(payload) => create::hash(&launch, payload),
             Err(reason) => return Err(StartError::Invalid { id: launch.id, reason }),
         };

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shoal_protocol::model::spec::{
-    Container, Device, Mount, NO_CPU_LIMIT, NetworkMode, Port, Qos, Tmpfs, Ulimit,
+    Container, Device, Extra, Mount, NO_CPU_LIMIT, NetworkMode, Port, Qos, Tmpfs, Ulimit,
 };
+use shoal_runtimes::session::Sessions;
 use shoal_runtimes::{Endpoint, Launch, Payload, Runtime, StartError, VolumeKey, VolumeOf};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::sessions::{command, end_of};
 use crate::engines::harness::{Harness, id_of, server};
 use crate::engines::{Kind, shared};
 
@@ -22,6 +24,9 @@ on_both! {
     engine_has_the_limits_of_the_launch
     no_limit_of_the_cpu_is_no_quota
     host_network_leads_to_the_programs_port
+    names_servers_and_groups_are_as_ordered
+    own_search_domains_stand_behind_the_namespace
+    name_of_the_device_is_given_or_refused
     port_is_published_where_it_may_be_needed
     rights_are_refused_unless_allowed
     allowed_device_path_and_rights_are_given
@@ -87,6 +92,99 @@ async fn file_systems_are_as_ordered(kind: Kind) {
     let denied = harness.get(&id, "/write?/file").await;
     assert!(denied.contains("Read-only"), "{denied}");
     assert_eq!(harness.get(&id, "/write?/data/file").await, "written");
+}
+
+/// A line of a file of the container `a/0`, by its words.
+fn has_line(text: &str, words: &[&str]) -> bool {
+    text.lines().any(|line| line.split_whitespace().eq(words.iter().copied()))
+}
+
+/// Name servers of its own stand in place of the node's, and the others of its group have them.
+async fn names_servers_and_groups_are_as_ordered(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await.answering([198, 18, 0, 1].into()).await;
+    let mut launch = server("a/0", |it| {
+        it.user = Some("1000:1001".into());
+        it.extra.hosts = ["db:10.0.0.5", "db:10.0.0.6", "six=[fd00::5]"]
+            .map(|text| text.parse().unwrap())
+            .to_vec();
+        it.extra.dns = vec![[192, 0, 2, 53].into(), [192, 0, 2, 54].into()];
+        it.extra.dns_search = vec!["example.org".into()];
+        it.extra.dns_opt = vec!["ndots:3".into()];
+        it.extra.groups = vec!["4242".into(), "4243".into()];
+    });
+    let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+    let mut second = Container { name: "second".into(), ..payload.container.clone() };
+    second.extra = Extra { groups: vec!["7".into()], ..Extra::default() };
+    second.http = None;
+    second.env.insert("PORT".into(), "8081".into());
+    payload.others = vec![second];
+    harness.run(launch).await;
+    let id = id_of("a/0");
+    let read = async |path: &str| harness.get(&id, &format!("/read?{path}")).await;
+    let hosts = read("/etc/hosts").await;
+    for line in [["10.0.0.5", "db"], ["10.0.0.6", "db"], ["fd00::5", "six"]] {
+        assert!(has_line(&hosts, &line), "{line:?}: {hosts}");
+    }
+    let resolver = read("/etc/resolv.conf").await;
+    for line in [
+        ["nameserver", "192.0.2.53"],
+        ["nameserver", "192.0.2.54"],
+        ["search", "example.org"],
+        ["options", "ndots:3"],
+    ] {
+        assert!(has_line(&resolver, &line), "{line:?}: {resolver}");
+    }
+    assert!(!resolver.contains("198.18.0.1") && !resolver.contains("shoal"), "{resolver}");
+    let groups = |status: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+        line.unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let main = groups(&read("/proc/self/status").await);
+    assert!(["4242", "4243"].iter().all(|it| main.contains(&(*it).to_owned())), "{main:?}");
+    // The other one shares the network, and all that belongs to it.
+    for (path, part) in [("/etc/hosts", "10.0.0.5"), ("/etc/resolv.conf", "192.0.2.53")] {
+        let shown = harness.containers.exec_in(&id, "second", command(&["/server", "show", path]));
+        let (text, ..) = end_of(shown.await.unwrap()).await;
+        assert!(text.contains(part), "{path}: {text}");
+    }
+    let shown = command(&["/server", "show", "/proc/self/status"]);
+    let (text, ..) = end_of(harness.containers.exec_in(&id, "second", shown).await.unwrap()).await;
+    assert!(groups(&text).contains(&"7".to_owned()), "{text}");
+}
+
+/// Podman would write the word itself into the file.
+async fn name_of_the_device_is_given_or_refused(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    let launch = || server("a/0", |it| it.extra.hosts = vec!["node:host-gateway".parse().unwrap()]);
+    if kind == Kind::Podman {
+        let error = harness.containers.start(launch()).await.unwrap_err();
+        assert!(error.to_string().contains("`node` has the address host-gateway"), "{error}");
+        return;
+    }
+    harness.run(launch()).await;
+    let hosts = harness.get(&id_of("a/0"), "/read?/etc/hosts").await;
+    let line = hosts.lines().find(|line| line.split_whitespace().last() == Some("node"));
+    let address = line.unwrap_or_else(|| panic!("{hosts}")).split_whitespace().next().unwrap();
+    assert!(address.parse::<std::net::Ipv4Addr>().is_ok(), "{hosts}");
+}
+
+/// Without servers of its own a container finds other workloads, whatever it adds.
+async fn own_search_domains_stand_behind_the_namespace(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await.answering([198, 18, 0, 1].into()).await;
+    harness
+        .run(server("a/0", |it| {
+            it.extra.dns_search = vec![".".into(), "example.org".into()];
+            it.extra.dns_opt = vec!["ndots:3".into()];
+        }))
+        .await;
+    let resolver = harness.get(&id_of("a/0"), "/read?/etc/resolv.conf").await;
+    for line in [
+        ["nameserver", "198.18.0.1"].as_slice(),
+        &["search", "default.shoal", "shoal", "example.org"],
+        &["options", "ndots:3"],
+    ] {
+        assert!(has_line(&resolver, line), "{line:?}: {resolver}");
+    }
 }
 
 async fn limits_are_as_ordered(kind: Kind) {

@@ -53,6 +53,12 @@ impl Harness {
         Self::with(engine, owner, folder, |config| config.allowed = allowed).await
     }
 
+    /// The same node, started with this server for names.
+    pub async fn answering(self, dns: std::net::Ipv4Addr) -> Self {
+        let Paused { engine, owner, folder } = self.pause();
+        Self::with(engine, owner, folder, |config| config.dns = Some(dns)).await
+    }
+
     async fn with(
         engine: &'static TestEngine,
         owner: String,

@@ -16,6 +16,7 @@ mod include;
 mod interpolate;
 mod merge;
 mod merged;
+mod own_names;
 mod ports;
 mod project;
 mod reading;
@@ -238,13 +239,6 @@ fn check_networks(tree: &Tree, services: &Tree, judged: &mut Judged) {
             if !is_known {
                 let why = format!("the network `{}` is not declared", network.key);
                 judged.refuse(Problem::new(network.at, why).field(&field));
-            }
-            let aliases = network.value.get("aliases").and_then(Tree::as_list).unwrap_or_default();
-            let other = aliases.iter().find(|it| it.as_text() != Some(service.key.as_str()));
-            if let Some(alias) = other {
-                let name = alias.as_text().unwrap_or_default();
-                let why = format!("`{name}` leads nowhere: call the service so, or use its name");
-                judged.refuse(Problem::new(alias.at, why).field(format!("{field}.aliases")));
             }
         }
         all.push((service, entries.iter().map(|it| it.key.clone()).collect()));

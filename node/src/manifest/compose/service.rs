@@ -10,8 +10,8 @@ use super::super::tree::{Entry, Position, Problem, Tree};
 use super::super::verdict::{Judged, find};
 use super::reading::Files;
 use super::table::TABLE;
-use super::{deploy, env_file, extra, given, ports, values, volumes};
-use crate::publish::container::{ContainerOptions, Words};
+use super::{deploy, env_file, extra, ports, values, volumes};
+use crate::publish::container::{self as options, ContainerOptions, Words};
 use crate::publish::{Workload, volume};
 
 /// The parts that services share.
@@ -95,7 +95,7 @@ impl<'a> Service<'a> {
     }
 
     /// The items of a list, each read by a reader of options.
-    fn list<T>(&mut self, field: &str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+    pub fn list<T>(&mut self, field: &str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let mut all = Vec::new();
         for (index, (at, text)) in
             self.get(field, values::texts).unwrap_or_default().into_iter().enumerate()
@@ -139,7 +139,7 @@ impl<'a> Service<'a> {
         let is_component = extra::is_component(self.find("x-shoal"));
         let mounts = volumes::read(&mut self);
         let ports = ports::read(&mut self);
-        let options = ContainerOptions {
+        let given = ContainerOptions {
             port: None,
             entrypoint: self.get("entrypoint", values::words).map(Words),
             user: self.text("user"),
@@ -166,10 +166,17 @@ impl<'a> Service<'a> {
             shm_size: self.get("shm_size", values::size).filter(|size| *size > 0),
             ulimits: self.ulimits(),
             sysctls: self.pairs("sysctls"),
+            extra_hosts: self.extra_hosts(),
+            dns: self.dns(),
+            dns_search: self.list("dns_search", |it| Ok(it.to_owned())),
+            dns_opt: self.list("dns_opt", |it| Ok(it.to_owned())),
+            group_add: self.list("group_add", |it| Ok(it.to_owned())),
+            env_from: Vec::new(),
+            network_alias: self.aliases(is_component),
             pull: self.pull(),
         };
         let container = Workload::container(name, image);
-        let mut workload = options.apply(container.clone()).unwrap_or_else(|why| {
+        let mut workload = given.apply(container.clone()).unwrap_or_else(|why| {
             self.refuse(self.at, "volumes", why);
             container
         });
@@ -177,7 +184,7 @@ impl<'a> Service<'a> {
         if let Some(words) = self.get("command", values::words) {
             workload = workload.command(words);
         }
-        workload = workload.envs(self.environment()).given(given::uses(&mut self));
+        workload = workload.envs(self.environment()).given(super::given::uses(&mut self));
         workload = workload.given(mounts.configs);
         let (health, is_off) = self.health();
         workload = workload.health(health).no_healthcheck(is_off);
@@ -219,7 +226,7 @@ impl<'a> Service<'a> {
             self.refuse(at, field, why);
         }
         if let Some(text) = &image
-            && crate::publish::container::is_file(text)
+            && options::is_file(text)
         {
             let why = format!("`{text}` is a file; write `x-shoal: {{ image: {text} }}`");
             self.refuse(self.find("image").map_or(self.at, |it| it.at), "image", why);
@@ -422,16 +429,6 @@ impl<'a> Service<'a> {
                 let at = self.find(field).map_or(self.at, |it| it.at);
                 self.refuse(at, field, format!("`{text}`: {why}; leave it out"));
             }
-        }
-        if let Some(name) = self.text("container_name")
-            && self.shared.names.get(self.name).is_some_and(|own| own.as_str() != name)
-        {
-            let at = self.find("container_name").map_or(self.at, |it| it.at);
-            let why = format!(
-                "replicas have names of their own, and others reach it as `{}`, not as `{name}`",
-                self.shared.names[self.name]
-            );
-            self.degrade(at, "container_name", why);
         }
     }
 }

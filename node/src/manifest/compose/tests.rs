@@ -175,6 +175,25 @@ fn fields_become_those_of_a_manifest() {
             "ulimits:\n  nofile: \"1:2\"\n  nproc: \"5:5\"\nsysctls:\n  net.core.somaxconn: \
                  \"1024\"\n",
         ),
+        (
+            "extra_hosts: ['a:1.2.3.4', 'b=[::1]', 'c:host-gateway']",
+            "extra_hosts: [\"a:1.2.3.4\", \"b:::1\", \"c:host-gateway\"]\n",
+        ),
+        (
+            "extra_hosts: { a: 1.2.3.4, b: [1.2.3.5, '::1'] }",
+            "extra_hosts: [\"a:1.2.3.4\", \"b:1.2.3.5\", \"b:::1\"]\n",
+        ),
+        (
+            "dns: 1.1.1.1\ndns_search: [a.b]\ndns_opt: ['ndots:2']\ngroup_add: [1000, audio]",
+            "dns: [1.1.1.1]\ndns_search: [a.b]\ndns_opt: [\"ndots:2\"]\ngroup_add: [\"1000\", \
+             audio]\n",
+        ),
+        (
+            "container_name: Immich_DB\nnetworks: { default: { aliases: [web, db, immich_db] } }",
+            "aliases: [immich_db, db]\n",
+        ),
+        ("container_name: web", ""),
+        ("container_name: other\nnetwork_mode: none", "network: none\n"),
         ("labels: { a: 1.0, x-b: c }", "labels:\n  a: \"1\"\n  x-b: c\n"),
         ("pull_policy: always", "pull: always\n"),
         ("tmpfs: /run:size=64m,mode=1777", "tmpfs: [\"/run:size=64MiB\"]\n"),
@@ -246,9 +265,10 @@ fn fields_that_would_change_meaning_are_refused() {
         ("pid: host", "sees its own processes"),
         ("ipc: host", "no memory is shared"),
         ("runtime: nvidia", "the engine of each node chooses it"),
-        ("dns: 8.8.8.8", "nodes ask their own servers"),
-        ("extra_hosts: ['a:1.2.3.4']", "write the address itself"),
-        ("group_add: [video]", "write `user: USER:GROUP`"),
+        ("dns: here", "services.web.dns[0]: `here` is no address"),
+        ("extra_hosts: ['a:b']", "services.web.extra_hosts[0]: `b` is no address"),
+        ("extra_hosts: { a: b }", "services.web.extra_hosts.a: `b` is no address"),
+        ("group_add: [keep-groups]", "group_add: `keep-groups` is no number"),
         ("pids_limit: 5000", "at most 2048 processes"),
         ("pids_limit: 5\ndeploy: { resources: { limits: { pids: 6 } } }", "says something else"),
         ("gpus: all", "offer them by name"),
@@ -256,7 +276,7 @@ fn fields_that_would_change_meaning_are_refused() {
         ("healthcheck: { test: a, interval: 90 }", "`90` is no duration"),
         ("tty: 1", "true or false is expected"),
         ("devices: ['/dev/a:/dev/a:r']", "all of rwm"),
-        ("networks: { default: { aliases: [db] } }", "`db` leads nowhere"),
+        ("networks: { default: { aliases: [d.b] } }", "`d.b` leads nowhere"),
         ("networks: [front]", "the network `front` is not declared"),
         ("links: ['db:database']", "the alias `database` leads nowhere"),
         ("depends_on: [db]", "there is no service `db`"),
@@ -371,6 +391,7 @@ fn names_that_are_no_labels_are_changed_visibly() {
     let bundle = bundle(text);
     assert_eq!(bundle.renamed, [("my_db".to_owned(), "my-db".to_owned())]);
     assert!(manifests(&bundle).contains("after: [\"my-db:started\"]"));
+    assert!(manifests(&bundle).contains("aliases: [my_db]\n"), "others find it as they did");
     let project = Request {
         files: vec!["-".into()],
         stdin: Some("name: My.Dir_X\nservices: { a: { image: a } }".into()),

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shoal_protocol::model::nearest::did_you_mean;
 use shoal_protocol::model::spec::{
-    Affinity, DEFAULT_MEMORY, Device, HostPort, Kind, MAX_MEMORY, MAX_PRIORITY, MAX_USES, Mount,
-    NetworkMode, OnLoss, Port, Role, Target, Tmpfs, ValueKind, ValueUse, Volume, VolumeSource,
+    Affinity, DEFAULT_MEMORY, Device, Extra, HostPort, Kind, LaunchFact, MAX_MEMORY, MAX_PRIORITY,
+    MAX_USES, Mount, NetworkMode, OnLoss, Port, Role, Target, Tmpfs, ValueKind, ValueUse, Volume,
+    VolumeSource,
 };
 use shoal_protocol::model::{DISK, Label, WorkloadName};
 
@@ -156,6 +157,10 @@ fn contained(
     }
     let is_main = draft.pod.containers.first().is_some_and(|it| it.at == container.at);
     let answers = is_main_port(draft, container, is_main);
+    // The others share the names of the main one.
+    let of_group = if is_main { pod.extra.clone() } else { Extra::default() };
+    let (groups, env_from) = (pod.extra.groups.clone(), filled(container));
+    let extra = Extra { groups, env_from, ..of_group };
     let of_it = container.clone();
     let labels = pod.labels.clone();
     workload.with_container(|it| {
@@ -176,6 +181,7 @@ fn contained(
         it.stop_grace = Some(pod.grace);
         it.sysctls = of_it.sysctls;
         it.privileges = of_it.privileges;
+        it.extra = extra;
         it.privileges.devices = devices;
         if pod.is_host_network {
             it.network = NetworkMode::Host;
@@ -364,6 +370,7 @@ fn variables(container: &Boxed, files: usize) -> (Vec<(String, String)>, Vec<Val
     for variable in &container.env {
         let name = variable.name.clone();
         match &variable.value {
+            Content::Fact(_) => {}
             Content::Plain(text) => plain.push((name, text.clone())),
             Content::Value { kind: ValueKind::Config, text: Some(text), .. } if are_many => {
                 plain.push((name, text.clone()));
@@ -375,6 +382,15 @@ fn variables(container: &Boxed, files: usize) -> (Vec<(String, String)>, Vec<Val
         }
     }
     (plain, uses)
+}
+
+/// The variables of a container that its node fills in.
+fn filled(container: &Boxed) -> BTreeMap<String, LaunchFact> {
+    let fact = |it: &super::env::Env| match &it.value {
+        Content::Fact(fact) => Some((it.name.clone(), *fact)),
+        _ => None,
+    };
+    container.env.iter().filter_map(fact).collect()
 }
 
 fn published(draft: &Draft, ports: &[&NamedPort]) -> Vec<Port> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use shoal_protocol::model::Label;
-use shoal_protocol::model::spec::ValueKind;
+use shoal_protocol::model::spec::{LaunchFact, ValueKind};
 
 use super::super::verdict::Judged;
 use super::container::Asked;
@@ -30,6 +30,8 @@ pub(super) enum Content {
         label: Label,
         text: Option<String>,
     },
+    /// A fact that the node knows when it starts the replica.
+    Fact(LaunchFact),
 }
 
 /// The variables of a container.
@@ -77,6 +79,11 @@ impl Environment {
                         when it is published"
                     ));
                 }
+                Some(Content::Fact(_)) => {
+                    return Err(format!(
+                        "`$({name})` is not known before a node starts the replica"
+                    ));
+                }
                 None => expanded.push_str(&format!("$({name})")),
             }
             rest = after;
@@ -86,15 +93,22 @@ impl Environment {
     }
 }
 
-/// The variables that a node sets for what it knows, by the fields of Kubernetes.
-const OF_THE_NODE: [(&str, &str); 6] = [
-    ("metadata.name", "SHOAL_REPLICA"),
-    ("metadata.uid", "SHOAL_REPLICA"),
-    ("spec.nodeName", "SHOAL_NODE"),
-    ("status.hostIP", "SHOAL_NODE"),
-    ("status.podIP", "SHOAL_REPLICA"),
-    ("status.podIPs", "SHOAL_REPLICA"),
+/// The facts that a node knows when it starts a replica, by the fields of Kubernetes.
+const OF_THE_NODE: [(&str, LaunchFact); 3] = [
+    ("metadata.name", LaunchFact::Name),
+    ("metadata.uid", LaunchFact::Uid),
+    ("spec.nodeName", LaunchFact::Node),
 ];
+
+/// Fields that nobody knows when a container is made, why, and the way on.
+const UNKNOWN: [(&str, &str, &str); 4] = [
+    ("status.podIP", NO_ADDRESS, "Let the program ask for it, as `hostname -i` does."),
+    ("status.podIPs", NO_ADDRESS, "Let the program ask for it, as `hostname -i` does."),
+    ("status.hostIP", NO_HOST, "Name other workloads, or write the address."),
+    ("status.hostIPs", NO_HOST, "Name other workloads, or write the address."),
+];
+const NO_ADDRESS: &str = "the engine gives it when the container starts, behind its variables";
+const NO_HOST: &str = "a node has several, and none at which all others reach it";
 
 /// Reads the variables of a container.
 pub(super) fn environment(
@@ -179,7 +193,7 @@ fn from_elsewhere(
     }
     let field = part.get("fieldRef");
     if field.is_there() {
-        return of_field(&field.get("fieldPath"), labels, around, out).map(Content::Plain);
+        return of_field(&field.get("fieldPath"), labels, around, out);
     }
     let resource = part.get("resourceFieldRef");
     if resource.is_there() {
@@ -193,27 +207,29 @@ fn of_field(
     labels: &BTreeMap<String, String>,
     around: &Around<'_>,
     out: &mut Judged,
-) -> Option<String> {
+) -> Option<Content> {
     let path = part.text(out)?;
     if path == "metadata.namespace" {
-        return Some(around.namespace.to_string());
+        return Some(Content::Plain(around.namespace.to_string()));
     }
     if path == "spec.serviceAccountName" {
-        return Some("default".into());
+        return Some(Content::Plain("default".into()));
     }
     let label = path.strip_prefix("metadata.labels[").and_then(|it| it.strip_suffix(']'));
     if let Some(label) = label {
         // A label that is not there is an empty text.
-        return Some(labels.get(label.trim_matches(['\'', '"'])).cloned().unwrap_or_default());
+        let text = labels.get(label.trim_matches(['\'', '"'])).cloned().unwrap_or_default();
+        return Some(Content::Plain(text));
     }
-    let problem = part.wrong(format!("`{path}` is not known before a node starts the replica"));
-    let ours = OF_THE_NODE.iter().find(|(theirs, _)| *theirs == path);
-    out.refuse(match ours {
-        Some((_, ours)) => problem.hint(format!(
-            "The program finds the like in `{ours}`: read that, or start it with `sh -c`, as in \
-             NAME=${ours} exec PROGRAM; then leave this away."
-        )),
-        None => problem.hint("Leave it away, or write the value."),
+    if let Some((_, fact)) = OF_THE_NODE.iter().find(|(theirs, _)| *theirs == path) {
+        return Some(Content::Fact(*fact));
+    }
+    out.refuse(match UNKNOWN.iter().find(|(theirs, ..)| *theirs == path) {
+        Some((_, why, mend)) => part.wrong(format!("`{path}`: {why}")).hint(*mend),
+        None => {
+            let problem = format!("`{path}` is not known before a node starts the replica");
+            part.wrong(problem).hint("Leave it away, or write the value.")
+        }
     });
     None
 }

@@ -17,6 +17,7 @@ mod build;
 mod container;
 mod env;
 mod objects;
+mod own_names;
 mod placement;
 mod pod;
 mod probe;

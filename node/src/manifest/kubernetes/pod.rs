@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shoal_protocol::model::Label;
-use shoal_protocol::model::spec::{Preference, Rule, Toleration, ValueKind};
+use shoal_protocol::model::spec::{Extra, Preference, Rule, Toleration, ValueKind};
 
 use super::super::tree::Position;
 use super::super::verdict::Judged;
 use super::container::{Boxed, container};
+use super::own_names::own_names;
 use super::placement::{self, Relation};
 use super::scalar::Part;
 use super::values::{Held, Values, missing_key, word};
@@ -31,6 +32,8 @@ pub(super) struct Pod {
     pub deadline: Option<Duration>,
     pub hostname: Option<String>,
     pub is_host_network: bool,
+    /// Names and name servers of its own, and further groups of its users.
+    pub extra: Extra,
     pub rules: Vec<Rule>,
     pub preferences: Vec<Preference>,
     pub spread: Vec<String>,
@@ -120,6 +123,7 @@ pub(super) fn pod(part: &Part<'_>, around: &Around<'_>, out: &mut Judged) -> Opt
         deadline,
         hostname: spec.get("hostname").text(out),
         is_host_network,
+        extra: own_names(&spec, out),
         rules,
         preferences: placement::preferences(&spec, out),
         spread: placement::spread(&spec, &labels, out),
@@ -141,11 +145,6 @@ fn refused_values(spec: &Part<'_>, out: &mut Judged) {
         if part.bool(out).is_some_and(|is| is != taken) {
             out.refuse(part.wrong(why).hint(format!("Write `{name}: {taken}`, or leave it away.")));
         }
-    }
-    let policy = spec.get("dnsPolicy");
-    if policy.text(out).is_some_and(|it| it == "None") {
-        let problem = policy.wrong("names are looked up by the node, and those of workloads first");
-        out.refuse(problem.hint("Leave it away."));
     }
     let security = spec.get("securityContext");
     let only_group = security.get("runAsGroup").is_there() && !security.get("runAsUser").is_there();

@@ -5,7 +5,6 @@ use super::super::verdict::{Row, row};
 
 const NO_SUCH_VOLUME: &str =
     "a volume here is a folder of the node: write `hostPath`, `emptyDir` or a claim";
-const NETWORK_NAMES: &str = "names are looked up as the node does; write addresses or full names";
 
 /// Below `spec` of a pod; containers have rows of their own.
 pub(super) const POD: &[Row] = &[
@@ -74,9 +73,17 @@ pub(super) const POD: &[Row] = &[
     row("spec.hostname", Honoured, "`hostname`"),
     row("spec.subdomain", Degraded, "takes effect with networking"),
     row("spec.setHostnameAsFQDN", Degraded, "takes effect with networking"),
-    row("spec.dnsPolicy", Honoured, "`ClusterFirst`, `Default`; names of workloads are known"),
-    row("spec.dnsConfig", Refused, NETWORK_NAMES),
-    row("spec.hostAliases", Refused, NETWORK_NAMES),
+    row(
+        "spec.dnsPolicy",
+        Honoured,
+        "names of workloads are known; `None`: the `nameservers` alone are asked",
+    ),
+    row("spec.dnsConfig.nameservers", Honoured, "`dns`, with `dnsPolicy: None`"),
+    row("spec.dnsConfig.searches", Honoured, "`dns_search`, behind the namespace of the workload"),
+    row("spec.dnsConfig.options.*.name", Honoured, "`dns_opt`"),
+    row("spec.dnsConfig.options.*.value", Honoured, "`dns_opt`, behind the `:`"),
+    row("spec.hostAliases.*.ip", Honoured, "`extra_hosts`"),
+    row("spec.hostAliases.*.hostnames", Honoured, "`extra_hosts`"),
     row("spec.enableServiceLinks", Degraded, "no variables of services are set"),
     row("spec.serviceAccountName", Degraded, "there is no API of Kubernetes here"),
     row("spec.serviceAccount", Degraded, "there is no API of Kubernetes here"),
@@ -88,9 +95,13 @@ pub(super) const POD: &[Row] = &[
     row("spec.securityContext.runAsUser", Honoured, "`user`"),
     row("spec.securityContext.runAsGroup", Honoured, "`user`, behind the `:`"),
     row("spec.securityContext.runAsNonRoot", Honoured, "needs a `runAsUser` that is not 0"),
-    row("spec.securityContext.fsGroup", Degraded, "a volume has the owner that its image gives"),
+    row(
+        "spec.securityContext.fsGroup",
+        Degraded,
+        "`group_add`; a volume has the owner that its image gives",
+    ),
     row("spec.securityContext.fsGroupChangePolicy", Degraded, "a volume keeps its owner"),
-    row("spec.securityContext.supplementalGroups", Refused, "write `runAsGroup`"),
+    row("spec.securityContext.supplementalGroups", Honoured, "`group_add`"),
     row("spec.securityContext.supplementalGroupsPolicy", Degraded, "as `Merge`"),
     row("spec.securityContext.seccompProfile", Honoured, "`RuntimeDefault` or `Unconfined`"),
     row("spec.securityContext.appArmorProfile", Honoured, "`security_opt: [apparmor=..]`"),
@@ -147,7 +158,8 @@ pub(super) const CONTAINER: &[Row] = &[
     row(
         "env.*.valueFrom.fieldRef",
         Honoured,
-        "`metadata.namespace`, `metadata.labels['NAME']`; for others see `SHOAL_*` variables",
+        "`metadata.namespace`, `metadata.labels['NAME']`; `metadata.name`, `metadata.uid`, \
+         `spec.nodeName`: `env_from`",
     ),
     row(
         "env.*.valueFrom.resourceFieldRef",

@@ -7,7 +7,9 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of as maybe;
 use proptest::prelude::*;
 use shoal_protocol::model::Digest;
-use shoal_protocol::model::spec::{Affinity, Port, Preference, Rule, Toleration, Ulimit, Volume};
+use shoal_protocol::model::spec::{
+    Affinity, LaunchFact, Port, Preference, Rule, Toleration, Ulimit, Volume,
+};
 
 use super::*;
 use crate::publish::{Source, Workload};
@@ -369,6 +371,20 @@ fn container() -> impl Strategy<Value = Spec> {
         let devices = devices.into_iter().map(device).collect();
         let security = if init { vec!["no-new-privileges".to_owned()] } else { Vec::new() };
         built.privileges = Privileges { privileged, cap_add, cap_drop, devices, security };
+        let mut extra = Extra::default();
+        if network_mode != NetworkMode::None {
+            let host = |it: &Device| format!("{}:10.0.0.5", it.host.trim_start_matches("/dev/"));
+            extra.hosts =
+                built.privileges.devices.iter().map(host).map(|it| it.parse().unwrap()).collect();
+            extra.dns = tty.then(|| "1.1.1.1".parse().unwrap()).into_iter().collect();
+            extra.dns_search = init.then(|| "example.org".to_owned()).into_iter().collect();
+            extra.aliases = init.then(|| "my_db".to_owned()).into_iter().collect();
+            extra.dns_opt = stdin.then(|| "ndots:2".to_owned()).into_iter().collect();
+        }
+        extra.groups = read_only.then(|| "7".to_owned()).into_iter().collect();
+        extra.env_from =
+            tty.then(|| ("NODE_NAME".to_owned(), LaunchFact::Node)).into_iter().collect();
+        built.extra = extra;
         let mut storage = Vec::new();
         for (name, (path, device, read_only, empty)) in volumes {
             let source =
@@ -463,6 +479,8 @@ fn group() -> impl Strategy<Value = Spec> {
             if at > 0 {
                 it.http = None;
                 it.hostname = None;
+                let Extra { groups, env_from, .. } = it.extra;
+                it.extra = Extra { groups, env_from, ..Extra::default() };
                 it.member.role = [Role::App, Role::Init, Role::Sidecar][role];
                 let is_init = it.member.role == Role::Init;
                 it.member.health = if is_init { Health::default() } else { health };

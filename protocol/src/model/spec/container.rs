@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::id::Digest;
 use super::super::resources::Resources;
+use super::extra::Extra;
 use super::group::{self, Member};
 use super::platform::PlatformImage;
 
@@ -61,6 +62,9 @@ pub struct Container {
     /// Its part in a group of several, and the rest that it has there.
     #[serde(default, skip_serializing_if = "Member::is_default", with = "group::in_text")]
     pub member: Member,
+    /// Names and name servers of its own, further groups, and variables that its node fills in.
+    #[serde(default, skip_serializing_if = "Extra::is_default", with = "group::in_text")]
+    pub extra: Extra,
 }
 
 /// An image, and the way to its bytes.
@@ -216,6 +220,7 @@ impl Container {
             privileges: Privileges::default(),
             limit: None,
             member: Member::default(),
+            extra: Extra::default(),
         }
     }
 }

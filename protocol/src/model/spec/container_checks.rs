@@ -86,6 +86,7 @@ fn check_one(container: &Container) -> Result<(), InvalidSpec> {
         privileges,
         limit: _,
         member: _,
+        extra: _,
     } = container;
     check_env(env)?;
     check_image(image)?;

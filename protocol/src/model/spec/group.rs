@@ -117,23 +117,20 @@ pub(super) fn members(program: &Program) -> Option<Vec<&Member>> {
     (containers.len() > 1).then(|| containers.iter().map(|it| &it.member).collect())
 }
 
-/// Reads what stands behind form 3 for a group of several.
-pub(super) fn read(program: &mut Program, bytes: &[u8]) -> Result<(), Malformed> {
+/// Reads what stands behind form 3 for a group of several, and tells what stands behind that.
+pub(super) fn read<'a>(program: &mut Program, bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
     let containers = program.containers_mut();
     if containers.len() < 2 {
-        return match bytes.len() {
-            0 => Ok(()),
-            left => Err(Malformed(format!("{left} bytes left over"))),
-        };
+        return Ok(bytes);
     }
-    let members = codec::decode::<Vec<Member>>(bytes)?;
+    let (members, rest) = codec::decode_rest::<Vec<Member>>(bytes)?;
     if members.len() != containers.len() {
         return Err(Malformed(format!("{} members of a group", members.len())));
     }
     for (container, member) in containers.iter_mut().zip(members) {
         container.member = member;
     }
-    Ok(())
+    Ok(rest)
 }
 
 /// The size of a replica of these containers, if each has a size of its own: the greater one of

@@ -13,7 +13,7 @@ use super::{
     After, Artifact, Autoscale, InvalidSpec, Kind, Mount, Program, Rollout, Rule, Spec, SpecForm,
     ValueKind, ValueUse, World, counted, devices,
 };
-use super::{after, container_checks, group, placement};
+use super::{after, container_checks, extra, group, placement};
 
 /// The form with [`Later`] behind all that form 2 has.
 pub(super) const FORM: u16 = 3;
@@ -214,7 +214,8 @@ pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
         && spec.later == Later::default()
         && spec.placement.is_plain();
     let members = group::members(&spec.program);
-    let is_plain = is_plain && members.is_none();
+    let extras = extra::extras(&spec.program);
+    let is_plain = is_plain && members.is_none() && extras.is_none();
     if is_plain && pieces.iter().all(Option::is_none) {
         return (2, bytes);
     }
@@ -223,6 +224,9 @@ pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
     // Only then: a spec of one container has the bytes that it always had.
     if let Some(members) = members {
         bytes.extend(codec::encode(&members));
+    }
+    if let Some(extras) = extras {
+        bytes.extend(codec::encode(&extras));
     }
     (FORM, bytes)
 }
@@ -239,7 +243,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Spec, Malformed> {
     for (platform, pieces) in form.program.platforms_mut().zip(pieces) {
         platform.pieces = pieces;
     }
-    group::read(&mut form.program, rest)?;
+    let rest = group::read(&mut form.program, rest)?;
+    extra::read(&mut form.program, rest)?;
     form.try_into().map_err(|invalid: InvalidSpec| Malformed(invalid.to_string()))
 }
 

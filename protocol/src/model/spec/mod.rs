@@ -9,6 +9,7 @@ mod autoscale;
 mod container;
 mod container_checks;
 mod exposure;
+mod extra;
 mod facts;
 mod group;
 mod health;
@@ -54,6 +55,7 @@ pub use container::{
     Container, Device, Image, Mount, NetworkMode, Privileges, PullPolicy, Tmpfs, Ulimit,
 };
 pub use exposure::{Exposure, HostPort, OnLoss, Port, Volume, VolumeSource};
+pub use extra::{Extra, ExtraHost, HostAddress, LaunchFact, is_alias};
 pub use facts::{Facts, Unfit};
 pub use group::{MAX_CONTAINERS, Member, Role, size_of_group};
 pub use health::{Check, DockerCheck, Health, MAX_PROBE_TIMEOUT, Probe};
@@ -415,6 +417,7 @@ impl TryFrom<SpecForm> for Spec {
         if let Program::Containers(containers) = &form.program {
             container_checks::check(containers, most, &form)?;
             group::check(containers, &form)?;
+            extra::check(containers, &form)?;
         }
         kind::check(&form)?;
         if let Program::Wasm(component) = &form.program {
@@ -605,6 +608,9 @@ fn revision(form: &SpecForm) -> Revision {
     }
     if let Some(members) = group::members(&form.program) {
         bytes.extend(codec::encode(&("group", members)));
+    }
+    if let Some(extras) = extra::extras(&form.program) {
+        bytes.extend(codec::encode(&("extra", extras)));
     }
     Revision::of(&bytes)
 }

@@ -1,12 +1,14 @@
 //! The options of a container in words, for views and for the differences of two specs.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::super::resources::Resources;
 use super::NO_CPU_LIMIT;
 use super::container::{
     Container, Device, Image, Mount, NetworkMode, Privileges, PullPolicy, Tmpfs,
 };
+use super::extra::{Extra, ExtraHost};
 use super::group::{Member, Role};
 use super::values::{ValueKind, ValueUse};
 
@@ -55,6 +57,7 @@ impl Container {
             privileges: Privileges { privileged, cap_add, cap_drop, devices, security },
             limit,
             member: Member { role, reservation, health, values },
+            extra: Extra { hosts, dns, dns_search, dns_opt, groups, env_from, aliases },
         } = self;
         let flag = |is_set: &bool| is_set.then(|| "true".to_owned());
         let list = |items: Vec<String>| (!items.is_empty()).then(|| items.join(", "));
@@ -96,6 +99,13 @@ impl Container {
             ("shm_size", shm_size.map(size)),
             ("ulimits", list(limits.collect())),
             ("sysctls", list(sysctls.iter().map(|(name, value)| pairs(name, value)).collect())),
+            ("extra_hosts", list(hosts.iter().map(ExtraHost::to_string).collect())),
+            ("dns", list(dns.iter().map(IpAddr::to_string).collect())),
+            ("dns_search", list(dns_search.clone())),
+            ("dns_opt", list(dns_opt.clone())),
+            ("group_add", list(groups.clone())),
+            ("env_from", list(env_from.iter().map(|(name, of)| format!("{name}={of}")).collect())),
+            ("aliases", list(aliases.clone())),
             ("pull", pull_word(*pull)),
             ("digest", digest.map(|digest| digest.short())),
             ("role", role),
@@ -185,6 +195,9 @@ mod tests {
         container.tmpfs = vec![Tmpfs { path: "/run".into(), size: Some(64 << 10), exec: true }];
         container.shm_size = Some(1 << 30);
         container.read_only = true;
+        container.extra.hosts = vec!["db:10.0.0.5".parse().unwrap()];
+        container.extra.dns = vec![[1, 1, 1, 1].into()];
+        container.extra.groups = vec!["audio".into(), "7".into()];
         container.image.pull = PullPolicy::Never;
         let shown: Vec<String> =
             container.options().into_iter().map(|(name, text)| format!("{name}: {text}")).collect();
@@ -198,6 +211,9 @@ mod tests {
                 "read_only: true",
                 "shm_size: 1GiB",
                 "ulimits: core=0, nofile=1:2",
+                "extra_hosts: db:10.0.0.5",
+                "dns: 1.1.1.1",
+                "group_add: audio, 7",
                 "pull: never",
             ]
         );

@@ -161,6 +161,9 @@ fn notes_are_about_what_stands_there() {
         less.map(|it| format!("{}: {}", it.field, it.text)).collect()
     };
     assert_eq!(notes("volumes: ['/:/host:ro']\nhealthcheck: { disable: false }"), [""; 0]);
-    let [told] = &notes("container_name: other")[..] else { panic!("told once") };
-    assert!(told.contains("not as `other`"), "{told}");
+    let [told] = &notes("dns: [1.1.1.1]")[..] else { panic!("told once") };
+    assert!(told.contains("it does not find other services by name"), "{told}");
+    assert_eq!(notes("dns: []"), [""; 0]);
+    let [told] = &notes("container_name: a.b")[..] else { panic!("told once") };
+    assert!(told.contains("`a.b` leads nowhere"), "{told}");
 }

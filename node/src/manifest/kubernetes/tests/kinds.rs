@@ -170,6 +170,22 @@ fn container_is_written_out() {
             "",
             "sysctls:\n  net.core.somaxconn: \"1024\"",
         ),
+        (
+            "hostAliases: [{ ip: 1.2.3.4, hostnames: [a, b.c] }, { ip: \"::1\", hostnames: [d] }]",
+            "",
+            "extra_hosts: [\"a:1.2.3.4\", \"b.c:1.2.3.4\", \"d:::1\"]",
+        ),
+        (
+            "dnsPolicy: None\ndnsConfig: { nameservers: [1.1.1.1], searches: [a.b], options: [{ \
+             name: ndots, value: \"2\" }, { name: edns0 }] }",
+            "",
+            "dns: [\"1.1.1.1\"]\ndns_search: [a.b]\ndns_opt: [\"ndots:2\", edns0]",
+        ),
+        (
+            "securityContext: { supplementalGroups: [5, 7], fsGroup: 7 }",
+            "",
+            "group_add: [\"5\", \"7\"]",
+        ),
         ("", "imagePullPolicy: Always", "pull: always"),
         ("", "lifecycle: { stopSignal: SIGUSR1 }", "stop_signal: SIGUSR1"),
     ] {
@@ -230,8 +246,10 @@ fn rights_that_shoal_cannot_keep_are_refused() {
         ("securityContext: { runAsGroup: 1 }", "", "a group without a user"),
         ("hostIPC: true", "", "it would share memory with the device"),
         ("runtimeClassName: gvisor", "", "the engine of the node runs it"),
-        ("hostAliases: [{ ip: 1.2.3.4, hostnames: [a] }]", "", "names are looked up as the node"),
-        ("dnsPolicy: None", "", "names are looked up by the node"),
+        ("hostAliases: [{ ip: 1.2.3, hostnames: [a] }]", "", "`1.2.3` is no address"),
+        ("hostAliases: [{ ip: 1.2.3.4, hostnames: [a b] }]", "", "extra_hosts: `a b` is no name"),
+        ("dnsPolicy: None", "", "`None` needs name servers of its own"),
+        ("securityContext: { supplementalGroups: [-1] }", "", "-1 is outside 0 to"),
         ("", "lifecycle: { postStart: { exec: { command: [a] } } }", "nothing is run beside"),
         ("", "securityContext: { procMount: Unmasked }", "`/proc` is as the engine mounts it"),
         ("", "securityContext: { capabilities: { add: [\"a b\"] } }", "is no capability"),

@@ -110,6 +110,12 @@ fn environment_names_values_and_is_written_out() {
             "env:\n  L: web\n  NS: default",
         ),
         (
+            "env: [{ name: A, valueFrom: { fieldRef: { fieldPath: spec.nodeName } } }, { name: B, \
+             valueFrom: { fieldRef: { fieldPath: metadata.name } } }, { name: C, valueFrom: { \
+             fieldRef: { fieldPath: metadata.uid } } }]",
+            "env_from:\n  A: node\n  B: name\n  C: uid",
+        ),
+        (
             "resources: { limits: { cpu: 1500m } }\nenv: [{ name: C, valueFrom: { \
              resourceFieldRef: { resource: limits.cpu } } }]",
             "",
@@ -144,9 +150,17 @@ fn environment_that_is_not_known_is_refused() {
         |of: &str, rest: &str| format!("env: [{{ name: A, valueFrom: {{ {of}: {{ {rest} }} }} }}]");
     for (container, wanted) in [
         (
-            reference("fieldRef", "fieldPath: spec.nodeName"),
-            "`spec.nodeName` is not known before a node starts the replica | The program finds the \
-             like in `SHOAL_NODE`",
+            reference("fieldRef", "fieldPath: status.podIP"),
+            "`status.podIP`: the engine gives it when the container starts, behind its variables | \
+             Let the program ask for it",
+        ),
+        (
+            reference("fieldRef", "fieldPath: status.hostIP"),
+            "`status.hostIP`: a node has several, and none at which all others reach it",
+        ),
+        (
+            format!("{}\nargs: [\"$(A)\"]", reference("fieldRef", "fieldPath: metadata.name")),
+            "`$(A)` is not known before a node starts the replica",
         ),
         (
             reference("fieldRef", "fieldPath: status.startTime"),
