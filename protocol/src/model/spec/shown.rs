@@ -1,7 +1,6 @@
 //! The options of a container in words, for views and for the differences of two specs.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use super::super::resources::Resources;
 use super::NO_CPU_LIMIT;
@@ -100,7 +99,7 @@ impl Container {
             ("ulimits", list(limits.collect())),
             ("sysctls", list(sysctls.iter().map(|(name, value)| pairs(name, value)).collect())),
             ("extra_hosts", list(hosts.iter().map(ExtraHost::to_string).collect())),
-            ("dns", list(dns.iter().map(IpAddr::to_string).collect())),
+            ("dns", list(dns.iter().map(|it| it.to_string()).collect())),
             ("dns_search", list(dns_search.clone())),
             ("dns_opt", list(dns_opt.clone())),
             ("group_add", list(groups.clone())),

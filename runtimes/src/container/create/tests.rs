@@ -45,7 +45,7 @@ fn names_are_legal_and_tell_instances_apart() {
 /// A container is adopted when its hash is that of the launch: any change of the launch must show.
 #[test]
 fn hash_changes_with_the_launch() {
-    let of = |launch: &Launch| hash(launch, check(launch, &Allowed::default()).unwrap());
+    let of = |launch: &Launch| hash(launch, check(launch, &Allowed::default(), false).unwrap());
     let one = launch();
     let (mut env, mut memory, mut image) = (one.clone(), one.clone(), one.clone());
     env.env.insert("A".into(), "b".into());
@@ -93,7 +93,7 @@ fn launches_that_no_engine_should_see_are_refused() {
     let refused = |change: fn(&mut Launch)| {
         let mut launch = launch();
         change(&mut launch);
-        check(&launch, &Allowed::default()).unwrap_err()
+        check(&launch, &Allowed::default(), false).unwrap_err()
     };
     assert!(refused(|it| _ = it.env.insert("A=B".into(), "".into())).contains("\"A=B\""));
     assert!(refused(|it| _ = it.env.insert("A".into(), "\0".into())).contains("zero byte"));
