@@ -80,6 +80,15 @@ impl Handler {
 /// search list.
 fn candidates(name: &str) -> Vec<Goal> {
     let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
+    // As Kubernetes has them: `NAME.NAMESPACE.svc`, also with `cluster.local` behind it.
+    let labels = match labels[..] {
+        [ref rest @ .., "svc", "cluster", "local"] | [ref rest @ .., "svc"]
+            if matches!(rest.len(), 2 | 3) =>
+        {
+            [rest, &[ENDING]].concat()
+        }
+        _ => labels,
+    };
     let any = |name: &str, namespace: &str| {
         let workload =
             WorkloadName { namespace: namespace.parse().ok()?, name: name.parse().ok()? };
@@ -194,6 +203,9 @@ mod tests {
         let of = |text| candidates(text).first().map(|it| format!("{:?}", it.workload));
         assert_eq!(of("db.shop.shoal.").as_deref(), Some("shop/db"));
         assert_eq!(of("db.shoal.").as_deref(), Some("default/db"));
+        assert_eq!(of("db.shop.svc.").as_deref(), Some("shop/db"));
+        assert_eq!(of("db.shop.svc.cluster.local.").as_deref(), Some("shop/db"));
+        assert_eq!(of("db.svc.").as_deref(), Some("svc/db"));
         assert_eq!(of("db.").as_deref(), Some("default/db"));
         assert_eq!(of("db.shop.").as_deref(), Some("shop/db"));
         for foreign in ["www.example.org.", ".", "a.b.c.shoal.", "_x._tcp.example.org."] {
