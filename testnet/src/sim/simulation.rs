@@ -287,8 +287,8 @@ impl Simulation {
         let between = invariants::healthy_once(&self.world);
         let ended = self.world.ends.len();
         self.world.run_for(STEADY)?;
-        // Runs of cron workloads come and go.
-        if self.world.ends.len() > ended || self.world.has_runs() {
+        // Runs of cron workloads come and go, and replicas move to nodes with more room.
+        if self.world.ends.len() > ended || self.world.has_runs() || well(&self.world).is_err() {
             _ = self.world.run_till(SETTLE_RUNS, "a run is over", |world| well(world).is_ok());
         }
         well(&self.world)
@@ -336,7 +336,7 @@ impl Simulation {
     }
 }
 
-/// How long a run that came meanwhile may take until all agree on its end.
+/// How long a run or a move that came meanwhile may take until all agree on its end.
 const SETTLE_RUNS: Duration = Duration::from_secs(20);
 
 type HealthyOnce = BTreeMap<ReplicaId, (usize, Digest)>;
