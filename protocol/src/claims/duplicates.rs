@@ -20,13 +20,17 @@ use crate::model::{Claim, NodeId, Out, Phase, ReplicaId, Revision, Time, Token};
 
 use super::config::Config;
 use super::index::Index;
-use super::keeper::{Credit, Keeper, awarded_under, is_good, keeper};
+use super::judge::{Believed, Judge};
+use super::keeper::{Credit, Keeper, is_good};
 use super::message::{Fact, Message, Reason};
 use super::validity::MAX_JUMP;
 
 /// How far a token may be ahead that a question mentions. Below [`MAX_JUMP`], so that the claim
 /// which adopts it is accepted by nodes that have seen a little less.
 const MAX_MENTIONED_JUMP: u64 = MAX_JUMP / 2;
+
+/// The number of the question where [`Message::Keeping`] answers none. Older programs drop it.
+const UNASKED: u64 = u64::MAX;
 
 /// Open disputes. Bounded by this node's own claims.
 #[derive(Clone, Debug)]
@@ -36,74 +40,27 @@ pub(super) struct Duplicates {
     contested: BTreeSet<ReplicaId>,
     disputes: BTreeMap<ReplicaId, Dispute>,
     /// Replicas of this node with a holder whose claim it doubts.
-    doubted: BTreeMap<ReplicaId, NodeId>,
-    /// The rival to which this node was ready to yield a replica, and the token of its award. **An
-    /// award is judged once**: it does not become a lie because the rival could not answer in time.
-    /// Kept for as long as this node claims the replica: the sheet of a rival whose disk was copied
-    /// names it at one moment and not at the next.
-    believed: BTreeMap<ReplicaId, (NodeId, Token)>,
+    doubts: BTreeMap<ReplicaId, Doubt>,
+    /// Replicas of this node with a rival that has said that it does not yield.
+    insisting: BTreeMap<ReplicaId, NodeId>,
+    /// The rival to which this node was ready to yield a replica. **An award is judged once**: it
+    /// does not become a lie because the rival could not answer in time, or because another node
+    /// has become the owner. Kept for as long as this node claims the replica: the sheet of a rival
+    /// whose disk was copied names it at one moment and not at the next.
+    believed: BTreeMap<ReplicaId, Believed>,
     next_question: u64,
+    /// A rival has said that it does not yield.
+    is_changed: bool,
 }
 
-/// The knowledge of other rooms that disputes need.
-pub struct Judge<'a> {
-    /// Whether a node is up: this node yields only to one that is.
-    pub up: &'a dyn Fn(&NodeId) -> bool,
-    /// The revision that belongs in a place.
-    pub current: &'a dyn Fn(&ReplicaId) -> Option<Revision>,
-    /// Whether claims can be relied on.
-    pub credit: Credit<'a>,
-    /// Whether a replica that leaves its node is to stop there now, before another one starts it.
-    pub stops_first: &'a dyn Fn(&ReplicaId) -> bool,
-    /// Whether a rival and its owner may not have known that this node runs the replica: `mine`
-    /// has just become healthy, or one of them was apart from this node since then.
-    pub unaware: &'a dyn Fn(&Claim, &NodeId, &Claim) -> bool,
-}
-
-impl Judge<'_> {
-    /// Whether the replica is to leave this node, and not the rival's, which was awarded it by a
-    /// node that may: then this node is to yield.
-    fn moves(&self, me: NodeId, mine: &Claim, rival: &NodeId, claim: &Claim) -> bool {
-        self.leads_to(me, mine, rival, claim) && self.is_credible(me, rival, claim)
-    }
-
-    fn leads_to(&self, me: NodeId, mine: &Claim, rival: &NodeId, claim: &Claim) -> bool {
-        let leaves = self.credit.leaves;
-        leaves(&me, mine) && !leaves(rival, claim)
-    }
-
-    /// Whether a rival was awarded it by a node that may, or by this one.
-    fn is_credible(&self, me: NodeId, rival: &NodeId, claim: &Claim) -> bool {
-        claim.award.by().0 == me.0 || (self.credit.plausible)(rival, claim)
-    }
-
-    /// The rivals that this node, which is healthy, would yield to and must not, each with the
-    /// signer of its award. **Nobody who could know awards a replica that runs well**, so such a
-    /// claim is a lie, or its author is broken.
-    fn doubted(
-        &self,
-        me: NodeId,
-        holders: &[(NodeId, &Claim)],
-        wanted: Option<&Revision>,
-        believed: Option<&(NodeId, Token)>,
-    ) -> Vec<(NodeId, NodeId)> {
-        let Some(&(_, mine)) = holders.iter().find(|(node, _)| *node == me) else {
-            return Vec::new();
-        };
-        if !is_good(mine, wanted) || !(self.credit.knows)(&me, &mine.replica) {
-            return Vec::new();
-        }
-        let is_doubted = |(node, claim): &&(NodeId, &Claim)| {
-            let both = [(me, mine), (*node, *claim)];
-            *node != me
-                && believed != Some(&(*node, awarded_under(claim)))
-                && keeper(&both, wanted, self.credit).is_some_and(|kept| kept.node == *node)
-                && !self.moves(me, mine, node, claim)
-                && !(self.unaware)(mine, node, claim)
-        };
-        let doubted = holders.iter().filter(is_doubted);
-        doubted.map(|(node, claim)| (*node, NodeId(claim.award.by().0))).collect()
-    }
+/// A holder whose claim this node doubts, and which it tells so.
+#[derive(Clone, Debug)]
+struct Doubt {
+    holder: NodeId,
+    tell_at: Time,
+    wait: Duration,
+    /// Whether it is doubted still.
+    is_open: bool,
 }
 
 /// A replica with several holders that are up.
@@ -112,8 +69,6 @@ struct Dispute {
     keeper: Keeper,
     /// The question whose answer counts.
     question: Option<u64>,
-    /// The award of the keeper that was credible when this node looked: owners change meanwhile.
-    credible: Option<Token>,
     /// The revision that the keeper must run before this node yields to it: set when this node's
     /// own replica is good.
     generation: Option<Revision>,
@@ -131,9 +86,11 @@ impl Duplicates {
             config,
             contested: BTreeSet::new(),
             disputes: BTreeMap::new(),
-            doubted: BTreeMap::new(),
+            doubts: BTreeMap::new(),
+            insisting: BTreeMap::new(),
             believed: BTreeMap::new(),
             next_question: 0,
+            is_changed: false,
         }
     }
 
@@ -152,7 +109,8 @@ impl Duplicates {
             self.contested.insert(replica);
         } else {
             self.contested.remove(&replica);
-            self.doubted.remove(&replica);
+            self.doubts.remove(&replica);
+            self.insisting.remove(&replica);
             self.disputes.remove(&replica);
         }
         if !mine {
@@ -168,6 +126,7 @@ impl Duplicates {
         judge: &Judge<'_>,
         out: &mut Out<Message>,
     ) -> Vec<Fact> {
+        self.is_changed = false;
         let mut facts = Vec::new();
         let mut due = Vec::new();
         // A node that returns after a long cut may hold thousands of replicas with this one.
@@ -185,21 +144,30 @@ impl Duplicates {
             let wanted = (judge.current)(replica);
             let believed = self.believed.get(replica);
             let doubted = judge.doubted(me, &holders, wanted.as_ref(), believed);
-            if let Some((holder, by)) = doubted.first().copied()
-                && self.doubted.insert(*replica, holder) != Some(holder)
-            {
-                facts.push(Fact::Doubted { replica: *replica, holder, by });
+            match (doubted.first().copied(), self.doubts.get_mut(replica)) {
+                (Some((holder, _)), Some(doubt)) if doubt.holder == holder => doubt.is_open = true,
+                (Some((holder, by)), _) => {
+                    self.doubts.insert(*replica, Doubt::new(holder, now, &self.config));
+                    facts.push(Fact::Doubted { replica: *replica, holder, by });
+                }
+                (None, Some(doubt)) => doubt.is_open = false,
+                (None, None) => {}
             }
             holders.retain(|(node, _)| doubted.iter().all(|(doubted, _)| doubted != node));
-            let kept = keeper(&holders, wanted.as_ref(), judge.credit);
+            let insisting = self.insisting.get(replica);
+            let kept = judge.rival_of(me, &holders, wanted.as_ref(), insisting, believed);
             let mine = holders.iter().find(|(node, _)| *node == me);
             let (Some(kept), Some((_, mine)), true) = (kept, mine, holders.len() > 1) else {
                 self.disputes.remove(replica);
                 continue;
             };
             let rival = holders.iter().find(|(node, _)| *node == kept.node && *node != me);
-            let award = rival.map(|(node, claim)| (*node, awarded_under(claim)));
-            let is_new = award.is_none_or(|it| self.believed.insert(*replica, it) != Some(it));
+            let known = self.believed.get(replica).copied();
+            let believed = rival.map(|(node, claim)| judge.believe(me, node, claim, known));
+            if let Some(believed) = believed {
+                self.believed.insert(*replica, believed);
+            }
+            let is_new = !believed.is_some_and(|it| known.is_some_and(|known| known.is(&it)));
             match self.disputes.get(replica) {
                 // This node has yielded and is stopping it, whichever holder is kept.
                 Some(known) if known.yielded => continue,
@@ -223,23 +191,37 @@ impl Duplicates {
                 dispute.keeper = kept;
                 let sees = (judge.credit.knows)(&me, replica);
                 dispute.generation = wanted.filter(|wanted| sees && is_good(mine, Some(wanted)));
-                if let Some((node, claim)) = rival
-                    && judge.is_credible(me, node, claim)
-                {
-                    dispute.credible = Some(awarded_under(claim));
-                }
                 dispute.stops_first = (judge.stops_first)(replica)
-                    && rival.is_some_and(|(node, claim)| {
-                        judge.leads_to(me, mine, node, claim)
-                            && dispute.credible == Some(awarded_under(claim))
-                    });
+                    && believed.is_some_and(|it| it.credible)
+                    && rival.is_some_and(|(node, claim)| judge.leads_to(me, mine, node, claim));
                 if dispute.ask_at <= now {
                     due.push((dispute.wait, *replica, mine.token));
                 }
             }
         }
         self.ask(now, due, out);
+        self.insist(now, me, index, out);
         facts
+    }
+
+    /// Tells doubted holders that this node keeps its replica: an honest one, that comes back after
+    /// another device had its identity, yields.
+    fn insist(&mut self, now: Time, me: NodeId, index: &Index, out: &mut Out<Message>) {
+        let due = self.doubts.iter_mut().filter(|(_, doubt)| doubt.is_open && doubt.tell_at <= now);
+        for (i, (replica, doubt)) in due.enumerate() {
+            doubt.tell_at = now + doubt.wait;
+            let Some(mine) = index.claim(&me, replica) else { continue };
+            if i < self.config.max_asks_at_once {
+                doubt.wait = (doubt.wait * 2).min(self.config.ask_at_most_every);
+                let unasked = Message::Keeping {
+                    replica: *replica,
+                    question: UNASKED,
+                    generation: mine.generation,
+                    healthy: true,
+                };
+                out.send(doubt.holder, unasked);
+            }
+        }
     }
 
     /// Disputes with the shortest pauses come first, so that none starves when there are many.
@@ -277,7 +259,18 @@ impl Duplicates {
                 // Not held here: the asker will see that in this node's sheet.
                 let Some(mine) = index.claim(&me, &replica) else { return Vec::new() };
                 let knows = knows(&me, &replica);
+                // It would yield.
+                if self.insisting.get(&replica) == Some(&from) {
+                    self.insisting.remove(&replica);
+                }
                 self.on_ask(mine, knows, from, token, question, out)
+            }
+            Message::Keeping { replica, question: UNASKED, .. } => {
+                if self.contested.contains(&replica) && index.claim(&from, &replica).is_some() {
+                    self.insisting.insert(replica, from);
+                    self.is_changed = true;
+                }
+                Vec::new()
             }
             Message::Keeping { replica, question, generation, healthy } => {
                 self.on_answer(from, replica, question, generation, healthy)
@@ -336,7 +329,17 @@ impl Duplicates {
     pub(super) fn poll_timeout(&self, me: &NodeId) -> Option<(Time, Reason)> {
         let asking =
             self.disputes.values().filter(|dispute| dispute.keeper.node != *me && !dispute.yielded);
-        asking.map(|dispute| (dispute.ask_at, Reason::AskKeeperAgain)).min()
+        let telling = self.doubts.values().filter(|doubt| doubt.is_open);
+        let asking = asking.map(|dispute| (dispute.ask_at, Reason::AskKeeperAgain));
+        let telling = telling.map(|doubt| (doubt.tell_at, Reason::TellDoubted));
+        let changed = self.is_changed.then_some((Time::ZERO, Reason::RivalStays));
+        asking.chain(telling).chain(changed).min()
+    }
+}
+
+impl Doubt {
+    fn new(holder: NodeId, now: Time, config: &Config) -> Self {
+        Doubt { holder, tell_at: now, wait: config.ask_again_after, is_open: true }
     }
 }
 
@@ -345,7 +348,6 @@ impl Dispute {
         Dispute {
             keeper,
             question: None,
-            credible: None,
             generation: None,
             stops_first: false,
             ask_at: now,

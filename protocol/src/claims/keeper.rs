@@ -62,6 +62,8 @@ pub enum KeptBecause {
         /// The counter of the next best.
         than: u64,
     },
+    /// It ran all the time, as far as it knows, and does not yield; all else but age is equal.
+    Stays,
     /// All else is equal: the lower id of the awarding owner, then of the holder.
     LowerId,
 }
@@ -81,6 +83,7 @@ impl fmt::Display for KeptBecause {
                     "its claim is older: awarded under token {counter}, the other under {than}"
                 )
             }
+            KeptBecause::Stays => f.write_str("it ran all the time and does not yield"),
             KeptBecause::LowerId => f.write_str("all else being equal, it has the lower id"),
         }
     }

@@ -18,11 +18,12 @@ pub enum Message {
         /// Returned in the answer: an answer to an older question does not count.
         question: u64,
     },
-    /// The answer of the keeper.
+    /// The answer of the keeper; or, unasked, of a holder that does not yield, because it ran the
+    /// replica all the time.
     Keeping {
         /// The replica.
         replica: ReplicaId,
-        /// The number of the question.
+        /// The number of the question; `u64::MAX` where it was not asked.
         question: u64,
         /// The revision that the keeper runs.
         generation: Digest,
@@ -86,4 +87,8 @@ pub enum Fact {
 pub enum Reason {
     /// A keeper did not answer, or is not healthy: ask again.
     AskKeeperAgain,
+    /// A holder that is doubted is told again that this node keeps its replica.
+    TellDoubted,
+    /// A rival has said that it does not yield.
+    RivalStays,
 }

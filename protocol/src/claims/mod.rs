@@ -9,6 +9,7 @@
 mod config;
 mod duplicates;
 mod index;
+mod judge;
 mod keeper;
 mod message;
 mod own_sheet;
@@ -27,7 +28,7 @@ use index::Index;
 use tokens::Tokens;
 
 pub use config::Config;
-pub use duplicates::Judge;
+pub use judge::Judge;
 pub use keeper::{Credit, Keeper, KeptBecause, awarded_under, keeper};
 pub use message::{Fact, Message, Reason};
 pub use own_sheet::SheetFull;

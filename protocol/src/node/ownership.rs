@@ -85,6 +85,15 @@ impl Ownership {
         }
     }
 
+    /// Whether the node that awarded a claim would own the workload if the guardians before it that
+    /// `are_away` were not there.
+    pub fn is_owner_without(&self, claim: &Claim, are_away: &dyn Fn(&NodeId) -> bool) -> bool {
+        let Some(probes) = self.probes.get(&claim.replica.uid) else { return false };
+        let by = NodeId(claim.award.by().0);
+        let guardians = self.ring.guardians(probes, GUARDIANS);
+        guardians.iter().find(|node| **node == by || !are_away(node)) == Some(&by)
+    }
+
     /// The workloads of the index.
     pub fn nearby(&self) -> impl Iterator<Item = Digest> {
         self.near.keys().copied()

@@ -172,6 +172,7 @@ impl Node {
             offers: &|node, claimed| sight.offers(node, claimed),
             leaves: &|node, claim| sight.leaves(node, claim).is_some(),
         };
+        let met_for = |node: &NodeId| membership.in_touch_since(node).map(|since| now.since(since));
         let judge = Judge {
             up: &|node: &NodeId| membership.is_up(node),
             current: &|replica: &ReplicaId| demand.revision(replica),
@@ -179,13 +180,16 @@ impl Node {
             stops_first: &|replica| stops_first.contains(replica),
             unaware: &|mine, node, claim| {
                 let healthy_for = Duration::from_millis(wall.0.saturating_sub(mine.since.0));
-                let has_just_met = |node: &NodeId| {
-                    membership.in_touch_since(node).is_none_or(|since| {
-                        now.since(since) < LEARNS_WITHIN.min(healthy_for + RACE)
-                    })
-                };
+                let learns_within = LEARNS_WITHIN.min(healthy_for + RACE);
+                let has_just_met =
+                    |node: &NodeId| met_for(node).is_none_or(|time| time < learns_within);
                 let owner = NodeId(claim.award.by().0);
                 healthy_for < RACE || has_just_met(node) || has_just_met(&owner)
+            },
+            was_owner: &|claim| {
+                let has_just_met =
+                    |node: &NodeId| met_for(node).is_none_or(|time| time < LEARNS_WITHIN);
+                ownership.is_owner_without(claim, &has_just_met)
             },
         };
         let facts = self.claims.reconsider(now, &judge, &mut out);

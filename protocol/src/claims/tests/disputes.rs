@@ -24,6 +24,8 @@ struct World {
     blind: BTreeSet<usize>,
     /// Whoever awards knows what runs.
     aware: bool,
+    /// Nodes that cannot rely on it, each with the rival that it has just met.
+    unaware_of: BTreeSet<(usize, usize)>,
 }
 
 /// All that is said can be relied on.
@@ -59,6 +61,7 @@ impl World {
             unreachable: BTreeSet::new(),
             blind: BTreeSet::new(),
             aware: false,
+            unaware_of: BTreeSet::new(),
         }
     }
 
@@ -93,7 +96,7 @@ impl World {
     fn reconsider(&mut self, node: usize) {
         let mut out = Out::new();
         let wanted = self.wanted[node];
-        let (blind, aware) = (&self.blind, self.aware);
+        let (blind, aware, unaware_of) = (&self.blind, self.aware, &self.unaware_of);
         let cut: BTreeSet<NodeId> = self
             .unreachable
             .iter()
@@ -106,7 +109,8 @@ impl World {
             current: &|_| wanted,
             credit,
             stops_first: &|_| false,
-            unaware: &|_, _, _| !aware,
+            unaware: &|_, rival, _| !aware || unaware_of.contains(&(node, Self::index_of(rival))),
+            was_owner: &|_| false,
         };
         let facts = self.rooms[node].reconsider(self.now, &judge, &mut out);
         self.act(node, facts, out);
@@ -322,7 +326,42 @@ fn award_is_judged_once() {
     later.aware = true;
     later.send_all_sheets();
     later.reconsider(1);
-    assert!(later.mail.is_empty(), "a holder that runs well asks a liar");
+    let asks = later.mail.iter().any(|(_, _, it)| matches!(it, Message::AskKeeper { .. }));
+    assert!(!asks, "a holder that runs well asks a liar");
+}
+
+/// The older holder was away while another device had its identity, so the newer one doubts it:
+/// of two honest holders, one goes. A node that doubts the other one, too, stays.
+#[test]
+fn honest_holder_that_is_doubted_yields() {
+    let mut world = World::new(&[3, 7]);
+    world.unaware_of = [(0, 1)].into();
+    world.aware = true;
+    world.settle();
+    assert_eq!((world.holders(), &world.yields), (vec![1], &vec![(0, id(2))]));
+
+    let mut both = World::new(&[3, 7]);
+    both.aware = true;
+    both.settle();
+    assert_eq!((both.holders(), both.yields.len()), (vec![0, 1], 0));
+}
+
+/// A holder that fails does not make a healthy one stop by saying that it stays.
+#[test]
+fn failing_holder_that_insists_gets_nothing() {
+    let mut world = World::new(&[3, 7]);
+    world.set_phase(1, false);
+    world.send_all_sheets();
+    let unasked = Message::Keeping {
+        replica: replica(0),
+        question: u64::MAX,
+        generation: CURRENT,
+        healthy: true,
+    };
+    world.mail.push((1, 0, unasked));
+    world.deliver(0, false);
+    world.settle();
+    assert_eq!(world.holders(), [0]);
 }
 
 /// Ten duplicates, and three questions at a time: after four rounds each was asked about.
@@ -346,6 +385,7 @@ fn questions_are_bounded_and_none_starves() {
             credit: GOOD,
             stops_first: &|_| false,
             unaware: &|_, _, _| true,
+            was_owner: &|_| false,
         };
         b.reconsider(now, &judge, &mut out);
         let mut count = 0;
