@@ -44,6 +44,27 @@ impl Memory {
         self.refusals.insert((what.0, what.1, node), (now + wait, why.clone()));
     }
 
+    /// Forgets all answers of a node.
+    pub(super) fn forget_answers(&mut self, node: NodeId) {
+        self.refusals.retain(|(_, _, of), _| *of != node);
+    }
+
+    /// Forgets that a node had no room.
+    pub(super) fn forget_no_room(&mut self, what: (Digest, Digest), node: NodeId) {
+        let key = (what.0, what.1, node);
+        let had_none = |(_, why): &(Time, NoBid)| {
+            matches!(
+                why,
+                NoBid::Declined(
+                    Decline::NoRoom { .. } | Decline::PortTaken { .. } | Decline::Taken { .. }
+                )
+            )
+        };
+        if self.refusals.get(&key).is_some_and(had_none) {
+            self.refusals.remove(&key);
+        }
+    }
+
     /// The recent answer of `node` about this generation of this workload.
     pub(super) fn recent_answer(
         &self,

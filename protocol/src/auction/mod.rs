@@ -149,6 +149,16 @@ impl Auction {
         self.call(now, context, out, |parts, cx| parts.owner.close_all_for(cx, uid))
     }
 
+    /// Owner: a node says something new of itself, and may take what it refused before.
+    pub fn forget_answers(&mut self, node: NodeId) {
+        self.parts.owner.memory.forget_answers(node);
+    }
+
+    /// Owner: a node that had no room for this generation of a workload may have some now.
+    pub fn forget_no_room(&mut self, what: (Digest, Digest), node: NodeId) {
+        self.parts.owner.memory.forget_no_room(what, node);
+    }
+
     /// Handles a message of a peer.
     pub fn handle_message(
         &mut self,

@@ -111,6 +111,11 @@ impl Node {
 
     pub(super) fn on_replicas_changed(&mut self, now: Time, node: NodeId, replicas: &[ReplicaId]) {
         let is_up = self.is_up(&node);
+        let is_freed =
+            |replica: &ReplicaId| self.claims.of(replica).iter().all(|(holder, _)| *holder != node);
+        if is_up && replicas.iter().any(is_freed) {
+            self.on_room(now, node);
+        }
         for replica in replicas {
             self.due.dirty.insert(replica.uid);
             let award =

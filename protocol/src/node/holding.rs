@@ -450,6 +450,7 @@ impl Node {
         }
         // There is more room than before.
         self.due.holding |= self.holding.has_more_room();
+        self.on_room(now, self.me);
         if let Some(slot) = self.claims.release(replica) {
             self.issue(now, &[slot]);
             self.on_own_change(replica);

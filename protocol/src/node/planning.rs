@@ -33,6 +33,13 @@ const HOME_RETRY: Duration = Duration::from_secs(10);
 /// The pause before a workload is planned again if this node had as many auctions open as it may.
 pub(super) const FULL_RETRY: Duration = Duration::from_millis(200);
 
+/// A workload that waits for room is tried so long after some was freed: programs take a moment to
+/// stop, and many replicas mostly go at once.
+const WOKEN_AFTER: Duration = Duration::from_secs(1);
+
+/// Workloads that one change of a node's claims wakes.
+const WOKEN: usize = 64;
+
 /// Pending plans of the workloads that this node owns.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Planning {
@@ -397,6 +404,22 @@ impl Node {
     pub(super) fn plan_again(&mut self, at: Time, uid: Digest) {
         let due = self.planning.again.entry(uid).or_insert(at);
         *due = at.min(*due);
+    }
+
+    /// A node has less to run than before: what waits for room, and could run there, is tried
+    /// soon, and not only when its growing pause has passed.
+    pub(super) fn on_room(&mut self, now: Time, node: NodeId) {
+        let at = now + WOKEN_AFTER;
+        let later = self.planning.again.iter().filter(|(_, due)| **due > at);
+        let waiting: Vec<Digest> = later.map(|(uid, _)| *uid).take(WOKEN).collect();
+        for uid in waiting {
+            let Some(workload) = self.desired.by_uid(&uid) else { continue };
+            if self.sight().suits(&node, &workload.spec) {
+                let generation = workload.generation;
+                self.auction.forget_no_room((uid, generation), node);
+                self.plan_again(at, uid);
+            }
+        }
     }
 
     pub(super) fn retry_plans(&mut self, now: Time) {

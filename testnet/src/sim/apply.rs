@@ -128,6 +128,7 @@ impl Simulation {
             | SimAction::Runtime(target, _)
             | SimAction::Engine(target, _)
             | SimAction::Crash(target)
+            | SimAction::NotLive(target)
             | SimAction::Unready(target, _)
             | SimAction::Move(target)
             | SimAction::Upgrade(target)
@@ -218,6 +219,7 @@ impl Simulation {
                 EngineFault::Late => world.make_late(device),
             },
             SimAction::Crash(_) => world.crash_container(device),
+            SimAction::NotLive(_) => world.be_not_live(device),
             SimAction::Unready(_, time) => world.be_unready(device, micros(*time)),
             SimAction::Move(_) => world.relocate(device),
             SimAction::Upgrade(_) => {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use shoal_protocol::model::{Facts, ProgramKind};
+use shoal_protocol::model::{Facts, ProgramKind, SealingKey};
 use shoal_protocol::node::Input;
 
 use super::engine::{Container, ContainerState, EngineState, Id, Stage};
@@ -29,7 +29,9 @@ impl World {
     pub(super) fn facts_of(&self, device: usize) -> Facts {
         let it = &self.devices[device];
         let (capacity, offers) = (self.capacity, self.offers.clone());
-        let mut facts = Facts { capacity, offers, ..facts() };
+        // Each daemon has one; what a record says of offers stands behind it.
+        let sealing = Some(SealingKey(it.id.0));
+        let mut facts = Facts { capacity, offers, sealing, ..facts() };
         if it.is_newer {
             facts.runtimes.insert(ProgramKind::Other(7));
         }

@@ -39,15 +39,15 @@ impl World {
     }
 
     /// The liveness of what serves, or served until it was not ready, has failed: it is stopped.
-    #[cfg(test)]
-    pub fn fail_liveness(&mut self, device: usize, replica: ReplicaId) {
+    /// Returns whether something ran.
+    pub fn fail_liveness(&mut self, device: usize, replica: ReplicaId) -> bool {
         let runtime = &mut self.devices[device].runtime;
-        let Some(running) = runtime.replicas.get_mut(&replica) else { return };
+        let Some(running) = runtime.replicas.get_mut(&replica) else { return false };
         let serves = running.healthy.then_some(running.generation).or(running.old);
-        let Some(generation) = serves.or(running.unready) else { return };
+        let Some(generation) = serves.or(running.unready) else { return false };
         // A container is ended by its engine, which has faults of its own.
         if running.image.is_some() {
-            return;
+            return false;
         }
         running.unready = None;
         match generation == running.generation {
@@ -57,6 +57,16 @@ impl World {
         let reason = "liveness: no answer to GET /live within 1s".into();
         let state = InstanceState::Failed { reason, retryable: true };
         self.tell(device, replica, generation, state);
+        true
+    }
+
+    /// The liveness of a replica of this device fails.
+    pub fn be_not_live(&mut self, device: usize) {
+        let replicas = self.devices[device].runtime.replicas.keys().copied().collect::<Vec<_>>();
+        match replicas.into_iter().find(|replica| self.fail_liveness(device, *replica)) {
+            None => self.log(device, "has no component that runs"),
+            Some(replica) => self.log(device, format!("{replica} is not live")),
+        }
     }
 
     /// A replica of this device is not ready for so long, microseconds.

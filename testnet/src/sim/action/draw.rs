@@ -156,6 +156,7 @@ pub fn draw(world: &mut World) -> SimAction {
         36 if count + 2 < MOST => SimAction::Join(1 + below(rng, 2) as u32),
         37 => SimAction::Rule { name, value: below(rng, 5) as u32, via: one },
         38 if full.is_some() => SimAction::Free(Target::Node(full.unwrap_or_default())),
+        39 if below(rng, 2) == 0 => SimAction::NotLive(one),
         39 => SimAction::Unready(one, millis(rng, 60_000)),
         40..=42 => SimAction::Engine(contained, EngineFault::WORDS[below(rng, 6) as usize].1),
         43..=44 => match ill_engine {

@@ -80,6 +80,8 @@ pub enum SimAction {
     Gossip(Gossip),
     /// A replica on this device is not ready for this long.
     Unready(Target, Duration),
+    /// The liveness of a component's replica there fails: it is stopped, and started again.
+    NotLive(Target),
     /// The device gets another address; its peers are not informed.
     Move(Target),
     /// The daemon is restarted as a newer version.
@@ -221,6 +223,7 @@ impl SimAction {
             SimAction::Mend => "mend",
             SimAction::Gossip(_) => "gossip",
             SimAction::Unready(..) => "unready",
+            SimAction::NotLive(_) => "not-live",
             SimAction::Move(_) => "move",
             SimAction::Upgrade(_) => "upgrade",
             SimAction::Lie(..) => "lie",
@@ -257,6 +260,7 @@ impl fmt::Display for SimAction {
             | SimAction::Free(target)
             | SimAction::Clone(target)
             | SimAction::Crash(target)
+            | SimAction::NotLive(target)
             | SimAction::Isolate(target)
             | SimAction::Move(target)
             | SimAction::Upgrade(target)

@@ -18,7 +18,7 @@ const MOST_PACE: u64 = 100_000;
 
 /// Each action's keyword and arguments, as `--list` and error messages show them. A RATE is per
 /// thousand.
-const KNOWN: [(&str, &str); 37] = [
+const KNOWN: [(&str, &str); 38] = [
     ("publish", "NAME REPLICAS [container] [version NUMBER] [via NODE]"),
     ("publish-kind", "NAME daemon|job|cron|rolling [version NUMBER] [via NODE]"),
     ("remove", "NAME [via NODE]"),
@@ -53,6 +53,7 @@ const KNOWN: [(&str, &str); 37] = [
     ("mend", ""),
     ("gossip", "fair | late TIME | lost"),
     ("unready", "NODE TIME"),
+    ("not-live", "NODE"),
     ("move", "NODE"),
     ("upgrade", "NODE"),
     ("lie", "NODE award | claims | votes | rulings | ghosts | replay | have | texts | dumb"),
@@ -151,6 +152,7 @@ fn rest(word: &str, words: &mut Words<'_>) -> Result<SimAction, NotUnderstood> {
                 fault.ok_or_else(|| NotUnderstood(format!("an engine does not `{word}`")))?;
             SimAction::Engine(target, *fault)
         }
+        "not-live" => SimAction::NotLive(words.target()?),
         "crash" => SimAction::Crash(words.target()?),
         "weather" => {
             let weather = weather(words)?;
