@@ -229,11 +229,7 @@ impl Config {
             }
         };
         if memory > MAX_MEMORY {
-            return Err(ConfigError::Memory(format!(
-                "{} is more than {}",
-                quantity::show_size(memory),
-                quantity::show_size(MAX_MEMORY)
-            )));
+            return Err(ConfigError::Memory(too_much(memory, MAX_MEMORY)));
         }
         // A number without a unit would take the node out of every auction, and its workloads off
         // it.
@@ -287,12 +283,19 @@ impl Config {
             let disk =
                 quantity::disk(text).map_err(|error| ConfigError::Disk(error.to_string()))?;
             if disk > MAX_DISK {
-                let (much, most) = (quantity::show_size(disk), quantity::show_size(MAX_DISK));
-                return Err(ConfigError::Disk(format!("{much} is more than {most}")));
+                return Err(ConfigError::Disk(too_much(disk, MAX_DISK)));
             }
             offers.set(DISK, disk);
         }
         Ok(offers)
+    }
+}
+
+/// Rounded, both may read the same.
+fn too_much(bytes: u64, most: u64) -> String {
+    match [bytes, most].map(quantity::show_size) {
+        [much, bound] if much == bound => format!("{bytes} bytes are more than {most}"),
+        [much, bound] => format!("{much} is more than {bound}"),
     }
 }
 

@@ -44,7 +44,7 @@ impl Diff {
         let made = Making::prepare(context, &all).await?;
         let values = made.values(values).await?;
         let removed = if self.files.prune { made.left_over(&all).await? } else { Vec::new() };
-        let plan = made.plan(&removed, self.force).await?;
+        let plan = made.plan(context, &removed, self.force).await?;
         show(context, &plan.steps, &values)?;
         Ok(plan.changes() || values.iter().any(ValueStep::changes))
     }

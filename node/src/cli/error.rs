@@ -124,6 +124,7 @@ fn exit_of(error: &PublishError) -> Exit {
         PublishError::File { .. }
         | PublishError::Image(_)
         | PublishError::NotRunnable { .. }
+        | PublishError::Circle(_)
         | PublishError::Spec(_) => Exit::Usage,
         PublishError::OtherCluster { .. }
         | PublishError::Contended(_)

@@ -20,6 +20,7 @@ use crate::api::images::form::ImageProgress;
 use crate::manifest::bundle::Given;
 use crate::publish::bases::Bases;
 use crate::publish::plan::{self, Plan, Step};
+use crate::publish::waits::waits;
 use crate::publish::{self as writing, Operator, Outcome, Published, Ready, ready};
 
 /// Publish what files describe
@@ -110,7 +111,7 @@ pub(super) async fn publish(
     let made = Making::prepare(context, workloads).await?;
     let values = made.values(values).await?;
     let removed = if how.prune { made.left_over(workloads).await? } else { Vec::new() };
-    let plan = made.plan(&removed, how.force).await?;
+    let plan = made.plan(context, &removed, how.force).await?;
     if how.dry_run {
         return show(context, &plan.steps, &values);
     }
@@ -282,9 +283,18 @@ impl Making {
     /// The plan of publishing them and removing others.
     pub async fn plan<'a>(
         &'a self,
+        context: &Context,
         removed: &'a [WorkloadName],
         force: bool,
     ) -> Result<Plan<'a>, CliError> {
+        let specs: Vec<&Spec> = self.all.iter().map(|it| &it.spec).collect();
+        let mut there = Vec::new();
+        if specs.iter().any(|spec| !spec.later.after.is_empty()) {
+            there = self.client.get("/v1/workloads").await?;
+        }
+        for (name, slip) in waits(&specs, &there)? {
+            context.note(&format!("warning: {name}: {slip}"));
+        }
         let changes = (self.all.as_slice(), removed);
         Ok(plan::plan(&self.client, &self.operator, changes, &self.bases, force).await?)
     }

@@ -50,7 +50,7 @@ impl Rollback {
         let is_there = current.as_ref() == Some(&version.spec);
         let ready = Ready { spec: version.spec.clone(), parts: Vec::new() };
         let made = Making::of(context, vec![ready]).await?;
-        let plan = made.plan(&[], self.consent.force).await?;
+        let plan = made.plan(context, &[], self.consent.force).await?;
         if self.consent.dry_run {
             return show(context, &plan.steps, &[]);
         }

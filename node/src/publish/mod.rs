@@ -34,6 +34,7 @@ pub mod probe;
 pub mod rollout;
 pub(crate) mod uses;
 pub mod volume;
+pub mod waits;
 mod workload;
 
 use std::collections::BTreeSet;
@@ -146,8 +147,15 @@ pub enum PublishError {
     OtherCluster { operator: ClusterId, node: ClusterId },
     #[error("others kept changing `{0}` at the same time; nothing was changed")]
     Contended(WorkloadName),
+    #[error("each waits for the next one, and the last one for the first, so that none would \
+        start: {}; nothing was changed", named(.0))]
+    Circle(Vec<WorkloadName>),
     #[error("{0}")]
     Overtaken(Overtaken),
+}
+
+fn named(all: &[WorkloadName]) -> String {
+    all.iter().map(WorkloadName::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A change that would overwrite one that its author has not seen.
@@ -216,6 +224,9 @@ impl PublishError {
                     .into(),
             ),
             PublishError::Contended(_) => Some("Try again.".into()),
+            PublishError::Circle(_) => {
+                Some("Take one of them out of `after`, or out of `depends_on`.".into())
+            }
             PublishError::Overtaken(Overtaken { name, now: None, .. }) => Some(format!(
                 "`shoal history {name}` shows who removed it; --force publishes it all the same."
             )),

@@ -118,8 +118,9 @@ async fn act(
             }
             frames.sender.send([Frame::Opened]).await?;
             let spooled = received(&host.spool, &mut frames.receiver).await?;
-            let checked =
-                tokio::task::spawn_blocking(move || check(spooled.path()).map(|()| spooled));
+            let checked = tokio::task::spawn_blocking(move || {
+                check(spooled.path(), is_component).map(|()| spooled)
+            });
             let checked = alive_until(checked, &mut frames.sender).await?;
             let spooled = checked.expect("the check does not panic").map_err(|why| {
                 ApiError::invalid(format!(
@@ -225,8 +226,8 @@ fn climbs(path: &Path) -> bool {
     path.components().any(|part| part == Component::ParentDir)
 }
 
-/// Why a file is no whole tar archive.
-fn check(path: &Path) -> Result<(), String> {
+/// Why a file is no whole tar archive of a volume.
+fn check(path: &Path, is_component: bool) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
     let mut file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
@@ -247,6 +248,13 @@ fn check(path: &Path) -> Result<(), String> {
         // Adapters leave such an entry out, and the volume would lack a file without a word.
         if climbs(&path) {
             return Err(format!("{:?} in it leads out of the volume by `..`", path.display()));
+        }
+        let kind = header.entry_type();
+        if is_component
+            && (kind.is_character_special() || kind.is_block_special() || kind.is_fifo())
+        {
+            let path = path.display();
+            return Err(format!("{path:?} in it is a device or a pipe, and components have none"));
         }
         let target = header.entry_type().is_hard_link().then(|| entry.link_name());
         let target = target.transpose().map_err(no_tar)?.flatten();
@@ -297,7 +305,7 @@ mod tests {
         let path = folder.path().join("archive");
         let checked = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            check(&path)
+            check(&path, true)
         };
         let whole = archive();
         assert_eq!(checked(&whole), Ok(()));
@@ -326,6 +334,26 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
+    /// The writer for components leaves such an entry out; an engine makes it.
+    #[test]
+    fn device_in_an_archive_of_a_component_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive");
+        for kind in [tar::EntryType::Char, tar::EntryType::Block, tar::EntryType::Fifo] {
+            let mut builder = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_entry_type(kind);
+            builder.append_data(&mut header, "null", &[][..]).unwrap();
+            std::fs::write(&path, builder.into_inner().unwrap()).unwrap();
+            assert_eq!(
+                check(&path, true).unwrap_err(),
+                "\"null\" in it is a device or a pipe, and components have none"
+            );
+            assert_eq!(check(&path, false), Ok(()));
+        }
+    }
+
     /// Such an entry was left out, and the restore said that all was well.
     #[test]
     fn archive_that_leads_out_of_the_volume_is_refused_whole() {
@@ -333,7 +361,7 @@ mod tests {
         let path = folder.path().join("archive");
         let checked = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            check(&path)
+            check(&path, true)
         };
         for bad in ["../harmless", "sub/../../harmless", "sub/..", "./../harmless"] {
             let why = checked(&named(bad, None)).unwrap_err();

@@ -134,10 +134,8 @@ impl Node {
         let record = self.membership.record(node);
         let facts = record.map(|record| &record.facts);
         let claims: Vec<&Claim> = self.claims.of_node(node).collect();
-        let workloads = claims.iter().filter_map(|claim| self.desired.by_uid(&claim.replica.uid));
-        let used = workloads
-            .map(|workload| workload.spec.need())
-            .fold(Need::default(), |sum, need| sum.plus(&need));
+        let used = claims.iter().map(|claim| self.claimed_need(claim));
+        let used = used.fold(Need::default(), |sum, need| sum.plus(&need));
         let me = *node == self.me;
         let policy = self.policy(node);
         NodeView {
@@ -207,6 +205,17 @@ impl Node {
                 .rtt(node)
                 .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         }
+    }
+
+    /// What a claimed replica takes: of the version that serves, where this node knows it, else of
+    /// the one that is wished for.
+    fn claimed_need(&self, claim: &Claim) -> Need {
+        let (uid, generation) = (&claim.replica.uid, claim.generation);
+        let wished = self.desired.by_uid(uid).map(|workload| &workload.spec);
+        let previous = wished.and_then(|spec| spec.later.previous.as_ref());
+        let previous = previous.filter(|spec| spec.revision() == generation);
+        let spec = self.spec_of(uid, generation).or(previous).or(wished);
+        spec.map(|spec| spec.need()).unwrap_or_default()
     }
 
     /// The addresses at which a member is dialled, the best first, as multiaddrs.

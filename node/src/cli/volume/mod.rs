@@ -5,6 +5,7 @@ mod files;
 use std::collections::BTreeSet;
 
 use clap::{Args, Subcommand};
+use shoal_protocol::model::ReplicaName;
 use shoal_protocol::model::view::{NodeView, WorkloadView};
 
 use super::context::Context;
@@ -106,14 +107,19 @@ async fn list(context: &Context) -> Result<(), CliError> {
     let nodes: Vec<NodeView> = client.get("/v1/nodes").await?;
     let workloads: Vec<WorkloadView> = client.get("/v1/workloads").await?;
     let replicas = workloads.iter().flat_map(|view| &view.replicas);
-    let users: BTreeSet<(&str, &str)> =
-        replicas.filter_map(|it| Some((it.node.as_deref()?, it.replica.as_str()))).collect();
+    // The volumes of a run are those of its index, whichever tick or try it is.
+    let owner = |replica: &str| -> String {
+        let name: Option<ReplicaName> = replica.parse().ok();
+        name.map_or(replica.to_owned(), |it| format!("{}/{}", it.workload, it.place.of_volumes()))
+    };
+    let users: BTreeSet<(&str, String)> =
+        replicas.filter_map(|it| Some((it.node.as_deref()?, owner(&it.replica)))).collect();
     let mut all: Vec<Listed> = nodes
         .iter()
         .flat_map(|node| node.volumes.iter().map(move |name| (node, name)))
         .map(|(node, name)| {
             let replica = name.rsplit_once('/').map_or("", |(replica, _)| replica);
-            let used = users.contains(&(node.id.as_str(), replica));
+            let used = users.contains(&(node.id.as_str(), replica.to_owned()));
             Listed { name, node: &node.id, node_name: &node.name, state: &node.state, used }
         })
         .collect();

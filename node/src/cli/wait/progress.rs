@@ -270,6 +270,7 @@ pub(super) const HEALTHY: &str = "healthy";
 pub(super) const FAILING: &str = "failing";
 pub(super) const MISSING: &str = "missing";
 const STOPPING: &str = "stopping";
+pub(super) const TO_UPDATE: &str = "to be updated";
 
 pub(super) fn is_healthy(replica: &ReplicaView) -> bool {
     replica.phase == HEALTHY && replica.current
@@ -291,7 +292,7 @@ pub(super) fn state(view: &ReplicaView) -> State<'_> {
         }
         // An old version, whatever it does: its holder has not begun with the new one.
         (None, HEALTHY | "starting" | "not-ready" | FAILING) if is_old => {
-            State { word: "to be updated", reason: None }
+            State { word: TO_UPDATE, reason: None }
         }
         (None, phase) => State { word: phase, reason: view.reason.as_deref() },
     }

@@ -76,6 +76,11 @@ async fn tries_of_the_old_version_do_not_count() {
     old.reason = Some("runs generation ab, is to be replaced there by cd".into());
     assert!(waiting.failed(&view(vec![old.clone()])).is_none());
     assert_eq!(waiting.take(&view(vec![old.clone()])), ["· web/0 to be updated on n1  1.2s"]);
+    let stays = ReplicaView { reason: Some("no room for the new one".into()), ..old.clone() };
+    assert_eq!(
+        late_text(&stays, 0, None, None, "6.0s"),
+        "accepted, but web/0 is to be updated after 6.0s: no room for the new one"
+    );
     let mut replacement = ReplacementView { phase: "starting".into(), reason: None, restarts: 0 };
     old.replacement = Some(replacement.clone());
     assert_eq!(waiting.take(&view(vec![old.clone()])), ["· web/0 updating on n1  1.2s"]);

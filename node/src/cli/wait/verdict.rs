@@ -6,7 +6,7 @@ use shoal_protocol::model::WorkloadName;
 use shoal_protocol::model::view::{ExplainView, ReplicaView, WorkloadView};
 use tokio::time::Instant;
 
-use super::progress::{Failure, MISSING, Progress, State, state};
+use super::progress::{Failure, MISSING, Progress, State, TO_UPDATE, state};
 use crate::api::form::LogBody;
 use crate::cli::client::{Client, path_of};
 use crate::cli::error::{CliError, Exit};
@@ -27,7 +27,10 @@ pub(super) async fn late(client: &Client, progress: &Progress, deadline: Instant
         .hint("`shoal ps` shows how it fares; a longer --timeout waits longer.");
     };
     let view = &row.view;
-    tail(client, &view.replica).await;
+    // What the old version wrote says nothing of the new one.
+    if state(view).word != TO_UPDATE {
+        tail(client, &view.replica).await;
+    }
     let auction = match state(view).word {
         MISSING => no_taker(client, &view.replica).await,
         _ => None,
@@ -47,7 +50,9 @@ pub(super) fn late_text(
     waited: &str,
 ) -> String {
     let State { word, reason } = state(view);
-    let reason = auction.or(reason);
+    // Why the old version still serves.
+    let stays = view.reason.as_deref().filter(|_| word == TO_UPDATE);
+    let reason = auction.or(reason).or(stays);
     let because = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     let others = match others {
         0 => String::new(),
