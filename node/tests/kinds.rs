@@ -76,7 +76,8 @@ impl World {
             .listen(listen)
             .http("127.0.0.1:0".parse().unwrap())
             .labels(labels)
-            .memory("512MiB")
+            // Room for all examples at once.
+            .memory("1GiB")
             .mdns(false)
             .engine("none")
             .compiler(env!("CARGO_BIN_EXE_shoal"));
