@@ -6,6 +6,7 @@ use shoal_protocol::claims::{self, awarded_under};
 use shoal_protocol::model::{Claim, Phase, Resources};
 use shoal_protocol::node::Message;
 
+use super::device::Running;
 use super::setup::{NODES, Setup};
 use super::world::{State, Step};
 
@@ -29,7 +30,8 @@ pub enum Law {
     /// At rest exactly one node holds each replica, healthy and of the last version, and nothing is
     /// reserved.
     RestsWell,
-    /// Of a workload that is updated one by one, one replica is replaced at a time.
+    /// Of a workload that is updated one by one, one replica is replaced at a time that no other
+    /// node runs.
     OneAtATime,
     /// Of its two replicas one serves at all times.
     Serves,
@@ -62,7 +64,12 @@ pub fn check_step(setup: &Setup, before: &State, step: &Step, after: &mut State)
     }
     if setup.update.is_some() {
         let runs = || after.devices.iter().filter_map(|device| device.runtime.as_ref());
-        if runs().filter(|it| it.old.is_some()).count() > 1 {
+        // One that a further node has taken over meanwhile, and runs, is out of the update: its
+        // holder yields.
+        let runs_elsewhere =
+            |it: &&Running| runs().any(|other| other.replica == it.replica && other.healthy);
+        let replaced = runs().filter(|it| it.old.is_some() && !runs_elsewhere(it));
+        if replaced.count() > 1 {
             broken.push(Law::OneAtATime);
         }
         if after.is_updating && !runs().any(|it| it.healthy || it.old.is_some()) {
