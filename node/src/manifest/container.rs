@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use shoal_protocol::model::spec::{Image, LaunchFact, PlatformImage, Ulimit, Volume, VolumeSource};
 use shoal_protocol::model::{Artifact, Digest, WorkloadName};
 
+use super::hooks::hooks;
 use super::text::{
     self, ArtifactText, At, DigestText, LabelText, Loss, Pairs, Text, TextOr, text_or,
 };
@@ -176,6 +177,8 @@ impl Document {
             ("group_add", line(&self.group_add)),
             ("env_from", line(&self.env_from)),
             ("aliases", line(&self.aliases)),
+            ("post_start", line(&self.post_start)),
+            ("pre_stop", line(&self.pre_stop)),
             ("pull", line(&self.pull)),
         ]
     }
@@ -273,6 +276,8 @@ impl Document {
             group_add: list("group_add", self.group_add.take(), same)?,
             env_from: self.env_from.take().map(filled).transpose()?.unwrap_or_default(),
             network_alias: list("aliases", self.aliases.take(), same)?,
+            post_start: hooks("post_start", self.post_start.take())?,
+            pre_stop: hooks("pre_stop", self.pre_stop.take())?,
             pull: read("pull", self.pull.take(), options::pull)?,
         };
         let pinned = self.pinned.take();

@@ -17,8 +17,10 @@ use shoal_protocol::model::spec::{
     Allowed, Container, ExtraHost, HostAddress, Mount, NetworkMode, Privileges, Qos, Role, Tmpfs,
 };
 
-use super::engine::{CONTAINER, ENDS, Engine, INSTANCE, LAUNCH, ORDER, OWNER, ROLE, WORKLOAD};
-use super::{Config, given_files, load, volumes};
+use super::engine::{
+    CONTAINER, ENDS, Engine, INSTANCE, LAUNCH, ORDER, OWNER, PRE_STOP, ROLE, WORKLOAD,
+};
+use super::{Config, given_files, hooks, load, volumes};
 use crate::model::{ContainerPayload, InstanceId, Launch, Payload, VolumeOf};
 
 /// The least memory that Docker gives a container.
@@ -251,6 +253,9 @@ pub(super) fn body(
     ]);
     // An older program finds none that ended, so its label tells nothing that it has to know.
     labels.extend(launch.ends.then(|| (ENDS.to_owned(), "true".to_owned())));
+    if !container.hooks.pre_stop.is_empty() {
+        labels.insert(PRE_STOP.to_owned(), hooks::label(&container.hooks.pre_stop));
+    }
     if payload.is_group() {
         labels.extend([
             (CONTAINER.to_owned(), container.name.clone()),

@@ -37,6 +37,7 @@ pub(crate) mod fuzzing;
 mod given_files;
 mod group;
 mod healthcheck;
+mod hooks;
 mod image;
 mod instance;
 mod life;

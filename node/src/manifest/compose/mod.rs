@@ -12,6 +12,7 @@ mod env_file;
 mod extends;
 mod extra;
 mod given;
+mod hooks;
 mod include;
 mod interpolate;
 mod merge;

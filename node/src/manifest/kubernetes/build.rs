@@ -178,6 +178,7 @@ fn contained(
         (it.mounts, it.tmpfs) = (mounts, tmpfs);
         it.read_only = of_it.read_only;
         it.stop_signal = of_it.stop_signal;
+        it.hooks = of_it.hooks;
         it.stop_grace = Some(pod.grace);
         it.sysctls = of_it.sysctls;
         it.privileges = of_it.privileges;

@@ -87,6 +87,7 @@ fn check_one(container: &Container) -> Result<(), InvalidSpec> {
         limit: _,
         member: _,
         extra: _,
+        hooks: _,
     } = container;
     check_env(env)?;
     check_image(image)?;

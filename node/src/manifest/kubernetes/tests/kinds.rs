@@ -188,6 +188,12 @@ fn container_is_written_out() {
         ),
         ("", "imagePullPolicy: Always", "pull: always"),
         ("", "lifecycle: { stopSignal: SIGUSR1 }", "stop_signal: SIGUSR1"),
+        (
+            "",
+            "lifecycle:\n  postStart: { exec: { command: [a, b] } }\n  \
+             preStop: { sleep: { seconds: 5 } }",
+            "post_start:\n  - command: [a, b]\npre_stop:\n  - sleep: 5s",
+        ),
     ] {
         let got = more(pod, container).join("\n");
         assert_eq!(got, wanted, "{pod}\n{container}");
@@ -250,7 +256,8 @@ fn rights_that_shoal_cannot_keep_are_refused() {
         ("hostAliases: [{ ip: 1.2.3.4, hostnames: [a b] }]", "", "extra_hosts: `a b` is no name"),
         ("dnsPolicy: None", "", "`None` needs name servers of its own"),
         ("securityContext: { supplementalGroups: [-1] }", "", "-1 is outside 0 to"),
-        ("", "lifecycle: { postStart: { exec: { command: [a] } } }", "nothing is run beside"),
+        ("", "lifecycle: { postStart: { httpGet: { port: 80 } } }", "write an `exec`, of `wget`"),
+        ("", "lifecycle: { preStop: { sleep: { seconds: 4000 } } }", "an hour is the most"),
         ("", "securityContext: { procMount: Unmasked }", "`/proc` is as the engine mounts it"),
         ("", "securityContext: { capabilities: { add: [\"a b\"] } }", "is no capability"),
     ] {
