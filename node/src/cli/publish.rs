@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use shoal_protocol::model::spec::Program;
+use shoal_protocol::model::spec::{Allowed, Kind, Port, Program, ValueKind};
 use shoal_protocol::model::view::WorkloadView;
-use shoal_protocol::model::{Spec, WorkloadName};
+use shoal_protocol::model::{Label, Spec, WorkloadName};
 
 use super::client::{Client, path_of};
 use super::context::Context;
@@ -104,19 +104,74 @@ pub(super) async fn publish(
     how: &How,
     wait: &WaitArgs,
 ) -> Result<(), CliError> {
-    let Content { placed, values, warnings, .. } = content;
+    let Content { placed, values, warnings, notes, .. } = content;
     let workloads = placed.as_slice();
+    notes.iter().for_each(|note| context.note(note));
     warnings.iter().for_each(|warning| context.note(&format!("warning: {warning}")));
     let made = Making::prepare(context, workloads).await?;
     let values = made.values(values).await?;
     let removed = if how.prune { made.left_over(workloads).await? } else { Vec::new() };
-    let plan = made.plan(&removed, how.force).await?;
+    let plan =
+        made.plan(&removed, how.force).await.map_err(|error| with_rights(error, &made.all))?;
+    let (client, folder, sets) = (&made.client, made.bases.folder(), made.sets());
+    let left = match how.prune {
+        true => given::left_over(client, folder, &sets, &values).await?,
+        false => Vec::new(),
+    };
+    for (kind, name) in &left {
+        context.note(&format!("{} {name}: remove", kind.word()));
+    }
     if how.dry_run {
         return show(context, &plan.steps, &values);
     }
     agree(context, &plan, &values, how)?;
-    given::carry_out(context, &made.client, &made.operator, values).await?;
-    carry_out(context, &made, plan, &removed, wait).await
+    if !left.is_empty() && !how.yes && plan.steps.iter().all(|it| it.wanted.is_some()) {
+        consent_to(&left)?;
+    }
+    given::note_sets(folder, &sets, &values);
+    given::carry_out(context, client, &made.operator, values).await?;
+    carry_out(context, &made, plan, &removed, wait).await?;
+    given::remove(context, client, &made.operator, &left).await
+}
+
+/// Asks whether values are to be removed, where no workload is.
+fn consent_to(left: &[(ValueKind, WorkloadName)]) -> Result<(), CliError> {
+    let names: Vec<String> =
+        left.iter().map(|(kind, name)| format!("{} {name}", kind.word())).collect();
+    let names = names.join(", ");
+    if terminal::is_asked() {
+        return match terminal::confirm(&format!("{names} would be removed.")).unwrap_or(false) {
+            true => Ok(()),
+            false => Err(CliError::failed("nothing was changed")),
+        };
+    }
+    let why = format!("{names} would be removed; nothing was changed");
+    Err(CliError::usage(why).hint("Without a terminal to ask at, --yes removes."))
+}
+
+/// The refusal with all rights that the workloads ask of a node, where it is about one of them:
+/// else people would ask for them one after the other.
+fn with_rights(error: CliError, all: &[Ready]) -> CliError {
+    if !error.message.contains("does not allow") {
+        return error;
+    }
+    let mut asked = BTreeSet::new();
+    for spec in all.iter().map(|ready| &ready.spec) {
+        for container in spec.program.containers() {
+            asked.extend(Allowed::asked(container, spec.device_paths(container)));
+        }
+    }
+    if asked.is_empty() {
+        return error;
+    }
+    let asked: Vec<String> = asked.iter().map(ToString::to_string).collect();
+    let line = format!(
+        "All that is asked of a node here: {}. Start it with:  shoal up --allow '{}'",
+        asked.join(", "),
+        asked.join(",")
+    );
+    let hint = error.hint.into_iter().chain([line]).collect::<Vec<_>>().join("\n");
+    CliError { hint: Some(hint), ..error }
 }
 
 /// Makes the changes of a plan, waits for them, and prints the URLs.
@@ -171,7 +226,43 @@ pub(super) async fn carry_out(
     for view in views.iter().filter(|view| view.http) {
         out::say(&render::url(&view.namespace, &view.name, &status.http))?;
     }
+    for (spec, view) in specs().zip(&views) {
+        for line in reached(spec, view).into_iter().chain(goes_on(spec, view)) {
+            context.note(&line);
+        }
+    }
     Ok(())
+}
+
+/// The ports of devices that lead to a workload, with the nodes that have them.
+fn reached(spec: &Spec, view: &WorkloadView) -> Vec<String> {
+    let mut nodes: Vec<&str> = view
+        .replicas
+        .iter()
+        .filter(|it| it.phase == "healthy")
+        .filter_map(|it| it.node_name.as_deref())
+        .collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    if nodes.is_empty() {
+        return Vec::new();
+    }
+    let of = if nodes.len() == 1 { "node" } else { "nodes" };
+    let port = |it: &Port| {
+        let kind = if it.udp { "/udp" } else { "" };
+        let only = it.address.map(|ip| format!(", at {ip} alone")).unwrap_or_default();
+        let (name, nodes) = (&spec.name, nodes.join(", "));
+        format!("{name}: port {}{kind} of {of} {nodes}{only}", it.device)
+    };
+    spec.exposure.ports.iter().map(port).collect()
+}
+
+/// That a job has only begun.
+fn goes_on(spec: &Spec, view: &WorkloadView) -> Option<String> {
+    let (is_job, name) = (matches!(spec.kind, Kind::Job(_)), &spec.name);
+    let is_over = matches!(view.job.as_deref(), Some("done" | "failed"));
+    (is_job && !is_over)
+        .then(|| format!("{name}: the job has begun; `shoal wait {name}` waits until it is done"))
 }
 
 /// Prints a plan as the command's answer.
@@ -274,6 +365,11 @@ impl Making {
         Ok(Making { client, operator, bases, all, status })
     }
 
+    /// The sets of the workloads.
+    pub fn sets(&self) -> BTreeSet<String> {
+        self.all.iter().filter_map(|it| it.spec.later.set.as_ref()).map(Label::to_string).collect()
+    }
+
     /// The fate of the secrets and configs that come with the workloads.
     pub async fn values(&self, all: Vec<Given>) -> Result<Vec<ValueStep>, CliError> {
         given::plan(&self.client, self.bases.folder(), all).await
@@ -347,7 +443,8 @@ fn hint(spec: &Spec) -> Option<String> {
     let (port, all) = (if ports.len() == 1 { "port" } else { "ports" }, ports.join(", "));
     Some(format!(
         "{name}: it exposes {port} {all}: other workloads reach it as `{name}:{first}`. For \
-         HTTP from outside name the port: --port {first}"
+         HTTP from outside name the port: `port: {first}` in a manifest, `--port {first}` of \
+         `shoal run`, `ports` in a file of Compose, a Service of Kubernetes"
     ))
 }
 

@@ -254,6 +254,7 @@ fn volume(volume: &Volume, replica: &ReplicaName) -> (String, VolumeOf) {
     let of = match &volume.source {
         VolumeSource::Device(path) => VolumeOf::Device(path.clone()),
         VolumeSource::Kept => VolumeOf::Kept(kept(&volume.name, replica)),
+        VolumeSource::Scratch => VolumeOf::Scratch(volume.name.clone()),
     };
     (volume.name.clone(), of)
 }

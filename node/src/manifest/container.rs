@@ -75,6 +75,10 @@ pub(super) struct VolumeParts {
     /// A path of the device, where a node allows it. Default: a volume of its own.
     /// Example: `device: /srv/www`
     device: Option<String>,
+    /// It is empty when the replica starts for the first time, and goes with it. Default: false.
+    /// Example: `scratch: true`
+    #[serde(default)]
+    scratch: bool,
     /// The absolute path in the container. Example: `path: /var/lib/db`
     path: String,
     /// The container cannot write it. Default: false. Example: `read_only: true`
@@ -338,8 +342,15 @@ pub(super) fn volumes(all: At<Vec<VolumeText>>) -> Result<Vec<Mounted>, Manifest
     let line = all.line();
     let one = |it: VolumeText| match it {
         VolumeText::Text(text) => volume::volume(&text),
-        VolumeText::Parts(VolumeParts { name, device, path, read_only, on_loss }) => {
-            let source = device.map_or(VolumeSource::Kept, VolumeSource::Device);
+        VolumeText::Parts(VolumeParts { name, device, scratch, path, read_only, on_loss }) => {
+            let source = match (device, scratch) {
+                (Some(_), true) => {
+                    return Err(format!("`{}`: `device` or `scratch`, not both", name.0));
+                }
+                (Some(path), false) => VolumeSource::Device(path),
+                (None, true) => VolumeSource::Scratch,
+                (None, false) => VolumeSource::Kept,
+            };
             let on_loss = on_loss.map(|it| volume::on_loss(&it.0)).transpose()?;
             let on_loss = on_loss.unwrap_or_default();
             Ok(Mounted::of(Volume { name: name.0, source, on_loss }, path, read_only))

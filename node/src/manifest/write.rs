@@ -494,6 +494,7 @@ fn volumes(mounts: &[Mount], spec: &SpecForm) -> Yaml {
         if let VolumeSource::Device(path) = &volume.source {
             parts.put("device", Yaml::text(path));
         }
+        parts.put_if("scratch", volume.source == VolumeSource::Scratch, Yaml::plain(true));
         parts.put("path", Yaml::text(&mount.path));
         parts.put_if("read_only", mount.read_only, Yaml::plain(true));
         parts.put_if("on_loss", volume.on_loss == OnLoss::Empty, Yaml::plain("empty"));

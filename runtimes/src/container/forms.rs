@@ -65,6 +65,7 @@ pub(super) struct Volumes {
 #[derive(Deserialize, Debug, Default)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct ListedVolume {
+    pub name: Option<String>,
     pub mountpoint: Option<PathBuf>,
     pub labels: Option<BTreeMap<String, String>>,
 }

@@ -182,6 +182,9 @@ impl Life {
         for key in payload.kept().collect::<BTreeSet<_>>() {
             volumes::ensure(shared, key).await?;
         }
+        for name in payload.scratch().collect::<BTreeSet<_>>() {
+            volumes::ensure_scratch(shared, &launch.id, name).await?;
+        }
         given_files::write(shared.given.as_deref(), launch, payload)?;
         let running = self.start_all(payload, permit, followers, log).await?;
         log.say(LogStream::System, logs::STARTED);
@@ -474,7 +477,9 @@ impl Life {
             finish(std::mem::take(followers)).await;
         }
         // All that the engine has: a create whose answer was lost is among it.
-        shared.clear(id, instance.grace.subscribe()).await
+        shared.clear(id, instance.grace.subscribe()).await?;
+        let names = self.payload().map(|it| it.scratch().map(str::to_owned).collect());
+        volumes::remove_scratch(shared, id, names.ok()).await.map_err(failed)
     }
 }
 

@@ -80,8 +80,8 @@ fn fields_become_those_of_a_manifest() {
         (
             "post_start: [{ command: chown app /data, user: root, working_dir: /data }]\n\
              pre_stop: [{ command: [a], environment: [B=c, HOST, NONE], privileged: false }]",
-            "post_start:\n  - command: [chown, app, /data]\n    user: root\n    workdir: /data\n\
-             pre_stop:\n  - command: [a]\n    env:\n      B: c\n      HOST: host\n",
+            "post_start: [{ command: [chown, app, /data], user: root, workdir: /data }]\n\
+             pre_stop: [{ command: [a], env: { B: c, HOST: host } }]\n",
         ),
         ("entrypoint: []", "entrypoint: []\n"),
         (

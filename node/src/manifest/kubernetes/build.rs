@@ -444,7 +444,7 @@ impl Placed {
         let wrong = |why: String| Problem::new(mount.at, why).field(mount.field.clone());
         let templates = &draft.templates;
         if let Some(bytes) = templates.get(&mount.volume) {
-            return self.kept(&mount.volume, *bytes, OnLoss::Wait, mount, out);
+            return self.kept(&mount.volume, *bytes, VolumeSource::Kept, mount, out);
         }
         let Some(volume) = draft.pod.volumes.get(&mount.volume) else {
             let names = draft.pod.volumes.keys().chain(templates.keys()).map(String::as_str);
@@ -460,11 +460,13 @@ impl Placed {
                 let problem = wrong("a part of a volume cannot be mounted".into());
                 out.refuse(problem.hint("Leave `subPath` away, and mount it as a whole."));
             }
-            Source::Empty(bytes) => self.kept(&mount.volume, *bytes, OnLoss::Empty, mount, out),
+            Source::Empty(bytes) => {
+                self.kept(&mount.volume, *bytes, VolumeSource::Scratch, mount, out);
+            }
             Source::Memory(bytes) if self.shared.contains(&mount.volume) => {
                 let text = "on disk: a folder in memory belongs to one container";
                 out.degrade(mount.at, mount.field.clone(), text);
-                self.kept(&mount.volume, *bytes, OnLoss::Empty, mount, out);
+                self.kept(&mount.volume, *bytes, VolumeSource::Scratch, mount, out);
             }
             Source::Memory(size) => {
                 let path = mount.path.clone();
@@ -533,15 +535,15 @@ impl Placed {
             }
         };
         let of = Mounted { read_only: mount.read_only || read_only, ..mount.clone() };
-        self.kept(name, bytes, OnLoss::Wait, &of, out);
+        self.kept(name, bytes, VolumeSource::Kept, &of, out);
     }
 
-    /// A volume that nodes keep.
+    /// A volume that nodes keep, or a folder of the replica.
     fn kept(
         &mut self,
         name: &str,
         bytes: Option<u64>,
-        on_loss: OnLoss,
+        source: VolumeSource,
         mount: &Mounted,
         out: &mut Judged,
     ) {
@@ -559,7 +561,7 @@ impl Placed {
         }
         let (path, read_only) = (mount.path.clone(), mount.read_only);
         let of = Mount { volume: name.clone(), path, read_only };
-        self.add(Volume { name, source: VolumeSource::Kept, on_loss }, of, mount);
+        self.add(Volume { name, source, on_loss: OnLoss::Wait }, of, mount);
     }
 
     fn add(&mut self, volume: Volume, of: Mount, mount: &Mounted) {

@@ -71,8 +71,8 @@ pub(super) const POD: &[Row] = &[
     row("spec.hostUsers", Honoured, "`true` alone"),
     row("spec.shareProcessNamespace", Honoured, "`false`, or a single container"),
     row("spec.hostname", Honoured, "`hostname`"),
-    row("spec.subdomain", Degraded, "takes effect with networking"),
-    row("spec.setHostnameAsFQDN", Degraded, "takes effect with networking"),
+    row("spec.subdomain", Degraded, "a replica is reached as `NAME-0.NAME.NAMESPACE.shoal`"),
+    row("spec.setHostnameAsFQDN", Degraded, "its host name is the replica's, without a domain"),
     row(
         "spec.dnsPolicy",
         Honoured,
@@ -117,8 +117,8 @@ pub(super) const POD: &[Row] = &[
     row("spec.volumes.*.emptyDir.sizeLimit", Honoured, "the size of a `tmpfs`, else `disk`"),
     row(
         "spec.volumes.*.emptyDir",
-        Degraded,
-        "a volume of the replica: elsewhere it begins empty, and here it outlives the replica",
+        Honoured,
+        "a folder of the replica: empty at first, kept when it starts again, gone with it",
     ),
     row("spec.volumes.*.hostPath", Honoured, "a path of the device, where a node allows it"),
     row("spec.volumes.*.persistentVolumeClaim", Honoured, "a volume of the replica"),

@@ -146,6 +146,7 @@ fn without_marks(metadata: &mut Tree) {
         };
         retain(annotations, |it| !is_of_cluster(&it.key));
     }
+    retain(metadata, |it| it.key != "annotations" || it.value.as_map() != Some(&[]));
 }
 
 fn is_default(entry: &Entry, defaults: &[(&str, &str)]) -> bool {

@@ -11,7 +11,7 @@ use super::super::name::Label;
 use super::super::resources::{Amounts, DISK};
 use super::{
     After, Artifact, Autoscale, InvalidSpec, Kind, Mount, Program, Rollout, Rule, Spec, SpecForm,
-    ValueKind, ValueUse, World, counted, devices,
+    ValueKind, ValueUse, VolumeSource, World, counted, devices,
 };
 use super::{after, container_checks, extra, group, hooks, placement};
 
@@ -207,7 +207,9 @@ pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
     let is_command =
         matches!(&spec.program, Program::Wasm(component) if component.world == World::Command);
     let has_folders = matches!(&spec.program, Program::Wasm(_)) && !spec.storage.is_empty();
+    let has_scratch = spec.storage.iter().any(|it| it.source == VolumeSource::Scratch);
     let is_plain = is_service
+        && !has_scratch
         && !is_command
         && !has_folders
         && spec.health.is_empty()

@@ -354,7 +354,7 @@ impl SpecForm {
         let mounts = container.mounts.iter();
         mounts.filter_map(|mount| match &self.volume(&mount.volume)?.source {
             VolumeSource::Device(path) => Some(path.as_str()),
-            VolumeSource::Kept => None,
+            VolumeSource::Kept | VolumeSource::Scratch => None,
         })
     }
 

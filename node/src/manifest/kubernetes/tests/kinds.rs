@@ -192,7 +192,7 @@ fn container_is_written_out() {
             "",
             "lifecycle:\n  postStart: { exec: { command: [a, b] } }\n  \
              preStop: { sleep: { seconds: 5 } }",
-            "post_start:\n  - command: [a, b]\npre_stop:\n  - sleep: 5s",
+            "post_start: [{ command: [a, b] }]\npre_stop: [{ sleep: 5s }]",
         ),
     ] {
         let got = more(pod, container).join("\n");
