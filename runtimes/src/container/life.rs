@@ -180,7 +180,7 @@ impl Life {
         self.images(payload, log).await?;
         let permit = self.permit().await?;
         for key in payload.kept().collect::<BTreeSet<_>>() {
-            volumes::ensure(shared, key).await?;
+            volumes::ensure(shared, key, volumes::group(payload, key)).await?;
         }
         for name in payload.scratch().collect::<BTreeSet<_>>() {
             volumes::ensure_scratch(shared, &launch.id, name).await?;

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_protocol::model::Digest;
+use shoal_protocol::model::spec::Container;
 use tokio::time::sleep;
 
 use super::engine::{INSTANCE, OWNER, PLACE, SCRATCH, VOLUME, WORKLOAD};
@@ -15,7 +16,7 @@ use super::forms::ListedVolume;
 use super::instance::Instance;
 use super::refusal::{CallError, Failure};
 use super::shared::Shared;
-use crate::model::{InstanceId, Payload, VolumeKey};
+use crate::model::{ContainerPayload, InstanceId, Payload, VolumeKey, VolumeOf};
 
 /// The time after a start of this program in which instances that go on are started again.
 const SWEEP_AFTER: Duration = Duration::from_secs(60);
@@ -29,8 +30,31 @@ pub(super) fn name(owner: &str, key: &VolumeKey) -> String {
     format!("shoal-{readable}-{}", digest.short())
 }
 
-/// Makes the volume of an instance that starts, unless it is there already.
-pub(super) async fn ensure(shared: &Shared, key: &VolumeKey) -> Result<(), Failure> {
+/// The group of a new volume: the first further group, by number, of a container that mounts it.
+pub(super) fn group(payload: &ContainerPayload, key: &VolumeKey) -> Option<u32> {
+    let mounts = |container: &&Container| {
+        let mut all = container.mounts.iter().map(|it| payload.volumes.get(&it.volume));
+        all.any(|of| matches!(of, Some(VolumeOf::Kept(kept)) if kept == key))
+    };
+    let first = |container: &Container| container.extra.groups.first()?.parse().ok();
+    payload.containers().filter(mounts).find_map(first)
+}
+
+/// Makes the volume of an instance that starts, unless it is there already. A new one belongs to
+/// `group`, where this program can say so: as root, beside the engine.
+pub(super) async fn ensure(
+    shared: &Shared,
+    key: &VolumeKey,
+    group: Option<u32>,
+) -> Result<(), Failure> {
+    if group.is_some() {
+        let _ = look(shared).await;
+    }
+    let is_new = || {
+        let known = shared.known_volumes();
+        known.all.as_ref().is_some_and(|all| !all.contains(key))
+    };
+    let group = group.filter(|_| is_new());
     if shared.known_volumes().held.contains(key) {
         return Err(Failure::passing(format!("the files of its volume {} are replaced", key.name)));
     }
@@ -41,9 +65,26 @@ pub(super) async fn ensure(shared: &Shared, key: &VolumeKey) -> Result<(), Failu
             Failure::passing(format!("{engine} does not make the volume {name}: {error}"))
         }
     })?;
+    if let Some(group) = group {
+        give_to(shared, key, group).await;
+    }
     // The next look finds it, if this one does not.
     let _ = look(shared).await;
     Ok(())
+}
+
+/// Gives a new volume to a group, which may write in it, as do all files that are made there.
+async fn give_to(shared: &Shared, key: &VolumeKey, group: u32) {
+    let (engine, name) = (&shared.engine, name(&shared.config.owner, key));
+    let Ok(Some(folder)) = engine.volume_folder(&name).await else { return };
+    let given = match engine.is_here {
+        true => chown(&folder, None, Some(group))
+            .and_then(|()| std::fs::set_permissions(&folder, Permissions::from_mode(0o2775))),
+        false => return,
+    };
+    if let Err(error) = given {
+        tracing::info!("the volume {key} does not belong to the group {group}: {error}");
+    }
 }
 
 /// The name of a folder that goes with an instance.

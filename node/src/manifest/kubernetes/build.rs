@@ -78,6 +78,7 @@ pub(super) fn build(draft: &Draft, world: &mut World, out: &mut Judged) -> Optio
     workload = workload.priority(priority(pod, world, out)).after(draft.after.clone());
     workload = workload.rules(pod.rules.clone()).prefers(pod.preferences.clone());
     workload = workload.tolerates(pod.tolerations.clone());
+    check_spread(draft, out);
     let (affinity, spread) = relations(draft, world, out);
     workload = workload.affinity(affinity).spread(spread);
     let has_probes = all.iter().any(|(it, _)| !it.health.is_empty());
@@ -246,6 +247,23 @@ fn priority(pod: &Pod, world: &World, out: &mut Judged) -> i32 {
     };
     let most = i64::from(MAX_PRIORITY);
     i32::try_from(value.clamp(-most, most)).unwrap_or_default()
+}
+
+/// Refuses spreads that must be, where they keep a replica away: here they make a node better.
+fn check_spread(draft: &Draft, out: &mut Judged) {
+    // Of a daemon each node has one.
+    let Some(most) = draft.most() else { return };
+    for (at, field, skew) in draft.pod.strict.iter().filter(|(.., skew)| most > *skew) {
+        let why = format!(
+            "a replica that would make parts differ by more than {skew} is not kept away: a \
+             spread makes a node better here, and no more"
+        );
+        let hint = format!(
+            "Write `ScheduleAnyway`; or, if no two may be on one node, a required \
+             `podAntiAffinity` over `{HOST}`."
+        );
+        out.refuse(Problem::new(*at, why).field(field.clone()).hint(hint));
+    }
 }
 
 /// The relations to workloads, and labels to be spread over.

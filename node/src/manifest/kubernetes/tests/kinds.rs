@@ -184,7 +184,7 @@ fn container_is_written_out() {
         (
             "securityContext: { supplementalGroups: [5, 7], fsGroup: 7 }",
             "",
-            "group_add: [\"5\", \"7\"]",
+            "group_add: [\"7\", \"5\"]",
         ),
         ("", "imagePullPolicy: Always", "pull: always"),
         ("", "lifecycle: { stopSignal: SIGUSR1 }", "stop_signal: SIGUSR1"),
