@@ -146,7 +146,7 @@ impl Files {
     ) -> Result<(), CliError> {
         if let Some((what, mend)) = doors::misplaced(&found.path, &found.text) {
             let why = format!("{}: {what}", found.name);
-            return Err(CliError::usage(why).hint(format!("{mend} Nothing was published.")));
+            return Err(CliError::usage(why).hint(format!("{mend}\nNothing was published.")));
         }
         let Found { path, name, text } = found;
         let here = Path::new(".");

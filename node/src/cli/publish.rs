@@ -165,12 +165,11 @@ fn with_rights(error: CliError, all: &[Ready]) -> CliError {
         return error;
     }
     let asked: Vec<String> = asked.iter().map(ToString::to_string).collect();
-    let line = format!(
-        "All that is asked of a node here: {}. Start it with:  shoal up --allow '{}'",
-        asked.join(", "),
+    let hint = format!(
+        "On a node that shall run all of it: `shoal up --allow '{}'`, with what it allows already, \
+         which `shoal nodes -o wide` lists. Or publish it all the same with --force.",
         asked.join(",")
     );
-    let hint = error.hint.into_iter().chain([line]).collect::<Vec<_>>().join("\n");
     CliError { hint: Some(hint), ..error }
 }
 
@@ -257,12 +256,17 @@ fn reached(spec: &Spec, view: &WorkloadView) -> Vec<String> {
     spec.exposure.ports.iter().map(port).collect()
 }
 
-/// That a job has only begun.
+/// Whether a job is done, or has only begun.
 fn goes_on(spec: &Spec, view: &WorkloadView) -> Option<String> {
-    let (is_job, name) = (matches!(spec.kind, Kind::Job(_)), &spec.name);
-    let is_over = matches!(view.job.as_deref(), Some("done" | "failed"));
-    (is_job && !is_over)
-        .then(|| format!("{name}: the job has begun; `shoal wait {name}` waits until it is done"))
+    let name = &spec.name;
+    match (&spec.kind, view.job.as_deref()) {
+        (Kind::Job(_), Some("done")) => Some(format!("{name}: the job is done")),
+        (Kind::Job(_), Some("failed")) => Some(format!("{name}: the job has failed")),
+        (Kind::Job(_), _) => {
+            Some(format!("{name}: the job has begun; `shoal wait {name}` waits until it is done"))
+        }
+        _ => None,
+    }
 }
 
 /// Prints a plan as the command's answer.
@@ -519,11 +523,11 @@ pub(super) async fn view(client: &Client, published: &Published) -> Result<Workl
 
 #[cfg(test)]
 mod tests {
-    use shoal_protocol::model::spec::{Container, Image};
+    use shoal_protocol::model::spec::{Container, Image, Job, NetworkMode};
     use shoal_protocol::model::{Resources, SpecForm};
 
     use super::*;
-    use crate::fakes::spec;
+    use crate::fakes::{replica_view, spec, workload_view};
 
     /// A container that asks other name servers would else fail on `db` without a word.
     #[test]
@@ -538,6 +542,57 @@ mod tests {
         assert_eq!(told(&[]), None);
         let one = told(&[[1, 1, 1, 1], [1, 0, 0, 1]]).unwrap();
         assert!(one.starts_with("web: it asks 1.1.1.1 for names in place of its node"), "{one}");
+    }
+
+    fn container(change: impl FnOnce(&mut SpecForm)) -> Spec {
+        let container = Container::of("main", Image::named("web:1"));
+        let size = Resources { memory: 64 << 20, cpu: 100 };
+        let mut form = SpecForm::container_service("web".parse().unwrap(), container, 2, size);
+        change(&mut form);
+        form.try_into().unwrap()
+    }
+
+    /// A file of Compose with `ports` would end without a word about where it answers.
+    #[test]
+    fn ports_of_devices_are_told_with_their_nodes() {
+        let spec = container(|form| {
+            let port = |device, udp| Port { device, replica: 80, udp, address: None };
+            form.exposure.ports = vec![port(8080, false), port(53, true)];
+        });
+        let replicas = ["n2", "n1", "n3"].map(|node| {
+            let phase = if node == "n3" { "starting" } else { "healthy" };
+            replica_view("default/web/0", phase, Some(node))
+        });
+        let told = reached(&spec, &workload_view("web", replicas.to_vec()));
+        assert_eq!(told, ["web: port 8080 of nodes n1, n2", "web: port 53/udp of nodes n1, n2"]);
+        assert_eq!(reached(&spec, &workload_view("web", Vec::new())), [""; 0]);
+    }
+
+    #[test]
+    fn end_of_a_job_is_told_or_how_to_wait_for_it() {
+        let job = container(|form| form.kind = Kind::Job(Job::default()));
+        let of = |state: &str| {
+            let view = workload_view("web", Vec::new());
+            goes_on(&job, &WorkloadView { job: Some(state.into()), ..view }).unwrap()
+        };
+        assert_eq!(of("done"), "web: the job is done");
+        assert!(of("running").ends_with("`shoal wait web` waits until it is done"));
+        assert_eq!(goes_on(&container(|_| {}), &workload_view("web", Vec::new())), None);
+    }
+
+    /// One right at a time would be a publish for each.
+    #[test]
+    fn all_rights_are_asked_for_in_one_line() {
+        let rights = |form: &mut SpecForm| {
+            let container = &mut form.program.containers_mut()[0];
+            container.privileges.cap_add = vec!["NET_ADMIN".into()];
+            container.network = NetworkMode::Host;
+        };
+        let all = [Ready { spec: container(rights), parts: Vec::new() }];
+        let refused = CliError::failed("no node can run this: does not allow capability NET_ADMIN");
+        let hint = with_rights(refused, &all).hint.unwrap();
+        assert!(hint.contains("`shoal up --allow 'host-network,cap=NET_ADMIN'`"), "{hint}");
+        assert_eq!(with_rights(CliError::failed("another"), &all).hint, None);
     }
 
     #[test]

@@ -307,6 +307,10 @@ fn launch(
         LaunchFact::Replica => format!("{name}/{place}"),
         LaunchFact::Name => hostname(&replica_name),
         LaunchFact::Uid => uid(host, &id),
+        LaunchFact::Index => match replica_name.place {
+            Place::Ordinal(index) | Place::Run { index, .. } => index.to_string(),
+            Place::OnNode(_) => "0".to_owned(),
+        },
     };
     let payload = payload(spec, &replica_name, &shoals, &known);
     let mut env = spec.env().clone();

@@ -118,7 +118,8 @@ pub(super) struct ContainerText {
     /// Further groups of its user, by number or by a name of the image.
     /// Example: `group_add: [audio, 1001]`
     group_add: Option<At<Vec<Text>>>,
-    /// Variables that its node fills in, each with one of node, node-id, replica, name and uid.
+    /// Variables that its node fills in, each with one of node, node-id, replica, name, uid and
+    /// index.
     /// Example: `env_from: { NODE_NAME: node }`
     env_from: Option<At<Pairs>>,
     /// Further names at which others of its namespace reach it. Example: `aliases: [my_db]`

@@ -119,8 +119,8 @@ pub struct ContainerOptions {
     /// A further group of its user, by number or by a name of the image; may be given several times
     #[arg(long, value_name = "GROUP")]
     pub group_add: Vec<String>,
-    /// A variable that its node fills in, with: node, node-id, replica, name or uid; may be given
-    /// several times
+    /// A variable that its node fills in, with: node, node-id, replica, name, uid or index; may be
+    /// given several times
     #[arg(long, value_name = "NAME=WHAT", value_parser = filled)]
     pub env_from: Vec<(String, LaunchFact)>,
     /// A further name at which others of its namespace reach it; may be given several times

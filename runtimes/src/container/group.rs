@@ -146,7 +146,7 @@ impl Life {
             if !hooks.is_empty() {
                 // As above.
                 drop(permit);
-                self.post_start(container, &id, log).await?;
+                self.post_start(container, &id).await?;
                 permit = self.permit().await?;
             }
             all.push(Running { name, role, id });

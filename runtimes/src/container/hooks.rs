@@ -10,19 +10,13 @@ use super::forms::Phase;
 use super::life::{End, Life};
 use super::refusal::{CallError, Failure};
 use super::sessions::run_to_end;
-use crate::logs::{Log, LogStream};
 
 /// Bytes of a hook's last output that are kept: what tells a person why it failed.
 const LAST_WORDS: usize = 400;
 
 impl Life {
     /// Runs the hooks of a container that was just started, one after the other.
-    pub(super) async fn post_start(
-        &self,
-        container: &Container,
-        id: &str,
-        log: &Log,
-    ) -> Result<(), End> {
+    pub(super) async fn post_start(&self, container: &Container, id: &str) -> Result<(), End> {
         let engine = &self.shared.engine;
         let its = self.its(&container.name);
         let run = async {
@@ -49,8 +43,6 @@ impl Life {
                 return Ok(());
             }
             reason = format!("{its}{}", self.reason(&container.name, &found));
-        } else {
-            log.say(LogStream::System, &reason);
         }
         // Like its end, it may be of another mind the next time.
         Err(Failure::passing(reason).into())

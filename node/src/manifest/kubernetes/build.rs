@@ -37,6 +37,8 @@ pub(super) struct World {
     pub mounted: BTreeMap<(Label, String), String>,
 }
 
+/// The variable in which a replica of an indexed job finds its index.
+const INDEX: &str = "JOB_COMPLETION_INDEX";
 /// The least memory of a container.
 const LEAST_MEMORY: u64 = 6 << 20;
 /// Bytes of the folder in which files of ConfigMaps and Secrets stand: they are bound into it.
@@ -160,7 +162,10 @@ fn contained(
     let answers = is_main_port(draft, container, is_main);
     // The others share the names of the main one.
     let of_group = if is_main { pod.extra.clone() } else { Extra::default() };
-    let (groups, env_from) = (pod.extra.groups.clone(), filled(container));
+    let (groups, mut env_from) = (pod.extra.groups.clone(), filled(container));
+    if draft.is_indexed && container.env.iter().all(|it| it.name != INDEX) {
+        env_from.insert(INDEX.to_owned(), LaunchFact::Index);
+    }
     let extra = Extra { groups, env_from, ..of_group };
     let of_it = container.clone();
     let labels = pod.labels.clone();

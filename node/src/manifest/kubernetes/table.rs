@@ -207,7 +207,7 @@ const JOB: &[Row] = &[
     row("spec.backoffLimit", Honoured, "`retries`, of each index"),
     row("spec.activeDeadlineSeconds", Honoured, "`deadline`"),
     row("spec.ttlSecondsAfterFinished", Honoured, "`keep`"),
-    row("spec.completionMode", Honoured, "`NonIndexed` alone, or one completion"),
+    row("spec.completionMode", Honoured, "`Indexed`: `env_from: { JOB_COMPLETION_INDEX: index }`"),
     row("spec.suspend", Honoured, "`false` alone"),
     row("spec.selector", Degraded, "a job has its replicas by its name"),
     row("spec.manualSelector", Degraded, "a job has its replicas by its name"),

@@ -82,6 +82,8 @@ pub enum LaunchFact {
     Name,
     /// A text that no other replica, version or node has: a restart keeps it.
     Uid,
+    /// The number of the replica, or of a job's index, from 0; 0 of a daemon.
+    Index,
 }
 
 impl fmt::Display for ExtraHost {
@@ -133,12 +135,13 @@ impl From<ExtraHost> for String {
 }
 
 impl LaunchFact {
-    const ALL: [LaunchFact; 5] = [
+    const ALL: [LaunchFact; 6] = [
         LaunchFact::Node,
         LaunchFact::NodeId,
         LaunchFact::Replica,
         LaunchFact::Name,
         LaunchFact::Uid,
+        LaunchFact::Index,
     ];
 
     /// The word that users write.
@@ -149,6 +152,7 @@ impl LaunchFact {
             LaunchFact::Replica => "replica",
             LaunchFact::Name => "name",
             LaunchFact::Uid => "uid",
+            LaunchFact::Index => "index",
         }
     }
 }
@@ -164,7 +168,9 @@ impl FromStr for LaunchFact {
 
     fn from_str(text: &str) -> Result<LaunchFact, String> {
         let found = LaunchFact::ALL.into_iter().find(|it| it.as_str() == text);
-        found.ok_or_else(|| format!("`{text}` is none of node, node-id, replica, name and uid"))
+        found.ok_or_else(|| {
+            format!("`{text}` is none of node, node-id, replica, name, uid and index")
+        })
     }
 }
 

@@ -80,6 +80,12 @@ fn kinds_become_kinds() {
             "kind: job\ncompletions: 4\nparallel: 2\nretries: 3\ndeadline: 60s\nkeep: 100s\n",
         ),
         (
+            "Job",
+            "completions: 3\ncompletionMode: Indexed",
+            never,
+            "kind: job\ncompletions: 3\nenv_from:\n  JOB_COMPLETION_INDEX: index\n",
+        ),
+        (
             "CronJob",
             "schedule: \"5/15 ? * * *\"\ntimeZone: Europe/Berlin\nconcurrencyPolicy: Forbid\n\
              startingDeadlineSeconds: 30\nsuspend: true",
@@ -117,12 +123,6 @@ fn kinds_that_mean_something_else_are_refused() {
         ("Job", "", "", "a job ends | Write `OnFailure` or `Never`."),
         ("Job", "suspend: true", "restartPolicy: Never", "a job here runs when it is published"),
         ("Job", "parallelism: 3", "restartPolicy: Never", "without `completions` each of them"),
-        (
-            "Job",
-            "completions: 3\ncompletionMode: Indexed",
-            "restartPolicy: Never",
-            "nothing sets `JOB_COMPLETION_INDEX` here",
-        ),
         (
             "CronJob",
             "schedule: \"0 0 * * 7\"",
