@@ -584,7 +584,8 @@ mod tests {
     #[test]
     fn all_rights_are_asked_for_in_one_line() {
         let rights = |form: &mut SpecForm| {
-            let container = &mut form.program.containers_mut()[0];
+            let Program::Containers(all) = &mut form.program else { panic!() };
+            let container = &mut all[0];
             container.privileges.cap_add = vec!["NET_ADMIN".into()];
             container.network = NetworkMode::Host;
         };
