@@ -330,6 +330,10 @@ async fn new_volume_belongs_to_the_first_further_group(kind: Kind) {
     harness.run(of("a/0", &["4242", "7"])).await;
     assert_eq!(harness.get(&id_of("a/0"), "/write?/mounted/file").await, "written");
     harness.containers.stop(&id_of("a/0"), Duration::ZERO).await.unwrap();
+    // Podman gives each new volume to the container's user as well.
+    if kind == Kind::Podman {
+        return;
+    }
     // One that is there stays as it is.
     harness.run(of("a/1", &["4243"])).await;
     let denied = harness.get(&id_of("a/1"), "/write?/mounted/other").await;
