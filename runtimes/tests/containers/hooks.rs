@@ -106,7 +106,10 @@ async fn start_whose_hook_was_cut_off_is_begun_anew(kind: Kind) {
         hooked("a/0", vec![pause], vec![])
     };
     harness.containers.start(launch(3_600_000)).await.unwrap();
-    let waits = |state: &InstanceState| matches!(state, InstanceState::Waiting { reason } if reason.contains("after its start"));
+    let waits = |state: &InstanceState| match state {
+        InstanceState::Waiting { reason } => reason.contains("after its start"),
+        _ => false,
+    };
     harness.wait(&id_of("a/0"), waits).await;
     let before = harness.the_container()["Id"].clone();
     let harness = harness.restart().await;
