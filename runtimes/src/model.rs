@@ -163,6 +163,8 @@ pub enum VolumeOf {
     Device(String),
     /// A volume that the node keeps.
     Kept(VolumeKey),
+    /// A folder of the instance by this name: empty when it is made, gone with its stop.
+    Scratch(String),
 }
 
 /// A volume that a node keeps. It outlives the instances that mount it.
@@ -218,7 +220,7 @@ impl ContainerPayload {
     ) -> impl Iterator<Item = &'a str> {
         container.mounts.iter().filter_map(|mount| match self.volumes.get(&mount.volume)? {
             VolumeOf::Device(path) => Some(path.as_str()),
-            VolumeOf::Kept(_) => None,
+            VolumeOf::Kept(_) | VolumeOf::Scratch(_) => None,
         })
     }
 
@@ -226,7 +228,15 @@ impl ContainerPayload {
     pub fn kept(&self) -> impl Iterator<Item = &VolumeKey> {
         self.sources().filter_map(|source| match source {
             VolumeOf::Kept(key) => Some(key),
-            VolumeOf::Device(_) => None,
+            VolumeOf::Device(_) | VolumeOf::Scratch(_) => None,
+        })
+    }
+
+    /// The names of the folders that go with it.
+    pub fn scratch(&self) -> impl Iterator<Item = &str> {
+        self.sources().filter_map(|source| match source {
+            VolumeOf::Scratch(name) => Some(name.as_str()),
+            VolumeOf::Device(_) | VolumeOf::Kept(_) => None,
         })
     }
 }

@@ -41,6 +41,8 @@ mod ends;
 mod groups;
 #[path = "containers/healthchecks.rs"]
 mod healthchecks;
+#[path = "containers/hooks.rs"]
+mod hooks;
 #[path = "containers/images.rs"]
 mod images;
 #[path = "containers/lives.rs"]

@@ -506,6 +506,23 @@ mod tests {
         assert!(error.contains("`ten` is no address"), "{error}");
     }
 
+    #[test]
+    fn hooks_are_json_where_there_are_some() {
+        use shoal_protocol::model::spec::{Container, Hook, HookCommand, Image};
+        let mut container = Container::of("main", Image::named("db:1"));
+        assert!(!serde_json::to_string(&container).unwrap().contains("hooks"));
+        let quit = HookCommand { command: vec!["quit".into()], ..HookCommand::default() };
+        let pause = Hook::Sleep(std::time::Duration::from_secs(5));
+        container.hooks.pre_stop = vec![pause, Hook::Exec(quit)];
+        let text = serde_json::to_string(&container).unwrap();
+        let wanted = r#""pre_stop":[{"sleep":{"secs":5,"nanos":0}},{"exec":{"command":["quit"],"#;
+        assert!(text.contains(wanted), "{text}");
+        assert_eq!(serde_json::from_str::<Container>(&text).unwrap(), container);
+        let least = r#"{"exec":{"command":["quit"]}}"#;
+        let Hook::Exec(read) = serde_json::from_str(least).unwrap() else { panic!() };
+        assert_eq!((read.command.len(), read.user), (1, None));
+    }
+
     /// Rules are JSON in the words in which people write them.
     #[test]
     fn rules_survive_json_round_trip() {

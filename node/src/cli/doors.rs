@@ -1,7 +1,7 @@
 //! The tool that each file was written for, and its reader: manifests of shoal, Compose files and
 //! files of Kubernetes in one command become one plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +82,41 @@ pub fn tool_of(path: &Path, text: &str) -> Tool {
     }
 }
 
+/// A file of a tool that has to write others before they can be published: what it is, and the way
+/// on. None for any other file.
+pub fn misplaced(path: &Path, text: &str) -> Option<(String, String)> {
+    let folder = match path.parent().map(|it| it.display().to_string()) {
+        Some(folder) if !folder.is_empty() && path != Path::new("-") => folder,
+        _ => ".".to_owned(),
+    };
+    let documents = read(FileId(0), text).ok()?;
+    let first = documents.first()?;
+    let text = |key: &str| first.get(key).and_then(Tree::as_text).unwrap_or_default();
+    let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
+    let has = |keys: &[&str]| keys.iter().any(|key| first.get(key).is_some());
+    let is_kustomize = text("apiVersion").starts_with("kustomize.config.k8s.io/")
+        || (name.starts_with("kustomization.") && has(&["resources", "bases", "patches"]));
+    if is_kustomize {
+        let what = "this is a file of kustomize, which says how others are changed";
+        let mend = format!("Let it write them:  kustomize build {folder} | shoal publish -");
+        return Some((what.to_owned(), mend));
+    }
+    if name == "Chart.yaml" || (has(&["apiVersion"]) && has(&["appVersion"]) && !has(&["kind"])) {
+        let what = "this is a chart of Helm, whose templates make the files";
+        let mend = format!("Let it write them:  helm template {folder} | shoal publish -");
+        return Some((what.to_owned(), mend));
+    }
+    // A service at the top, as the first version of Compose had it.
+    let entries = first.as_map()?;
+    let is_service = |it: &Tree| it.get("image").is_some() || it.get("build").is_some();
+    if !entries.is_empty() && entries.iter().all(|it| is_service(&it.value)) {
+        let what = "this is a file of the first version of Compose, which has no `services`";
+        let mend = "Write `services:` above all, indent the rest by two spaces, and publish again.";
+        return Some((what.to_owned(), mend.to_owned()));
+    }
+    None
+}
+
 fn is_compose_name(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let stem = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".yml"));
@@ -104,6 +139,8 @@ pub struct Foreign {
     pub explained: Vec<(String, Note)>,
     /// Reasons to refuse the files.
     pub faults: Vec<String>,
+    /// The files that were read, those as well that others name.
+    pub read: BTreeSet<PathBuf>,
 }
 
 /// Reads the files of other tools. Faults are among what is returned.
@@ -182,6 +219,7 @@ impl Foreign {
                 Bundle { notes, sources, ..Bundle::default() }
             }
         };
+        self.read.extend(sources.names().map(PathBuf::from));
         for item in workloads {
             let place = Some(sources.show(item.at));
             self.placed.push(Placed { workload: item.workload, place });
@@ -243,6 +281,23 @@ mod tests {
         assert_eq!(tool("docker-compose.yml", "services:\n\tweb: {}\n"), Tool::Compose);
         assert_eq!(tool("a.yaml", "apiVersion: v1\n\tkind: Pod\n"), Tool::Kubernetes);
         assert_eq!(tool("compose.override.yaml", ""), Tool::Compose);
+    }
+
+    /// Each would else be answered with the fields of a manifest of shoal.
+    #[test]
+    fn files_that_make_others_are_told_with_their_command() {
+        let mend = |name: &str, text: &str| misplaced(Path::new(name), text).map(|(_, mend)| mend);
+        let kustomize = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
+        assert!(mend("a/kustomization.yaml", kustomize).unwrap().contains("kustomize build a |"));
+        let bare = mend("kustomization.yml", "resources: [a.yaml]\n").unwrap();
+        assert!(bare.contains("kustomize build . |"), "{bare}");
+        let chart = "apiVersion: v2\nname: shop\nversion: 0.1.0\nappVersion: \"1\"\n";
+        assert!(mend("shop/Chart.yaml", chart).unwrap().contains("helm template shop |"));
+        let first = mend("docker-compose.yml", "web:\n  image: a\ndb:\n  build: .\n").unwrap();
+        assert!(first.contains("`services:`"), "{first}");
+        for text in ["name: a\nimage: b\n", "services: { a: { image: b } }\n", "a: 1\n"] {
+            assert_eq!(mend("a.yaml", text), None, "{text}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The files of a publish: one or several, a folder's, or standard input, written for shoal,
 //! Compose or Kubernetes. What they describe is read as one set, in which no workload stands twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -21,8 +21,9 @@ const MAX_FILES: usize = 1_024;
 /// Which files, and which set they are.
 #[derive(Args)]
 pub struct Files {
-    /// Files, folders (their *.yaml and *.yml), or `-` for standard input
-    #[arg(value_name = "FILE", required_unless_present = "named")]
+    /// Files, folders (their *.yaml and *.yml), or `-` for standard input [default: the Compose
+    /// files of this folder]
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The same; may be given several times
     #[arg(short = 'f', long = "file", value_name = "FILE")]
@@ -45,6 +46,8 @@ pub struct Content {
     pub placed: Vec<Placed>,
     /// The secrets and configs, which are set before the workloads.
     pub values: Vec<Given>,
+    /// What else people should know.
+    pub notes: Vec<String>,
     /// Fields of other tools that count less here.
     pub warnings: Vec<String>,
     /// The fate of each field of files of other tools, each with its place.
@@ -79,9 +82,26 @@ impl Files {
 
     /// The merged Compose files, as Compose itself shows them.
     pub fn merged(&self) -> Result<serde_json::Value, CliError> {
-        let (files, _) = expanded(self.files.iter().chain(&self.named))?;
+        let Expanded { files, .. } = expanded(&self.given()?)?;
         let files = files.iter().map(|file| found(file)).collect::<Result<_, _>>()?;
         doors::merged(files, &self.reading)
+    }
+
+    /// The files that are meant: without any, those of Compose in this folder, as docker compose
+    /// takes them.
+    fn given(&self) -> Result<Vec<PathBuf>, CliError> {
+        let given: Vec<PathBuf> = self.files.iter().chain(&self.named).cloned().collect();
+        if !given.is_empty() {
+            return Ok(given);
+        }
+        let project = compose::files_in(Path::new(""));
+        match project.is_empty() {
+            false => Ok(project),
+            true => Err(CliError::usage("no file is given, and this folder has no compose.yaml")
+                .hint(
+                    "Name files or folders: shoal publish shop.yaml; or `-` for standard input.",
+                )),
+        }
     }
 
     /// The same with the reasons to refuse files of other tools, which describe nothing then.
@@ -89,17 +109,25 @@ impl Files {
         let mut content = Content::default();
         let mut known: BTreeMap<WorkloadName, String> = BTreeMap::new();
         let mut foreign = Vec::new();
-        let (files, notes) = expanded(self.files.iter().chain(&self.named))?;
+        let given = self.given()?;
+        let Expanded { files, left } = expanded(&given)?;
+        if self.files.is_empty() && self.named.is_empty() {
+            let names: Vec<String> = files.iter().map(|it| it.display().to_string()).collect();
+            content.notes.push(format!("reading {}", names.join(" and ")));
+        }
         for file in files {
             let found = found(&file)?;
             match tool_of(&found.path, &found.text) {
+                Tool::Kubernetes if doors::misplaced(&found.path, &found.text).is_some() => {
+                    self.take(&mut content, &mut known, found)?
+                }
                 Tool::Shoal => self.take(&mut content, &mut known, found)?,
                 tool => foreign.push((tool, found)),
             }
         }
-        let Foreign { placed, values, mut warnings, explained, faults } =
+        let Foreign { placed, values, mut warnings, explained, faults, read } =
             doors::load(foreign, &self.reading);
-        warnings.splice(..0, notes);
+        warnings.splice(..0, left.into_iter().filter_map(|it| it.told(&read)));
         for Placed { workload, place } in placed {
             let place = place.unwrap_or_default();
             note(&mut known, workload.name(), place.clone())?;
@@ -116,6 +144,10 @@ impl Files {
         known: &mut BTreeMap<WorkloadName, String>,
         found: Found,
     ) -> Result<(), CliError> {
+        if let Some((what, mend)) = doors::misplaced(&found.path, &found.text) {
+            let why = format!("{}: {what}", found.name);
+            return Err(CliError::usage(why).hint(format!("{mend}\nNothing was published.")));
+        }
         let Found { path, name, text } = found;
         let here = Path::new(".");
         let base = if path == Path::new("-") { here } else { path.parent().unwrap_or(here) };
@@ -147,13 +179,40 @@ impl Files {
     }
 }
 
-/// The files, with those of folders in the order of their names, and notes about files that are
-/// left alone. A folder with a Compose file is a project of Compose, and others in it are often
-/// settings of its programs.
-fn expanded<'a>(
-    given: impl Iterator<Item = &'a PathBuf>,
-) -> Result<(Vec<PathBuf>, Vec<String>), CliError> {
-    let (mut all, mut notes) = (Vec::new(), Vec::new());
+/// The files of a command.
+struct Expanded {
+    /// Those of folders in the order of their names.
+    files: Vec<PathBuf>,
+    left: Vec<Left>,
+}
+
+/// The files of a folder with a project of Compose that are not part of it.
+struct Left {
+    folder: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+impl Left {
+    /// That they are not read, unless the project itself names them.
+    fn told(self, read: &BTreeSet<PathBuf>) -> Option<String> {
+        let same = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let read: BTreeSet<PathBuf> = read.iter().map(|it| same(it)).collect();
+        let left = self.files.iter().filter(|file| !read.contains(&same(file)));
+        let names: Vec<&str> = left.filter_map(|it| it.file_name()?.to_str()).collect();
+        (!names.is_empty()).then(|| {
+            let (folder, names) = (self.folder.display(), names.join(", "));
+            format!(
+                "{folder} is a project of Compose: not read are {names}; name them to publish \
+                 them, too"
+            )
+        })
+    }
+}
+
+/// The files that are given, and those that are left alone. A folder with a Compose file is a
+/// project of Compose, and others in it are often settings of its programs.
+fn expanded(given: &[PathBuf]) -> Result<Expanded, CliError> {
+    let (mut all, mut left) = (Vec::new(), Vec::new());
     for path in given {
         if path.is_dir() {
             let mut inside = manifests_in(path).map_err(|error| unreadable(path, &error))?;
@@ -164,16 +223,8 @@ fn expanded<'a>(
             inside.sort();
             let project = compose::files_in(path);
             if !project.is_empty() {
-                let is_left = |file: &&PathBuf| !project.contains(file);
-                let name = |file: &PathBuf| Some(file.file_name()?.to_str()?.to_owned());
-                let left: Vec<String> = inside.iter().filter(is_left).filter_map(name).collect();
-                if !left.is_empty() {
-                    let (folder, left) = (path.display(), left.join(", "));
-                    notes.push(format!(
-                        "{folder} is a project of Compose: not read are {left}; name them to \
-                         publish them, too"
-                    ));
-                }
+                inside.retain(|file| !project.contains(file));
+                left.push(Left { folder: path.clone(), files: inside });
                 inside = project;
             }
             all.append(&mut inside);
@@ -187,7 +238,7 @@ fn expanded<'a>(
         return Err(CliError::usage(format!("{} is given twice", twice.1.display())));
     }
     match all.len() {
-        ..=MAX_FILES => Ok((all, notes)),
+        ..=MAX_FILES => Ok(Expanded { files: all, left }),
         many => Err(CliError::usage(format!("{many} files are more than {MAX_FILES}"))),
     }
 }

@@ -2,7 +2,7 @@
 //! how they are set. **What has not changed is not set again**, since that would replace the
 //! replicas of its users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -60,6 +60,9 @@ struct Notes {
     salt: String,
     /// By full name: the version in the cluster, and the hash.
     secrets: BTreeMap<String, (String, String)>,
+    /// The secrets and configs that came with the files of a set, by its name.
+    #[serde(default)]
+    sets: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Notes {
@@ -110,6 +113,73 @@ pub(super) async fn plan(
         steps.push(ValueStep { exists: here.is_some(), given, name, is_same, users, notes });
     }
     Ok(steps)
+}
+
+/// Values that earlier files of these sets brought, and these do not: this installation has noted
+/// them, since a value says nothing of a set.
+pub(super) async fn left_over(
+    client: &Client,
+    folder: Option<&Path>,
+    sets: &BTreeSet<String>,
+    steps: &[ValueStep],
+) -> Result<Vec<(ValueKind, WorkloadName)>, CliError> {
+    let notes = Notes::read(folder);
+    let noted: BTreeSet<&String> =
+        sets.iter().filter_map(|set| notes.sets.get(set)).flatten().collect();
+    if noted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known: Vec<ValueView> = client.get("/v1/values").await?;
+    let of = |view: &ValueView| {
+        let kinds = [ValueKind::Secret, ValueKind::Config];
+        let kind = kinds.into_iter().find(|kind| kind.word() == view.kind)?;
+        Some((kind, format!("{}/{}", view.namespace, view.name).parse().ok()?))
+    };
+    let is_left = |(kind, name): &(ValueKind, WorkloadName)| {
+        let is_given = steps.iter().any(|it| it.given.kind == *kind && it.name == *name);
+        noted.contains(&noted_as(*kind, name)) && !is_given
+    };
+    Ok(known.iter().filter_map(of).filter(is_left).collect())
+}
+
+fn noted_as(kind: ValueKind, name: &WorkloadName) -> String {
+    format!("{} {}", kind.word(), full(name))
+}
+
+/// Notes that these values came with the files of these sets.
+pub(super) fn note_sets(folder: Option<&Path>, sets: &BTreeSet<String>, steps: &[ValueStep]) {
+    let Some(folder) = folder.filter(|_| !sets.is_empty() && !steps.is_empty()) else { return };
+    let mut notes = Notes::read(Some(folder));
+    for set in sets {
+        let all = steps.iter().map(|it| noted_as(it.given.kind, &it.name));
+        notes.sets.entry(set.clone()).or_default().extend(all);
+    }
+    notes.write(folder);
+}
+
+/// Removes values that left the files of their set, but for those that a workload uses.
+pub(super) async fn remove(
+    context: &Context,
+    client: &Client,
+    operator: &Operator,
+    left: &[(ValueKind, WorkloadName)],
+) -> Result<(), CliError> {
+    if left.is_empty() {
+        return Ok(());
+    }
+    let known: Vec<ValueView> = client.get("/v1/values").await?;
+    for (kind, name) in left {
+        let word = kind.word();
+        let view = known.iter().find(|it| it.kind == word && is(it, name));
+        let users = view.map(|it| it.users.join(", ")).unwrap_or_default();
+        if users.is_empty() {
+            submit(client, operator, kind.key(name.clone()), Value::Tombstone).await?;
+            context.note(&format!("{word} {name} is removed"));
+        } else {
+            context.note(&format!("{word} {name} stays: {users} uses it"));
+        }
+    }
+    Ok(())
 }
 
 fn check(given: &Given, name: &WorkloadName) -> Result<(), CliError> {

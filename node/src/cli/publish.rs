@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use shoal_protocol::model::spec::Program;
+use shoal_protocol::model::spec::{Allowed, Kind, Port, Program, ValueKind};
 use shoal_protocol::model::view::WorkloadView;
-use shoal_protocol::model::{Spec, WorkloadName};
+use shoal_protocol::model::{Label, Spec, WorkloadName};
 
 use super::client::{Client, path_of};
 use super::context::Context;
@@ -105,19 +105,73 @@ pub(super) async fn publish(
     how: &How,
     wait: &WaitArgs,
 ) -> Result<(), CliError> {
-    let Content { placed, values, warnings, .. } = content;
+    let Content { placed, values, warnings, notes, .. } = content;
     let workloads = placed.as_slice();
+    notes.iter().for_each(|note| context.note(note));
     warnings.iter().for_each(|warning| context.note(&format!("warning: {warning}")));
     let made = Making::prepare(context, workloads).await?;
     let values = made.values(values).await?;
     let removed = if how.prune { made.left_over(workloads).await? } else { Vec::new() };
-    let plan = made.plan(context, &removed, how.force).await?;
+    let plan = made.plan(context, &removed, how.force).await;
+    let plan = plan.map_err(|error| with_rights(error, &made.all))?;
+    let (client, folder, sets) = (&made.client, made.bases.folder(), made.sets());
+    let left = match how.prune {
+        true => given::left_over(client, folder, &sets, &values).await?,
+        false => Vec::new(),
+    };
+    for (kind, name) in &left {
+        context.note(&format!("{} {name}: remove", kind.word()));
+    }
     if how.dry_run {
         return show(context, &plan.steps, &values);
     }
     agree(context, &plan, &values, how)?;
-    given::carry_out(context, &made.client, &made.operator, values).await?;
-    carry_out(context, &made, plan, &removed, wait).await
+    if !left.is_empty() && !how.yes && plan.steps.iter().all(|it| it.wanted.is_some()) {
+        consent_to(&left)?;
+    }
+    given::note_sets(folder, &sets, &values);
+    given::carry_out(context, client, &made.operator, values).await?;
+    carry_out(context, &made, plan, &removed, wait).await?;
+    given::remove(context, client, &made.operator, &left).await
+}
+
+/// Asks whether values are to be removed, where no workload is.
+fn consent_to(left: &[(ValueKind, WorkloadName)]) -> Result<(), CliError> {
+    let names: Vec<String> =
+        left.iter().map(|(kind, name)| format!("{} {name}", kind.word())).collect();
+    let names = names.join(", ");
+    if terminal::is_asked() {
+        return match terminal::confirm(&format!("{names} would be removed.")).unwrap_or(false) {
+            true => Ok(()),
+            false => Err(CliError::failed("nothing was changed")),
+        };
+    }
+    let why = format!("{names} would be removed; nothing was changed");
+    Err(CliError::usage(why).hint("Without a terminal to ask at, --yes removes."))
+}
+
+/// The refusal with all rights that the workloads ask of a node, where it is about one of them:
+/// else people would ask for them one after the other.
+fn with_rights(error: CliError, all: &[Ready]) -> CliError {
+    if !error.message.contains("does not allow") {
+        return error;
+    }
+    let mut asked = BTreeSet::new();
+    for spec in all.iter().map(|ready| &ready.spec) {
+        for container in spec.program.containers() {
+            asked.extend(Allowed::asked(container, spec.device_paths(container)));
+        }
+    }
+    if asked.is_empty() {
+        return error;
+    }
+    let asked: Vec<String> = asked.iter().map(ToString::to_string).collect();
+    let hint = format!(
+        "On a node that shall run all of it: `shoal up --allow '{}'`, with what it allows already, \
+         which `shoal nodes -o wide` lists. Or publish it all the same with --force.",
+        asked.join(",")
+    );
+    CliError { hint: Some(hint), ..error }
 }
 
 /// Makes the changes of a plan, waits for them, and prints the URLs.
@@ -172,7 +226,48 @@ pub(super) async fn carry_out(
     for view in views.iter().filter(|view| view.http) {
         out::say(&render::url(&view.namespace, &view.name, &status.http))?;
     }
+    for (spec, view) in specs().zip(&views) {
+        for line in reached(spec, view).into_iter().chain(goes_on(spec, view)) {
+            context.note(&line);
+        }
+    }
     Ok(())
+}
+
+/// The ports of devices that lead to a workload, with the nodes that have them.
+fn reached(spec: &Spec, view: &WorkloadView) -> Vec<String> {
+    let mut nodes: Vec<&str> = view
+        .replicas
+        .iter()
+        .filter(|it| it.phase == "healthy")
+        .filter_map(|it| it.node_name.as_deref())
+        .collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    if nodes.is_empty() {
+        return Vec::new();
+    }
+    let of = if nodes.len() == 1 { "node" } else { "nodes" };
+    let port = |it: &Port| {
+        let kind = if it.udp { "/udp" } else { "" };
+        let only = it.address.map(|ip| format!(", at {ip} alone")).unwrap_or_default();
+        let (name, nodes) = (&spec.name, nodes.join(", "));
+        format!("{name}: port {}{kind} of {of} {nodes}{only}", it.device)
+    };
+    spec.exposure.ports.iter().map(port).collect()
+}
+
+/// Whether a job is done, or has only begun.
+fn goes_on(spec: &Spec, view: &WorkloadView) -> Option<String> {
+    let name = &spec.name;
+    match (&spec.kind, view.job.as_deref()) {
+        (Kind::Job(_), Some("done")) => Some(format!("{name}: the job is done")),
+        (Kind::Job(_), Some("failed")) => Some(format!("{name}: the job has failed")),
+        (Kind::Job(_), _) => {
+            Some(format!("{name}: the job has begun; `shoal wait {name}` waits until it is done"))
+        }
+        _ => None,
+    }
 }
 
 /// Prints a plan as the command's answer.
@@ -275,6 +370,11 @@ impl Making {
         Ok(Making { client, operator, bases, all, status })
     }
 
+    /// The sets of the workloads.
+    pub fn sets(&self) -> BTreeSet<String> {
+        self.all.iter().filter_map(|it| it.spec.later.set.as_ref()).map(Label::to_string).collect()
+    }
+
     /// The fate of the secrets and configs that come with the workloads.
     pub async fn values(&self, all: Vec<Given>) -> Result<Vec<ValueStep>, CliError> {
         given::plan(&self.client, self.bases.folder(), all).await
@@ -357,7 +457,8 @@ fn hint(spec: &Spec) -> Option<String> {
     let (port, all) = (if ports.len() == 1 { "port" } else { "ports" }, ports.join(", "));
     Some(format!(
         "{name}: it exposes {port} {all}: other workloads reach it as `{name}:{first}`. For \
-         HTTP from outside name the port: --port {first}"
+         HTTP from outside name the port: `port: {first}` in a manifest, `--port {first}` of \
+         `shoal run`, `ports` in a file of Compose, a Service of Kubernetes"
     ))
 }
 
@@ -432,11 +533,11 @@ pub(super) async fn view(client: &Client, published: &Published) -> Result<Workl
 
 #[cfg(test)]
 mod tests {
-    use shoal_protocol::model::spec::{Container, Image};
+    use shoal_protocol::model::spec::{Container, Image, Job, NetworkMode};
     use shoal_protocol::model::{Resources, SpecForm};
 
     use super::*;
-    use crate::fakes::spec;
+    use crate::fakes::{replica_view, spec, workload_view};
 
     /// A container that asks other name servers would else fail on `db` without a word.
     #[test]
@@ -451,6 +552,58 @@ mod tests {
         assert_eq!(told(&[]), None);
         let one = told(&[[1, 1, 1, 1], [1, 0, 0, 1]]).unwrap();
         assert!(one.starts_with("web: it asks 1.1.1.1 for names in place of its node"), "{one}");
+    }
+
+    fn container(change: impl FnOnce(&mut SpecForm)) -> Spec {
+        let container = Container::of("main", Image::named("web:1"));
+        let size = Resources { memory: 64 << 20, cpu: 100 };
+        let mut form = SpecForm::container_service("web".parse().unwrap(), container, 2, size);
+        change(&mut form);
+        form.try_into().unwrap()
+    }
+
+    /// A file of Compose with `ports` would end without a word about where it answers.
+    #[test]
+    fn ports_of_devices_are_told_with_their_nodes() {
+        let spec = container(|form| {
+            let port = |device, udp| Port { device, replica: 80, udp, address: None };
+            form.exposure.ports = vec![port(8080, false), port(53, true)];
+        });
+        let replicas = ["n2", "n1", "n3"].map(|node| {
+            let phase = if node == "n3" { "starting" } else { "healthy" };
+            replica_view("default/web/0", phase, Some(node))
+        });
+        let told = reached(&spec, &workload_view("web", replicas.to_vec()));
+        assert_eq!(told, ["web: port 8080 of nodes n1, n2", "web: port 53/udp of nodes n1, n2"]);
+        assert_eq!(reached(&spec, &workload_view("web", Vec::new())), [""; 0]);
+    }
+
+    #[test]
+    fn end_of_a_job_is_told_or_how_to_wait_for_it() {
+        let job = container(|form| form.kind = Kind::Job(Job::default()));
+        let of = |state: &str| {
+            let view = workload_view("web", Vec::new());
+            goes_on(&job, &WorkloadView { job: Some(state.into()), ..view }).unwrap()
+        };
+        assert_eq!(of("done"), "web: the job is done");
+        assert!(of("running").ends_with("`shoal wait web` waits until it is done"));
+        assert_eq!(goes_on(&container(|_| {}), &workload_view("web", Vec::new())), None);
+    }
+
+    /// One right at a time would be a publish for each.
+    #[test]
+    fn all_rights_are_asked_for_in_one_line() {
+        let rights = |form: &mut SpecForm| {
+            let Program::Containers(all) = &mut form.program else { panic!() };
+            let container = &mut all[0];
+            container.privileges.cap_add = vec!["NET_ADMIN".into()];
+            container.network = NetworkMode::Host;
+        };
+        let all = [Ready { spec: container(rights), parts: Vec::new() }];
+        let refused = CliError::failed("no node can run this: does not allow capability NET_ADMIN");
+        let hint = with_rights(refused, &all).hint.unwrap();
+        assert!(hint.contains("`shoal up --allow 'host-network,cap=NET_ADMIN'`"), "{hint}");
+        assert_eq!(with_rights(CliError::failed("another"), &all).hint, None);
     }
 
     #[test]

@@ -9,9 +9,10 @@ use shoal_protocol::model::{Label, WorkloadName};
 
 use super::client::{Client, path_of};
 use super::context::Context;
-use super::error::CliError;
+use super::error::{CliError, Exit};
 use super::publish::outcome_line;
 use super::wait::{WaitArgs, gone, running, stopped};
+use crate::nearest::did_you_mean;
 use crate::publish as writing;
 
 /// Remove workloads: they stop everywhere, and stay removed
@@ -60,9 +61,24 @@ fn within(names: &[WorkloadName], namespace: Option<&Label>) -> Vec<WorkloadName
 /// All workloads of a namespace.
 async fn of_namespace(client: &Client, namespace: &Label) -> Result<Vec<WorkloadName>, CliError> {
     let views: Vec<WorkloadView> = client.get("/v1/workloads").await?;
+    let known: BTreeSet<&str> = views.iter().map(|view| view.namespace.as_str()).collect();
+    if !known.contains(namespace.as_str()) {
+        return Err(unknown(namespace, &known));
+    }
     let here = views.iter().filter(|view| view.namespace == namespace.as_str());
     let names = here.filter_map(|view| format!("{}/{}", view.namespace, view.name).parse().ok());
     Ok(names.collect())
+}
+
+/// A namespace without workloads is mostly a slip: whoever means none need not remove them.
+fn unknown(namespace: &Label, known: &BTreeSet<&str>) -> CliError {
+    let why = format!("there are no workloads in the namespace `{namespace}`; nothing was removed");
+    let hint = did_you_mean(namespace.as_str(), known.iter().copied());
+    let all =
+        || format!("There are some in {}.", known.iter().copied().collect::<Vec<_>>().join(", "));
+    let none = || "There are none in any other, either.".to_owned();
+    let error = CliError::new(Exit::Refused, why);
+    error.hint(hint.unwrap_or_else(|| if known.is_empty() { none() } else { all() }))
 }
 
 /// The commands that remove the values which stay in a namespace; none if there are none.
@@ -95,10 +111,6 @@ impl Rm {
             }
             (false, namespace) => distinct(&within(&self.names, namespace.as_ref())),
         };
-        if names.is_empty() {
-            context.note("There are no workloads in this namespace; nothing was changed.");
-            return Ok(());
-        }
         let operator = context.operator()?;
         let deadline = self.wait.deadline();
         let mut ending = Vec::new();
@@ -163,6 +175,18 @@ mod tests {
             "{note}"
         );
         assert_eq!(stays(&shop, &values[3..]), None);
+    }
+
+    /// A slip must not look like a success: what was meant goes on.
+    #[test]
+    fn namespace_without_workloads_is_refused_with_the_nearest() {
+        let label = |text: &str| text.parse::<Label>().unwrap();
+        let known = ["shop", "tools"].into();
+        let CliError { message, hint, .. } = unknown(&label("shpo"), &known);
+        assert!(message.starts_with("there are no workloads in the namespace `shpo`"), "{message}");
+        assert!(hint.unwrap().contains("shop"));
+        let other = unknown(&label("zzzzzzzz"), &known).hint.unwrap();
+        assert_eq!(other, "There are some in shop, tools.");
     }
 
     /// `-n shop web` means one workload, as with kubectl.

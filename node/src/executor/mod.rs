@@ -254,6 +254,7 @@ fn volume(volume: &Volume, replica: &ReplicaName) -> (String, VolumeOf) {
     let of = match &volume.source {
         VolumeSource::Device(path) => VolumeOf::Device(path.clone()),
         VolumeSource::Kept => VolumeOf::Kept(kept(&volume.name, replica)),
+        VolumeSource::Scratch => VolumeOf::Scratch(volume.name.clone()),
     };
     (volume.name.clone(), of)
 }
@@ -306,6 +307,10 @@ fn launch(
         LaunchFact::Replica => format!("{name}/{place}"),
         LaunchFact::Name => hostname(&replica_name),
         LaunchFact::Uid => uid(host, &id),
+        LaunchFact::Index => match replica_name.place {
+            Place::Ordinal(index) | Place::Run { index, .. } => index.to_string(),
+            Place::OnNode(_) => "0".to_owned(),
+        },
     };
     let payload = payload(spec, &replica_name, &shoals, &known);
     let mut env = spec.env().clone();

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use shoal_protocol::model::spec::{Image, LaunchFact, PlatformImage, Ulimit, Volume, VolumeSource};
 use shoal_protocol::model::{Artifact, Digest, WorkloadName};
 
+use super::hooks::hooks;
 use super::text::{
     self, ArtifactText, At, DigestText, LabelText, Loss, Pairs, Text, TextOr, text_or,
 };
@@ -74,6 +75,10 @@ pub(super) struct VolumeParts {
     /// A path of the device, where a node allows it. Default: a volume of its own.
     /// Example: `device: /srv/www`
     device: Option<String>,
+    /// It is empty when the replica starts for the first time, and goes with it. Default: false.
+    /// Example: `scratch: true`
+    #[serde(default)]
+    scratch: bool,
     /// The absolute path in the container. Example: `path: /var/lib/db`
     path: String,
     /// The container cannot write it. Default: false. Example: `read_only: true`
@@ -176,6 +181,8 @@ impl Document {
             ("group_add", line(&self.group_add)),
             ("env_from", line(&self.env_from)),
             ("aliases", line(&self.aliases)),
+            ("post_start", line(&self.post_start)),
+            ("pre_stop", line(&self.pre_stop)),
             ("pull", line(&self.pull)),
         ]
     }
@@ -273,6 +280,8 @@ impl Document {
             group_add: list("group_add", self.group_add.take(), same)?,
             env_from: self.env_from.take().map(filled).transpose()?.unwrap_or_default(),
             network_alias: list("aliases", self.aliases.take(), same)?,
+            post_start: hooks("post_start", self.post_start.take())?,
+            pre_stop: hooks("pre_stop", self.pre_stop.take())?,
             pull: read("pull", self.pull.take(), options::pull)?,
         };
         let pinned = self.pinned.take();
@@ -333,8 +342,15 @@ pub(super) fn volumes(all: At<Vec<VolumeText>>) -> Result<Vec<Mounted>, Manifest
     let line = all.line();
     let one = |it: VolumeText| match it {
         VolumeText::Text(text) => volume::volume(&text),
-        VolumeText::Parts(VolumeParts { name, device, path, read_only, on_loss }) => {
-            let source = device.map_or(VolumeSource::Kept, VolumeSource::Device);
+        VolumeText::Parts(VolumeParts { name, device, scratch, path, read_only, on_loss }) => {
+            let source = match (device, scratch) {
+                (Some(_), true) => {
+                    return Err(format!("`{}`: `device` or `scratch`, not both", name.0));
+                }
+                (Some(path), false) => VolumeSource::Device(path),
+                (None, true) => VolumeSource::Scratch,
+                (None, false) => VolumeSource::Kept,
+            };
             let on_loss = on_loss.map(|it| volume::on_loss(&it.0)).transpose()?;
             let on_loss = on_loss.unwrap_or_default();
             Ok(Mounted::of(Volume { name: name.0, source, on_loss }, path, read_only))

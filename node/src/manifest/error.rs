@@ -6,6 +6,7 @@ use serde_saphyr::Error as Yaml;
 use shoal_protocol::model::spec::InvalidSpec;
 
 use super::foreign::field_here;
+use super::tree::words;
 use crate::nearest::did_you_mean;
 
 /// A manifest that cannot be read. Nothing was published.
@@ -78,7 +79,13 @@ impl ManifestError {
             }
             Yaml::Message { msg, .. } => Self::at(line, msg.clone()),
             // The parser's own errors are an open list; each has a one-line text.
-            other => Self::at(line, without_place(&one_line(other))),
+            other => {
+                let text = without_place(&one_line(other));
+                match words::plain(&text) {
+                    Some((fault, mend)) => Self::at(line, fault).hint(mend),
+                    None => Self::at(line, text),
+                }
+            }
         }
     }
 }

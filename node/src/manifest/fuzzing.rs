@@ -51,7 +51,8 @@ fn seeds() -> Vec<Vec<u8>> {
         security_opt: [no-new-privileges]\nprivileged: false\nstop_signal: SIGTERM\n\
         stop_grace: 1m30s\nshm_size: 1MiB\nulimits: { nofile: 1024:4096 }\n\
         sysctls: { net.core.somaxconn: 1 }\nextra_hosts: ['a:1.1.1.1']\ndns: [1.1.1.1]\n\
-        group_add: [7]\nenv_from: { A: node }\npull: always\nlimit: { memory: 1GiB, cpu: 2 }\n";
+        group_add: [7]\nenv_from: { A: node }\npre_stop: [{ sleep: 1s }]\n\
+        pull: always\nlimit: { memory: 1GiB, cpu: 2 }\n";
     let compose = "version: '3'\nservices:\n  web:\n    image: nginx\n    ports: ['80:80']\n";
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: { name: web }\nspec: {}\n";
     let anchors = "name: &a hello\nwasm: *a\nenv: &e { A: b }\nrequire: { <<: *e }\n";

@@ -118,11 +118,19 @@ pub(super) struct ContainerText {
     /// Further groups of its user, by number or by a name of the image.
     /// Example: `group_add: [audio, 1001]`
     group_add: Option<At<Vec<Text>>>,
-    /// Variables that its node fills in, each with one of node, node-id, replica, name and uid.
+    /// Variables that its node fills in, each with one of node, node-id, replica, name, uid and
+    /// index.
     /// Example: `env_from: { NODE_NAME: node }`
     env_from: Option<At<Pairs>>,
     /// Further names at which others of its namespace reach it. Example: `aliases: [my_db]`
     aliases: Option<At<Vec<String>>>,
+    /// Commands in the container after its start, beside its program: the replica is not ready
+    /// before they end with 0, and fails when one fails.
+    /// Example: `post_start: [{ command: [chown, app, /data], user: root }]`
+    post_start: Option<At<Vec<super::hooks::HookText>>>,
+    /// Commands or pauses before the container is asked to end, within `stop_grace`.
+    /// Example: `pre_stop: [{ sleep: 5s }, { command: nginx -s quit }]`
+    pre_stop: Option<At<Vec<super::hooks::HookText>>>,
     /// When the engine asks the registry: missing, always or never. Default: missing.
     /// Example: `pull: always`
     pull: Option<At<Pull>>,
@@ -177,6 +185,8 @@ impl ContainerText {
             group_add,
             env_from,
             aliases,
+            post_start,
+            pre_stop,
             pull,
         } = self;
         let role = role.map(|text| field("role", &text, str::parse)).transpose()?;
@@ -257,6 +267,8 @@ impl ContainerText {
             group_add,
             env_from,
             aliases,
+            post_start,
+            pre_stop,
             pull,
             containers: None,
         };

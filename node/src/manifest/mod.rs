@@ -34,8 +34,8 @@
 //! `workdir`, `hostname`, `labels`, `network`, `tmpfs`, `stdin`, `tty`, `read_only`, `init`,
 //! `ports`, `volumes`, `volume_on_loss`, `devices`, `cap_add`, `cap_drop`, `security_opt`,
 //! `privileged`, `stop_signal`, `stop_grace`, `shm_size`, `ulimits`, `sysctls`,
-//! `extra_hosts`, `dns`, `dns_search`, `dns_opt`, `group_add`, `env_from`, `aliases`, `pull`, and
-//! `limit`, the most memory and CPU that it may take.
+//! `extra_hosts`, `dns`, `dns_search`, `dns_opt`, `group_add`, `env_from`, `aliases`, `post_start`,
+//! `pre_stop`, `pull`, and `limit`, the most memory and CPU that it may take.
 //!
 //! A file may have several documents, divided by `---`. Unknown fields are refused: an ignored slip
 //! would only be found in production.
@@ -55,6 +55,7 @@ pub(crate) mod fuzzing;
 mod given;
 mod group;
 mod health;
+mod hooks;
 mod kind;
 mod placement;
 #[cfg(test)]
@@ -352,11 +353,19 @@ struct Document {
     /// Further groups of its user, by number or by a name of the image.
     /// Example: `group_add: [audio, 1001]`
     group_add: Option<At<Vec<Text>>>,
-    /// Variables that its node fills in, each with one of node, node-id, replica, name and uid.
+    /// Variables that its node fills in, each with one of node, node-id, replica, name, uid and
+    /// index.
     /// Example: `env_from: { NODE_NAME: node }`
     env_from: Option<At<Pairs>>,
     /// Further names at which others of its namespace reach it. Example: `aliases: [my_db]`
     aliases: Option<At<Vec<String>>>,
+    /// Commands in the container after its start, beside its program: the replica is not ready
+    /// before they end with 0, and fails when one fails.
+    /// Example: `post_start: [{ command: [chown, app, /data], user: root }]`
+    post_start: Option<At<Vec<hooks::HookText>>>,
+    /// Commands or pauses before the container is asked to end, within `stop_grace`.
+    /// Example: `pre_stop: [{ sleep: 5s }, { command: nginx -s quit }]`
+    pre_stop: Option<At<Vec<hooks::HookText>>>,
     /// When the engine asks the registry: missing, always or never. Default: missing.
     /// Example: `pull: always`
     pull: Option<At<Pull>>,

@@ -61,6 +61,7 @@ const INNER: &[(&str, &str, &str)] = &[
     ("Pinned", "pinned: {", "}"),
     ("Platform", "pinned: { platforms: [{", "}] }"),
     ("ContainerText", "containers: [{", "}]"),
+    ("HookText", "post_start: [{", "}]"),
 ];
 
 /// Other spellings of a field that docker has: the schema offers one of them.

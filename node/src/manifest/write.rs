@@ -9,10 +9,10 @@ use std::time::Duration;
 use shoal_protocol::model::name::DEFAULT_NAMESPACE;
 use shoal_protocol::model::spec::{
     After, Autoscale, Check, Component, Container, Cron, DEFAULT_CPU, DEFAULT_MEMORY, Device,
-    Exposure, Extra, Health, Image, Job, Kind, Later, Member, Missed, Mount, NO_CPU_LIMIT,
-    NetworkMode, OnFailure, OnLoss, Order, Overlap, Placement, PlatformImage, Privileges, Probe,
-    Program, PullPolicy, Requirements, Role, Rollout, Sequence, Stateful, Target, Tmpfs, ValueKind,
-    ValueUse, VolumeSource, World, size_of_group,
+    Exposure, Extra, Health, Hook, HookCommand, Hooks, Image, Job, Kind, Later, Member, Missed,
+    Mount, NO_CPU_LIMIT, NetworkMode, OnFailure, OnLoss, Order, Overlap, Placement, PlatformImage,
+    Privileges, Probe, Program, PullPolicy, Requirements, Role, Rollout, Sequence, Stateful,
+    Target, Tmpfs, ValueKind, ValueUse, VolumeSource, World, size_of_group,
 };
 use shoal_protocol::model::{Artifact, DISK, Digest, Resources, Spec, SpecForm, WorkloadName};
 
@@ -416,6 +416,7 @@ fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
         limit: _,
         member: _,
         extra: Extra { hosts, dns, dns_search, dns_opt, groups, env_from, aliases },
+        hooks: Hooks { post_start, pre_stop },
     } = container;
     out.put_some("command", command.as_ref().map(Yaml::texts));
     out.put_some("entrypoint", entrypoint.as_ref().map(Yaml::texts));
@@ -457,6 +458,10 @@ fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
     let facts = env_from.iter().map(|(name, fact)| (name.clone(), Yaml::plain(fact)));
     out.put_if("env_from", !env_from.is_empty(), Yaml::Map(facts.collect()));
     out.put_if("aliases", !aliases.is_empty(), Yaml::texts(aliases));
+    for (field, hooks) in [("post_start", post_start), ("pre_stop", pre_stop)] {
+        let all = hooks.iter().map(hook_of).collect();
+        out.put_if(field, !hooks.is_empty(), Yaml::List(all));
+    }
     out.put_some(
         "pull",
         match pull {
@@ -467,6 +472,20 @@ fn container_of(out: &mut Entries, container: &Container, spec: &SpecForm) {
     );
 }
 
+fn hook_of(hook: &Hook) -> Yaml {
+    let mut out = Entries(Vec::new());
+    match hook {
+        Hook::Sleep(pause) => out.put("sleep", time(*pause)),
+        Hook::Exec(HookCommand { command, user, workdir, env }) => {
+            out.put("command", Yaml::texts(command));
+            out.put_some("user", user.as_ref().map(Yaml::text));
+            out.put_some("workdir", workdir.as_ref().map(Yaml::text));
+            out.put_if("env", !env.is_empty(), Yaml::pairs(env));
+        }
+    }
+    Yaml::Map(out.0)
+}
+
 fn volumes(mounts: &[Mount], spec: &SpecForm) -> Yaml {
     let all = mounts.iter().filter_map(|mount| {
         let volume = spec.volume(&mount.volume)?;
@@ -475,6 +494,7 @@ fn volumes(mounts: &[Mount], spec: &SpecForm) -> Yaml {
         if let VolumeSource::Device(path) = &volume.source {
             parts.put("device", Yaml::text(path));
         }
+        parts.put_if("scratch", volume.source == VolumeSource::Scratch, Yaml::plain(true));
         parts.put("path", Yaml::text(&mount.path));
         parts.put_if("read_only", mount.read_only, Yaml::plain(true));
         parts.put_if("on_loss", volume.on_loss == OnLoss::Empty, Yaml::plain("empty"));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use shoal_protocol::model::spec::{
-    self, Container, Device, Extra, ExtraHost, InvalidSpec, LaunchFact, NetworkMode, OnLoss, Port,
-    Privileges, PullPolicy, Tmpfs, Ulimit,
+    self, Container, Device, Extra, ExtraHost, Hook, HookCommand, Hooks, InvalidSpec, LaunchFact,
+    NetworkMode, OnLoss, Port, Privileges, PullPolicy, Tmpfs, Ulimit,
 };
 
 use super::Workload;
@@ -119,13 +119,20 @@ pub struct ContainerOptions {
     /// A further group of its user, by number or by a name of the image; may be given several times
     #[arg(long, value_name = "GROUP")]
     pub group_add: Vec<String>,
-    /// A variable that its node fills in, with: node, node-id, replica, name or uid; may be given
-    /// several times
+    /// A variable that its node fills in, with: node, node-id, replica, name, uid or index; may be
+    /// given several times
     #[arg(long, value_name = "NAME=WHAT", value_parser = filled)]
     pub env_from: Vec<(String, LaunchFact)>,
     /// A further name at which others of its namespace reach it; may be given several times
     #[arg(long, value_name = "NAME")]
     pub network_alias: Vec<String>,
+    /// A command in the container after its start, in words: it is not ready before that ends
+    /// with 0; may be given several times
+    #[arg(long, value_name = "COMMAND", value_parser = hook)]
+    pub post_start: Vec<Hook>,
+    /// A command in the container before it is asked to end, in words; may be given several times
+    #[arg(long, value_name = "COMMAND", value_parser = hook)]
+    pub pre_stop: Vec<Hook>,
     /// When the engine asks the registry: missing, always or never [default: missing]
     #[arg(long, value_name = "WHEN", value_parser = pull)]
     pub pull: Option<PullPolicy>,
@@ -172,6 +179,8 @@ impl ContainerOptions {
             group_add,
             env_from,
             network_alias,
+            post_start,
+            pre_stop,
             pull,
         } = self;
         let given = [
@@ -208,6 +217,8 @@ impl ContainerOptions {
             (!group_add.is_empty(), "--group-add"),
             (!env_from.is_empty(), "--env-from"),
             (!network_alias.is_empty(), "--network-alias"),
+            (!post_start.is_empty(), "--post-start"),
+            (!pre_stop.is_empty(), "--pre-stop"),
             (pull.is_some(), "--pull"),
         ];
         given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
@@ -277,6 +288,7 @@ impl ContainerOptions {
             env_from: self.env_from.into_iter().collect(),
             aliases: self.network_alias,
         };
+        container.hooks = Hooks { post_start: self.post_start, pre_stop: self.pre_stop };
         container.image.pull = self.pull.unwrap_or_default();
     }
 }
@@ -294,6 +306,15 @@ pub fn is_file(text: &str) -> bool {
 /// A quote is not closed.
 pub fn words(text: &str) -> Result<Words, String> {
     shlex::split(text).map(Words).ok_or_else(|| format!("`{text}`: a quote is not closed"))
+}
+
+/// Reads the command of a hook, in words.
+///
+/// # Errors
+/// A quote is not closed.
+pub fn hook(text: &str) -> Result<Hook, String> {
+    let command = words(text)?.0;
+    Ok(Hook::Exec(HookCommand { command, ..HookCommand::default() }))
 }
 
 /// Reads `K=V`; the value may contain further `=`.

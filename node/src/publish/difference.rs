@@ -180,6 +180,7 @@ fn volumes(spec: &Spec) -> String {
         let name = &volume.name;
         match (&volume.source, volume.on_loss) {
             (VolumeSource::Device(path), _) => format!("{name}={path}"),
+            (VolumeSource::Scratch, _) => format!("{name} (scratch)"),
             (VolumeSource::Kept, OnLoss::Wait) => name.clone(),
             (VolumeSource::Kept, OnLoss::Empty) => format!("{name} (empty on loss)"),
         }

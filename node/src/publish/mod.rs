@@ -489,6 +489,13 @@ async fn check(
     if based_on.is_some() && based_on != current {
         return Ok(None);
     }
+    if let (Some(old), Some(new)) = (&current, &spec)
+        && let (Some(set), None) = (&old.later.set, &new.later.set)
+    {
+        warnings.push(format!(
+            "it leaves the set `{set}`, by which --prune finds it; --set {set} keeps it there"
+        ));
+    }
     let outcome = match (&current, &spec) {
         (old, new) if old == new && !unheard.is_empty() => Outcome::Repeated(unheard),
         (_, None) => Outcome::Removed,

@@ -167,7 +167,7 @@ impl Node {
         if !self.config.founder && self.is_only_member() {
             names.push(ADMITTER.into());
         }
-        let warnings = spec.as_ref().map(|spec| self.unknown_names(spec)).unwrap_or_default();
+        let warnings = spec.as_ref().map(|spec| self.warnings_about(spec)).unwrap_or_default();
         let reply = match self.desired.workload(&name) {
             // A tombstone that this node knows can be written again. For a name that it never heard
             // of, a tombstone is written only if the user insists.

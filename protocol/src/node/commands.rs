@@ -80,7 +80,7 @@ impl Node {
             self.ask_members(now, Unchanged { request, name, spec, force });
             return Ok(None);
         }
-        let warnings = spec.as_ref().map(|spec| self.unknown_names(spec)).unwrap_or_default();
+        let warnings = spec.as_ref().map(|spec| self.warnings_about(spec)).unwrap_or_default();
         self.draft_reply(now, &name, Vec::new(), warnings).map(Some)
     }
 
@@ -105,9 +105,14 @@ impl Node {
         Err(Refusal::Unplaceable(why.into_iter().map(count).chain(unknown).collect()))
     }
 
+    /// Warnings about a spec before it is published.
+    pub(super) fn warnings_about(&self, spec: &Spec) -> Vec<String> {
+        self.unknown_names(spec).into_iter().chain(self.unfilled(spec)).collect()
+    }
+
     /// Warnings about rules of a spec that are about labels and facts which no node has, and about
     /// workloads that are not there.
-    pub(super) fn unknown_names(&self, spec: &Spec) -> Vec<String> {
+    fn unknown_names(&self, spec: &Spec) -> Vec<String> {
         let records = self.membership.up().filter_map(|node| self.membership.record(&node));
         let facts: Vec<&Facts> = records.map(|record| &record.facts).collect();
         let mut unknown = spec.unknown_names(facts.iter().copied());

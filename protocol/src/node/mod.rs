@@ -53,6 +53,7 @@ mod events;
 mod explaining;
 mod facts;
 mod fetching;
+mod filling;
 mod history;
 mod holding;
 mod images;

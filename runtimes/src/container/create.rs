@@ -7,8 +7,8 @@ use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigLogConfig,
-    Mount as EngineMount, MountType, PortBinding, ResourcesUlimits, RestartPolicy,
-    RestartPolicyNameEnum,
+    Mount as EngineMount, MountType, MountVolumeOptions, PortBinding, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use rustix::process::{Resource, Rlimit, getrlimit};
 use shoal_protocol::model::Digest;
@@ -17,8 +17,10 @@ use shoal_protocol::model::spec::{
     Allowed, Container, ExtraHost, HostAddress, Mount, NetworkMode, Privileges, Qos, Role, Tmpfs,
 };
 
-use super::engine::{CONTAINER, ENDS, Engine, INSTANCE, LAUNCH, ORDER, OWNER, ROLE, WORKLOAD};
-use super::{Config, given_files, load, volumes};
+use super::engine::{
+    CONTAINER, ENDS, Engine, INSTANCE, LAUNCH, ORDER, OWNER, PRE_STOP, ROLE, WORKLOAD,
+};
+use super::{Config, given_files, hooks, load, volumes};
 use crate::model::{ContainerPayload, InstanceId, Launch, Payload, VolumeOf};
 
 /// The least memory that Docker gives a container.
@@ -251,6 +253,9 @@ pub(super) fn body(
     ]);
     // An older program finds none that ended, so its label tells nothing that it has to know.
     labels.extend(launch.ends.then(|| (ENDS.to_owned(), "true".to_owned())));
+    if !container.hooks.pre_stop.is_empty() {
+        labels.insert(PRE_STOP.to_owned(), hooks::label(&container.hooks.pre_stop));
+    }
     if payload.is_group() {
         labels.extend([
             (CONTAINER.to_owned(), container.name.clone()),
@@ -351,7 +356,7 @@ fn host_config(
         dns_options: resolver.options,
         extra_hosts: resolver.hosts,
         group_add: some(container.extra.groups.clone()),
-        mounts: Some(mounts(&config.owner, payload, container)),
+        mounts: Some(mounts(&config.owner, &launch.id, payload, container)),
         ..HostConfig::default()
     }
 }
@@ -457,17 +462,27 @@ fn bindings(
     all
 }
 
-fn mounts(owner: &str, payload: &ContainerPayload, container: &Container) -> Vec<EngineMount> {
+fn mounts(
+    owner: &str,
+    id: &InstanceId,
+    payload: &ContainerPayload,
+    container: &Container,
+) -> Vec<EngineMount> {
     let of = |mount: &Mount| {
         let (typ, source) = match payload.volumes.get(&mount.volume)? {
             VolumeOf::Device(path) => (MountType::BIND, path.clone()),
             VolumeOf::Kept(key) => (MountType::VOLUME, volumes::name(owner, key)),
+            VolumeOf::Scratch(name) => (MountType::VOLUME, volumes::scratch_name(owner, id, name)),
         };
+        // It is empty, whatever the image has there.
+        let is_scratch = matches!(payload.volumes.get(&mount.volume), Some(VolumeOf::Scratch(_)));
+        let options = MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() };
         Some(EngineMount {
             target: Some(mount.path.clone()),
             source: Some(source),
             typ: Some(typ),
             read_only: Some(mount.read_only),
+            volume_options: is_scratch.then_some(options),
             ..EngineMount::default()
         })
     };

@@ -42,6 +42,10 @@ pub(super) const ROLE: &str = "shoal.role";
 pub(super) const LAUNCH: &str = "shoal.launch";
 /// The label of a container whose program is to come to an end by itself.
 pub(super) const ENDS: &str = "shoal.ends";
+/// The label of a volume that goes with an instance, with its id.
+pub(super) const SCRATCH: &str = "shoal.scratch";
+/// The hooks before a container's end, as JSON: whoever ends it finds them.
+pub(super) const PRE_STOP: &str = "shoal.pre-stop";
 /// The label with the name of a volume within its workload.
 pub(super) const VOLUME: &str = "shoal.volume";
 /// The label with the place of the replica that a volume is for.

@@ -65,6 +65,7 @@ pub(super) struct Volumes {
 #[derive(Deserialize, Debug, Default)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct ListedVolume {
+    pub name: Option<String>,
     pub mountpoint: Option<PathBuf>,
     pub labels: Option<BTreeMap<String, String>>,
 }
@@ -83,6 +84,14 @@ pub(super) struct Inspected {
     pub network_settings: Option<NetworkSettings>,
     /// The id of its image.
     pub image: Option<String>,
+    pub config: Option<Settings>,
+}
+
+/// The settings of an inspected container.
+#[derive(Deserialize, Debug, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Settings {
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// The state of an inspected container.
@@ -362,6 +371,10 @@ impl Listed {
 }
 
 impl Inspected {
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.config.as_ref()?.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
     pub fn phase(&self) -> Phase {
         phase(self.state.as_ref().and_then(|state| state.status.as_deref()))
     }

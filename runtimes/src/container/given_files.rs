@@ -135,6 +135,31 @@ fn write_one(path: &Path, file: &GivenFile, user: (Option<u32>, Option<u32>)) ->
     out.set_permissions(Permissions::from_mode(file.mode))
 }
 
+/// A file among those of an instance while its containers' hooks after the start run.
+const HOOKS: &str = "hooks";
+
+/// Notes that the hooks after the start of an instance's containers run, or no longer. A daemon
+/// that ends meanwhile finds the note, and starts the containers anew. Without a folder there is no
+/// note.
+pub(super) fn note_hooks(folder: Option<&Path>, id: &InstanceId, run: bool) {
+    let Some(folder) = folder else { return };
+    let own = of_instance(folder, id);
+    let noted = match run {
+        true => make(folder).and_then(|()| make(&own)).and_then(|()| {
+            OpenOptions::new().write(true).create(true).truncate(true).open(own.join(HOOKS))
+        }),
+        false => return drop(fs::remove_file(own.join(HOOKS))),
+    };
+    if let Err(error) = noted {
+        tracing::warn!(%id, "its hooks are not run again if this program ends meanwhile: {error}");
+    }
+}
+
+/// Whether the hooks of an instance's containers were running when this program ended.
+pub(super) fn hooks_ran(folder: Option<&Path>, id: &InstanceId) -> bool {
+    folder.is_some_and(|folder| of_instance(folder, id).join(HOOKS).exists())
+}
+
 /// Removes the files of an instance. Nothing can be done about a failure; the device's restart
 /// removes them.
 pub(super) fn remove(folder: Option<&Path>, id: &InstanceId) {

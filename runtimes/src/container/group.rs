@@ -15,6 +15,7 @@ use super::create::{self, Part};
 use super::death;
 use super::engine::{CONTAINER, LAUNCH};
 use super::forms::{Inspected, Listed, Phase};
+use super::given_files;
 use super::life::{End, Life, Running, Up};
 use super::logs::{self, Follower};
 use super::refusal::{CallError, Failure, Step, failure};
@@ -37,6 +38,9 @@ impl Life {
         is_first: bool,
     ) -> Result<Option<Vec<Running>>, CallError> {
         let launch = &self.instance.launch;
+        if given_files::hooks_ran(self.shared.given.as_deref(), &launch.id) {
+            return Ok(None);
+        }
         let is_group = payload.is_group();
         let is_it = |one: &&Listed, container: &Container| {
             let may_have_ended = is_first && launch.ends;
@@ -117,6 +121,10 @@ impl Life {
             if instance.stopping.is_cancelled() {
                 return Err(End::Stop);
             }
+            let hooks = &container.hooks.post_start;
+            if !hooks.is_empty() {
+                given_files::note_hooks(self.shared.given.as_deref(), &instance.launch.id, true);
+            }
             let started = engine.start(&id).await;
             started.map_err(|error| {
                 let failed = failure(engine.name(), Step::Start, &error);
@@ -135,8 +143,15 @@ impl Life {
                 continue;
             }
             followers.push(follower);
+            if !hooks.is_empty() {
+                // As above.
+                drop(permit);
+                self.post_start(container, &id).await?;
+                permit = self.permit().await?;
+            }
             all.push(Running { name, role, id });
         }
+        given_files::note_hooks(self.shared.given.as_deref(), &instance.launch.id, false);
         Ok(all)
     }
 
@@ -213,7 +228,7 @@ impl Life {
     }
 
     /// The reason of a container's end, as a predicate.
-    fn reason(&self, name: &str, found: &Inspected) -> String {
+    pub(super) fn reason(&self, name: &str, found: &Inspected) -> String {
         let (is_podman, was_ordered) = (self.shared.engine.is_podman, self.instance.was_ordered());
         let launch = &self.instance.launch;
         let container = self.payload().ok().and_then(|payload| {

@@ -180,7 +180,10 @@ impl Life {
         self.images(payload, log).await?;
         let permit = self.permit().await?;
         for key in payload.kept().collect::<BTreeSet<_>>() {
-            volumes::ensure(shared, key).await?;
+            volumes::ensure(shared, key, volumes::group(payload, key)).await?;
+        }
+        for name in payload.scratch().collect::<BTreeSet<_>>() {
+            volumes::ensure_scratch(shared, &launch.id, name).await?;
         }
         given_files::write(shared.given.as_deref(), launch, payload)?;
         let running = self.start_all(payload, permit, followers, log).await?;
@@ -474,7 +477,9 @@ impl Life {
             finish(std::mem::take(followers)).await;
         }
         // All that the engine has: a create whose answer was lost is among it.
-        shared.clear(id, instance.grace.subscribe()).await
+        shared.clear(id, instance.grace.subscribe()).await?;
+        let names = self.payload().map(|it| it.scratch().map(str::to_owned).collect());
+        volumes::remove_scratch(shared, id, names.ok()).await.map_err(failed)
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) mod fuzzing;
 mod given_files;
 mod group;
 mod healthcheck;
+mod hooks;
 mod image;
 mod instance;
 mod life;
@@ -141,6 +142,7 @@ impl Containers {
         shared.node.spawn(events::run(shared.clone()));
         shared.node.spawn(loaded::run(shared.clone()));
         shared.node.spawn(volume_files::sweep(shared.clone()));
+        shared.node.spawn(volumes::sweep_scratch(shared.clone()));
         Ok(Containers { shared })
     }
 
@@ -199,6 +201,8 @@ async fn stop(
     }
     let grace = watch::Sender::new(Some(grace));
     shared.clear(&id, grace.subscribe()).await?;
+    let removed = volumes::remove_scratch(&shared, &id, None).await;
+    removed.map_err(|error| shared.device_error(format!("removing the folders of {id}"), error))?;
     if let Some(instance) = failed {
         shared.logs.open(&id).close().await;
         shared.forget(&instance);

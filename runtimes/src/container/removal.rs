@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
-use super::engine::Engine;
+use super::engine::{Engine, PRE_STOP};
 use super::forms::{Listed, Phase};
+use super::hooks;
 use super::refusal::CallError;
 
 /// Time for the engine to remove a container that it refuses to remove: another call may be doing
@@ -109,7 +111,16 @@ pub(super) async fn end(
     }
     let began = Instant::now();
     let first = own.or(*grace.borrow_and_update()).unwrap_or_default();
-    let mut stop = std::pin::pin!(engine.stop(id, first));
+    let killed = CancellationToken::new();
+    let mut stop = std::pin::pin!(async {
+        let hooks = hooks::of_label(found.label(PRE_STOP));
+        if hooks.is_empty() {
+            return engine.stop(id, first).await;
+        }
+        hooks::pre_stop(engine, id, &hooks, began + first, &killed).await;
+        let left = first.saturating_sub(began.elapsed());
+        engine.stop(id, left.max(LEAST_GRACE).min(first)).await
+    });
     let shortened = async {
         if own.is_some() {
             std::future::pending::<()>().await;
@@ -136,6 +147,7 @@ pub(super) async fn end(
         () = shortened => {
             // A second stop would wait for the first one on Podman. The kill may come too late.
             let _ = engine.kill(id).await;
+            killed.cancel();
             stop.await
         }
     };

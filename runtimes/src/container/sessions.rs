@@ -4,6 +4,7 @@
 //! known here, and a client that guesses it from the bytes may guess wrong.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,21 +80,51 @@ impl Control for Running {
     }
 
     fn exit_code(&self) -> BoxFuture<'_, Option<i64>> {
-        let look = async move {
-            loop {
-                let path = format!("{}/json", self.path);
-                let ran: Ran = raw::get(&self.engine.socket, &path).await.ok()?;
-                let ran =
-                    ran.state.map_or((ran.running, ran.exit_code), |it| (it.running, it.exit_code));
-                // Podman has the code 0 before the end: only what does not run has ended.
-                if let (Some(false), code) = ran {
-                    return code;
-                }
-                sleep(LOOK).await;
-            }
-        };
-        async move { timeout(ENDED, look).await.ok().flatten() }.boxed()
+        exit_code(&self.engine.socket, &self.path).boxed()
     }
+}
+
+/// Runs a command in a container to its end: its exit code, where the engine knows it, and what
+/// `line` was told of its output.
+pub(super) async fn run_to_end(
+    engine: &Engine,
+    container: &str,
+    body: &Value,
+    mut piece: impl FnMut(&[u8]),
+) -> Result<Option<i64>, CallError> {
+    let path = format!("/containers/{container}/exec");
+    let made = raw::post_json(&engine.socket, &path, body);
+    let made: Made = parse(&within(BEGIN, made).await?);
+    let path = format!("/exec/{}", made.id);
+    let start = json!({ "Detach": false, "Tty": false });
+    let begin = format!("{path}/start");
+    let started = raw::hijack(&engine.socket, &begin, &start);
+    let mut output = framed(within(BEGIN, started).await?, false);
+    while let Some(Ok(one)) = output.next().await {
+        if !is_noise(&one) {
+            let (Output::Out(bytes) | Output::Err(bytes)) = &one;
+            piece(bytes);
+        }
+    }
+    Ok(exit_code(&engine.socket, &path).await)
+}
+
+/// The exit code of a command that has ended, or is about to.
+async fn exit_code(socket: &Path, path: &str) -> Option<i64> {
+    let look = async {
+        loop {
+            let path = format!("{path}/json");
+            let ran: Ran = raw::get(socket, &path).await.ok()?;
+            let ran =
+                ran.state.map_or((ran.running, ran.exit_code), |it| (it.running, it.exit_code));
+            // Podman has the code 0 before the end: only what does not run has ended.
+            if let (Some(false), code) = ran {
+                return code;
+            }
+            sleep(LOOK).await;
+        }
+    };
+    timeout(ENDED, look).await.ok().flatten()
 }
 
 impl Containers {

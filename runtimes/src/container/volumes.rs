@@ -2,16 +2,24 @@
 //! **only [`remove`] removes one**: they outlive containers, workloads and the daemon.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::sync::Arc;
+use std::time::Duration;
 
 use shoal_protocol::model::Digest;
+use shoal_protocol::model::spec::Container;
+use tokio::time::sleep;
 
-use super::engine::{OWNER, PLACE, VOLUME, WORKLOAD};
+use super::engine::{INSTANCE, OWNER, PLACE, SCRATCH, VOLUME, WORKLOAD};
 use super::forms::ListedVolume;
 use super::instance::Instance;
 use super::refusal::{CallError, Failure};
 use super::shared::Shared;
-use crate::model::{Payload, VolumeKey};
+use crate::model::{ContainerPayload, InstanceId, Payload, VolumeKey, VolumeOf};
+
+/// The time after a start of this program in which instances that go on are started again.
+const SWEEP_AFTER: Duration = Duration::from_secs(60);
 
 /// The name of a volume, legal on all engines: a readable part, and a hash that tells apart what
 /// the readable part does not. Several nodes may share an engine.
@@ -22,8 +30,31 @@ pub(super) fn name(owner: &str, key: &VolumeKey) -> String {
     format!("shoal-{readable}-{}", digest.short())
 }
 
-/// Makes the volume of an instance that starts, unless it is there already.
-pub(super) async fn ensure(shared: &Shared, key: &VolumeKey) -> Result<(), Failure> {
+/// The group of a new volume: the first further group, by number, of a container that mounts it.
+pub(super) fn group(payload: &ContainerPayload, key: &VolumeKey) -> Option<u32> {
+    let mounts = |container: &&Container| {
+        let mut all = container.mounts.iter().map(|it| payload.volumes.get(&it.volume));
+        all.any(|of| matches!(of, Some(VolumeOf::Kept(kept)) if kept == key))
+    };
+    let first = |container: &Container| container.extra.groups.first()?.parse().ok();
+    payload.containers().filter(mounts).find_map(first)
+}
+
+/// Makes the volume of an instance that starts, unless it is there already. A new one belongs to
+/// `group`, where this program can say so: as root, beside the engine.
+pub(super) async fn ensure(
+    shared: &Shared,
+    key: &VolumeKey,
+    group: Option<u32>,
+) -> Result<(), Failure> {
+    if group.is_some() {
+        let _ = look(shared).await;
+    }
+    let is_new = || {
+        let known = shared.known_volumes();
+        known.all.as_ref().is_some_and(|all| !all.contains(key))
+    };
+    let group = group.filter(|_| is_new());
     if shared.known_volumes().held.contains(key) {
         return Err(Failure::passing(format!("the files of its volume {} are replaced", key.name)));
     }
@@ -34,9 +65,109 @@ pub(super) async fn ensure(shared: &Shared, key: &VolumeKey) -> Result<(), Failu
             Failure::passing(format!("{engine} does not make the volume {name}: {error}"))
         }
     })?;
+    if let Some(group) = group {
+        give_to(shared, key, group).await;
+    }
     // The next look finds it, if this one does not.
     let _ = look(shared).await;
     Ok(())
+}
+
+/// Gives a new volume to a group, which may write in it, as do all files that are made there.
+async fn give_to(shared: &Shared, key: &VolumeKey, group: u32) {
+    let (engine, name) = (&shared.engine, name(&shared.config.owner, key));
+    let Ok(Some(folder)) = engine.volume_folder(&name).await else { return };
+    let given = match engine.is_here {
+        true => chown(&folder, None, Some(group))
+            .and_then(|()| std::fs::set_permissions(&folder, Permissions::from_mode(0o2775))),
+        false => return,
+    };
+    if let Err(error) = given {
+        tracing::info!("the volume {key} does not belong to the group {group}: {error}");
+    }
+}
+
+/// The name of a folder that goes with an instance.
+pub(super) fn scratch_name(owner: &str, id: &InstanceId, name: &str) -> String {
+    let digest = Digest::of(format!("{owner}\n{id}\n{name}").as_bytes());
+    format!("shoal-scratch-{digest}")
+}
+
+/// Makes a folder of an instance that starts, unless it is there from an earlier start. As in
+/// Kubernetes, every user may write it.
+pub(super) async fn ensure_scratch(
+    shared: &Shared,
+    id: &InstanceId,
+    name: &str,
+) -> Result<(), Failure> {
+    let (owner, engine) = (&shared.config.owner, &shared.engine);
+    let labels = HashMap::from([
+        (OWNER.to_owned(), owner.clone()),
+        (SCRATCH.to_owned(), id.as_str().to_owned()),
+    ]);
+    let volume = scratch_name(owner, id, name);
+    let failed = |error: CallError| {
+        let engine = engine.name();
+        Failure::passing(format!("{engine} does not make the folder {name}: {error}"))
+    };
+    let made = engine.make_volume(&volume, labels).await.map_err(failed)?;
+    if made.get(OWNER) != Some(owner) {
+        return Err(Failure::lasting(CallError::Foreign(volume).to_string()));
+    }
+    let folder = engine.volume_folder(&volume).await.map_err(failed)?;
+    if let Some(folder) = folder.filter(|_| engine.is_here)
+        && let Err(error) = std::fs::set_permissions(&folder, Permissions::from_mode(0o777))
+    {
+        tracing::debug!("not every user may write {}: {error}", folder.display());
+    }
+    Ok(())
+}
+
+/// Removes the folders that go with an instance, by their names, or whatever there are.
+pub(super) async fn remove_scratch(
+    shared: &Shared,
+    id: &InstanceId,
+    names: Option<Vec<String>>,
+) -> Result<(), CallError> {
+    let owner = &shared.config.owner;
+    let names = match names {
+        Some(names) => names.iter().map(|name| scratch_name(owner, id, name)).collect(),
+        None => {
+            let all = shared.engine.volumes(owner).await?;
+            let own = all.into_iter().filter(|it| it.label(SCRATCH) == Some(id.as_str()));
+            own.filter_map(|it| it.name).collect::<Vec<_>>()
+        }
+    };
+    for name in names {
+        match shared.engine.remove_volume(&name).await {
+            Err(CallError::Refused { status: 404, .. }) | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the folders of instances that are gone: this program may have ended before it did.
+pub(super) async fn sweep_scratch(shared: Arc<Shared>) {
+    tokio::select! {
+        () = shared.closed.cancelled() => return,
+        // By then the instances that go on have been started again.
+        () = sleep(SWEEP_AFTER) => {}
+    }
+    let (Ok(all), Ok(containers)) =
+        (shared.engine.volumes(&shared.config.owner).await, shared.list(None).await)
+    else {
+        return;
+    };
+    let of_container: BTreeSet<&str> =
+        containers.iter().filter_map(|it| it.label(INSTANCE)).collect();
+    for volume in &all {
+        let (Some(id), Some(name)) = (volume.label(SCRATCH), &volume.name) else { continue };
+        let is_known = shared.lock().keys().any(|known| known.as_str() == id);
+        if !is_known && !of_container.contains(id) {
+            let _ = shared.engine.remove_volume(name).await;
+        }
+    }
 }
 
 /// Makes a volume, unless it is there already.

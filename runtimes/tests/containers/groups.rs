@@ -24,6 +24,7 @@ on_both! {
     job_is_done_when_all_have_ended
     end_of_a_job_of_several_is_told_by_the_next_daemon
     sidecar_starts_before_the_main_one
+    scratch_folder_is_empty_at_first_and_goes_with_the_instance
 }
 
 fn other(name: &str, role: Role, words: &[&str]) -> Container {
@@ -318,4 +319,37 @@ async fn sidecar_starts_before_the_main_one(kind: Kind) {
     assert!(harness.get(&id, "/").await.contains("hello"));
     harness.containers.stop(&id, Duration::from_secs(60)).await.unwrap();
     gone(&harness).await;
+}
+
+/// A folder that goes with the instance: shared by its containers, kept when it starts again, also
+/// by another daemon, and gone with its stop.
+async fn scratch_folder_is_empty_at_first_and_goes_with_the_instance(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    let scratch = |id: &str| {
+        let mut launch = beside(
+            server(id, |it| it.user = Some("1000:1000".into())),
+            vec![other("second", Role::App, &["wait"])],
+        );
+        let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+        payload.container.mounts[0].read_only = false;
+        payload.volumes.insert("data".into(), VolumeOf::Scratch("data".into()));
+        launch
+    };
+    harness.run(scratch("a/0")).await;
+    let id = id_of("a/0");
+    // Not root, as in Kubernetes.
+    assert_eq!(harness.get(&id, "/write?/shared/file").await, "written");
+    let show = || command(&["/server", "show", "/shared/file"]);
+    let shown = harness.containers.exec_in(&id, "second", show()).await.unwrap();
+    assert_eq!(end_of(shown).await.0, "x");
+    let _ = harness.try_get(&id, "/exit?3").await;
+    harness.failure(&id).await;
+    let harness = harness.restart().await;
+    harness.run(scratch("a/0")).await;
+    assert_eq!(harness.get(&id, "/read?/shared/file").await, "x");
+    assert_eq!(harness.engine.volumes(&harness.owner).len(), 1);
+    harness.containers.stop(&id, Duration::ZERO).await.unwrap();
+    assert_eq!(harness.engine.volumes(&harness.owner), [""; 0]);
+    harness.run(scratch("a/0")).await;
+    assert!(harness.get(&id, "/read?/shared/file").await.contains("No such file"));
 }

@@ -32,6 +32,7 @@ on_both! {
     allowed_device_path_and_rights_are_given
     path_that_leads_out_of_what_is_allowed_is_refused
     missing_path_and_device_are_named
+    new_volume_belongs_to_the_first_further_group
     volume_outlives_its_container_and_the_node
     volume_in_use_is_not_removed
     published_port_leads_to_the_container
@@ -314,6 +315,29 @@ async fn missing_path_and_device_are_named(kind: Kind) {
     let (reason, retryable) = harness.fails(launch).await;
     assert!(retryable, "it may be plugged in");
     assert!(reason.contains("the device /dev/shoal-none is not here"), "{reason}");
+}
+
+/// A program that is not root could not write a volume of root.
+async fn new_volume_belongs_to_the_first_further_group(kind: Kind) {
+    let harness = Harness::on(shared(kind)).await;
+    let of = |id: &str, groups: &[&str]| {
+        let mut launch = keeping(id, "0");
+        let Payload::Container(payload) = &mut launch.payload else { unreachable!() };
+        payload.container.user = Some("1000:1000".into());
+        payload.container.extra.groups = groups.iter().map(|&it| it.to_owned()).collect();
+        launch
+    };
+    harness.run(of("a/0", &["4242", "7"])).await;
+    assert_eq!(harness.get(&id_of("a/0"), "/write?/mounted/file").await, "written");
+    harness.containers.stop(&id_of("a/0"), Duration::ZERO).await.unwrap();
+    // Podman gives each new volume to the container's user as well.
+    if kind == Kind::Podman {
+        return;
+    }
+    // One that is there stays as it is.
+    harness.run(of("a/1", &["4243"])).await;
+    let denied = harness.get(&id_of("a/1"), "/write?/mounted/other").await;
+    assert!(denied.contains("denied"), "{denied}");
 }
 
 /// The container ends, and another generation of the replica finds what it wrote; so does the next

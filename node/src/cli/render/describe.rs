@@ -139,6 +139,7 @@ fn results(all: &[ResultView]) -> String {
 fn shown(volume: &Volume) -> String {
     match (&volume.source, volume.on_loss) {
         (VolumeSource::Device(path), _) => format!("{path} of the device"),
+        (VolumeSource::Scratch, _) => format!("{}, which goes with each replica", volume.name),
         (VolumeSource::Kept, OnLoss::Wait) => volume.name.clone(),
         (VolumeSource::Kept, OnLoss::Empty) => {
             format!("{}, empty elsewhere when its node is down", volume.name)

@@ -58,6 +58,7 @@ impl Loader<'_> {
             return service;
         }
         stack.push(key);
+        let mut was_read = true;
         let base = match other {
             None => {
                 let in_below = || below?.at_path(&["services", &target]).cloned();
@@ -66,6 +67,7 @@ impl Loader<'_> {
             }
             Some(_) => {
                 let merged = self.file_of_extended(&file, vars);
+                was_read = merged.is_some();
                 let services = merged.as_ref().and_then(|it| it.get("services"));
                 let found = services.and_then(|it| Some((it.clone(), it.get(&target)?.clone())));
                 found.map(|(all, base)| self.extend(&target, base, (&all, None), vars, stack))
@@ -73,6 +75,10 @@ impl Loader<'_> {
         };
         stack.pop();
         let Some(base) = base else {
+            // A file that cannot be read was refused.
+            if !was_read {
+                return service;
+            }
             let why = match other {
                 Some(_) => format!("there is no service `{target}` in {}", file.display()),
                 None => format!("there is no service `{target}`"),

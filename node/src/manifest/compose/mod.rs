@@ -12,6 +12,7 @@ mod env_file;
 mod extends;
 mod extra;
 mod given;
+mod hooks;
 mod include;
 mod interpolate;
 mod merge;
@@ -71,7 +72,14 @@ pub struct Request<'a> {
 /// # Errors
 /// Every reason for which the files are refused.
 pub fn load(request: Request<'_>) -> Result<Bundle, Refusal> {
-    let Project { name, mut tree, off, mut files, mut judged } = read_project(&request);
+    let Project { name, mut tree, off, mut files, mut judged, is_whole } = read_project(&request);
+    if !is_whole {
+        let Judged { mut notes, mut problems } = judged;
+        notes.sort_by_key(|it| it.at);
+        problems.sort_by_key(|it| it.at);
+        problems.dedup();
+        return Err(Refusal { problems, notes, sources: files.sources });
+    }
     let services = tree.get("services").and_then(Tree::as_map).unwrap_or_default().len();
     if services > MAX_SERVICES {
         let why = format!("{services} services, at most {MAX_SERVICES} are allowed");

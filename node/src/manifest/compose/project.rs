@@ -25,6 +25,9 @@ pub(super) struct Project {
     pub off: BTreeSet<String>,
     pub files: Files,
     pub judged: Judged,
+    /// All files were read, with a value for each variable. Else what is missing has faults that
+    /// only follow from that.
+    pub is_whole: bool,
 }
 
 /// Variables of the shell and of files of variables.
@@ -63,10 +66,13 @@ pub(super) fn read_project(request: &Request<'_>) -> Project {
     if let Some(more) = vars.all.get("COMPOSE_PROFILES") {
         profiles.extend(more.split(',').map(|it| it.trim().to_owned()));
     }
-    schema::check(&tree, &mut loader.judged);
+    let is_whole = loader.judged.problems.is_empty();
+    if is_whole {
+        schema::check(&tree, &mut loader.judged);
+    }
     let off = switch_off(&mut tree, &profiles, &mut loader.judged);
     let Loader { files, judged, .. } = loader;
-    Project { name, tree, off, files, judged }
+    Project { name, tree, off, files, judged, is_whole }
 }
 
 pub(super) fn folder_of(file: &Path) -> PathBuf {

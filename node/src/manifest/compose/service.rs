@@ -10,7 +10,7 @@ use super::super::tree::{Entry, Position, Problem, Tree};
 use super::super::verdict::{Judged, find};
 use super::reading::Files;
 use super::table::TABLE;
-use super::{deploy, env_file, extra, ports, values, volumes};
+use super::{deploy, env_file, extra, hooks, ports, values, volumes};
 use crate::publish::container::{self as options, ContainerOptions, Words};
 use crate::publish::{Workload, volume};
 
@@ -173,6 +173,8 @@ impl<'a> Service<'a> {
             group_add: self.list("group_add", |it| Ok(it.to_owned())),
             env_from: Vec::new(),
             network_alias: self.aliases(is_component),
+            post_start: hooks::read(&mut self, "post_start"),
+            pre_stop: hooks::read(&mut self, "pre_stop"),
             pull: self.pull(),
         };
         let container = Workload::container(name, image);

@@ -77,6 +77,12 @@ fn fields_become_those_of_a_manifest() {
         ("", ""),
         ("command: nginx -g 'daemon off;'", "command: [nginx, -g, \"daemon off;\"]\n"),
         ("command: [sh, -c, a | b]", "command: [sh, -c, a | b]\n"),
+        (
+            "post_start: [{ command: chown app /data, user: root, working_dir: /data }]\n\
+             pre_stop: [{ command: [a], environment: [B=c, HOST, NONE], privileged: false }]",
+            "post_start: [{ command: [chown, app, /data], user: root, workdir: /data }]\n\
+             pre_stop: [{ command: [a], env: { B: c, HOST: host } }]\n",
+        ),
         ("entrypoint: []", "entrypoint: []\n"),
         (
             "environment: { A: 010, B: yes, C: '010', D: 1.10 }",

@@ -37,6 +37,8 @@ pub(super) struct World {
     pub mounted: BTreeMap<(Label, String), String>,
 }
 
+/// The variable in which a replica of an indexed job finds its index.
+const INDEX: &str = "JOB_COMPLETION_INDEX";
 /// The least memory of a container.
 const LEAST_MEMORY: u64 = 6 << 20;
 /// Bytes of the folder in which files of ConfigMaps and Secrets stand: they are bound into it.
@@ -78,6 +80,7 @@ pub(super) fn build(draft: &Draft, world: &mut World, out: &mut Judged) -> Optio
     workload = workload.priority(priority(pod, world, out)).after(draft.after.clone());
     workload = workload.rules(pod.rules.clone()).prefers(pod.preferences.clone());
     workload = workload.tolerates(pod.tolerations.clone());
+    check_spread(draft, out);
     let (affinity, spread) = relations(draft, world, out);
     workload = workload.affinity(affinity).spread(spread);
     let has_probes = all.iter().any(|(it, _)| !it.health.is_empty());
@@ -159,7 +162,10 @@ fn contained(
     let answers = is_main_port(draft, container, is_main);
     // The others share the names of the main one.
     let of_group = if is_main { pod.extra.clone() } else { Extra::default() };
-    let (groups, env_from) = (pod.extra.groups.clone(), filled(container));
+    let (groups, mut env_from) = (pod.extra.groups.clone(), filled(container));
+    if draft.is_indexed && container.env.iter().all(|it| it.name != INDEX) {
+        env_from.insert(INDEX.to_owned(), LaunchFact::Index);
+    }
     let extra = Extra { groups, env_from, ..of_group };
     let of_it = container.clone();
     let labels = pod.labels.clone();
@@ -178,6 +184,7 @@ fn contained(
         (it.mounts, it.tmpfs) = (mounts, tmpfs);
         it.read_only = of_it.read_only;
         it.stop_signal = of_it.stop_signal;
+        it.hooks = of_it.hooks;
         it.stop_grace = Some(pod.grace);
         it.sysctls = of_it.sysctls;
         it.privileges = of_it.privileges;
@@ -245,6 +252,23 @@ fn priority(pod: &Pod, world: &World, out: &mut Judged) -> i32 {
     };
     let most = i64::from(MAX_PRIORITY);
     i32::try_from(value.clamp(-most, most)).unwrap_or_default()
+}
+
+/// Refuses spreads that must be, where they keep a replica away: here they make a node better.
+fn check_spread(draft: &Draft, out: &mut Judged) {
+    // Of a daemon each node has one.
+    let Some(most) = draft.most() else { return };
+    for (at, field, skew) in draft.pod.strict.iter().filter(|(.., skew)| most > *skew) {
+        let why = format!(
+            "a replica that would make parts differ by more than {skew} is not kept away: a \
+             spread makes a node better here, and no more"
+        );
+        let hint = format!(
+            "Write `ScheduleAnyway`; or, if no two may be on one node, a required \
+             `podAntiAffinity` over `{HOST}`."
+        );
+        out.refuse(Problem::new(*at, why).field(field.clone()).hint(hint));
+    }
 }
 
 /// The relations to workloads, and labels to be spread over.
@@ -443,7 +467,7 @@ impl Placed {
         let wrong = |why: String| Problem::new(mount.at, why).field(mount.field.clone());
         let templates = &draft.templates;
         if let Some(bytes) = templates.get(&mount.volume) {
-            return self.kept(&mount.volume, *bytes, OnLoss::Wait, mount, out);
+            return self.kept(&mount.volume, *bytes, VolumeSource::Kept, mount, out);
         }
         let Some(volume) = draft.pod.volumes.get(&mount.volume) else {
             let names = draft.pod.volumes.keys().chain(templates.keys()).map(String::as_str);
@@ -459,11 +483,13 @@ impl Placed {
                 let problem = wrong("a part of a volume cannot be mounted".into());
                 out.refuse(problem.hint("Leave `subPath` away, and mount it as a whole."));
             }
-            Source::Empty(bytes) => self.kept(&mount.volume, *bytes, OnLoss::Empty, mount, out),
+            Source::Empty(bytes) => {
+                self.kept(&mount.volume, *bytes, VolumeSource::Scratch, mount, out);
+            }
             Source::Memory(bytes) if self.shared.contains(&mount.volume) => {
                 let text = "on disk: a folder in memory belongs to one container";
                 out.degrade(mount.at, mount.field.clone(), text);
-                self.kept(&mount.volume, *bytes, OnLoss::Empty, mount, out);
+                self.kept(&mount.volume, *bytes, VolumeSource::Scratch, mount, out);
             }
             Source::Memory(size) => {
                 let path = mount.path.clone();
@@ -532,15 +558,15 @@ impl Placed {
             }
         };
         let of = Mounted { read_only: mount.read_only || read_only, ..mount.clone() };
-        self.kept(name, bytes, OnLoss::Wait, &of, out);
+        self.kept(name, bytes, VolumeSource::Kept, &of, out);
     }
 
-    /// A volume that nodes keep.
+    /// A volume that nodes keep, or a folder of the replica.
     fn kept(
         &mut self,
         name: &str,
         bytes: Option<u64>,
-        on_loss: OnLoss,
+        source: VolumeSource,
         mount: &Mounted,
         out: &mut Judged,
     ) {
@@ -558,7 +584,7 @@ impl Placed {
         }
         let (path, read_only) = (mount.path.clone(), mount.read_only);
         let of = Mount { volume: name.clone(), path, read_only };
-        self.add(Volume { name, source: VolumeSource::Kept, on_loss }, of, mount);
+        self.add(Volume { name, source, on_loss: OnLoss::Wait }, of, mount);
     }
 
     fn add(&mut self, volume: Volume, of: Mount, mount: &Mounted) {

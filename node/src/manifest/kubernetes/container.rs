@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use shoal_protocol::model::spec::{Health, NO_NEW_PRIVILEGES, Privileges, PullPolicy, capability};
+use shoal_protocol::model::spec::{
+    Health, Hooks, NO_NEW_PRIVILEGES, Privileges, PullPolicy, capability,
+};
 use shoal_runtimes::images::full_name;
 
 use super::super::tree::Position;
 use super::super::verdict::Judged;
 use super::env::{Env, environment};
+use super::hooks::hooks;
 use super::pod::Around;
 use super::probe::probes;
 use super::quantity::Quantity;
@@ -32,6 +35,7 @@ pub(super) struct Boxed {
     pub stdin: bool,
     pub tty: bool,
     pub stop_signal: Option<String>,
+    pub hooks: Hooks,
     pub user: Option<String>,
     pub read_only: bool,
     pub privileges: Privileges,
@@ -138,6 +142,7 @@ pub(super) fn container(
         stdin: part.get("stdin").is_true(out),
         tty: part.get("tty").is_true(out),
         stop_signal,
+        hooks: hooks(part, out),
         user,
         read_only: mine.get("readOnlyRootFilesystem").is_true(out),
         privileges,

@@ -16,6 +16,7 @@
 mod build;
 mod container;
 mod env;
+mod hooks;
 mod objects;
 mod own_names;
 mod placement;
@@ -28,6 +29,7 @@ mod rows;
 mod scalar;
 mod scale;
 mod schedule;
+mod served;
 mod services;
 mod stream;
 mod table;

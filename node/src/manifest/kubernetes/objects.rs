@@ -10,6 +10,7 @@ use shoal_protocol::model::nearest::did_you_mean;
 use super::super::tree::{Position, Problem, Sources, Tree, Value};
 use super::super::verdict::{Judged, Note, Verdict};
 use super::scalar::Part;
+use super::served::{self, Owner};
 use super::stream::documents;
 use super::table::{self, Fate};
 
@@ -26,6 +27,8 @@ pub(super) struct Object {
     pub tree: Tree,
     /// The phases of a hook of Helm, and its weight.
     pub hook: Option<(Vec<String>, i64)>,
+    /// The object of a cluster that made it there.
+    pub owner: Option<Owner>,
 }
 
 impl Object {
@@ -65,7 +68,8 @@ pub(super) fn objects(
     all: &mut Judged,
 ) -> Vec<Object> {
     let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.parse().unwrap_or_default());
-    let mut reader = Reader { namespace, seen: BTreeMap::new(), objects: Vec::new(), all };
+    let mut reader =
+        Reader { namespace, seen: BTreeMap::new(), objects: Vec::new(), owned: Vec::new(), all };
     for (name, text) in texts {
         let file = sources.add(name);
         let (trees, problems) = documents(file, text);
@@ -77,10 +81,15 @@ pub(super) fn objects(
             reader.all.refuse(Problem::new(at, "there is nothing in it"));
         }
     }
-    reader.objects
+    reader.without_owned()
 }
 
+/// The ConfigMap with the certificates of a cluster, in each of its namespaces.
+const CERTIFICATES: &str = "kube-root-ca.crt";
+
 struct Reader<'a> {
+    /// Objects that are refused unless another one of the files makes them.
+    owned: Vec<(Problem, Label, Option<Owner>)>,
     namespace: Label,
     /// Where each object stands.
     seen: BTreeMap<(&'static str, Label, String), Position>,
@@ -89,6 +98,38 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The objects without those that others of them make.
+    fn without_owned(self) -> Vec<Object> {
+        let Reader { owned, seen, objects, all, .. } = self;
+        let has = |namespace: &Label, owner: &Owner| {
+            let mut known = seen.keys();
+            known.any(|(kind, of, name)| {
+                *kind == owner.kind && of == namespace && *name == owner.name
+            })
+        };
+        for (problem, namespace, owner) in owned {
+            match owner.filter(|owner| has(&namespace, owner)) {
+                Some(owner) => all.notes.push(served::made_by(problem.at, problem.field, &owner)),
+                None => all.refuse(problem),
+            }
+        }
+        let mut kept = objects;
+        kept.retain(|object| {
+            let Some(owner) = object.owner.as_ref() else { return true };
+            if !has(&object.namespace, owner) {
+                return true;
+            }
+            // The words about its fields count no more.
+            let shown = object.shown();
+            let of_it = format!("{shown}: ");
+            all.notes.retain(|it| it.field != shown && !it.field.starts_with(&of_it));
+            all.problems.retain(|it| it.field != shown && !it.field.starts_with(&of_it));
+            all.notes.push(served::made_by(object.name_at, shown, owner));
+            false
+        });
+        kept
+    }
+
     fn document(&mut self, mut tree: Tree) {
         let at = tree.at;
         if tree.as_map().is_none() {
@@ -173,7 +214,7 @@ impl Reader<'_> {
             let hint = format!("Write `{}`; its fields may differ.", known.apis.join("` or `"));
             return self.all.refuse(problem.hint(hint));
         }
-        tree.remove("status");
+        let status = tree.remove("status");
         let mut found = Judged::default();
         let root = Part::of(&tree);
         let metadata = root.get("metadata");
@@ -224,8 +265,18 @@ impl Reader<'_> {
             Some((_, Ok(hook))) => Some(hook),
             None => None,
         };
+        let owner = served::owner(&tree);
         match known.fate {
+            Fate::Read if name == CERTIFICATES && known.name == "ConfigMap" => {
+                let text = "left out: each namespace of a cluster has it";
+                return self.all.degrade(kind_at, shown, text);
+            }
             Fate::Read => {}
+            // Known once all objects are read.
+            Fate::Refused(why, mend) if owner.is_some() => {
+                let problem = Problem::new(kind_at, why).field(shown);
+                return self.owned.push((problem.hint(mend), in_namespace, owner));
+            }
             Fate::LeftOut(why) => {
                 let text = format!("left out: {why}");
                 return self.all.degrade(kind_at, shown, text);
@@ -236,12 +287,15 @@ impl Reader<'_> {
             }
         }
         without_words_of_tools(&mut tree);
+        let is_served = served::is_served(status.as_ref());
+        served::without_additions(known, &mut tree, is_served, &mut found);
         known.table().judge(&tree, "", &mut found);
         if let Some(note) = found.notes.iter_mut().find(|it| it.field == "kind") {
             note.text = known.becomes.to_owned();
         }
         let namespace = in_namespace;
-        let object = Object { kind: known.name, at, name, name_at, namespace, tree, hook };
+        let owner = owner.filter(|_| is_served);
+        let object = Object { kind: known.name, at, name, name_at, namespace, tree, hook, owner };
         object.tell(found, self.all);
         self.objects.push(object);
     }

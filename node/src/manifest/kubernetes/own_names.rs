@@ -72,10 +72,11 @@ fn resolver(spec: &Part<'_>, out: &mut Judged) -> (Vec<IpAddr>, Vec<String>, Vec
 
 fn groups(spec: &Part<'_>, out: &mut Judged) -> Vec<String> {
     let security = spec.get("securityContext");
-    // Kubernetes adds the group of volumes to those of each user, too.
+    // Kubernetes adds the group of volumes to those of each user, too. New volumes belong to the
+    // first one.
     let of_volumes = security.get("fsGroup");
     let mut all: Vec<String> = Vec::new();
-    for part in security.get("supplementalGroups").items(out).into_iter().chain([of_volumes]) {
+    for part in [of_volumes].into_iter().chain(security.get("supplementalGroups").items(out)) {
         let number = part.int(0..=i64::from(i32::MAX), out).map(|it| it.to_string());
         all.extend(number.filter(|it| !all.contains(it)));
     }

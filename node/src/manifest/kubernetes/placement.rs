@@ -246,6 +246,26 @@ pub(super) fn spread(
     all
 }
 
+/// The spreads without which a pod is not to run.
+pub(super) fn strict(spec: &Part<'_>, out: &mut Judged) -> Vec<(Position, String, u32)> {
+    let mut all = Vec::new();
+    for it in spec.get("topologySpreadConstraints").items(out) {
+        let when = it.get("whenUnsatisfiable");
+        match when.text(out).as_deref() {
+            None | Some("" | "ScheduleAnyway") => {}
+            Some("DoNotSchedule") => {
+                let skew = it.get("maxSkew").count(out).unwrap_or(1);
+                all.push((when.at, when.path.clone(), skew));
+            }
+            Some(other) => {
+                let problem = when.wrong(format!("`{other}` is no way on"));
+                out.refuse(problem.hint("Known are ScheduleAnyway and DoNotSchedule."));
+            }
+        }
+    }
+    all
+}
+
 /// The relations to other pods.
 pub(super) fn relations(spec: &Part<'_>, out: &mut Judged) -> Vec<Relation> {
     let mut all = Vec::new();

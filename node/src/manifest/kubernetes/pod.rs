@@ -37,6 +37,8 @@ pub(super) struct Pod {
     pub rules: Vec<Rule>,
     pub preferences: Vec<Preference>,
     pub spread: Vec<String>,
+    /// Spreads that must be: their places, and the most by which two parts may differ.
+    pub strict: Vec<(Position, String, u32)>,
     pub tolerations: Vec<Toleration>,
     pub relations: Vec<Relation>,
     /// The class of its priority, and its place.
@@ -127,6 +129,7 @@ pub(super) fn pod(part: &Part<'_>, around: &Around<'_>, out: &mut Judged) -> Opt
         rules,
         preferences: placement::preferences(&spec, out),
         spread: placement::spread(&spec, &labels, out),
+        strict: placement::strict(&spec, out),
         tolerations: placement::tolerations(&spec, out),
         relations: placement::relations(&spec, out),
         priority_class: class.text(out).map(|name| (class.at, name)),

@@ -207,7 +207,7 @@ const JOB: &[Row] = &[
     row("spec.backoffLimit", Honoured, "`retries`, of each index"),
     row("spec.activeDeadlineSeconds", Honoured, "`deadline`"),
     row("spec.ttlSecondsAfterFinished", Honoured, "`keep`"),
-    row("spec.completionMode", Honoured, "`NonIndexed` alone, or one completion"),
+    row("spec.completionMode", Honoured, "`Indexed`: `env_from: { JOB_COMPLETION_INDEX: index }`"),
     row("spec.suspend", Honoured, "`false` alone"),
     row("spec.selector", Degraded, "a job has its replicas by its name"),
     row("spec.manualSelector", Degraded, "a job has its replicas by its name"),
@@ -263,15 +263,31 @@ const SERVICE: &[Row] = &[
 const INGRESS: &[Row] = &[
     row("spec.ingressClassName", Degraded, "every node answers HTTP itself"),
     row("spec.defaultBackend", Honoured, "`port` of the workload of that Service"),
-    row("spec.rules.*.host", Degraded, "takes effect with networking"),
-    row("spec.rules.*.http.paths.*.path", Degraded, "takes effect with networking"),
-    row("spec.rules.*.http.paths.*.pathType", Degraded, "takes effect with networking"),
+    row(
+        "spec.rules.*.host",
+        Degraded,
+        "not looked at: the workload answers as `NAME.localhost` on every node",
+    ),
+    row(
+        "spec.rules.*.http.paths.*.path",
+        Degraded,
+        "not looked at: all paths lead to the workload",
+    ),
+    row(
+        "spec.rules.*.http.paths.*.pathType",
+        Degraded,
+        "not looked at: all paths lead to the workload",
+    ),
     row(
         "spec.rules.*.http.paths.*.backend",
         Honoured,
         "`port` of the workload of that Service: every node answers as `NAME.localhost`",
     ),
-    row("spec.tls", Degraded, "takes effect with networking: requests come over HTTP"),
+    row(
+        "spec.tls",
+        Degraded,
+        "requests come over HTTP; a proxy with the certificate can stand before a node",
+    ),
 ];
 
 const CONFIG_MAP: &[Row] = &[

@@ -10,6 +10,7 @@ mod groups;
 mod kinds;
 mod placement;
 mod ports;
+mod served;
 mod streams;
 mod values;
 

@@ -41,6 +41,8 @@ pub(super) struct Draft {
     pub after: Vec<After>,
     /// The phases of a hook of Helm, and its weight.
     pub hook: Option<(Vec<String>, i64)>,
+    /// Each replica of the job learns its index.
+    pub is_indexed: bool,
 }
 
 impl Draft {
@@ -79,6 +81,9 @@ pub(super) fn draft(object: &Object, values: &Values, out: &mut Judged) -> Optio
         }
     };
     let kind = kind(object, &spec, &of_run, read.as_ref(), out);
+    let mode = of_run.get("completionMode");
+    let is_indexed = kind.as_ref().is_some_and(|kind| kind.job().is_some())
+        && mode.text(out).as_deref() == Some("Indexed");
     let rollout = match object.kind {
         "Deployment" => Some(of_deployment(&spec, kind.as_ref(), out)),
         "StatefulSet" => Some(of_stateful(&spec, kind.as_ref(), out)),
@@ -113,6 +118,7 @@ pub(super) fn draft(object: &Object, values: &Values, out: &mut Judged) -> Optio
         published: Vec::new(),
         after: Vec::new(),
         hook: object.hook.clone(),
+        is_indexed,
     })
 }
 
@@ -188,11 +194,6 @@ fn job(spec: &Part<'_>, of_pod: Option<Duration>, out: &mut Judged) -> Job {
     if parallel == Some(0) {
         let problem = parallelism.wrong("0 stops a job, and a job here runs when it is published");
         out.refuse(problem.hint("Publish it when it shall run."));
-    }
-    let mode = spec.get("completionMode");
-    if mode.text(out).is_some_and(|it| it == "Indexed") && completions > 1 {
-        let problem = mode.wrong("nothing sets `JOB_COMPLETION_INDEX` here");
-        out.refuse(problem.hint("The index is the last part of `SHOAL_REPLICA`."));
     }
     let suspend = spec.get("suspend");
     if suspend.is_true(out) {

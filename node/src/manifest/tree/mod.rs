@@ -7,6 +7,7 @@
 mod read;
 #[cfg(test)]
 mod tests;
+pub(super) mod words;
 
 use std::fmt;
 
@@ -38,6 +39,11 @@ impl Sources {
     pub fn add(&mut self, name: impl Into<String>) -> FileId {
         self.names.push(name.into());
         FileId(u16::try_from(self.names.len() - 1).unwrap_or(u16::MAX))
+    }
+
+    /// The names of all files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
     }
 
     /// The name of a file.

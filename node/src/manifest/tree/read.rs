@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
+use super::words;
 use super::{Entry, FileId, Position, Problem, Scalar, Tag, Tree, Value};
 
 /// The parts of one text, with aliases replaced: some 20 MiB, and ten times a large chart.
@@ -38,7 +39,10 @@ fn scan_error(file: FileId, text: &str, error: &ScanError) -> Problem {
     match line.filter(|line| line.trim_start_matches(' ').starts_with('\t')) {
         Some(_) => Problem::new(at, "a tab indents this line, and YAML takes only spaces there")
             .hint("Replace each tab by two spaces."),
-        None => Problem::new(at, message),
+        None => match words::plain(&message) {
+            Some((fault, mend)) => Problem::new(at, fault).hint(mend),
+            None => Problem::new(at, message),
+        },
     }
 }
 

@@ -385,10 +385,26 @@ fn container() -> impl Strategy<Value = Spec> {
         extra.env_from =
             tty.then(|| ("NODE_NAME".to_owned(), LaunchFact::Node)).into_iter().collect();
         built.extra = extra;
+        built.hooks.post_start = tty
+            .then(|| {
+                Hook::Exec(HookCommand {
+                    command: vec!["chown".into(), "it's".into()],
+                    user: init.then(|| "0".into()),
+                    workdir: Some("/data".into()),
+                    env: [("A".to_owned(), "010".to_owned())].into(),
+                })
+            })
+            .into_iter()
+            .collect();
+        built.hooks.pre_stop =
+            init.then(|| Hook::Sleep(Duration::from_millis(1500))).into_iter().collect();
         let mut storage = Vec::new();
         for (name, (path, device, read_only, empty)) in volumes {
-            let source =
-                device.map_or(VolumeSource::Kept, |it| VolumeSource::Device(format!("/{it}")));
+            let source = match device {
+                Some(it) => VolumeSource::Device(format!("/{it}")),
+                None if read_only && !empty => VolumeSource::Scratch,
+                None => VolumeSource::Kept,
+            };
             let on_loss = match (&source, empty) {
                 (VolumeSource::Kept, true) => OnLoss::Empty,
                 _ => OnLoss::Wait,
@@ -483,6 +499,9 @@ fn group() -> impl Strategy<Value = Spec> {
                 it.extra = Extra { groups, env_from, ..Extra::default() };
                 it.member.role = [Role::App, Role::Init, Role::Sidecar][role];
                 let is_init = it.member.role == Role::Init;
+                if is_init {
+                    it.hooks = Hooks::default();
+                }
                 it.member.health = if is_init { Health::default() } else { health };
                 it.member.values = later.values;
                 form.later.no_healthcheck &= it.member.health.is_empty();

@@ -137,6 +137,27 @@ impl Allowed {
             .or_else(|| option().map(|option| format!("security option {option}")))
     }
 
+    /// All that a container asks of a node which allows nothing, as `shoal up --allow` takes it.
+    pub fn asked<'a>(
+        container: &Container,
+        paths: impl IntoIterator<Item = &'a str>,
+    ) -> BTreeSet<Allowance> {
+        let Privileges { privileged, cap_add, cap_drop: _, devices, security } =
+            &container.privileges;
+        if *privileged {
+            return [Allowance::Privileged].into();
+        }
+        let network = container.network == NetworkMode::Host;
+        let options = security.iter().filter(|option| *option != NO_NEW_PRIVILEGES);
+        let mut all: BTreeSet<Allowance> =
+            options.map(|option| Allowance::Security(option.clone())).collect();
+        all.extend(network.then_some(Allowance::HostNetwork));
+        all.extend(devices.iter().map(|it| Allowance::Device(it.host.clone())));
+        all.extend(paths.into_iter().map(|path| Allowance::Path(path.to_owned())));
+        all.extend(cap_add.iter().map(|name| Allowance::Capability(capability(name))));
+        all
+    }
+
     /// The allowance that would take back a [`Self::refusal`], as `shoal up --allow` takes it.
     /// `None` for words that are no refusal.
     pub fn remedy(refusal: &str) -> Option<String> {
@@ -276,6 +297,27 @@ mod tests {
         assert_eq!(some.refusal(&container, ["/etc"]).as_deref(), Some("path /etc"));
         let all = allowed("privileged");
         assert_eq!(all.refusal(&container, ["/etc"]), None, "it is root there anyway");
+    }
+
+    /// A node that allows all of it refuses nothing more: people need not ask piece by piece.
+    #[test]
+    fn all_that_is_asked_is_told_at_once() {
+        let mut container = Container::of("main", Image::named("redis:7"));
+        container.network = NetworkMode::Host;
+        container.privileges = Privileges {
+            cap_add: vec!["NET_ADMIN".into()],
+            devices: vec![Device { host: "/dev/kvm".into(), path: "/dev/kvm".into() }],
+            security: vec![NO_NEW_PRIVILEGES.into(), "seccomp=unconfined".into()],
+            ..Privileges::default()
+        };
+        let asked = Allowed::asked(&container, ["/srv"]);
+        let shown: Vec<String> = asked.iter().map(Allowance::to_string).collect();
+        let wanted = "host-network device=/dev/kvm path=/srv cap=NET_ADMIN \
+                      security=seccomp=unconfined";
+        assert_eq!(shown.join(" "), wanted);
+        assert_eq!(Allowed(asked).refusal(&container, ["/srv"]), None);
+        container.privileges.privileged = true;
+        assert_eq!(Allowed::asked(&container, ["/srv"]), [Allowance::Privileged].into());
     }
 
     #[test]

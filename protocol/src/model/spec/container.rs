@@ -9,6 +9,7 @@ use super::super::id::Digest;
 use super::super::resources::Resources;
 use super::extra::Extra;
 use super::group::{self, Member};
+use super::hooks::Hooks;
 use super::platform::PlatformImage;
 
 /// A container of a group.
@@ -65,6 +66,9 @@ pub struct Container {
     /// Names and name servers of its own, further groups, and variables that its node fills in.
     #[serde(default, skip_serializing_if = "Extra::is_default", with = "group::in_text")]
     pub extra: Extra,
+    /// Commands beside its program, after its start and before its end.
+    #[serde(default, skip_serializing_if = "Hooks::is_default", with = "group::in_text")]
+    pub hooks: Hooks,
 }
 
 /// An image, and the way to its bytes.
@@ -221,6 +225,7 @@ impl Container {
             limit: None,
             member: Member::default(),
             extra: Extra::default(),
+            hooks: Hooks::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::name::Label;
 use super::allow::{NO_NEW_PRIVILEGES, is_capability, is_plain_path};
 use super::container::{Container, Image, NetworkMode, Privileges};
-use super::{InvalidSpec, Mount, Port, SpecForm, Volume, VolumeSource, check_env};
+use super::{InvalidSpec, Mount, OnLoss, Port, SpecForm, Volume, VolumeSource, check_env};
 
 /// Bytes of all texts of one container but its environment: a change must fit one gossip message.
 const MAX_TEXT: usize = 8 * 1024;
@@ -87,6 +87,7 @@ fn check_one(container: &Container) -> Result<(), InvalidSpec> {
         limit: _,
         member: _,
         extra: _,
+        hooks: _,
     } = container;
     check_env(env)?;
     check_image(image)?;
@@ -157,7 +158,7 @@ fn check_storage(storage: &[Volume]) -> Result<(), InvalidSpec> {
         return wrong("volumes", format!("there are {count}, at most {MAX_ITEMS} are allowed"));
     }
     let mut names = BTreeSet::new();
-    for Volume { name, source, on_loss: _ } in storage {
+    for Volume { name, source, on_loss } in storage {
         if let Err(error) = name.parse::<Label>() {
             return wrong("volumes", error.to_string());
         }
@@ -168,6 +169,10 @@ fn check_storage(storage: &[Volume]) -> Result<(), InvalidSpec> {
             && !is_device_path(path)
         {
             return wrong("volumes", not_a_path(path));
+        }
+        if *source == VolumeSource::Scratch && *on_loss != OnLoss::Wait {
+            let why = format!("`{name}` goes with its replica: nothing of it can be lost");
+            return wrong("volumes", why);
         }
     }
     Ok(())
@@ -197,9 +202,14 @@ fn check_ports(ports: &[Port], containers: &[Container]) -> Result<(), InvalidSp
 pub(super) fn check_folders(mounts: &[Mount], storage: &[Volume]) -> Result<(), InvalidSpec> {
     check_storage(storage)?;
     check_mounts(mounts, BTreeSet::new(), storage)?;
-    if let Some(Volume { name, .. }) = storage.iter().find(|it| it.source != VolumeSource::Kept) {
-        let why = format!("`{name}` is a path of the device, and a component gets none");
-        return wrong("volumes", why);
+    if let Some(Volume { name, source, .. }) =
+        storage.iter().find(|it| it.source != VolumeSource::Kept)
+    {
+        let what = match source {
+            VolumeSource::Device(_) => "is a path of the device",
+            VolumeSource::Kept | VolumeSource::Scratch => "goes with its replica",
+        };
+        return wrong("volumes", format!("`{name}` {what}, and a component gets none"));
     }
     let is_placed = |volume: &&Volume| mounts.iter().any(|mount| mount.volume == volume.name);
     match storage.iter().find(|volume| !is_placed(volume)) {

@@ -78,4 +78,7 @@ pub enum VolumeSource {
     Kept,
     /// A path of the device.
     Device(String),
+    /// A folder that is empty when the replica starts for the first time, is shared by its
+    /// containers and goes with it. It came after form 2.
+    Scratch,
 }

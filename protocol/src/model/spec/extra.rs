@@ -82,6 +82,8 @@ pub enum LaunchFact {
     Name,
     /// A text that no other replica, version or node has: a restart keeps it.
     Uid,
+    /// The number of the replica, or of a job's index, from 0; 0 of a daemon.
+    Index,
 }
 
 impl fmt::Display for ExtraHost {
@@ -133,12 +135,13 @@ impl From<ExtraHost> for String {
 }
 
 impl LaunchFact {
-    const ALL: [LaunchFact; 5] = [
+    const ALL: [LaunchFact; 6] = [
         LaunchFact::Node,
         LaunchFact::NodeId,
         LaunchFact::Replica,
         LaunchFact::Name,
         LaunchFact::Uid,
+        LaunchFact::Index,
     ];
 
     /// The word that users write.
@@ -149,6 +152,7 @@ impl LaunchFact {
             LaunchFact::Replica => "replica",
             LaunchFact::Name => "name",
             LaunchFact::Uid => "uid",
+            LaunchFact::Index => "index",
         }
     }
 }
@@ -164,7 +168,9 @@ impl FromStr for LaunchFact {
 
     fn from_str(text: &str) -> Result<LaunchFact, String> {
         let found = LaunchFact::ALL.into_iter().find(|it| it.as_str() == text);
-        found.ok_or_else(|| format!("`{text}` is none of node, node-id, replica, name and uid"))
+        found.ok_or_else(|| {
+            format!("`{text}` is none of node, node-id, replica, name, uid and index")
+        })
     }
 }
 
@@ -193,23 +199,25 @@ pub(super) fn extras(program: &Program) -> Option<Vec<&Extra>> {
     all.iter().any(|it| !it.is_default()).then_some(all)
 }
 
-/// Reads what stands behind all else of form 3.
-pub(super) fn read(program: &mut Program, bytes: &[u8]) -> Result<(), Malformed> {
+/// Reads what stands behind a group, and tells what stands behind that: the hooks.
+pub(super) fn read<'a>(program: &mut Program, bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
     if bytes.is_empty() {
-        return Ok(());
+        return Ok(bytes);
     }
     let containers = program.containers_mut();
     if containers.is_empty() {
         return Err(Malformed(format!("{} bytes left over", bytes.len())));
     }
-    let extras = codec::decode::<Vec<Extra>>(bytes)?;
-    if extras.len() != containers.len() || extras.iter().all(Extra::is_default) {
+    let (extras, rest) = codec::decode_rest::<Vec<Extra>>(bytes)?;
+    // They stand there for themselves, or before hooks.
+    let is_needed = !rest.is_empty() || !extras.iter().all(Extra::is_default);
+    if extras.len() != containers.len() || !is_needed {
         return Err(Malformed(format!("further fields of {} containers", extras.len())));
     }
     for (container, extra) in containers.iter_mut().zip(extras) {
         container.extra = extra;
     }
-    Ok(())
+    Ok(rest)
 }
 
 /// Checks those of all containers.

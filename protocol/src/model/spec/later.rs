@@ -11,9 +11,9 @@ use super::super::name::Label;
 use super::super::resources::{Amounts, DISK};
 use super::{
     After, Artifact, Autoscale, InvalidSpec, Kind, Mount, Program, Rollout, Rule, Spec, SpecForm,
-    ValueKind, ValueUse, World, counted, devices,
+    ValueKind, ValueUse, VolumeSource, World, counted, devices,
 };
-use super::{after, container_checks, extra, group, placement};
+use super::{after, container_checks, extra, group, hooks, placement};
 
 /// The form with [`Later`] behind all that form 2 has.
 pub(super) const FORM: u16 = 3;
@@ -207,7 +207,9 @@ pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
     let is_command =
         matches!(&spec.program, Program::Wasm(component) if component.world == World::Command);
     let has_folders = matches!(&spec.program, Program::Wasm(_)) && !spec.storage.is_empty();
+    let has_scratch = spec.storage.iter().any(|it| it.source == VolumeSource::Scratch);
     let is_plain = is_service
+        && !has_scratch
         && !is_command
         && !has_folders
         && spec.health.is_empty()
@@ -215,7 +217,8 @@ pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
         && spec.placement.is_plain();
     let members = group::members(&spec.program);
     let extras = extra::extras(&spec.program);
-    let is_plain = is_plain && members.is_none() && extras.is_none();
+    let hooks = hooks::hooks(&spec.program);
+    let is_plain = is_plain && members.is_none() && extras.is_none() && hooks.is_none();
     if is_plain && pieces.iter().all(Option::is_none) {
         return (2, bytes);
     }
@@ -225,8 +228,14 @@ pub(in crate::model) fn encode(spec: &Spec) -> (u16, Vec<u8>) {
     if let Some(members) = members {
         bytes.extend(codec::encode(&members));
     }
-    if let Some(extras) = extras {
-        bytes.extend(codec::encode(&extras));
+    match (extras, hooks) {
+        (None, None) => {}
+        (Some(extras), None) => bytes.extend(codec::encode(&extras)),
+        // Hooks stand behind the others, which stand there then in any case.
+        (_, Some(hooks)) => {
+            let extras: Vec<_> = spec.program.containers().iter().map(|it| &it.extra).collect();
+            bytes.extend(codec::encode(&(extras, hooks)));
+        }
     }
     (FORM, bytes)
 }
@@ -244,7 +253,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Spec, Malformed> {
         platform.pieces = pieces;
     }
     let rest = group::read(&mut form.program, rest)?;
-    extra::read(&mut form.program, rest)?;
+    let rest = extra::read(&mut form.program, rest)?;
+    hooks::read(&mut form.program, rest)?;
     form.try_into().map_err(|invalid: InvalidSpec| Malformed(invalid.to_string()))
 }
 

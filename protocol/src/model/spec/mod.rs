@@ -13,6 +13,7 @@ mod extra;
 mod facts;
 mod group;
 mod health;
+mod hooks;
 mod invalid;
 mod kind;
 mod later;
@@ -59,6 +60,7 @@ pub use extra::{Extra, ExtraHost, HostAddress, LaunchFact, is_alias};
 pub use facts::{Facts, Unfit};
 pub use group::{MAX_CONTAINERS, Member, Role, size_of_group};
 pub use health::{Check, DockerCheck, Health, MAX_PROBE_TIMEOUT, Probe};
+pub use hooks::{Hook, HookCommand, Hooks};
 pub use invalid::InvalidSpec;
 pub use kind::{Cron, Job, Kind, Missed, Overlap, Sequence, Stateful};
 pub use later::{Later, MAX_EXPOSED};
@@ -352,7 +354,7 @@ impl SpecForm {
         let mounts = container.mounts.iter();
         mounts.filter_map(|mount| match &self.volume(&mount.volume)?.source {
             VolumeSource::Device(path) => Some(path.as_str()),
-            VolumeSource::Kept => None,
+            VolumeSource::Kept | VolumeSource::Scratch => None,
         })
     }
 
@@ -418,6 +420,7 @@ impl TryFrom<SpecForm> for Spec {
             container_checks::check(containers, most, &form)?;
             group::check(containers, &form)?;
             extra::check(containers, &form)?;
+            hooks::check(containers)?;
         }
         kind::check(&form)?;
         if let Program::Wasm(component) = &form.program {
@@ -611,6 +614,9 @@ fn revision(form: &SpecForm) -> Revision {
     }
     if let Some(extras) = extra::extras(&form.program) {
         bytes.extend(codec::encode(&("extra", extras)));
+    }
+    if let Some(hooks) = hooks::hooks(&form.program) {
+        bytes.extend(codec::encode(&("hooks", hooks)));
     }
     Revision::of(&bytes)
 }

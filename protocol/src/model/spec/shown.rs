@@ -9,6 +9,7 @@ use super::container::{
 };
 use super::extra::{Extra, ExtraHost};
 use super::group::{Member, Role};
+use super::hooks::{Hook, Hooks};
 use super::values::{ValueKind, ValueUse};
 
 impl fmt::Display for Device {
@@ -57,6 +58,7 @@ impl Container {
             limit,
             member: Member { role, reservation, health, values },
             extra: Extra { hosts, dns, dns_search, dns_opt, groups, env_from, aliases },
+            hooks: Hooks { post_start, pre_stop },
         } = self;
         let flag = |is_set: &bool| is_set.then(|| "true".to_owned());
         let list = |items: Vec<String>| (!items.is_empty()).then(|| items.join(", "));
@@ -105,6 +107,8 @@ impl Container {
             ("group_add", list(groups.clone())),
             ("env_from", list(env_from.iter().map(|(name, of)| format!("{name}={of}")).collect())),
             ("aliases", list(aliases.clone())),
+            ("post_start", list(post_start.iter().map(Hook::to_string).collect())),
+            ("pre_stop", list(pre_stop.iter().map(Hook::to_string).collect())),
             ("pull", pull_word(*pull)),
             ("digest", digest.map(|digest| digest.short())),
             ("role", role),

@@ -241,6 +241,20 @@ fn mounts_and_devices_that_mean_nothing_are_refused() {
     assert!(Spec::try_from(mounting(device("/data"), "/x")).is_ok());
 }
 
+/// An older program would keep it on one node for ever, so it must not read it.
+#[test]
+fn folder_that_goes_with_its_replica_is_of_form_3() {
+    let spec = Spec::try_from(mounting(VolumeSource::Scratch, "/x")).unwrap();
+    let value = Value::workload(&spec);
+    assert!(matches!(&value, Value::Workload { version: 3, .. }));
+    assert_eq!(value.spec(), Some(spec.clone()));
+    assert_eq!((spec.kept().count(), value.check()), (0, Ok(())));
+    let mut lost = mounting(VolumeSource::Scratch, "/x");
+    lost.storage[0].on_loss = OnLoss::Empty;
+    let refused = Spec::try_from(lost).unwrap_err().to_string();
+    assert_eq!(refused, "volumes: `data` goes with its replica: nothing of it can be lost");
+}
+
 /// The reason stands in `explain`, so it names what the node's configuration lacks.
 #[test]
 fn node_that_does_not_allow_a_path_does_not_fit() {

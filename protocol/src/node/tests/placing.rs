@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::harness::{Harness, cluster, facts, spec};
 use super::*;
-use crate::model::{Facts, NodePolicy, Spec, SpecForm, Unfit, Value, WorkloadName};
+use crate::model::spec::{Container, Image, Kind, Port};
+use crate::model::{Facts, NodePolicy, Resources, Spec, SpecForm, Unfit, Value, WorkloadName};
 
 fn web() -> WorkloadName {
     "web".parse().unwrap()
@@ -132,6 +133,55 @@ fn near_waits_for_the_other_workload() {
     publish(&mut harness, &named("db", 1, &[]));
     harness.run_for(Duration::from_secs(60));
     assert_eq!((healthy(&harness, "web"), healthy(&harness, "db")), (1, 1));
+}
+
+fn warnings(spec: &Spec) -> Vec<String> {
+    let mut harness = Harness::new(cluster().founder(Saved::default()));
+    let (name, spec) = (spec.name.clone(), Some(spec.clone()));
+    match harness.command(Command::Prepare { name, spec, force: true }) {
+        Reply::Prepared { warnings, .. } => warnings,
+        _ => panic!("it is not prepared"),
+    }
+}
+
+/// Replicas that no node can have would stay away without a word.
+#[test]
+fn places_that_no_node_can_fill_are_told() {
+    let ported = |replicas: u32| -> Spec {
+        let container = Container::of("main", Image::named("db:1"));
+        let size = Resources { memory: 32 << 20, cpu: 100 };
+        let name = "db".parse().unwrap();
+        let mut form = SpecForm::container_service(name, container, replicas, size);
+        form.exposure.ports = vec![Port { device: 80, replica: 80, udp: false, address: None }];
+        form.try_into().unwrap()
+    };
+    assert_eq!(
+        warnings(&ported(3)),
+        ["one replica of a node has its port 80/tcp, and 0 nodes can run it: 3 of 3 replicas \
+          stay missing"]
+    );
+    assert_eq!(
+        warnings(&named("web", 3, &["apart web"])),
+        ["its replicas are on different nodes, and 1 node can run it: 2 of 3 replicas stay \
+          missing"]
+    );
+    assert_eq!(warnings(&named("web", 1, &["apart web"])), [""; 0]);
+    assert_eq!(warnings(&named("web", 3, &["apart web:50"])), [""; 0]);
+}
+
+/// A daemon is done when it is on the nodes that take it, however few they are.
+#[test]
+fn nodes_that_a_daemon_leaves_out_are_told() {
+    let daemon = |require: &[(&str, &str)]| -> Spec {
+        let mut form = SpecForm::from(named("web", 1, &[]));
+        form.kind = Kind::Daemon;
+        let pairs = require.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        form.placement.require = pairs.collect();
+        form.try_into().unwrap()
+    };
+    assert_eq!(warnings(&daemon(&[])), [""; 0]);
+    let told = warnings(&daemon(&[("zone", "shop")]));
+    assert!(told.iter().any(|it| it.starts_with("it gets no replica on ")), "{told:?}");
 }
 
 /// Preferences exclude no node, and stand in the price.

@@ -17,6 +17,20 @@ fn one_fault_hides_no_other() {
     assert_eq!(fields, expected, "{told:?}");
 }
 
+/// A file or a variable that is missing takes others along: their faults would hide the one that is
+/// to be mended.
+#[test]
+fn faults_that_only_follow_are_not_told() {
+    let text = "services:\n  web:\n    image: 'a:${TAG_OF:?name it}'\n    ports: ['${P:?x}:80']\n";
+    let told = refused(text);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|it| it.contains("is required and has no value")), "{told:?}");
+    let text = "services:\n  web:\n    extends: { file: none.yaml, service: base }\n    \
+        ports: ['80:80']\n";
+    let told = refused(text);
+    assert!(told.len() == 1 && told[0].contains("none.yaml is not there"), "{told:?}");
+}
+
 /// A refused file has notes about what is not refused, for `shoal convert --explain`.
 #[test]
 fn refused_file_keeps_the_other_verdicts() {

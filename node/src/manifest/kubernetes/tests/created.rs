@@ -287,7 +287,7 @@ fn other_kinds_as_kubectl_creates_them_are_taken() {
         assert!(told.contains("there is no API of Kubernetes"), "{told}");
     }
     let told = degraded(&with(&format!("{}---\n{INGRESS}", service("ClusterIP", ""))));
-    assert!(told.iter().any(|it| it.contains("takes effect with networking")), "{told:?}");
+    assert!(told.iter().any(|it| it.contains("not looked at: all paths lead")), "{told:?}");
 }
 
 /// The CPU of an autoscaler is a share of what is requested, as in the walk-through of php-apache.

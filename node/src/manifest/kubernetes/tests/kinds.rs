@@ -80,6 +80,12 @@ fn kinds_become_kinds() {
             "kind: job\ncompletions: 4\nparallel: 2\nretries: 3\ndeadline: 60s\nkeep: 100s\n",
         ),
         (
+            "Job",
+            "completions: 3\ncompletionMode: Indexed",
+            never,
+            "kind: job\ncompletions: 3\nenv_from:\n  JOB_COMPLETION_INDEX: index\n",
+        ),
+        (
             "CronJob",
             "schedule: \"5/15 ? * * *\"\ntimeZone: Europe/Berlin\nconcurrencyPolicy: Forbid\n\
              startingDeadlineSeconds: 30\nsuspend: true",
@@ -117,12 +123,6 @@ fn kinds_that_mean_something_else_are_refused() {
         ("Job", "", "", "a job ends | Write `OnFailure` or `Never`."),
         ("Job", "suspend: true", "restartPolicy: Never", "a job here runs when it is published"),
         ("Job", "parallelism: 3", "restartPolicy: Never", "without `completions` each of them"),
-        (
-            "Job",
-            "completions: 3\ncompletionMode: Indexed",
-            "restartPolicy: Never",
-            "nothing sets `JOB_COMPLETION_INDEX` here",
-        ),
         (
             "CronJob",
             "schedule: \"0 0 * * 7\"",
@@ -184,10 +184,16 @@ fn container_is_written_out() {
         (
             "securityContext: { supplementalGroups: [5, 7], fsGroup: 7 }",
             "",
-            "group_add: [\"5\", \"7\"]",
+            "group_add: [\"7\", \"5\"]",
         ),
         ("", "imagePullPolicy: Always", "pull: always"),
         ("", "lifecycle: { stopSignal: SIGUSR1 }", "stop_signal: SIGUSR1"),
+        (
+            "",
+            "lifecycle:\n  postStart: { exec: { command: [a, b] } }\n  \
+             preStop: { sleep: { seconds: 5 } }",
+            "post_start: [{ command: [a, b] }]\npre_stop: [{ sleep: 5s }]",
+        ),
     ] {
         let got = more(pod, container).join("\n");
         assert_eq!(got, wanted, "{pod}\n{container}");
@@ -250,7 +256,8 @@ fn rights_that_shoal_cannot_keep_are_refused() {
         ("hostAliases: [{ ip: 1.2.3.4, hostnames: [a b] }]", "", "extra_hosts: `a b` is no name"),
         ("dnsPolicy: None", "", "`None` needs name servers of its own"),
         ("securityContext: { supplementalGroups: [-1] }", "", "-1 is outside 0 to"),
-        ("", "lifecycle: { postStart: { exec: { command: [a] } } }", "nothing is run beside"),
+        ("", "lifecycle: { postStart: { httpGet: { port: 80 } } }", "write an `exec`, of `wget`"),
+        ("", "lifecycle: { preStop: { sleep: { seconds: 4000 } } }", "an hour is the most"),
         ("", "securityContext: { procMount: Unmasked }", "`/proc` is as the engine mounts it"),
         ("", "securityContext: { capabilities: { add: [\"a b\"] } }", "is no capability"),
     ] {

@@ -66,6 +66,18 @@ fn conditions_on_nodes_become_rules() {
     assert!(refusal(&deployment(&either, ""))[0].contains("one of several terms must hold"));
 }
 
+/// Left out, it would let replicas run where they must not.
+#[test]
+fn spread_that_must_be_is_refused_where_it_keeps_replicas_away() {
+    let pod = "topologySpreadConstraints: [{ topologyKey: zone, maxSkew: 1, whenUnsatisfiable: \
+               DoNotSchedule, labelSelector: { matchLabels: { app: web } } }]";
+    let one = deployment(pod, "");
+    assert!(manifests(&one).contains("spread: [zone]"), "a single one differs from none by one");
+    let told = refusal(&one.replacen("spec:\n", "spec:\n  replicas: 3\n", 1));
+    assert!(told.len() == 1 && told[0].contains("whenUnsatisfiable: a replica"), "{told:?}");
+    assert!(told[0].contains("| Write `ScheduleAnyway`; or"), "{told:?}");
+}
+
 #[test]
 fn relations_find_workloads_by_their_labels() {
     let term = |of: &str, app: &str, topology: &str| {

@@ -209,8 +209,8 @@ fn volumes_become_volumes_and_files() {
     let mount = "volumeMounts: [{ name: v, mountPath: /v }]";
     let of = |source: &str| format!("volumes: [{{ name: v, {source} }}]");
     for (source, container, wanted) in [
-        ("emptyDir: {}", mount, "volumes { name: v, path: /v, on_loss: empty }"),
-        ("emptyDir:", mount, "volumes { name: v, path: /v, on_loss: empty }"),
+        ("emptyDir: {}", mount, "volumes { name: v, scratch: true, path: /v }"),
+        ("emptyDir:", mount, "volumes { name: v, scratch: true, path: /v }"),
         ("emptyDir: { medium: Memory, sizeLimit: 1Mi }", mount, "tmpfs: [\"/v:size=1MiB,exec\"]"),
         (
             "hostPath: { path: /dev/ttyUSB0, type: CharDevice }",
