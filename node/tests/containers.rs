@@ -24,6 +24,8 @@ mod doors;
 #[path = "../../runtimes/tests/engines/mod.rs"]
 #[allow(dead_code, reason = "the adapter's own tests use all of it")]
 mod engines;
+#[path = "containers/names.rs"]
+mod names;
 
 /// Far above what a step takes on a busy machine: only a hang reaches it.
 const TIME_LIMIT: Duration = Duration::from_secs(90);

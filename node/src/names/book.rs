@@ -15,11 +15,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 use super::address::Addresses;
-use super::proxy::Proxy;
+use super::proxy::{Lead, Proxy};
+use super::table::Table;
 use crate::api::Core;
 
-/// Workloads with an address at one time. Each takes a listening socket for each of its ports, of
-/// the 1024 files that a process often has.
+/// Workloads with an address at one time. Without a table, each takes a listening socket for each of
+/// its ports, of the 1024 files that a process often has.
 const SERVED: usize = 256;
 /// Replicas of a stateful workload that have an address before a container asks for it.
 const NAMED: u32 = 16;
@@ -62,6 +63,8 @@ pub(super) enum Question {
     Goal(Goal),
     /// A further name of a workload in a namespace.
     Alias(Label, String),
+    /// A replica under a further name of its workload, as in `db-0.headless`.
+    Under(Goal, String),
 }
 
 /// A question for an address; none if there is no such one.
@@ -77,8 +80,10 @@ pub(super) struct Book {
     addresses: Addresses,
     asks: mpsc::Receiver<Ask>,
     served: BTreeMap<Goal, Served>,
-    /// TCP ports of the device that replicas of this node publish. The engine listens there at all
-    /// addresses, so nothing else can.
+    /// None where the device has none: then each port of each name is listened on.
+    table: Option<Table>,
+    /// TCP ports of the device that replicas of this node publish. Without a table: the engine
+    /// listens there at all addresses, so nothing else can.
     published: BTreeSet<u16>,
     /// Names whose trouble is in the log already.
     troubled: BTreeSet<Goal>,
@@ -96,10 +101,11 @@ impl Book {
         core: Arc<dyn Core>,
         proxy: Proxy,
         addresses: Addresses,
+        table: Option<Table>,
     ) -> (Self, mpsc::Sender<Ask>) {
         let (sender, asks) = mpsc::channel(ASKS);
         let (served, published, troubled) = Default::default();
-        (Book { core, proxy, addresses, asks, served, published, troubled }, sender)
+        (Book { core, proxy, addresses, asks, served, table, published, troubled }, sender)
     }
 
     /// Answers questions and follows the desired state, until the node stops.
@@ -120,13 +126,13 @@ impl Book {
                     }
                 }
                 ask = self.asks.recv() => {
-                    let Some(Ask { question, answer }) = ask else { return };
-                    let address = match question {
-                        Question::Goal(goal) => self.address(&goal).await,
-                        Question::Alias(namespace, name) => self.aliased(namespace, name).await,
-                    };
-                    // The asking container may have given up.
-                    let _ = answer.send(address);
+                    let Some(ask) = ask else { return };
+                    self.answer(ask).await;
+                }
+                () = look_is_due(&mut self.table) => {
+                    if let Some(table) = &mut self.table {
+                        table.look().await;
+                    }
                 }
                 // Questions are answered meanwhile.
                 changed = async { sleep_until(next).await; changes.changed().await } => {
@@ -140,8 +146,41 @@ impl Book {
         }
     }
 
+    /// Answers a question and all that wait behind it. An address is told when it works.
+    async fn answer(&mut self, first: Ask) {
+        let mut next = Some(first);
+        let mut all = Vec::new();
+        while let Some(Ask { question, answer }) = next {
+            let address = match question {
+                Question::Goal(goal) => self.address(&goal).await,
+                Question::Alias(namespace, name) => self.aliased(namespace, name).await,
+                Question::Under(goal, name) => self.under(goal, name).await,
+            };
+            all.push((answer, address));
+            next = if all.len() < ASKS { self.asks.try_recv().ok() } else { None };
+        }
+        let works = self.settle().await;
+        for (answer, address) in all {
+            if works || address.is_none() {
+                // The asking container may have given up.
+                let _ = answer.send(address);
+            }
+        }
+    }
+
+    /// Whether all addresses work.
+    async fn settle(&mut self) -> bool {
+        match &mut self.table {
+            Some(table) => table.settle().await,
+            None => true,
+        }
+    }
+
     /// Whether replicas of this node publish other ports than before.
     async fn ports_changed(&mut self) -> bool {
+        if self.table.is_some() {
+            return false;
+        }
         let Ok(held) = self.core.ports_held().await else { return false };
         let published: BTreeSet<u16> =
             held.iter().filter(|port| !port.udp).map(|port| port.port).collect();
@@ -175,6 +214,13 @@ impl Book {
         self.address(&Goal::any(service.name)).await
     }
 
+    /// The address of a replica under a further name of its workload.
+    async fn under(&mut self, goal: Goal, name: String) -> Option<Ipv4Addr> {
+        let namespace = goal.workload.namespace.clone();
+        let service = self.core.aliased(namespace, name).await.ok()??;
+        if service.name == goal.workload { self.address(&goal).await } else { None }
+    }
+
     /// Closes what is gone or has other ports, and opens all of the namespaces whose containers run
     /// here: a container that resolved a name before this daemon was restarted still uses it.
     async fn compare(&mut self) {
@@ -194,6 +240,9 @@ impl Book {
         for goal in gone {
             if let Some(Served { address, _listening, .. }) = self.served.remove(&goal) {
                 drop(_listening);
+                if let Some(table) = &mut self.table {
+                    table.remove(address);
+                }
                 self.addresses.release(address).await;
             }
         }
@@ -218,6 +267,7 @@ impl Book {
                 self.serve(&goal, service).await;
             }
         }
+        self.settle().await;
     }
 
     async fn serve(&mut self, goal: &Goal, service: &ServiceView) -> Option<Ipv4Addr> {
@@ -238,12 +288,23 @@ impl Book {
             }
         };
         let closing = CancellationToken::new();
-        for (&here, &there) in &ports {
-            match listen((address, here).into()) {
-                Ok(listener) => {
-                    self.proxy.listen(listener, goal.clone(), there, closing.clone());
+        let leads = ports.iter().map(|(&here, &port)| {
+            (here, Lead { goal: goal.clone(), port, closing: closing.clone() })
+        });
+        match &mut self.table {
+            Some(table) => table.add(address, leads),
+            None => {
+                for (here, lead) in leads {
+                    match listen((address, here).into()) {
+                        Ok(listener) => {
+                            let find = move |_: &_| Some(lead.clone());
+                            self.proxy.listen(listener, find, closing.clone());
+                        }
+                        Err(error) => {
+                            self.trouble(goal, &format!("{address} port {here}: {error}"));
+                        }
+                    }
                 }
-                Err(error) => self.trouble(goal, &format!("{address} port {here}: {error}")),
             }
         }
         debug!("{goal} has the address {address} here, with the ports {ports:?}");
@@ -256,6 +317,14 @@ impl Book {
         if self.troubled.len() < SERVED && self.troubled.insert(goal.clone()) {
             warn!("containers here do not reach {goal} by its name: {why}");
         }
+    }
+}
+
+/// Never, where there is no table.
+async fn look_is_due(table: &mut Option<Table>) {
+    match table {
+        Some(table) => table.look_is_due().await,
+        None => std::future::pending().await,
     }
 }
 

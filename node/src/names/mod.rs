@@ -9,11 +9,15 @@
 //! Each workload that is asked for gets an address of its own, so that two databases may listen on
 //! one port. The addresses are this node's alone ([`address`]): only its containers can reach them,
 //! and the mesh carries the bytes to another node. UDP is not proxied.
+//!
+//! **A name takes no port of the device** where the device has nftables: a [`table`] leads all
+//! connections to one listener. Elsewhere each port of each name is listened on.
 
 mod address;
 mod book;
 mod proxy;
 mod server;
+mod table;
 mod upstream;
 
 use std::net::Ipv4Addr;
@@ -30,6 +34,7 @@ use address::Addresses;
 use book::Book;
 pub use proxy::PROTOCOL;
 use proxy::Proxy;
+use table::{Listening, Table};
 
 /// The port of name servers.
 const DNS: u16 = 53;
@@ -41,6 +46,8 @@ pub struct Bound {
     own: Ipv4Addr,
     udp: UdpSocket,
     tcp: TcpListener,
+    /// With the listener for all names; none where the device has no nftables.
+    table: Option<(Table, TcpListener)>,
 }
 
 /// Binds the name server of a node; `None` with a line in the log where the device does not allow
@@ -59,10 +66,22 @@ async fn bound(node: NodeId) -> Result<Bound, String> {
     let addresses = Addresses::new(node);
     // Two daemons of one device have different addresses, but for a chance of one in some 10,000.
     let own = addresses.claim("").await?;
-    let failed = |error: std::io::Error| format!("{own} port {DNS}: {error}");
+    let why = match Table::open(node, own).await {
+        Ok((table, Listening { tcp, name_udp, name_tcp })) => {
+            let table = Some((table, tcp));
+            return Ok(Bound { addresses, own, udp: name_udp, tcp: name_tcp, table });
+        }
+        Err(why) => why,
+    };
+    let failed = |error: std::io::Error| format!("{own} port {DNS}: {error}; and {why}");
     let udp = UdpSocket::bind((own, DNS)).await.map_err(failed)?;
     let tcp = TcpListener::bind((own, DNS)).await.map_err(failed)?;
-    Ok(Bound { addresses, own, udp, tcp })
+    tracing::warn!(
+        "names of workloads take ports of this device, so no program here can listen at all \
+        addresses on port {DNS} or on a port of a workload that containers reach by name, and a \
+        published port hides that of others: {why}; install nftables to change that"
+    );
+    Ok(Bound { addresses, own, udp, tcp, table: None })
 }
 
 impl Bound {
@@ -79,9 +98,15 @@ impl Bound {
         peers: Peers,
         stop: CancellationToken,
     ) {
-        let Bound { addresses, own, udp, tcp } = self;
+        let Bound { addresses, own, udp, tcp, table } = self;
         let proxy = Proxy::new(&*core, runtimes, peers);
-        let (book, asks) = Book::new(core, proxy, addresses.clone());
+        let closing = CancellationToken::new();
+        let nft = table.as_ref().map(|(table, _)| table.nft());
+        let table = table.map(|(table, listener)| {
+            proxy.listen(listener, table.finder(), closing.clone());
+            table
+        });
+        let (book, asks) = Book::new(core, proxy, addresses.clone(), table);
         let mut server = server::server(asks, own, udp, tcp);
         tokio::select! {
             () = book.run() => {}
@@ -91,6 +116,10 @@ impl Bound {
                 }
             }
             () = stop.cancelled() => {}
+        }
+        closing.cancel();
+        if let Some(nft) = nft {
+            nft.remove().await;
         }
         addresses.release_all().await;
     }

@@ -38,6 +38,16 @@ const ALIVE: Duration = Duration::from_secs(60);
 /// The protocol's name in the `Upgrade` header between nodes: bytes of a TCP connection.
 pub const PROTOCOL: &str = "shoal-tcp/1";
 
+/// The way of a connection.
+#[derive(Clone)]
+pub(super) struct Lead {
+    pub goal: Goal,
+    /// The port of the replica.
+    pub port: u16,
+    /// Ends the connections under way.
+    pub closing: CancellationToken,
+}
+
 /// Carries connections to replicas. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Proxy {
@@ -55,9 +65,14 @@ impl Proxy {
         Proxy { routes, runtimes, peers, places, turn: Arc::default() }
     }
 
-    /// Carries the connections that `listener` takes to `port` of the workload's replicas, until
-    /// `closing`; those under way end with it, too.
-    pub fn listen(&self, listener: TcpListener, goal: Goal, port: u16, closing: CancellationToken) {
+    /// Carries the connections that `listener` takes, each to where `find` leads it, until
+    /// `closing`.
+    pub fn listen(
+        &self,
+        listener: TcpListener,
+        find: impl Fn(&TcpStream) -> Option<Lead> + Send + 'static,
+        closing: CancellationToken,
+    ) {
         let proxy = self.clone();
         tokio::spawn(async move {
             loop {
@@ -69,16 +84,20 @@ impl Proxy {
                     Ok(accepted) => accepted,
                     Err(error) => {
                         // Mostly: no file descriptor is free.
-                        debug!("a connection to {goal} cannot be taken: {error}");
+                        debug!("a connection of a container cannot be taken: {error}");
                         sleep(Duration::from_millis(100)).await;
                         continue;
                     }
+                };
+                let Some(Lead { goal, port, closing }) = find(&stream) else {
+                    reset(&stream);
+                    continue;
                 };
                 let Ok(place) = proxy.places.clone().try_acquire_owned() else {
                     reset(&stream);
                     continue;
                 };
-                let (proxy, goal, closing) = (proxy.clone(), goal.clone(), closing.clone());
+                let proxy = proxy.clone();
                 tokio::spawn(async move {
                     let _place = place;
                     tokio::select! {

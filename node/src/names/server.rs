@@ -61,7 +61,7 @@ impl Handler {
     async fn look_up(&self, name: &Name) -> Result<Found, ()> {
         let text = name.to_ascii().to_ascii_lowercase();
         let goals = candidates(&text).into_iter().map(Question::Goal);
-        for question in goals.chain(alias(&text)) {
+        for question in goals.chain(alias(&text)).chain(under(&text)) {
             let (answer, answered) = oneshot::channel();
             // Full: the container asks again.
             self.asks.try_send(Ask { question, answer }).map_err(drop)?;
@@ -74,31 +74,39 @@ impl Handler {
     }
 }
 
-/// The goals that a name may mean, the most likely first: `NAME.NAMESPACE.shoal`, and the same with
-/// a part left out. `NAME-ORDINAL` is one replica of a stateful workload, and `NAME-ORDINAL.NAME`
-/// is, too, as Kubernetes has it. A container's resolver tries its own namespace first, by its
-/// search list.
-fn candidates(name: &str) -> Vec<Goal> {
+/// The parts of a name. Names as Kubernetes has them, `NAME.NAMESPACE.svc`, also with
+/// `cluster.local` behind it, end as ours.
+fn labels(name: &str) -> Vec<&str> {
     let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
-    // As Kubernetes has them: `NAME.NAMESPACE.svc`, also with `cluster.local` behind it.
-    let labels = match labels[..] {
+    match labels[..] {
         [ref rest @ .., "svc", "cluster", "local"] | [ref rest @ .., "svc"]
             if matches!(rest.len(), 2 | 3) =>
         {
             [rest, &[ENDING]].concat()
         }
         _ => labels,
-    };
+    }
+}
+
+/// One replica of a stateful workload: `NAME-ORDINAL`.
+fn one(text: &str, namespace: &str) -> Option<Goal> {
+    let (name, ordinal) = text.rsplit_once('-')?;
+    // Each has one name: no zeros in front.
+    let ordinal: u32 = ordinal.parse().ok().filter(|it: &u32| it.to_string() == ordinal)?;
+    let workload = WorkloadName { namespace: namespace.parse().ok()?, name: name.parse().ok()? };
+    Some(Goal { ordinal: Some(ordinal), ..Goal::any(workload) })
+}
+
+/// The goals that a name may mean, the most likely first: `NAME.NAMESPACE.shoal`, and the same with
+/// a part left out. `NAME-ORDINAL` is one replica of a stateful workload, and `NAME-ORDINAL.NAME`
+/// is, too, as Kubernetes has it. A container's resolver tries its own namespace first, by its
+/// search list.
+fn candidates(name: &str) -> Vec<Goal> {
+    let labels = labels(name);
     let any = |name: &str, namespace: &str| {
         let workload =
             WorkloadName { namespace: namespace.parse().ok()?, name: name.parse().ok()? };
         Some(Goal::any(workload))
-    };
-    let one = |text: &str, namespace: &str| {
-        let (name, ordinal) = text.rsplit_once('-')?;
-        // Each has one name: no zeros in front.
-        let ordinal: u32 = ordinal.parse().ok().filter(|it: &u32| it.to_string() == ordinal)?;
-        Some(Goal { ordinal: Some(ordinal), ..any(name, namespace)? })
     };
     let of = |text: &str, name: &str, namespace: &str| {
         one(text, namespace).filter(|goal| goal.workload.name.as_str() == name)
@@ -120,14 +128,25 @@ fn candidates(name: &str) -> Vec<Goal> {
 /// The workload that a name may mean as a further name of it: `NAME.NAMESPACE.shoal`, as a
 /// container's resolver asks by its search list, or `NAME.shoal`.
 fn alias(name: &str) -> Option<Question> {
-    let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
-    let (name, namespace) = match labels[..] {
+    let (name, namespace) = match labels(name)[..] {
         [name, namespace, ENDING] => (name, namespace),
         [name, ENDING] => (name, DEFAULT_NAMESPACE),
         _ => return None,
     };
     let namespace = namespace.parse().ok().filter(|_| is_alias(name))?;
     Some(Question::Alias(namespace, name.to_owned()))
+}
+
+/// A replica under a further name of its workload, `NAME-ORDINAL.ALIAS.NAMESPACE.shoal`, as behind a
+/// headless Service of Kubernetes.
+fn under(name: &str) -> Option<Question> {
+    let (text, name, namespace) = match labels(name)[..] {
+        [text, name, namespace, ENDING] => (text, name, namespace),
+        [text, name, ENDING] => (text, name, DEFAULT_NAMESPACE),
+        _ => return None,
+    };
+    let goal = one(text, namespace).filter(|_| is_alias(name))?;
+    Some(Question::Under(goal, name.to_owned()))
 }
 
 #[async_trait::async_trait]
@@ -218,11 +237,27 @@ mod tests {
     fn further_names_are_asked_in_their_namespace() {
         let of = |text| match alias(text)? {
             Question::Alias(namespace, name) => Some(format!("{namespace}/{name}")),
-            Question::Goal(_) => None,
+            Question::Goal(_) | Question::Under(..) => None,
         };
         assert_eq!(of("immich_postgres.shop.shoal.").as_deref(), Some("shop/immich_postgres"));
         assert_eq!(of("my_db.shoal.").as_deref(), Some("default/my_db"));
+        assert_eq!(of("front.shop.svc.").as_deref(), Some("shop/front"));
+        assert_eq!(of("front.shop.svc.cluster.local.").as_deref(), Some("shop/front"));
         for none in ["my_db.", "example.org.", "_x._tcp.shop.shoal.", "a.b.c.shoal.", "shoal."] {
+            assert_eq!(of(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn replicas_are_asked_under_further_names() {
+        let of = |text| match under(text)? {
+            Question::Under(goal, name) => Some(format!("{goal} {name}")),
+            Question::Goal(_) | Question::Alias(..) => None,
+        };
+        for text in ["db-1.peers.shop.shoal.", "db-1.peers.shop.svc.cluster.local."] {
+            assert_eq!(of(text).as_deref(), Some("shop/db/1 peers"), "{text}");
+        }
+        for none in ["db.peers.shop.shoal.", "db-01.peers.shop.shoal.", "peers.shop.svc."] {
             assert_eq!(of(none), None, "{none}");
         }
     }

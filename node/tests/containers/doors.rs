@@ -151,6 +151,7 @@ async fn project_of_compose_runs(kind: Kind) {
     place.answers("web.shop", "/env", "PLAIN=8\n").await;
     place.answers("web.shop", "/read?/etc/site.conf", "of the config").await;
     place.answers("web.shop", "/read?/run/secrets/token", "of the secret").await;
+    place.answers("web.shop", "/write?/run/secrets/token", "ead-only file system").await;
     place.answers("web.shop", "/read?/etc/own/a.conf", "of the folder").await;
     place.answers("web.shop", "/write?/scratch/a", "written").await;
     place.answers("web.shop", "/write?/etc/a", "ead-only file system").await;
@@ -195,7 +196,7 @@ spec:
 ---
 apiVersion: v1
 kind: Service
-metadata: { name: nginx-deployment }
+metadata: { name: front }
 spec:
   selector: { app: nginx }
   ports: [{ protocol: TCP, port: 80, targetPort: 8080 }]
@@ -210,6 +211,9 @@ async fn deployment_with_a_service_answers(kind: Kind) {
     assert_eq!(running(place.engine, &place.node).len(), 3);
     place.answers("nginx-deployment", "/", "hello, nginx").await;
     place.answers("nginx-deployment", "/fetch?nginx-deployment:8080", "NAME=nginx").await;
+    for name in ["front", "front.default.svc.cluster.local"] {
+        place.answers("nginx-deployment", &format!("/fetch?{name}:80"), "NAME=nginx").await;
+    }
     place.write("web.yaml", &WEB.replace("replicas: 3", "replicas: 1"));
     place.shoal(&["publish", "-f", "web.yaml", "--yes"]).await.says(0, &["replicas"]);
     until("one is left", async || match running(place.engine, &place.node).len() {

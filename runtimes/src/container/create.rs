@@ -20,6 +20,7 @@ use shoal_protocol::model::spec::{
 use super::engine::{
     CONTAINER, ENDS, Engine, INSTANCE, LAUNCH, ORDER, OWNER, PRE_STOP, ROLE, WORKLOAD,
 };
+use super::given_files::Attached;
 use super::{Config, given_files, hooks, load, volumes};
 use crate::model::{ContainerPayload, InstanceId, Launch, Payload, VolumeOf};
 
@@ -288,10 +289,10 @@ pub(super) fn body(
             test: Some(vec!["NONE".into()]),
             ..HealthConfig::default()
         }),
-        host_config: Some(HostConfig {
-            binds: Some(given_files::binds(given, launch, other)),
-            ..host_config(engine, config, launch, payload, part, ports)
-        }),
+        host_config: Some(with_given(
+            host_config(engine, config, launch, payload, part, ports),
+            given_files::attached(given, launch, other),
+        )),
         ..ContainerCreateBody::default()
     }
 }
@@ -460,6 +461,12 @@ fn bindings(
         bind(port, false, "127.0.0.1".into(), String::new());
     }
     all
+}
+
+/// The same with the files of secrets and configs.
+fn with_given(host: HostConfig, files: Attached) -> HostConfig {
+    let mounts = host.mounts.into_iter().flatten().chain(files.mounts).collect();
+    HostConfig { binds: Some(files.binds), mounts: Some(mounts), ..host }
 }
 
 fn mounts(

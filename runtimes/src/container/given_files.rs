@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use bollard::models::{Mount, MountType};
 use rustix::fs::{Access, statfs};
 use shoal_protocol::model::Digest;
 
@@ -66,16 +67,48 @@ fn file_name(other: Option<&str>, at: usize) -> String {
     }
 }
 
-/// The binds of the files of a launch, or of another container of its group, as engines take them.
-pub(super) fn binds(folder: Option<&Path>, launch: &Launch, other: Option<&str>) -> Vec<String> {
-    let Some(folder) = folder else { return Vec::new() };
+/// The files of a launch, or of another container of its group, as engines take them.
+#[derive(Debug, Default)]
+pub(super) struct Attached {
+    /// Where the device has SELinux: only these say that a file is the container's own.
+    pub binds: Vec<String>,
+    /// Elsewhere: **an engine that does not see the file refuses**. For one of `binds` it makes an
+    /// empty folder in its place, and the program finds a secret that is none.
+    pub mounts: Vec<Mount>,
+}
+
+/// Where SELinux shows whether it acts.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
+
+pub(super) fn attached(folder: Option<&Path>, launch: &Launch, other: Option<&str>) -> Attached {
+    attach(folder, launch, other, Path::new(SELINUX).exists())
+}
+
+fn attach(
+    folder: Option<&Path>,
+    launch: &Launch,
+    other: Option<&str>,
+    is_labelled: bool,
+) -> Attached {
+    let Some(folder) = folder else { return Attached::default() };
     let own = of_instance(folder, &launch.id);
     let given = other.map_or(&launch.given, |other| launch.given.of(other));
-    // Z: where the device has SELinux, the file is this container's own.
-    let bind = |(at, file): (usize, &GivenFile)| {
-        format!("{}:{}:ro,Z", own.join(file_name(other, at)).display(), file.path)
+    let files = given.files.iter().enumerate();
+    let files = files.map(|(at, file)| (own.join(file_name(other, at)), file));
+    if is_labelled {
+        let bind = |(source, file): (PathBuf, &GivenFile)| {
+            format!("{}:{}:ro,Z", source.display(), file.path)
+        };
+        return Attached { binds: files.map(bind).collect(), mounts: Vec::new() };
+    }
+    let mount = |(source, file): (PathBuf, &GivenFile)| Mount {
+        target: Some(file.path.clone()),
+        source: Some(source.display().to_string()),
+        typ: Some(MountType::BIND),
+        read_only: Some(true),
+        ..Mount::default()
     };
-    given.files.iter().enumerate().map(bind).collect()
+    Attached { binds: Vec::new(), mounts: files.map(mount).collect() }
 }
 
 /// Writes the files of a launch, anew if there were some.
@@ -204,9 +237,14 @@ mod tests {
         for _ in 0..2 {
             write(Some(&folder), &launch, payload(&launch)).unwrap();
         }
-        let bind = &binds(Some(&folder), &launch, None)[0];
-        let (source, rest) = bind.split_once(':').unwrap();
+        let labelled = attach(Some(&folder), &launch, None, true);
+        let (source, rest) = labelled.binds[0].split_once(':').unwrap();
         assert_eq!(rest, "/run/secrets/db:ro,Z");
+        let Attached { binds, mounts } = attach(Some(&folder), &launch, None, false);
+        assert_eq!((binds.len(), mounts.len()), (0, 1));
+        assert_eq!(mounts[0].source.as_deref(), Some(source));
+        assert_eq!(mounts[0].target.as_deref(), Some("/run/secrets/db"));
+        assert_eq!(mounts[0].read_only, Some(true));
         assert_eq!(fs::read(source).unwrap(), b"hunter2");
         assert_eq!(fs::metadata(source).unwrap().mode() & 0o7777, 0o440);
         let above = Path::new(source).parent().unwrap();

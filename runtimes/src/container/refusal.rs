@@ -180,6 +180,16 @@ pub(super) fn failure(engine: &str, step: Step, error: &CallError) -> Failure {
     if error.no_such_image() {
         return Failure::passing(format!("the image is not on this device: {message}"));
     }
+    // The folder of `given_files`, which the daemon has just written.
+    let is_given = text.contains("/shoal-")
+        && ["bind source path does not exist", "statfs /"].iter().any(|it| text.contains(it));
+    if is_given {
+        return Failure::lasting(format!(
+            "{engine} does not see the files of secrets and configs that this program made, as \
+             when one of both is in a container or has a /run or /dev/shm of its own: give them as \
+             variables (env=NAME), or both the same folder: {message}"
+        ));
+    }
     for (phrase, meaning) in PASSING {
         if text.contains(phrase) {
             return Failure::passing(format!("{meaning}: {message}"));

@@ -58,7 +58,8 @@ impl Kind {
 
     /// The reason why there can be no such engine here, for people; none when there can.
     pub fn impossible(self) -> Option<String> {
-        let common = [("unshare", "util-linux"), ("mount", "mount"), ("tar", "tar")];
+        let common =
+            [("unshare", "util-linux"), ("mount", "mount"), ("tar", "tar"), ("nft", "nftables")];
         let own: &[_] = match self {
             Kind::Docker => {
                 &[("dockerd", "docker.io"), ("containerd", "containerd"), ("runc", "runc")]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shoal_protocol::model::spec::{After, Until};
+use shoal_protocol::model::spec::{After, Until, is_alias};
 
 use super::super::tree::{Entry, Position, Problem, Tree};
 use super::super::verdict::Judged;
@@ -45,8 +45,8 @@ pub(super) fn awaited(service: &Tree) -> (Vec<Awaited>, Vec<Problem>) {
         let text = link.as_text().unwrap_or_default();
         let (name, alias) = text.split_once(':').unwrap_or((text, text));
         let field = format!("links[{index}]");
-        if alias != name {
-            let why = format!("the alias `{alias}` leads nowhere: use the name `{name}`");
+        if alias != name && !is_alias(&alias.to_ascii_lowercase()) {
+            let why = format!("the alias `{alias}` leads nowhere: a name of one part is expected");
             problems.push(Problem::new(link.at, why).field(&field));
         }
         implied(&mut all, link.at, field, name, true);

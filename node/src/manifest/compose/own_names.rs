@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use shoal_protocol::model::Label;
 use shoal_protocol::model::spec::{self, ExtraHost};
 
-use super::super::tree::Tree;
+use super::super::tree::{Problem, Tree};
 use super::service::Service;
 use super::values;
 use crate::publish::container as options;
@@ -62,6 +62,9 @@ impl Service<'_> {
         // A name that no workload can have still leads to it.
         let mut all = Vec::from_iter(Some(self.name.to_ascii_lowercase()));
         all.retain(|name| *name != own && spec::is_alias(name) && !is_component);
+        if !is_component {
+            self.linked(&own, &mut all);
+        }
         for (field, tree) in named.into_iter().chain(of_networks) {
             let texts = match values::texts(tree) {
                 Ok(texts) => texts,
@@ -91,5 +94,31 @@ impl Service<'_> {
             }
         }
         all
+    }
+
+    /// Adds the names at which other services link to this one.
+    fn linked(&mut self, own: &str, all: &mut Vec<String>) {
+        let services = self.shared.tree.get("services").and_then(Tree::as_map);
+        for other in services.unwrap_or_default() {
+            let links = other.value.get("links").and_then(Tree::as_list).unwrap_or_default();
+            for (index, link) in links.iter().enumerate() {
+                let text = link.as_text().unwrap_or_default();
+                let Some((name, alias)) = text.split_once(':') else { continue };
+                let alias = alias.to_ascii_lowercase();
+                let is_new = alias != own && !all.contains(&alias);
+                if name != self.name || !is_new || !spec::is_alias(&alias) {
+                    continue;
+                }
+                if self.shared.names.values().any(|label| label.as_str() == alias) {
+                    let why = format!(
+                        "`{alias}` is another service, which all others reach by that name"
+                    );
+                    let field = format!("services.{}.links[{index}]", other.key);
+                    self.judged.refuse(Problem::new(link.at, why).field(field));
+                    continue;
+                }
+                all.push(alias);
+            }
+        }
     }
 }

@@ -212,7 +212,11 @@ pub(super) const TABLE: &[Row] = &[
     row("services.*.networks.*.ipv6_address", Refused, "use the name of the service"),
     row("services.*.networks.*.link_local_ips", Refused, "use the name of the service"),
     row("services.*.networks.*.mac_address", Refused, "the engine chooses it"),
-    row("services.*.links", Honoured, "`after`; an alias is refused"),
+    row(
+        "services.*.links",
+        Honoured,
+        "`after`; an alias is one of `aliases`, for all of the namespace",
+    ),
     row("services.*.logging", Degraded, "shoal keeps the logs: `shoal logs`"),
     row("services.*.annotations", Degraded, "containers have labels"),
     row("services.*.attach", Degraded, "`shoal logs` and `shoal attach`"),

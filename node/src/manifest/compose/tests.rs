@@ -284,7 +284,7 @@ fn fields_that_would_change_meaning_are_refused() {
         ("devices: ['/dev/a:/dev/a:r']", "all of rwm"),
         ("networks: { default: { aliases: [d.b] } }", "`d.b` leads nowhere"),
         ("networks: [front]", "the network `front` is not declared"),
-        ("links: ['db:database']", "the alias `database` leads nowhere"),
+        ("links: ['db:data.base']", "the alias `data.base` leads nowhere"),
         ("depends_on: [db]", "there is no service `db`"),
         ("depends_on: [web]", "web wait for one another"),
         ("configs: [a]", "`a` is not declared"),
@@ -633,4 +633,16 @@ fn variable_without_a_value_is_told() {
     let bundle = bundle("services:\n  web:\n    image: a\n    environment: ['NONE:b']\n");
     let told = bundle.notes.iter().any(|note| note.text.starts_with("left out: it has no value"));
     assert!(told, "{:?}", bundle.notes);
+}
+
+/// A link with an alias names the other service; all of the namespace may use it.
+#[test]
+fn aliases_of_links_are_further_names_of_the_other_service() {
+    let text = "services: { db: { image: d }, web: { image: a, links: ['db:Database', db] } }";
+    let told = manifests(&bundle(text));
+    assert!(told.contains("name: db\nimage: d\naliases: [database]\n"), "{told}");
+    assert!(told.contains("after: [\"db:started\"]"), "{told}");
+    let taken = text.replace("db:Database", "db:web");
+    let why = "services.web.links[0]: `web` is another service";
+    assert!(refused(&taken).join("").contains(why), "{:?}", refused(&taken));
 }

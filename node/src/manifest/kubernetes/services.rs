@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shoal_protocol::model::Label;
 use shoal_protocol::model::nearest::did_you_mean;
-use shoal_protocol::model::spec::Port;
+use shoal_protocol::model::spec::{Port, is_alias};
 
 use super::super::tree::Problem;
 use super::super::verdict::Judged;
@@ -72,18 +72,55 @@ fn service(object: &Object, drafts: &mut [Draft], out: &mut Judged) -> Vec<Led> 
     if found.is_empty() {
         nothing_found(object, &selector, &wanted, drafts, out);
     }
-    for at in &found {
-        if drafts[*at].name.name.as_str() != object.name {
-            let text = format!(
-                "`{}` takes effect with networking; until then it is reached as `{}`",
-                object.name, drafts[*at].name.name
-            );
-            let name = root.at(&["metadata", "name"]);
-            out.degrade(name.at, name.path, text);
-        }
-    }
+    give_name(object, &root, &found, drafts, out);
     let ports = spec.get("ports").items(out);
     ports.iter().filter_map(|port| led(port, &kind_word, &found, drafts, out)).collect()
+}
+
+/// Makes the name of a Service a further name of the workload that it selects.
+fn give_name(
+    object: &Object,
+    root: &Part<'_>,
+    found: &[usize],
+    drafts: &mut [Draft],
+    out: &mut Judged,
+) {
+    let is_its_name = |draft: &Draft| {
+        draft.name.namespace == object.namespace && draft.name.name.as_str() == object.name
+    };
+    let Some(first) = found.iter().copied().min_by_key(|at| drafts[*at].name.clone()) else {
+        return;
+    };
+    let name = root.at(&["metadata", "name"]);
+    let workload = drafts[first].name.name.clone();
+    // A workload of the very name comes first, selected or not.
+    if let Some(of_the_name) = drafts.iter().position(is_its_name) {
+        if found != [of_the_name] {
+            let text = format!(
+                "`{}` leads to the workload of that name alone; others are reached by their own \
+                 names",
+                object.name
+            );
+            out.degrade(name.at, name.path, text);
+        }
+        return;
+    }
+    if !is_alias(&object.name) {
+        let text = format!("`{}` leads nowhere: it is reached as `{workload}`", object.name);
+        return out.degrade(name.at, name.path, text);
+    }
+    if found.len() > 1 {
+        let text = format!(
+            "`{}` leads to `{workload}` alone, the first of the {} workloads that it selects",
+            object.name,
+            found.len()
+        );
+        out.degrade(name.at, name.path, text);
+    }
+    let aliases = &mut drafts[first].pod.extra.aliases;
+    if !aliases.contains(&object.name) {
+        aliases.push(object.name.clone());
+    }
 }
 
 fn nothing_found(
@@ -165,7 +202,9 @@ fn led(
         let is_reached = port == target || (port == 80 && draft.http == Some(target));
         if !is_reached && device.is_none() {
             let text = format!(
-                "port {port} takes effect with networking; until then the name has port {target}"
+                "port {port} is not led to {target}: the name has port {target}, so write \
+                 `{}:{target}` where it is used",
+                draft.name.name
             );
             out.degrade(number.at, number.path.clone(), text);
         }

@@ -105,8 +105,8 @@ fn what_a_service_cannot_mean_is_told() {
     for (spec, wanted) in [
         (
             format!("{app}ports: [{{ port: 81, targetPort: 8080 }}]"),
-            "Service/web: spec.ports[0].port: port 81 takes effect with networking; until then \
-             the name has port 8080",
+            "Service/web: spec.ports[0].port: port 81 is not led to 8080: the name has port \
+             8080, so write `web:8080` where it is used",
         ),
         (
             format!("{app}type: NodePort\nports: [{{ port: 8080 }}]"),
@@ -183,4 +183,28 @@ fn budgets_and_namespaces_are_taken() {
     let text = format!("{}{more}", deployment("", ""));
     assert_eq!(degraded(&text), [""; 0]);
     assert_eq!(manifests(&text), manifests(&deployment("", "")));
+}
+
+/// Clients know the Service, not the workload.
+#[test]
+fn service_of_another_name_is_a_further_name_of_its_workload() {
+    let service = |name: &str, more: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{ name: {name} }}\nspec:\n  \
+             selector: {{ app: web }}\n  ports: [{{ port: 8080 }}]\n{more}"
+        )
+    };
+    let of = |services: &[String]| {
+        let all = format!("{}{}", deployment("", PORTS), services.concat());
+        (manifests(&all).lines().find(|it| it.starts_with("aliases")).map(str::to_owned), all)
+    };
+    let both = [service("front", ""), service("peers", "  clusterIP: None\n")];
+    assert_eq!(of(&both).0.as_deref(), Some("aliases: [front, peers]"));
+    assert_eq!(of(&[service("web", "")]).0, None, "it has that name");
+    let other = deployment("", PORTS).replace("name: web", "name: other");
+    let (_, all) = of(&both[..1]);
+    let told = degraded(&format!("{all}---\n{other}"));
+    let alone = "Service/front: metadata.name: `front` leads to `other` alone, the first of the 2 \
+                 workloads that it selects";
+    assert!(told.iter().any(|it| it == alone), "{told:?}");
 }
