@@ -126,11 +126,12 @@ fn candidates(name: &str) -> Vec<Goal> {
 }
 
 /// The workload that a name may mean as a further name of it: `NAME.NAMESPACE.shoal`, as a
-/// container's resolver asks by its search list, or `NAME.shoal`.
+/// container's resolver asks by its search list, `NAME.NAMESPACE`, or `NAME.shoal`.
 fn alias(name: &str) -> Option<Question> {
     let (name, namespace) = match labels(name)[..] {
         [name, namespace, ENDING] => (name, namespace),
         [name, ENDING] => (name, DEFAULT_NAMESPACE),
+        [name, namespace] => (name, namespace),
         _ => return None,
     };
     let namespace = namespace.parse().ok().filter(|_| is_alias(name))?;
@@ -243,7 +244,9 @@ mod tests {
         assert_eq!(of("my_db.shoal.").as_deref(), Some("default/my_db"));
         assert_eq!(of("front.shop.svc.").as_deref(), Some("shop/front"));
         assert_eq!(of("front.shop.svc.cluster.local.").as_deref(), Some("shop/front"));
-        for none in ["my_db.", "example.org.", "_x._tcp.shop.shoal.", "a.b.c.shoal.", "shoal."] {
+        assert_eq!(of("my_db.shop.").as_deref(), Some("shop/my_db"));
+        for none in ["my_db.", "www.example.org.", "_x._tcp.shop.shoal.", "a.b.c.shoal.", "shoal."]
+        {
             assert_eq!(of(none), None, "{none}");
         }
     }
