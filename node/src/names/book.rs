@@ -19,8 +19,8 @@ use super::proxy::{Lead, Proxy};
 use super::table::Table;
 use crate::api::Core;
 
-/// Workloads with an address at one time. Without a table, each takes a listening socket for each of
-/// its ports, of the 1024 files that a process often has.
+/// Workloads with an address at one time. Without a table, each takes a listening socket for each
+/// of its ports, of the 1024 files that a process often has.
 const SERVED: usize = 256;
 /// Replicas of a stateful workload that have an address before a container asks for it.
 const NAMED: u32 = 16;

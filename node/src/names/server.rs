@@ -138,8 +138,8 @@ fn alias(name: &str) -> Option<Question> {
     Some(Question::Alias(namespace, name.to_owned()))
 }
 
-/// A replica under a further name of its workload, `NAME-ORDINAL.ALIAS.NAMESPACE.shoal`, as behind a
-/// headless Service of Kubernetes.
+/// A replica under a further name of its workload, `NAME-ORDINAL.ALIAS.NAMESPACE.shoal`, as behind
+/// a headless Service of Kubernetes.
 fn under(name: &str) -> Option<Question> {
     let (text, name, namespace) = match labels(name)[..] {
         [text, name, namespace, ENDING] => (text, name, namespace),

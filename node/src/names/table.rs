@@ -18,32 +18,20 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
-use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use shoal_protocol::model::NodeId;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::process::Command;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::DNS;
 use super::proxy::Lead;
+use crate::network::RuleChanges;
 
 /// Time for a call of `nft`, which takes some milliseconds.
 const WITHIN: Duration = Duration::from_secs(5);
-/// Time from a change of the device's rules to a look at the table: a firewall that reloads changes
-/// them often.
-const LOOK_AFTER: Duration = Duration::from_millis(500);
-/// Time between two looks where the kernel does not tell of changes.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// The kernel's number of netlink for its firewall.
-const NETFILTER: isize = 12;
-/// The group that is told of changes of rules, as a bit: `NFNLGRP_NFTABLES` is 7.
-const CHANGES: u32 = 1 << 6;
-/// Bytes of a message that are read; only that there is one counts.
-const MESSAGE: usize = 4 * 1024;
 
 /// The leads by original address, which the table and the listener share.
 type Leads = Arc<Mutex<BTreeMap<SocketAddrV4, Lead>>>;
@@ -62,7 +50,7 @@ pub(super) struct Table {
     shape: String,
     /// The last failure is in the log.
     is_told: bool,
-    changes: Changes,
+    changes: RuleChanges,
 }
 
 /// Ports of the node's own address that the kernel chose.
@@ -105,7 +93,7 @@ impl Table {
             _closed: closed,
         };
         let nft = Nft::of(node);
-        let changes = Changes::new();
+        let changes = RuleChanges::new();
         let (leads, names, shape) = Default::default();
         let mut table =
             Table { nft, own, doors, leads, names, is_old: true, shape, is_told: false, changes };
@@ -294,42 +282,6 @@ async fn run(arguments: &[&str], input: &str) -> Result<String, String> {
             let said = String::from_utf8_lossy(&ended.stderr);
             let first = said.lines().next().unwrap_or("it does not say why");
             Err(format!("`nft` refused the table: {first}"))
-        }
-    }
-}
-
-/// Changes of the device's rules, as the kernel tells them.
-struct Changes {
-    socket: Option<TokioSocket>,
-    look_at: Option<Instant>,
-}
-
-impl Changes {
-    fn new() -> Changes {
-        let socket = TokioSocket::new(NETFILTER).and_then(|mut socket| {
-            socket.socket_mut().bind(&rtnetlink::sys::SocketAddr::new(0, CHANGES))?;
-            Ok(socket)
-        });
-        Changes { socket: socket.ok(), look_at: None }
-    }
-
-    /// Cancellation loses nothing.
-    async fn look_is_due(&mut self) {
-        let mut buffer = vec![0; MESSAGE];
-        let at = match (self.look_at, &self.socket) {
-            (Some(at), _) => at,
-            (None, None) => Instant::now() + LOOK_EVERY,
-            (None, Some(socket)) => {
-                // An error: some were lost.
-                let _ = socket.recv(&mut &mut buffer[..]).await;
-                Instant::now() + LOOK_AFTER
-            }
-        };
-        self.look_at = Some(at);
-        sleep_until(at).await;
-        self.look_at = None;
-        if let Some(socket) = &self.socket {
-            while let Some(Ok(())) = socket.recv(&mut &mut buffer[..]).now_or_never() {}
         }
     }
 }

@@ -74,6 +74,7 @@ mod race;
 mod ranking;
 mod resolver;
 mod roster;
+mod rule_changes;
 mod services;
 mod start;
 mod stream;
@@ -94,6 +95,7 @@ pub use counters::NetCounters;
 pub use handle::{Directory, Network};
 pub(crate) use local_route::local_route;
 pub use operators::{Knock, OperatorDoor, Streams, Visitor};
+pub(crate) use rule_changes::RuleChanges;
 pub use start::start;
 pub use stream::{
     Acceptor, Incoming, Mesh, MeshStream, Moved, OpenError, Purpose, describe_unreachable,
