@@ -46,7 +46,7 @@ pub struct Content {
     pub placed: Vec<Placed>,
     /// The secrets and configs, which are set before the workloads.
     pub values: Vec<Given>,
-    /// What else people should know.
+    /// Remarks for people that are no warnings.
     pub notes: Vec<String>,
     /// Fields of other tools that count less here.
     pub warnings: Vec<String>,

@@ -268,7 +268,7 @@ async fn run(arguments: &[&str], input: &str) -> Result<String, String> {
     let mut child = child.ok_or("`nft` is not installed (package nftables)")?;
     let talk = async {
         if let Some(mut stdin) = child.stdin.take() {
-            // One that ends early says why.
+            // A program that ends early says why.
             let _ = stdin.write_all(input.as_bytes()).await;
         }
         child.wait_with_output().await

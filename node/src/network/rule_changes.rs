@@ -6,8 +6,7 @@ use futures::FutureExt;
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use tokio::time::{Instant, sleep_until};
 
-/// Time from a change of the device's rules to a look at the table: a firewall that reloads changes
-/// them often.
+/// Time from a change to a look: a firewall that reloads makes many.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// Time between two looks where the kernel does not tell of changes.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -34,7 +33,8 @@ impl RuleChanges {
         RuleChanges { socket: socket.ok(), look_at: None }
     }
 
-    /// Returns when somebody looks again at rules of his own. Cancellation loses nothing.
+    /// Returns when it is time to look whether own rules are still there. Cancellation loses
+    /// nothing.
     pub async fn look_is_due(&mut self) {
         let mut buffer = vec![0; MESSAGE];
         let at = match (self.look_at, &self.socket) {

@@ -8,7 +8,7 @@ use shoal_protocol::model::{Spec, WorkloadName};
 
 use super::PublishError;
 
-/// What is mostly a slip in what these workloads wait for, in words, each with its workload.
+/// Likely slips in `after` of these workloads, in words, each with its workload.
 /// `there` are the workloads of the cluster.
 ///
 /// # Errors

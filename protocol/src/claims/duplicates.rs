@@ -267,8 +267,7 @@ impl Duplicates {
             }
             Message::Keeping { replica, question: UNASKED, .. } => {
                 if self.contested.contains(&replica) && index.claim(&from, &replica).is_some() {
-                    self.insisting.insert(replica, from);
-                    self.is_changed = true;
+                    self.is_changed |= self.insisting.insert(replica, from) != Some(from);
                 }
                 Vec::new()
             }

@@ -1,4 +1,4 @@
-//! What a node believes of the others that hold a replica of its own.
+//! Trust of a node in the others that hold a replica of its own.
 
 use crate::model::{Claim, NodeId, ReplicaId, Revision, Token};
 

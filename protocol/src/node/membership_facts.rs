@@ -73,7 +73,7 @@ impl Node {
                     self.repair.note(now, Tree::Records, key, hash);
                 }
                 self.saving.cache.record(now, node, is_first || keeps);
-                // What it said of itself before may not be true any more: an engine came up.
+                // Earlier answers of the node may not be true any more: an engine came up.
                 self.auction.forget_answers(node);
                 self.due.ring.insert(node);
                 // It may see less of what it runs than before, or more.

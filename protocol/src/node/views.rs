@@ -207,8 +207,8 @@ impl Node {
         }
     }
 
-    /// What a claimed replica takes: of the version that serves, where this node knows it, else of
-    /// the one that is wished for.
+    /// Resources of a claimed replica: of the version that serves, where this node knows it, else
+    /// of the one that is wished for.
     fn claimed_need(&self, claim: &Claim) -> Need {
         let (uid, generation) = (&claim.replica.uid, claim.generation);
         let wished = self.desired.by_uid(uid).map(|workload| &workload.spec);

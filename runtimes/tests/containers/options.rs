@@ -334,7 +334,7 @@ async fn new_volume_belongs_to_the_first_further_group(kind: Kind) {
     if kind == Kind::Podman {
         return;
     }
-    // One that is there stays as it is.
+    // A volume that is there stays as it is.
     harness.run(of("a/1", &["4243"])).await;
     let denied = harness.get(&id_of("a/1"), "/write?/mounted/other").await;
     assert!(denied.contains("denied"), "{denied}");

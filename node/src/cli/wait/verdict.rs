@@ -27,7 +27,7 @@ pub(super) async fn late(client: &Client, progress: &Progress, deadline: Instant
         .hint("`shoal ps` shows how it fares; a longer --timeout waits longer.");
     };
     let view = &row.view;
-    // What the old version wrote says nothing of the new one.
+    // Log lines of the old version say nothing of the new one.
     if state(view).word != TO_UPDATE {
         tail(client, &view.replica).await;
     }

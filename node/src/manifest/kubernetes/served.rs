@@ -1,4 +1,4 @@
-//! What an API server adds to objects, as `kubectl get -o yaml` prints them: defaults, which say
+//! Additions of an API server to objects, as `kubectl get -o yaml` prints them: defaults, which say
 //! nothing; and what is of that cluster alone, which is left out with one word about all of it.
 
 use super::super::tree::{Entry, Position, Tree, Value};

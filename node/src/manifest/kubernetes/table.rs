@@ -352,7 +352,8 @@ const SCALER: &[Row] = &[
 const BUDGET: &[Row] = &[row(
     "spec",
     Honoured,
-    "`shoal drain` starts a replica elsewhere before it stops one, whatever the numbers",
+    "`shoal drain` starts a replica elsewhere before it stops one, whatever the numbers; one of a \
+     StatefulSet at a time stops first, also with `maxUnavailable: 0`",
 )];
 
 const PRIORITY: &[Row] = &[

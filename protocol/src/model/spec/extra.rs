@@ -330,4 +330,4 @@ fn is_group(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -161,20 +161,10 @@ impl HookCommand {
 
 #[cfg(test)]
 mod tests {
+    use super::super::extra::tests::{form, spec};
     use super::super::{Extra, Image, LaunchFact, Role, Spec, SpecForm};
     use super::*;
-    use crate::model::{Resources, Value};
-
-    fn form(change: impl FnOnce(&mut Container)) -> SpecForm {
-        let mut container = Container::of("main", Image::named("db:1"));
-        change(&mut container);
-        let size = Resources { memory: 64 << 20, cpu: 100 };
-        SpecForm::container_service("db".parse().unwrap(), container, 1, size)
-    }
-
-    fn spec(change: impl FnOnce(&mut Container)) -> Spec {
-        form(change).try_into().unwrap()
-    }
+    use crate::model::Value;
 
     fn exec(command: &[&str]) -> Hook {
         let command = command.iter().map(|it| (*it).to_owned()).collect();

@@ -2,14 +2,14 @@ use super::super::{Image, Role, Spec, ValueKind};
 use super::*;
 use crate::model::{Digest, Resources, Value};
 
-fn form(change: impl FnOnce(&mut Container)) -> SpecForm {
+pub(in super::super) fn form(change: impl FnOnce(&mut Container)) -> SpecForm {
     let mut container = Container::of("main", Image::named("db:1"));
     change(&mut container);
     let size = Resources { memory: 64 << 20, cpu: 100 };
     SpecForm::container_service("db".parse().unwrap(), container, 1, size)
 }
 
-fn spec(change: impl FnOnce(&mut Container)) -> Spec {
+pub(in super::super) fn spec(change: impl FnOnce(&mut Container)) -> Spec {
     form(change).try_into().unwrap()
 }
 
